@@ -1,0 +1,1 @@
+"""Functional neural networks for PyTorch: a factory, a gradient and parameters that are values."""
