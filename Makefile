@@ -1,0 +1,16 @@
+# Each command also runs without make, on any system: python tools/kit.py lab
+PYTHON ?= $(shell command -v python3 || command -v python)
+COMMANDS = lab test bench lessons offline
+
+help:
+	@echo "make lab      open the lessons in JupyterLab       (PORT=8899 for another port, CUDA=1 for the CUDA build)"
+	@echo "make test     every test there is, notebooks included"
+	@echo "make bench    whole training steps, stock and fnlib side by side"
+	@echo "make lessons  run every complete lesson and write HTML pages to build/lessons/"
+	@echo "make offline  a folder that installs with the network cut (PLATFORM=windows, macos or linux for another system)"
+
+$(COMMANDS):
+	@if [ -z "$(PYTHON)" ]; then echo "There is no Python on this machine: install 3.11 to 3.14 from https://www.python.org/downloads/" >&2; exit 1; fi
+	@"$(PYTHON)" tools/kit.py $@
+
+.PHONY: help $(COMMANDS)

@@ -1,0 +1,41 @@
+"""One thread, the same random numbers, warnings as errors (pyproject.toml): a test that fails once fails always."""
+from __future__ import annotations
+
+import os
+
+# Before torch is imported anywhere: two workers with the default thread count are a hundred times slower than with one.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import random  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import hypothesis  # noqa: E402
+import numpy  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+# derandomize: the same examples on every machine; no deadline: a loaded machine is not a failure
+hypothesis.settings.register_profile("kit", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("kit")
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Every test starts from the same state of every generator, in whatever order the tests run."""
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Doctests are collected from every module; helpers and benchmarks among the tests are not modules of the kit."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") and "tests" in collection_path.parts:
+        return collection_path.name != "conftest.py"
+    return None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--browser-pictures", default="build/browser", help="folder for the browser tests' screenshots")

@@ -1,0 +1,69 @@
+"""Every test there is, in the order in which a fault is found soonest."""
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.say import ROOT, say
+
+# The flags and their reasons: --nbval-current-env, or nbval asks each notebook for the kernel it was saved with;
+# --dist loadfile, or the workers get single cells of one notebook; a cell that hangs ends after 120 s and not 2,000.
+NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", "120", "--nbval-kernel-startup-timeout", "120",
+         "--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "-n", "2", "--dist", "loadfile",
+         # the settings in pyproject.toml are for tests in Python files
+         "-o", "addopts=--import-mode=importlib", "-o", "filterwarnings="]
+
+
+def run_all(python: str, arguments: Sequence[str] = ()) -> int:
+    """Runs every stage, also after one failed, and prints one line for each at the end.
+
+    Args:
+        python: the environment's interpreter.
+        arguments: passed to the pytest run over Python files, for example `-k ledger`; the other stages are then left out.
+
+    Returns:
+        0 if every stage passed, else 1.
+    """
+    pytest = [python, "-m", "pytest"]
+    stages: dict[str, list[str]] = {}
+    if not arguments:
+        stages["pip check"] = [python, "-m", "pip", "check"]
+        stages["ruff"] = [python, "-m", "ruff", "check", "."]
+        stages["mypy"] = [python, "-m", "mypy", "fnlib", "tools"]
+    # The long files first and each on one worker: the browser's and the environment's tests share what they start.
+    stages["pytest"] = [*pytest, "-n", "2", "--dist", "loadfile", "--durations", "10", *(arguments or ["tests", "fnlib"])]
+    if not arguments and any((ROOT / "lessons").rglob("*.ipynb")):
+        stages["notebooks"] = [*pytest, *NBVAL, "lessons"]
+    results = {}
+    with tempfile.TemporaryDirectory() as ipython:
+        for stage, command in stages.items():
+            say(f"\n== {stage}: {' '.join(command[1:])}")
+            results[stage] = _run(command, _settings(Path(ipython)))
+    say("")
+    for stage, (status, seconds, last) in results.items():
+        say(f"{'ok    ' if status == 0 else 'FAILED'} {stage:10} {seconds:5.0f} s  {last}")
+    return int(any(status for status, _, _ in results.values()))
+
+
+def _settings(ipython: Path) -> dict[str, str]:
+    """The environment of every stage: no colours in what is compared, fnlib importable in kernels, no news of the web."""
+    profile = ipython / "profile_default"
+    profile.mkdir(exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text('c.InteractiveShell.colors = "nocolor"\n', encoding="utf-8")
+    # warnings about configuration folders do not belong to a lesson's output
+    return dict(os.environ, IPYTHONDIR=str(ipython), PYTHONPATH=str(ROOT), JUPYTER_PLATFORM_DIRS="1", MPLBACKEND="agg")
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> tuple[int, float, str]:
+    start, last = time.monotonic(), ""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True,
+                               encoding="utf-8", errors="replace")
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        last = line.strip() or last
+    return process.wait(), time.monotonic() - start, last.strip("= ")

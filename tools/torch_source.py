@@ -1,0 +1,67 @@
+"""Where PyTorch comes from: the same version everywhere, the smallest build that the machine needs."""
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from tools.say import BINDER, ROOT, Stop, say
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PROBE_SECONDS = 4.0
+WHEELS = ROOT / "wheels"  # written by `make offline`: everything, for a machine without a network
+
+
+def pip_options(python: str, system: str = sys.platform) -> list[str]:
+    """The options for pip that bring the right build of PyTorch, told in one sentence where it is large.
+
+    Args:
+        python: the interpreter whose pip will install; its own configuration is respected.
+        system: the system to install on, as in `sys.platform`.
+    """
+    if WHEELS.is_dir():
+        return ["--no-index", "--find-links", str(WHEELS)]
+    if not system.startswith("linux") or _local_wheel(python):
+        return []  # the ordinary builds for macOS and Windows are small: about 120 MB
+    if os.environ.get("CUDA") == "1":
+        say("PyTorch comes with its CUDA libraries, as CUDA=1 asks: several GB to download.")
+        return []
+    if _reachable(CPU_INDEX + "/torch/"):
+        return ["--extra-index-url", CPU_INDEX]
+    say("PyTorch's CPU index cannot be reached, so pip takes the ordinary build, which brings CUDA libraries: "
+        "several GB to download and on disk.")
+    return []
+
+
+def refuse_intel_mac() -> None:
+    """Stops at once where no PyTorch of today can be installed."""
+    if sys.platform != "darwin" or platform.machine() == "arm64":
+        return
+    translated = subprocess.run(["sysctl", "-n", "sysctl.proc_translated"], capture_output=True, text=True).stdout
+    if translated.strip() == "1":
+        raise Stop("this Python is an Intel build on an Apple silicon Mac: install the arm64 (universal2) Python from "
+                   "https://www.python.org/downloads/ and call again.")
+    raise Stop(f"PyTorch has had no build for Intel Macs since 2.2: use another machine, {BINDER}.")
+
+
+def _local_wheel(python: str) -> bool:
+    """Whether a folder that pip is configured to look in holds this PyTorch as a wheel."""
+    pinned = re.search(r"^torch==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    if pinned is None:
+        return False
+    listing = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    # Both the configuration's and the environment's entry read "...find-links='A B'".
+    places = " ".join(re.findall(r"find-links='(.*)'$", listing, re.MULTILINE)).replace("\\n", " ").split()
+    return any(any(Path(place.removeprefix("file://")).glob(f"torch-{pinned.group(1)}[+-]*.whl")) for place in places)
+
+
+def _reachable(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=PROBE_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
