@@ -107,8 +107,10 @@ def pip(command: str, arguments: Sequence[str]) -> None:
     try:
         for line in process.stdout:
             lines.append(line.rstrip())
-            if re.match(r"\s*(Downloading|Installing|Building)", line):
-                say("  " + line.strip()[:110])
+            if line.startswith("Installing collected"):
+                say(f"  unpacking {line.count(',') + 1} packages")
+            elif re.search(r"Downloading .*(MB|GB)\)", line):
+                say("  " + line.strip())
     except BaseException:
         process.kill()
         raise
