@@ -1,0 +1,36 @@
+"""An ablation adds one layer; every layer built after it starts from other weights as well."""
+
+import torch
+from torch import nn
+
+
+def setup():
+    return dict(seed=0)
+
+
+def bug(seed):
+    torch.manual_seed(seed)
+    baseline = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
+    torch.manual_seed(seed)
+    ablation = nn.ModuleDict(dict(body=nn.Linear(8, 16), gate=nn.Linear(16, 16), head=nn.Linear(16, 3)))
+    return baseline, ablation
+
+
+def cure(seed):
+    torch.manual_seed(seed)
+    baseline = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
+    torch.manual_seed(seed)
+    ablation = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
+    ablation["gate"] = nn.Linear(16, 16)            # drawn last: the others draw what they drew before
+    return baseline, ablation
+
+
+def harm(run):
+    """Weights of body and head, of 4, that both networks start from."""
+    baseline, ablation = run(**setup())
+    shared = dict(ablation.named_parameters())
+    return sum(torch.equal(weight, shared[name]) for name, weight in baseline.named_parameters())
+
+
+if __name__ == "__main__":
+    bug(**setup())

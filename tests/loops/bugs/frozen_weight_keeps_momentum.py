@@ -1,0 +1,48 @@
+"""A layer is frozen in mid-training; gradients are set to zero instead of None, and momentum carries it on."""
+
+import torch
+from torch import nn
+
+
+def setup():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    batches = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(4)]
+    return dict(model=model, optimizer=optimizer, batches=batches)
+
+
+def bug(model, optimizer, batches):
+    for index, (feature, label) in enumerate(batches):
+        optimizer.zero_grad(set_to_none=False)
+        if index == 2:
+            model[0].requires_grad_(False)
+        loss = nn.functional.cross_entropy(model(feature), label)
+        loss.backward()
+        optimizer.step()
+
+
+def cure(model, optimizer, batches):
+    for index, (feature, label) in enumerate(batches):
+        optimizer.zero_grad()                       # None: the optimizer passes over a weight without a gradient
+        if index == 2:
+            model[0].requires_grad_(False)
+        loss = nn.functional.cross_entropy(model(feature), label)
+        loss.backward()
+        optimizer.step()
+
+
+def harm(run):
+    """Steps that moved the layer while it was frozen."""
+    things = setup()
+    model, optimizer, moved = things["model"], things["optimizer"], []
+    before = [None]
+    optimizer.register_step_pre_hook(lambda *_: before.__setitem__(0, model[0].weight.detach().clone()))
+    optimizer.register_step_post_hook(lambda *_: moved.append(
+        not model[0].weight.requires_grad and not torch.equal(before[0], model[0].weight)))
+    run(**things)
+    return sum(moved)
+
+
+if __name__ == "__main__":
+    bug(**setup())

@@ -1,0 +1,45 @@
+"""`optimizer.lr = 0.01` sets an attribute that nobody reads."""
+
+import torch
+from torch import nn
+
+
+def setup():
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = torch.randn(32, 8), torch.randn(32, 1)
+    return dict(model=model, optimizer=optimizer, data=data)
+
+
+def bug(model, optimizer, data, epochs=3):
+    feature, target = data
+    for epoch in range(epochs):
+        if epoch == 1:
+            optimizer.lr = 0.01
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(feature), target)
+        loss.backward()
+        optimizer.step()
+
+
+def cure(model, optimizer, data, epochs=3):
+    feature, target = data
+    for epoch in range(epochs):
+        if epoch == 1:
+            optimizer.param_groups[0]["lr"] = 0.01
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(feature), target)
+        loss.backward()
+        optimizer.step()
+
+
+def harm(run):
+    """Rate of the last step (0.01 was asked for)."""
+    things = setup()
+    run(**things)
+    return things["optimizer"].param_groups[0]["lr"]
+
+
+if __name__ == "__main__":
+    bug(**setup())

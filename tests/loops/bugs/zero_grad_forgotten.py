@@ -1,0 +1,45 @@
+"""`zero_grad` is forgotten: each step uses the sum of all gradients so far."""
+
+import torch
+from torch import nn
+
+
+def setup():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    batch = torch.randn(32, 8), torch.randint(0, 3, (32,))
+    return dict(model=model, optimizer=optimizer, batches=[batch] * 3)
+
+
+def bug(model, optimizer, batches):
+    criterion = nn.CrossEntropyLoss()
+    for feature, label in batches:
+        output = model(feature)
+        loss = criterion(output, label)
+        loss.backward()
+        optimizer.step()
+
+
+def cure(model, optimizer, batches):
+    criterion = nn.CrossEntropyLoss()
+    for feature, label in batches:
+        optimizer.zero_grad()
+        output = model(feature)
+        loss = criterion(output, label)
+        loss.backward()
+        optimizer.step()
+
+
+def harm(run):
+    """Size of the third step's gradient, in gradients of one batch."""
+    things = setup()
+    run(**things)
+    model, (feature, label) = things["model"], things["batches"][0]
+    used = model[0].weight.grad
+    right = torch.autograd.grad(nn.CrossEntropyLoss()(model(feature), label), model[0].weight)[0]
+    return (used.norm() / right.norm()).item()
+
+
+if __name__ == "__main__":
+    bug(**setup())
