@@ -60,10 +60,10 @@ def _settings(ipython: Path) -> dict[str, str]:
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> tuple[int, float, str]:
     start, last = time.monotonic(), ""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True,
-                               encoding="utf-8", errors="replace")
-    assert process.stdout is not None
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        last = line.strip() or last
-    return process.wait(), time.monotonic() - start, last.strip("= ")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True,
+                          encoding="utf-8", errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
+    return process.returncode, time.monotonic() - start, last.strip("= ")

@@ -101,21 +101,19 @@ def _install(requirements: Sequence[str]) -> None:
 def pip(command: str, arguments: Sequence[str]) -> None:
     """Runs the environment's pip, showing what it is at; raises Stop with the cause in one sentence."""
     lines: list[str] = []
-    process = subprocess.Popen([str(PYTHON), "-m", "pip", command, "--disable-pip-version-check", "--progress-bar", "off", *arguments],
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace")
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if line.startswith("Installing collected"):
-                say(f"  unpacking {line.count(',') + 1} packages")
-            elif re.search(r"Downloading .*(MB|GB)\)", line):
-                say("  " + line.strip())
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        process.wait()
+    full = [str(PYTHON), "-m", "pip", command, "--disable-pip-version-check", "--progress-bar", "off", *arguments]
+    with subprocess.Popen(full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace") as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if line.startswith("Installing collected"):
+                    say(f"  unpacking {line.count(',') + 1} packages")
+                elif re.search(r"Downloading .*(MB|GB)\)", line):
+                    say("  " + line.strip())
+        except BaseException:
+            process.kill()
+            raise
     if process.returncode:
         raise Stop(explain(lines))
 

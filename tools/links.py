@@ -37,8 +37,9 @@ def fill_in(arguments: Sequence[str]) -> int:
     return 0
 
 
-def published(place: Path = PLACE) -> tuple[str, str]:
+def published(place: Path | None = None) -> tuple[str, str]:
     """The repository and the tag that the links point to now."""
+    place = place or PLACE
     text = place.read_text(encoding="utf-8")
     repository, tag = (re.search(rf'^{key} = "(.+)"$', text, re.MULTILINE) for key in ("repository", "tag"))
     if repository is None or tag is None:
