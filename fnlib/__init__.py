@@ -1,1 +1,100 @@
 """Functional neural networks for PyTorch: a factory, a gradient and parameters that are values."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fnlib.errors import (
+    CannotRedraw,
+    CannotStore,
+    CannotWrap,
+    Donated,
+    EmptyParameters,
+    FnlibError,
+    GraphOverwritten,
+    GraphUsedUp,
+    HiddenState,
+    Immutable,
+    LazyModule,
+    LossIndependent,
+    LossNotScalar,
+    MissingBuffers,
+    NotAParametersFile,
+    StateDropped,
+    UnsupportedModule,
+    WrongParameters,
+    WrongRule,
+)
+from fnlib.factory import Factory, Model, Sequential, backward
+from fnlib.gradient import Gradient
+from fnlib.optim import SGD, Adam, AdamW
+from fnlib.parameters import Parameters
+from fnlib.wrap import wrap
+
+if TYPE_CHECKING:
+    from fnlib import encapsulated as encapsulated
+    from fnlib import teaching as teaching
+    from fnlib.doctor import doctor as doctor
+    from fnlib.ledger import Ledger as Ledger
+    from fnlib.ledger import compare as compare
+    from fnlib.train_step import train_step as train_step
+
+# Found when first used, so that `import fnlib` costs little and the core stands alone.
+_LATER = {
+    "train_step": "fnlib.train_step",
+    "Ledger": "fnlib.ledger",
+    "compare": "fnlib.ledger",
+    "doctor": "fnlib.doctor",
+}
+_MODULES = ("encapsulated", "teaching")
+
+__version__ = "0.1.0"
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "CannotRedraw",
+    "CannotStore",
+    "CannotWrap",
+    "Donated",
+    "EmptyParameters",
+    "Factory",
+    "FnlibError",
+    "Gradient",
+    "GraphOverwritten",
+    "GraphUsedUp",
+    "HiddenState",
+    "Immutable",
+    "LazyModule",
+    "Ledger",
+    "LossIndependent",
+    "LossNotScalar",
+    "MissingBuffers",
+    "Model",
+    "NotAParametersFile",
+    "Parameters",
+    "Sequential",
+    "StateDropped",
+    "UnsupportedModule",
+    "WrongParameters",
+    "WrongRule",
+    "backward",
+    "compare",
+    "doctor",
+    "encapsulated",
+    "train_step",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"fnlib.{name}")
+    if name in _LATER:
+        found = getattr(import_module(_LATER[name]), name)
+        globals()[name] = found  # a module of the same name must not take its place
+        return found
+    raise AttributeError(f"module 'fnlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, *_MODULES})

@@ -1,0 +1,393 @@
+"""Update rules: pure functions from weights, gradient and state to new weights and state.
+
+A rule is any object with two methods, and this file holds the three that the lessons use:
+
+    init(weights) -> state                                  before the first step
+    update(weights, gradient, state) -> (weights, state)    at each step
+
+What a rule is given is copy-on-write, so that the arithmetic below may work in place, in the order of
+operations of ``torch.optim``: that is what makes the results equal bit for bit. Where the memory has been
+donated, the same lines reuse it. A rule may have a third method, ``at(step_count)``, which returns the rule
+with everything scheduled set to its value for that step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fnlib import errors
+from fnlib.protect import map_tree, share
+
+Schedule = Callable[[int], float]
+Groups = Callable[[str, Tensor], Mapping[str, Any]]
+
+
+class UpdateRule(Protocol):
+    """What a factory needs of an update rule."""
+
+    def init(self, weights: Mapping[str, Tensor]) -> Any: ...
+
+    def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[Mapping[str, Tensor], Any]: ...
+
+
+class Rule:
+    """What the rules of this package share: settings, a schedule of the rate, groups of weights."""
+
+    like: type[torch.optim.Optimizer]  # the class of torch.optim with the same arguments and the same bits
+
+    def __init__(self, lr: float | Tensor | Schedule, groups: Groups | None, settings: dict[str, Any]) -> None:
+        for flag in ("differentiable", "capturable"):
+            if settings.get(flag):
+                raise errors.CannotWrap(
+                    f"{flag}=True", "a step of fnlib is not differentiated or captured", f"optimizer=fnlib.{type(self).__name__}(lr=...)   # right: without {flag}"
+                )
+        probe = self.like([torch.zeros(1)], lr=lr(0) if callable(lr) else lr, **settings)  # PyTorch's own checks, and its own errors
+        self.settings = {**probe.defaults, "lr": lr if callable(lr) else float(lr)}
+        self.groups = groups
+        self.step_count = 0
+
+    @property
+    def name(self) -> str:
+        """The name that parameters carry, so that no other rule reads this one's state."""
+        return f"{self.like.__module__}.{self.like.__qualname__}"
+
+    def at(self, step_count: int) -> Rule:
+        """Return this rule with a scheduled rate set to its value for one step (the first is step 0)."""
+        if self.groups is None and not callable(self.settings["lr"]):
+            return self
+        fixed = copy.copy(self)
+        fixed.step_count = step_count
+        return fixed
+
+    def init(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the state before the first step: as in torch.optim, moments are made when a weight first moves."""
+        return {"state": {}, "param_groups": []}
+
+    def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Move each weight that has a gradient. The tensors that are passed in are used up.
+
+        Args:
+            weights: name -> weight.
+            gradient: name -> tensor of the weight's shape; a weight without an entry stays.
+            state: what `init` or the last `update` returned.
+
+        Returns:
+            The new weights and the new state.
+        """
+        moments = dict(state["state"])
+        partition = self.partition(weights)
+        for settings, names in partition:
+            names = [name for name in names if name in gradient]
+            own = [dict(moments.get(name, ())) for name in names]
+            if names:
+                self._apply([weights[name] for name in names], [gradient[name] for name in names], own, settings)
+            moments.update((name, entry) for name, entry in zip(names, own, strict=True) if entry)
+        return weights, {"state": moments, "param_groups": [settings for settings, _ in partition]}
+
+    def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[dict[str, Any], list[str]]]:
+        """Split the weights into groups of equal settings, in the order in which the groups are met."""
+        if self.groups is None:
+            lr = self.settings["lr"]
+            return [({**self.settings, "lr": self._rate(lr)} if callable(lr) else self.settings, list(weights))]
+        parts: list[tuple[Mapping[str, Any], list[str]]] = []
+        for name, weight in weights.items():
+            own = dict(self.groups(name, weight))
+            unknown = own.keys() - self.settings.keys()
+            if unknown:
+                raise errors.WrongParameters(
+                    f"groups= gives '{name}' settings that {type(self).__name__} does not have",
+                    errors._names(sorted(unknown)),
+                    'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}',
+                )
+            for settings, names in parts:
+                if settings == own:
+                    names.append(name)
+                    break
+            else:
+                parts.append((own, [name]))
+        return [({**self.settings, **own, "lr": self._rate(own.get("lr", self.settings["lr"]))}, names) for own, names in parts]
+
+    def _rate(self, lr: Any) -> float:
+        return float(lr(self.step_count)) if callable(lr) else float(lr)
+
+    def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+        """Move weights and moments in place."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        default = self.like([torch.zeros(1)], **({} if "lr" in self.like([torch.zeros(1)]).defaults else {"lr": 1.0})).defaults
+        changed = {key: value for key, value in self.settings.items() if key == "lr" or value != default.get(key)}
+        written = [f"{key}={getattr(value, '__name__', value)}" for key, value in changed.items()]
+        return f"fnlib.{type(self).__name__}({', '.join(written + (['groups=...'] if self.groups else []))})"
+
+
+class SGD(Rule):
+    """Stochastic gradient descent: ``w <- w - lr * g``, with momentum ``b <- momentum * b + (1 - dampening) * g``, ``w <- w - lr * b``.
+
+    Args:
+        lr: the learning rate, or a function of the step count (the first step uses ``lr(0)``).
+        momentum: how much of the last update is kept.
+        dampening: how much of the gradient is left out of the momentum.
+        weight_decay: adds ``weight_decay * w`` to the gradient.
+        nesterov: look ahead along the momentum.
+        maximize: climb instead of descend.
+        foreach: accepted as in torch.optim; the bits are the same.
+        fused: one kernel for the whole update.
+        groups: a function of a weight's name and the weight that returns settings of its own.
+
+    Source: Sutskever et al., On the importance of initialization and momentum in deep learning (2013), in the
+    form that ``torch.optim.SGD`` gives it.
+
+    >>> rule = SGD(lr=0.25, momentum=0.5)
+    >>> weights, state = {"w": torch.tensor([1.0])}, rule.init({})
+    >>> for gradient in (-2.0, -1.0, 0.0):
+    ...     weights, state = rule.update(weights, {"w": torch.tensor([gradient])}, state)
+    ...     print(weights["w"].item(), state["state"]["w"]["momentum_buffer"].item())
+    1.5 -2.0
+    2.0 -2.0
+    2.25 -1.0
+    """
+
+    like = torch.optim.SGD
+
+    def __init__(
+        self,
+        lr: float | Tensor | Schedule = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        groups: Groups | None = None,
+    ) -> None:
+        settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+        flags = {"maximize": maximize, "foreach": foreach, "differentiable": differentiable, "fused": fused}
+        super().__init__(lr, groups, {**settings, **flags})
+
+    def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+        if settings["fused"]:
+            return self._apply_fused(weights, gradient, moments, settings)
+        momentum, dampening = settings["momentum"], settings["dampening"]
+        if settings["maximize"]:
+            gradient = [-g for g in gradient]
+        if settings["weight_decay"]:
+            gradient = [g.add(w, alpha=settings["weight_decay"]) for g, w in zip(gradient, weights, strict=True)]
+        if momentum:
+            ahead = []
+            for g, entry in zip(gradient, moments, strict=True):
+                if "momentum_buffer" in entry:
+                    entry["momentum_buffer"] = entry["momentum_buffer"].mul_(momentum).add_(g, alpha=1 - dampening)
+                else:
+                    entry["momentum_buffer"] = g.clone()
+                buffer = entry["momentum_buffer"]
+                ahead.append(g.add(buffer, alpha=momentum) if settings["nesterov"] else buffer)
+            gradient = ahead
+        torch._foreach_add_(weights, gradient, alpha=-settings["lr"])
+
+    def _apply_fused(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+        first = bool(settings["momentum"]) and not any(moments)
+        if settings["momentum"]:
+            for g, entry in zip(gradient, moments, strict=True):
+                entry.setdefault("momentum_buffer", torch.empty_like(g) if first else g.clone())
+        for at in _alike(weights):
+            torch._fused_sgd_(
+                [weights[i] for i in at],
+                [gradient[i] for i in at],
+                [moments[i]["momentum_buffer"] for i in at] if settings["momentum"] else [],
+                weight_decay=settings["weight_decay"],
+                momentum=settings["momentum"],
+                lr=settings["lr"],
+                dampening=settings["dampening"],
+                nesterov=settings["nesterov"],
+                maximize=settings["maximize"],
+                is_first_step=first,
+            )
+
+
+class Adam(Rule):
+    """Adam: the gradient's running mean, divided by the root of its running mean square.
+
+    ``m <- b1 * m + (1 - b1) * g``, ``v <- b2 * v + (1 - b2) * g * g``,
+    ``w <- w - lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps)``.
+
+    Args:
+        lr: the learning rate, or a function of the step count (the first step uses ``lr(0)``).
+        betas: b1 and b2, how much of each running mean is kept.
+        eps: added to the denominator.
+        weight_decay: adds ``weight_decay * w`` to the gradient.
+        amsgrad: divide by the greatest mean square so far.
+        foreach: accepted as in torch.optim; the bits are the same.
+        maximize: climb instead of descend.
+        capturable: not supported here, as `differentiable`: see `fnlib.wrap`.
+        fused: one kernel for the whole update; never chosen by itself.
+        decoupled_weight_decay: shrink the weights instead, as AdamW does.
+        groups: a function of a weight's name and the weight that returns settings of its own.
+
+    Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (2014), in the order of operations of
+    ``torch.optim.Adam``.
+
+    >>> rule = Adam(lr=0.5)
+    >>> weights, state = rule.update({"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}, rule.init({}))
+    >>> weights["w"], sorted(state["state"]["w"])
+    (tensor([0.5000]), ['exp_avg', 'exp_avg_sq', 'step'])
+    """
+
+    like: type[torch.optim.Optimizer] = torch.optim.Adam
+
+    def __init__(
+        self,
+        lr: float | Tensor | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+        groups: Groups | None = None,
+    ) -> None:
+        settings: dict[str, Any] = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        settings |= {"foreach": foreach, "maximize": maximize, "capturable": capturable, "differentiable": differentiable, "fused": fused}
+        if self.like is torch.optim.Adam:
+            settings["decoupled_weight_decay"] = decoupled_weight_decay
+        super().__init__(lr, groups, settings)
+
+    def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+        self._begin(weights, moments, settings)
+        steps = self._count(moments)
+        if settings["fused"]:
+            return self._apply_fused(weights, gradient, moments, settings)
+        lr, (beta1, beta2), decay = settings["lr"], settings["betas"], settings["weight_decay"]
+        if settings["maximize"]:
+            gradient = [-g for g in gradient]
+        if decay and settings["decoupled_weight_decay"]:
+            torch._foreach_mul_(weights, 1 - lr * decay)
+        elif decay:
+            gradient = [g.add(w, alpha=decay) for g, w in zip(gradient, weights, strict=True)]
+        for batch in _batches(weights):
+            w, g = [_real(weights[i]) for i in batch], [_real(gradient[i]) for i in batch]
+            mean, square = ([_real(moments[i][key]) for i in batch] for key in ("exp_avg", "exp_avg_sq"))
+            torch._foreach_lerp_(mean, g, 1 - beta1)
+            torch._foreach_mul_(square, beta2)
+            torch._foreach_addcmul_(square, g, g, 1 - beta2)
+            if settings["amsgrad"]:
+                greatest = [_real(moments[i]["max_exp_avg_sq"]) for i in batch]
+                torch._foreach_maximum_(greatest, square)
+                square = greatest
+            denominator = torch._foreach_sqrt(square)
+            torch._foreach_div_(denominator, [(1 - beta2 ** steps[i]) ** 0.5 for i in batch])
+            torch._foreach_add_(denominator, settings["eps"])
+            torch._foreach_addcdiv_(w, mean, denominator, [-(lr / (1 - beta1 ** steps[i])) for i in batch])
+
+    def _begin(self, weights: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+        """Make the moments of weights that move for the first time."""
+        for w, entry in zip(weights, moments, strict=True):
+            if not entry:
+                entry["step"] = torch.zeros((), dtype=torch.float32, device=w.device if settings["fused"] else None)
+                entry["exp_avg"] = torch.zeros_like(w, memory_format=torch.preserve_format)
+                entry["exp_avg_sq"] = torch.zeros_like(w, memory_format=torch.preserve_format)
+                if settings["amsgrad"]:
+                    entry["max_exp_avg_sq"] = torch.zeros_like(w, memory_format=torch.preserve_format)
+
+    def _count(self, moments: list[dict[str, Tensor]]) -> list[float]:
+        """Count the step. Weights that moved equally often share one counter: it is a value, and one addition serves all."""
+        later: dict[float, Tensor] = {}
+        numbers = []
+        for entry in moments:
+            number = entry["step"].item() + 1
+            entry["step"] = later.setdefault(number, entry["step"] + 1)
+            numbers.append(number)
+        return numbers
+
+    def _apply_fused(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+        kernel = torch._fused_adamw_ if settings["decoupled_weight_decay"] else torch._fused_adam_
+        for at in _alike(weights):
+            kernel(
+                [weights[i] for i in at],
+                [gradient[i] for i in at],
+                *([moments[i][key] for i in at if key in moments[i]] for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")),
+                amsgrad=settings["amsgrad"],
+                lr=settings["lr"],
+                beta1=settings["betas"][0],
+                beta2=settings["betas"][1],
+                weight_decay=settings["weight_decay"],
+                eps=settings["eps"],
+                maximize=settings["maximize"],
+            )
+
+
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient: ``w <- (1 - lr * weight_decay) * w`` before each step.
+
+    Args: as `Adam`; ``weight_decay`` is 0.01 by default.
+
+    Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization (2017).
+
+    >>> AdamW(lr=0.1)
+    fnlib.AdamW(lr=0.1)
+    """
+
+    like = torch.optim.AdamW
+
+    def __init__(
+        self,
+        lr: float | Tensor | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        groups: Groups | None = None,
+    ) -> None:
+        flags: dict[str, Any] = {"maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable}
+        super().__init__(lr, betas, eps, weight_decay, amsgrad, **flags, fused=fused, groups=groups)
+
+
+def shared_state(state: Any) -> Any:
+    """Share the tensors of a rule's state. Settings are read and never written, so that they need no copy."""
+    if type(state) is dict and "param_groups" in state:
+        return {key: value if key == "param_groups" else map_tree(share, value) for key, value in state.items()}
+    return map_tree(share, state)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _alike(weights: list[Tensor]) -> list[list[int]]:
+    """Group indices by device and dtype: a fused kernel takes one kind."""
+    found: dict[Any, list[int]] = {}
+    for i, weight in enumerate(weights):
+        found.setdefault((weight.device, weight.dtype), []).append(i)
+    return list(found.values())
+
+
+def _batches(weights: list[Tensor], most: int = 1 << 22) -> list[list[int]]:
+    """Group indices so that temporary memory stays near `most` elements: one list for a small network, one weight at a time for a large one."""
+    batches: list[list[int]] = [[]]
+    size = 0
+    for i, weight in enumerate(weights):
+        if batches[-1] and size + weight.numel() > most:
+            batches.append([])
+            size = 0
+        batches[-1].append(i)
+        size += weight.numel()
+    return batches

@@ -1,0 +1,57 @@
+"""The global generators: kept where they were, or seeded for one forward pass."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import sys
+import threading
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+_one_at_a_time = threading.RLock()  # PyTorch's generator is one for all threads; reentrant for nested models
+
+
+def _cuda_devices() -> list[int]:
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+
+
+@contextlib.contextmanager
+def preserved() -> Iterator[None]:
+    """Put the generators of PyTorch, NumPy and Python back where they were on leaving."""
+    state = random.getstate()
+    numpy = sys.modules.get("numpy")
+    numpy_state = numpy.random.get_state() if numpy else None
+    with _one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            if numpy:
+                numpy.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, step_count: int) -> Iterator[None]:
+    """Seed PyTorch's generators from a seed and a step count, and put them back where they were on leaving."""
+    folded = int.from_bytes(hashlib.blake2b(f"{seed}/{step_count}".encode(), digest_size=8).digest(), "little") >> 1
+    with _one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
+        torch.manual_seed(folded)
+        yield
+
+
+class Mark:
+    """Where PyTorch's generators stood: go back there, and come back here."""
+
+    def __init__(self, device: torch.device | None) -> None:
+        self.device = device if device is not None and device.type == "cuda" else None
+        self.state: Tensor = torch.get_rng_state()  # 0.7 us
+        self.cuda_state = torch.cuda.get_rng_state(self.device) if self.device else None
+
+    def restore(self) -> None:
+        torch.set_rng_state(self.state)
+        if self.cuda_state is not None:
+            torch.cuda.set_rng_state(self.cuda_state, self.device)

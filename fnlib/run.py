@@ -1,0 +1,127 @@
+"""One forward pass of a module, with everything that it changed noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from fnlib import errors
+from fnlib.protect import Tensors, all_unchanged, same_bits, share, share_all, unchanged
+from fnlib.randomness import Mark
+from fnlib.structure import Mode, Skeleton, Structure
+
+
+class Buffers(Tensors):
+    """The buffers after a forward pass, and any weights that the pass itself changed. Made by ``model.with_buffers``."""
+
+    __slots__ = ("changed", "weights")
+
+    def __init__(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor], changed: list[str]) -> None:
+        super().__init__(tensors)
+        self.weights, self.changed = weights, changed
+
+    @property
+    def raw(self) -> Mapping[str, Tensor]:
+        return self._tensors
+
+
+_NO_BUFFERS = Buffers({}, {}, [])
+
+
+def run(
+    structure: Structure,
+    mode: Mode,
+    weights: Mapping[str, Tensor],
+    leaves: list[Tensor],
+    buffers: Mapping[str, Tensor],
+    method: str | None,
+    args: Any,
+    kwargs: Any,
+    keep: bool,
+) -> tuple[Any, Buffers]:
+    """Run a forward pass on copy-on-write tensors and say what it changed.
+
+    Args:
+        structure: the network.
+        mode: training or evaluation.
+        weights: the value's own tensors, to compare with.
+        leaves: the same tensors, copy-on-write, where gradients are taken.
+        buffers: the buffers before the pass.
+        method: another method than forward.
+        args, kwargs: the inputs.
+        keep: whether changes are returned; if not, a change is an error.
+
+    Returns:
+        The output and the buffers after the pass.
+    """
+    skeleton = structure.borrow(mode)
+    mark = Mark(leaves[0].device if leaves else None)
+    # A pass that writes to its weights (Embedding(max_norm=)) would write to the leaves, so it gets copies of its own.
+    placed = [share(leaf) for leaf in leaves] if structure.writes_weights else leaves
+    output = skeleton.call(placed, share_all(buffers.values()), method, args, kwargs)
+    new_weights, new_buffers = skeleton.found
+    written = _changed(weights, new_weights)
+    changed = _changed(buffers, new_buffers)
+    if written and not structure.writes_weights:
+        for leaf, origin in zip(leaves, weights.values(), strict=True):
+            leaf.data = share(origin)
+        structure.writes_weights = True
+        mark.restore()
+        return run(structure, mode, weights, leaves, buffers, method, args, kwargs, keep)
+    if grown := skeleton.grew():
+        raise errors.HiddenState(grown, "adds or removes them while it runs")
+    if attributes := skeleton.changed_attributes():
+        _refuse_memory(skeleton, mark, placed, buffers, method, args, kwargs, output, attributes)
+    else:
+        skeleton.clear()
+        structure.give_back(skeleton)
+    if isinstance(output, Tensor) and (output.is_leaf or output._base is not None):
+        if any(output is leaf or output._base is leaf for leaf in leaves):
+            output = share(output)  # a module that returns its weight: writes to the output must not reach the model
+    if not keep:
+        if changed or written:
+            raise errors.StateDropped([*changed, *written], method)
+        return output, _NO_BUFFERS
+    after = {name: new.detach() if new.requires_grad else new for name, new in zip(buffers, new_buffers, strict=True)}
+    moved = {name: new.detach() for name, new in zip(weights, new_weights, strict=True) if name in written}
+    return output, Buffers(after, moved, [*changed, *written])
+
+
+def _changed(before: Mapping[str, Tensor], after: list[Tensor]) -> list[str]:
+    """Name the tensors that a forward pass wrote to or exchanged."""
+    if all_unchanged(after, before.values()):
+        return []
+    return [name for name, new, old in zip(before, after, before.values(), strict=True) if not unchanged(new, old)]
+
+
+def _refuse_memory(skeleton: Skeleton, mark: Mark, placed: list[Tensor], buffers: Mapping[str, Tensor], method: str | None, args: Any, kwargs: Any, output: Any, attributes: list[str]) -> None:
+    """Run once more from the same state, the changed attributes kept: if the output differs, they are state, and refused."""
+    here = Mark(mark.device)
+    mark.restore()
+    again = skeleton.call(placed, [share(buffer) for buffer in buffers.values()], method, args, kwargs)
+    here.restore()
+    if not _same_output(output, again):
+        raise errors.HiddenState(attributes, "gives another output when it is run again on the same input")
+
+
+def _same_output(a: Any, b: Any) -> bool:
+    leaves_a, tree_a = _pytree.tree_flatten(a)
+    leaves_b, tree_b = _pytree.tree_flatten(b)
+    if tree_a != tree_b:
+        return False
+    for x, y in zip(leaves_a, leaves_b, strict=True):
+        if isinstance(x, Tensor) and isinstance(y, Tensor):
+            if not same_bits(x, y):
+                return False
+        elif type(x) is not type(y):
+            return False
+        elif hasattr(x, "__dict__"):
+            if not _same_output(dict(vars(x)), dict(vars(y))):
+                return False
+        elif not (x == y or (x != x and y != y)):
+            return False
+    return True

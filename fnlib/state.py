@@ -1,0 +1,68 @@
+"""Checks on what comes in: names, shapes and kinds of tensors, and state that a value can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fnlib import errors
+from fnlib.protect import share
+
+
+def check_match(kind: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str, partial: bool = False, exact: bool = False) -> None:
+    """Raise `WrongParameters` unless names, shapes, kinds and devices of `given` are those of `expected`."""
+
+    def wrong(detail: str) -> errors.WrongParameters:
+        return errors.WrongParameters(f"These {kind}s do not match", detail, right)
+
+    unknown, missing = [name for name in given if name not in expected], [name for name in expected if name not in given]
+    if unknown or (missing and not partial):
+        parts = []
+        if unknown:
+            parts.append(f"{errors._names(unknown)} {'is' if len(unknown) == 1 else 'are'} unknown")
+        if missing and not partial:
+            parts.append(f"{errors._names(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+        raise wrong(f"{' and '.join(parts)}; expected: {errors._names(expected) or 'none'}")
+    for name, tensor in given.items():
+        if not isinstance(tensor, Tensor):
+            raise wrong(f"'{name}' is a {type(tensor).__name__}, not a tensor")
+        like = expected[name]
+        if tensor.shape != like.shape:
+            raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
+        if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
+            raise wrong(f"'{name}' has dtype {tensor.dtype}, which is another kind of number than {like.dtype}")
+        if exact and tensor.dtype != like.dtype:
+            raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}")
+        if exact and tensor.device != like.device:
+            raise wrong(f"'{name}' is on {tensor.device}, expected {like.device}")
+
+
+def _number_kind(tensor: Tensor) -> str:
+    return "complex" if tensor.is_complex() else "floating" if tensor.is_floating_point() else "integer"
+
+
+def owned(tensor: Tensor) -> Tensor:
+    """Take a tensor over: what its giver writes to it later does not reach the taker."""
+    shared = share(tensor)
+    return shared.detach() if shared.requires_grad else shared
+
+
+def storable(tree: Any, where: str) -> Any:
+    """Take a tree of state over, or raise `CannotStore` for what a value cannot carry."""
+    if isinstance(tree, Tensor):
+        return owned(tree)
+    if tree is None or type(tree) in (bool, int, float, complex, str):
+        return tree
+    if isinstance(tree, Mapping):
+        for key in tree:
+            if type(key) not in (str, int):
+                raise errors.CannotStore(f"the key {type(key).__name__} in {where}", key)
+        return {key: storable(value, f"{where}[{key!r}]") for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(storable(value, f"{where}[{i}]") for i, value in enumerate(tree))
+    if isinstance(tree, (torch.dtype, torch.device)):
+        return str(tree)
+    raise errors.CannotStore(where, tree)

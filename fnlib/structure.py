@@ -1,0 +1,300 @@
+"""The structure of a network: names and shapes of its tensors, and module trees with empty places for them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import types
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fnlib import errors
+from fnlib.protect import share, unchanged
+from fnlib.randomness import preserved
+
+Place = tuple[Any, Any, int]  # a container, a key in it, and the index of the tensor that belongs there
+Mode = bool | tuple[tuple[str, bool], ...]
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+# What PyTorch itself derives from the weights on each forward pass and keeps beside them.
+_DERIVED: tuple[tuple[type, frozenset[str]], ...] = ((nn.RNNBase, frozenset({"_flat_weights", "_flat_weight_refs"})),)
+_ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, slice, range)
+_CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
+
+
+class Layout(NamedTuple):
+    """The tensors of a module by name, as ``named_parameters()`` and ``named_buffers()`` give them."""
+
+    weights: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    aliases: dict[str, str]  # second name of a tied tensor -> its first name
+    transient: frozenset[str]  # names of buffers that are left out of a state_dict
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Layout:
+        weights, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+        lazy = [name for name, tensor in {**weights, **buffers}.items() if nn.parameter.is_lazy(tensor)]
+        if lazy:
+            raise errors.LazyModule(lazy)
+        first = {id(tensor): name for name, tensor in {**weights, **buffers}.items()}
+        everywhere = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+        aliases = {name: first[id(tensor)] for name, tensor in everywhere if first[id(tensor)] != name}
+        transient = frozenset(
+            f"{path}.{name}" if path else name
+            for path, part in module.named_modules(remove_duplicate=False)
+            for name in part._non_persistent_buffers_set
+        )
+        return cls(weights, buffers, aliases, transient)
+
+
+class Structure:
+    """What a factory knows of its network: everything but the values of its tensors.
+
+    Args:
+        module: a module that is ours to take apart.
+        another: makes another module of the same structure, for forward passes that run at the same time.
+    """
+
+    def __init__(self, module: nn.Module, another: Callable[[], nn.Module]) -> None:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise errors.UnsupportedModule(
+                "A scripted module keeps its weights out of Python's reach. Pass the nn.Module that it was made from."
+            )
+        layout = Layout.of(module)
+        self.aliases, self.transient = layout.aliases, layout.transient
+        self.hooks = {name: list(weight._backward_hooks.values()) for name, weight in layout.weights.items() if weight._backward_hooks}
+        # Tensors on "meta" have names, shapes and kinds, and no content.
+        self.weights = {name: nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for name, weight in layout.weights.items()}
+        self.buffers = {name: buffer.detach().to("meta") for name, buffer in layout.buffers.items()}
+        self.empty = list[Tensor](self.weights.values()), list(self.buffers.values())
+        self.trained = [i for i, weight in enumerate(self.weights.values()) if weight.requires_grad]
+        self.trained_names = [(name, i) for i, (name, weight) in enumerate(self.weights.items()) if weight.requires_grad]
+        self.writes_weights = False  # learnt from the first forward pass that does
+        self._another = another
+        self._idle: dict[Mode, list[Skeleton]] = {}
+        self._idle.setdefault(True, []).append(Skeleton(self, module, True))
+
+    def borrow(self, mode: Mode) -> Skeleton:
+        """Take a skeleton that no other forward pass is using: this makes one factory safe in threads and nested calls."""
+        try:
+            return self._idle[mode].pop()
+        except (KeyError, IndexError):
+            with preserved():
+                return Skeleton(self, self._another(), mode)
+
+    def give_back(self, skeleton: Skeleton) -> None:
+        """Return a skeleton that is as it was."""
+        self._idle.setdefault(skeleton.mode, []).append(skeleton)
+
+
+class Skeleton:
+    """One module tree with places for tensors: they are put in for one forward pass, and taken out again."""
+
+    def __init__(self, structure: Structure, module: nn.Module, mode: Mode) -> None:
+        self.module, self.mode, self.structure = module, mode, structure
+        layout = Layout.of(module)
+        if list(layout.weights) != list(structure.weights) or list(layout.buffers) != list(structure.buffers):
+            raise errors.UnsupportedModule("Building this network twice gave other names of weights or buffers. Let the build be the same each time.")
+        self.weight_places = _places(module, "_parameters", layout.weights)
+        self.buffer_places = _places(module, "_buffers", layout.buffers)
+        indices = {id(tensor): i for i, tensor in enumerate(layout.weights.values())}
+        self.alias_places: list[Place] = []
+        self.snapshots: list[tuple[str, Any, Any]] = []  # label, container, shallow copy
+        self.tensors: list[tuple[str, Tensor, Tensor]] = []  # label, a tensor that is no weight or buffer, its content
+        self.opaque: list[tuple[str, Any, bytes]] = []  # label, object, its pickle
+        _set_mode(module, mode)
+        self._survey(indices)
+        self.clear()
+        self.snapshots += [(path, part._modules, None) for path, part in module.named_modules() if part._modules]
+        self.snapshots = [(label, container, copy.copy(container)) for label, container, _ in self.snapshots]
+        self.registries = [registry for part in module.modules() for registry in (part._parameters, part._buffers, part._modules)]
+        self.keys = [tuple(registry) for registry in self.registries]
+        self.sizes = [len(registry) for registry in self.registries]
+
+    def call(self, weights: list[Tensor], buffers: list[Tensor], method: str | None, args: Any, kwargs: Any) -> Any:
+        """Run a forward pass. What stands in the places afterwards is in `found`; an error leaves the skeleton to be thrown away."""
+        self.fill(weights, buffers)
+        output = self.module(*args, **kwargs) if method is None else getattr(self.module, method)(*args, **kwargs)
+        self.found = self.read(self.weight_places, weights), self.read(self.buffer_places, buffers)
+        return output
+
+    def fill(self, weights: list[Tensor], buffers: list[Tensor]) -> None:
+        """Put tensors into their places."""
+        for container, key, i in self.weight_places:
+            container[key] = weights[i]
+        for container, key, i in self.buffer_places:
+            container[key] = buffers[i]
+        for container, key, i in self.alias_places:
+            container[key] = weights[i]
+
+    def clear(self) -> None:
+        """Take the tensors out again."""
+        self.fill(*self.structure.empty)
+
+    @staticmethod
+    def read(places: list[Place], placed: list[Tensor]) -> list[Tensor]:
+        """Return the tensors that stand in places now: a forward pass may have put in others."""
+        found = list(placed)
+        for container, key, i in places:
+            if container.get(key) is not placed[i]:
+                found[i] = container.get(key)
+        return found
+
+    def changed_attributes(self) -> list[str]:
+        """Name the attributes that differ from before the forward pass. Tensors in places do not count."""
+        changed = []
+        for label, container, before in self.snapshots:
+            try:
+                same = container == before
+            except (RuntimeError, ValueError):  # tensors or arrays compared element by element: other objects, then
+                same = False
+            if not same:
+                changed += _which(label, container, before)
+        changed += [label for label, tensor, origin in self.tensors if not unchanged(tensor, origin)]
+        changed += [label for label, value, before in self.opaque if _pickled(value) != before]
+        return changed
+
+    def grew(self) -> list[str]:
+        """Name parameters, buffers and modules that a forward pass added or removed."""
+        if [len(registry) for registry in self.registries] == self.sizes:
+            return []
+        return [str(key) for registry, keys in zip(self.registries, self.keys, strict=True) for key in set(registry) ^ set(keys)]
+
+    def _survey(self, indices: dict[int, int]) -> None:
+        """Find everything that a forward pass could change besides weights and buffers."""
+        seen: set[int] = set()
+
+        def visit(value: Any, label: str, holder: Any, key: Any) -> None:
+            if isinstance(value, Tensor) and id(value) in indices:
+                if isinstance(holder, tuple):
+                    raise errors.UnsupportedModule(f"{label} is a weight inside a tuple, where it cannot be exchanged. Use a list or an nn.ParameterList.")
+                self.alias_places.append((holder, key, indices[id(value)]))
+            elif isinstance(value, (*_ATOMS, *_CODE, nn.Module)) or id(value) in seen:
+                if isinstance(value, nn.Module) and id(value) not in seen and value not in registered:
+                    seen.add(id(value))
+                    visit(vars(value), label, None, None)
+            elif isinstance(value, Tensor):
+                seen.add(id(value))
+                self.tensors.append((label, value, share(value)))
+            elif isinstance(value, (dict, list, set, deque)):
+                seen.add(id(value))
+                self.snapshots.append((label, value, None))
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                for k, item in list(items):
+                    visit(item, f"{label}.{k}" if isinstance(value, dict) else f"{label}[{k}]", value, k)
+            elif isinstance(value, (tuple, frozenset)):
+                seen.add(id(value))
+                for k, item in enumerate(value):
+                    visit(item, f"{label}[{k}]", value, k)
+            elif hasattr(value, "__dict__"):
+                seen.add(id(value))
+                self.snapshots.append((label, vars(value), None))
+                for k, item in list(vars(value).items()):
+                    visit(item, f"{label}.{k}", vars(value), k)
+            elif (pickled := _pickled(value)) is not None:
+                seen.add(id(value))
+                self.opaque.append((label, value, pickled))
+
+        registered = set(self.module.modules())
+        for path, part in self.module.named_modules():
+            derived = frozenset().union(*(names for kind, names in _DERIVED if isinstance(part, kind)))
+            own = vars(part)
+            self.snapshots.append((path, _Without(own, derived) if derived else own, None))
+            for name, value in list(own.items()):
+                if name not in _OF_EVERY_MODULE or name == "training":
+                    visit(value, f"{path}.{name}" if path else name, own, name)
+
+
+class _Without:
+    """The attributes of a module, some left out of comparisons."""
+
+    def __init__(self, own: Mapping[str, Any], left_out: frozenset[str]) -> None:
+        self.own, self.left_out = own, left_out
+
+    def items(self) -> list[tuple[str, Any]]:
+        return [(name, value) for name, value in self.own.items() if name not in self.left_out]
+
+    def get(self, key: str) -> Any:
+        return self.own.get(key)
+
+    def keys(self) -> set[str]:
+        return {name for name, _ in self.items()}
+
+    def __copy__(self) -> dict[str, Any]:
+        return dict(self.items())
+
+    def __eq__(self, other: object) -> bool:
+        return dict(self.items()) == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _which(label: str, container: Any, before: Any) -> list[str]:
+    """Name the entries of a container that changed, or the container itself."""
+    if not isinstance(container, (dict, _Without)):
+        return [label]
+    names = [
+        key
+        for key in {**dict(before.items()), **dict(container.items())}
+        if container.get(key) is not before.get(key) and not (isinstance(before.get(key), _ATOMS) and container.get(key) == before.get(key))
+    ]
+    return [f"{label}.{name}" if label else str(name) for name in names]
+
+
+def _pickled(value: Any) -> bytes | None:
+    """Return the bytes of an object whose content Python cannot compare (the state of a generator)."""
+    try:
+        if isinstance(value, torch.Generator):
+            return value.get_state().numpy().tobytes()
+        return pickle.dumps(value)
+    except Exception:  # cannot be pickled: locks, handles, generators of code
+        return None
+
+
+def _places(module: nn.Module, registry: str, tensors: Mapping[str, Tensor]) -> list[Place]:
+    """List where each tensor stands in the module tree, each name of a tied one."""
+    indices = {id(tensor): i for i, tensor in enumerate(tensors.values())}
+    return [
+        (container, key, indices[id(tensor)])
+        for part in module.modules()
+        for container in (getattr(part, registry),)
+        for key, tensor in container.items()
+        if tensor is not None
+    ]
+
+
+def _set_mode(module: nn.Module, mode: Mode) -> None:
+    """Switch a module tree to training or evaluation with its own ``train()``, which some networks override."""
+    wanted = {"": mode} if isinstance(mode, bool) else {"": True, **dict(mode)}
+    before = {path: {k: v for k, v in vars(part).items() if k != "training"} for path, part in module.named_modules()}
+    for path in sorted(wanted, key=lambda path: path.count(".") + bool(path)):
+        try:
+            part = module.get_submodule(path)
+        except AttributeError:
+            known = ", ".join(f"'{name}'" for name, _ in module.named_modules() if name)
+            raise errors.UnsupportedModule(f"training= names the submodule '{path}', and this network has {known or 'none'}.") from None
+        part.train(wanted[path])
+    for path, part in module.named_modules():
+        switched = [key for key in before[path] if vars(part).get(key) is not before[path][key]]
+        if switched:
+            raise errors.HiddenState([f"{path}.{key}" if path else key for key in switched], "its train() or eval() is what changes it")
+
+
+def copy_structure(module: nn.Module) -> nn.Module:
+    """Copy a module instance with its weights and buffers on "meta": names, shapes and kinds without content."""
+    layout = Layout.of(module)
+    memo: dict[int, Any] = {id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in layout.weights.values()}
+    memo |= {id(buffer): buffer.detach().to("meta") for buffer in layout.buffers.values()}
+    for weight in layout.weights.values():
+        memo[id(weight)]._backward_hooks = weight._backward_hooks
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise errors.UnsupportedModule(
+            f"This {type(module).__name__} cannot be copied ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            "Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+        ) from error

@@ -1,0 +1,190 @@
+"""wrap: any class of torch.optim, or of a third party, as an update rule.
+
+An optimizer object is made for one step, given the weights, the gradient and everything that its
+predecessor kept, stepped, and read out again. The object does what it always did, so the bits are its own;
+what it keeps becomes a value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnlib import errors
+from fnlib.optim import Groups, Rule, Schedule
+from fnlib.protect import same_tree
+from fnlib.state import storable
+
+_WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
+
+
+class Wrapped(Rule):
+    """An update rule made of an optimizer class. See `wrap`."""
+
+    def __init__(self, kind: type[torch.optim.Optimizer], lr: float | Tensor | Schedule | None, groups: Groups | None, settings: dict[str, Any]) -> None:
+        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+            raise errors.CannotWrap(repr(kind), "it is not a subclass of torch.optim.Optimizer", "optimizer=fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right: the class, then its arguments")
+        required = [p for p in list(inspect.signature(kind.step).parameters.values())[1:] if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if required:
+            raise errors.CannotWrap(
+                kind.__name__,
+                "its step() asks for a closure that evaluates the loss again, and a functional step is given a gradient that is already there",
+                "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that needs one gradient a step",
+            )
+        self.like, self.arguments = kind, settings
+        if lr is not None:
+            self.arguments = {"lr": lr, **settings}
+        probe = kind([nn.Parameter(torch.zeros(2, 2))], **self._fixed(self.arguments))  # its own checks, its own errors
+        self.settings = {**probe.defaults, **({"lr": lr} if lr is not None else {})}
+        self.groups = groups
+        self.step_count = 0
+
+    def _fixed(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {**arguments, "lr": self._rate(arguments["lr"])} if callable(arguments.get("lr")) else arguments
+
+    def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Take one step. See `Rule.update`."""
+        places = {name: nn.Parameter(weight) for name, weight in weights.items()}
+        for name, place in places.items():
+            if name in gradient:
+                place.grad = gradient[name]
+        optimizer = self._revive(places, state)
+        names = {id(place): name for name, place in places.items()}
+        group_settings = [_group(group) for group in optimizer.param_groups]
+        attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
+        optimizer.step()
+        moved = set(state.get("moved", ())) | {
+            key for before, group in zip(group_settings, optimizer.param_groups, strict=True) for key in group if key != "params" and not _same(before.get(key), group[key])
+        }
+        kept = dict(state.get("attributes", {}))
+        for key, value in _own(optimizer).items():
+            frozen = _freeze(value, names, key)
+            if key not in attributes or not _same(attributes[key], frozen) or key in kept:
+                if isinstance(frozen, bytes):
+                    raise errors.CannotStore(f"{self.like.__name__}.{key}", value, ", and this step changed it")
+                kept[key] = frozen
+        label = self.like.__name__
+        new_state: dict[str, Any] = {"state": {}, "param_groups": [storable(_pack(_group(g), names), f"{label}.param_groups") for g in optimizer.param_groups]}
+        for key, value in optimizer.state.items():
+            if id(key) in names:
+                new_state["state"][names[id(key)]] = storable(_pack(value, names), f"{label}.state")
+            elif isinstance(key, str):
+                new_state.setdefault("shared", {})[key] = storable(_pack(value, names), f"{label}.state[{key!r}]")
+            else:
+                raise errors.CannotStore(f"a key of {label}.state", key)
+        if kept:
+            new_state["attributes"] = kept
+        if moved:
+            new_state["moved"] = sorted(moved)
+        return {name: place.detach() for name, place in places.items()}, new_state
+
+    def _revive(self, places: dict[str, nn.Parameter], state: Any) -> torch.optim.Optimizer:
+        """Make the optimizer object that goes on where the last one ended."""
+        if self.groups is None:
+            optimizer = self.like(list(places.values()), **self._fixed(self.arguments))
+        else:
+            partition = self.partition({name: place.detach() for name, place in places.items()})
+            own = [{key: value for key, value in settings.items() if key in self._given(names, places)} for settings, names in partition]
+            groups = [{"params": [places[name] for name in names], **settings} for (_, names), settings in zip(partition, own, strict=True)]
+            optimizer = self.like(groups, **self._fixed(self.arguments))
+        # What steps changed goes on; what the factory says (a new rate, say) is not overruled by what was saved.
+        moved = set(state.get("moved", ()))
+        for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
+            group.update({key: _unpack(value, places) for key, value in saved.items() if key in moved or key not in group})
+        if callable(self.settings.get("lr")) and self.groups is None:
+            for group in optimizer.param_groups:
+                group["lr"] = self._rate(self.settings["lr"])
+        for name, entries in state["state"].items():
+            optimizer.state[places[name]] = _unpack(entries, places)
+        for key, value in state.get("shared", {}).items():
+            optimizer.state[key] = _unpack(value, places)
+        for key, value in state.get("attributes", {}).items():
+            setattr(optimizer, key, _unpack(value, places))
+        return optimizer
+
+    def _given(self, names: list[str], places: Mapping[str, nn.Parameter]) -> set[str]:
+        """Name the settings that groups= gives to these weights; the others are the optimizer's to fill in."""
+        assert self.groups is not None
+        return {"lr"} & self.arguments.keys() | set(self.groups(names[0], places[names[0]].detach()))
+
+    def __repr__(self) -> str:
+        written = [f"{key}={getattr(value, '__name__', value)}" for key, value in self.arguments.items()]
+        return f"fnlib.wrap({self.like.__module__}.{self.like.__qualname__}, {', '.join(written + (['groups=...'] if self.groups else []))})"
+
+
+def wrap(kind: type[torch.optim.Optimizer], *, lr: float | Tensor | Schedule | None = None, groups: Groups | None = None, **settings: Any) -> Wrapped:
+    """Turn an optimizer class into an update rule.
+
+    Args:
+        kind: ``torch.optim.RMSprop``, or any other subclass of ``torch.optim.Optimizer``.
+        lr: the learning rate, or a function of the step count (the first step uses ``lr(0)``).
+        groups: a function of a weight's name and the weight that returns settings of its own.
+        settings: the other arguments of the class.
+
+    Returns:
+        A rule whose steps have the bits of the optimizer's.
+
+    Raises:
+        CannotWrap: the optimizer needs more than a gradient (LBFGS asks for a closure).
+        CannotStore: at a step, when the optimizer keeps something that a value cannot carry.
+
+    >>> rule = wrap(torch.optim.RMSprop, lr=0.5)
+    >>> weights, state = rule.update({"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}, rule.init({}))
+    >>> weights["w"], sorted(state["state"]["w"])
+    (tensor([-4.]), ['square_avg', 'step'])
+    """
+    return Wrapped(kind, lr, groups, settings)
+
+
+_OF_EVERY_OPTIMIZER = frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {}))) | {"_opt_called", "_optimizer_step_pre_hooks"}
+
+
+def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The attributes that this optimizer has beyond those of every optimizer."""
+    return {key: value for key, value in vars(optimizer).items() if key not in _OF_EVERY_OPTIMIZER and not callable(value)}
+
+
+def _group(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def _freeze(value: Any, names: Mapping[int, str], label: str) -> Any:
+    """Return what can be compared later: a tree, or the bytes of an object that is none."""
+    try:
+        return storable(_pack(value, names), label)
+    except errors.CannotStore:
+        try:
+            return pickle.dumps(value)
+        except Exception:  # cannot be pickled: then it is only itself
+            return id(value).to_bytes(8, "little")
+
+
+def _same(before: Any, after: Any) -> bool:
+    return before is after or same_tree(before, after)
+
+
+def _pack(tree: Any, names: Mapping[int, str]) -> Any:
+    """Copy a tree with each reference to a weight replaced by its name."""
+    if isinstance(tree, Tensor):
+        return _WEIGHT + names[id(tree)] if id(tree) in names else tree
+    if isinstance(tree, Mapping):
+        return {_WEIGHT + names[id(key)] if id(key) in names else key: _pack(value, names) for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(_pack(value, names) for value in tree)
+    return tree
+
+
+def _unpack(tree: Any, places: Mapping[str, nn.Parameter]) -> Any:
+    """Undo `_pack`."""
+    if isinstance(tree, str):
+        return places[tree[len(_WEIGHT) :]] if tree.startswith(_WEIGHT) else tree
+    if isinstance(tree, Mapping):
+        return {_unpack(key, places): _unpack(value, places) for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(_unpack(value, places) for value in tree)
+    return tree
