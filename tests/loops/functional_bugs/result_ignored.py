@@ -1,0 +1,55 @@
+"""The step's result is not bound to anything: the old weights are used for ever."""
+
+import torch
+from torch.func import functional_call, grad
+from torch import nn
+
+
+def setup():
+    torch.manual_seed(0)
+    network = nn.Linear(8, 1)
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    batches = [(torch.randn(32, 8), torch.randn(32, 1)) for _ in range(3)]
+    return dict(network=network, weights=weights, batches=batches)
+
+
+def step(network, weights, feature, target, lr=0.1):
+    def loss(weights):
+        return nn.functional.mse_loss(functional_call(network, weights, (feature,)), target)
+    gradient = grad(loss)(weights)
+    return {name: weight - lr * gradient[name] for name, weight in weights.items()}
+
+
+def bug(network, weights, batches):
+    for feature, target in batches:
+        step(network, weights, feature, target)
+    return weights
+
+
+def cure(network, weights, batches):
+    for feature, target in batches:
+        weights = step(network, weights, feature, target)
+    return weights
+
+
+def in_fnlib(network, weights, batches):
+    """Can still be written: the statement is valid, and nothing is changed by it."""
+    import fnlib
+    ModelFactory = fnlib.Factory(lambda: nn.Linear(8, 1), optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters.from_module(network))
+    for feature, target in batches:
+        gradient = model.backward(nn.functional.mse_loss(model(feature), target))
+        model.step(gradient)                        # the new parameters go nowhere
+    return dict(model.parameters)
+
+
+def harm(run):
+    """Weights, of 2, that training has moved."""
+    things = setup()
+    before = things["weights"]
+    after = run(**things)
+    return sum(not torch.equal(before[name], after[name]) for name in before)
+
+
+if __name__ == "__main__":
+    bug(**setup())

@@ -1,0 +1,49 @@
+"""Randomness is an argument, and the loop passes the same one each time: one dropout mask for the whole training."""
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+
+def setup():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1))
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    return dict(network=network, weights=weights, feature=torch.ones(1, 64))
+
+
+def forward(network, weights, feature, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return functional_call(network, weights, (feature,))
+
+
+def bug(network, weights, feature, seed=42):
+    return [forward(network, weights, feature, seed).item() for step in range(5)]
+
+
+def cure(network, weights, feature, seed=42):
+    return [forward(network, weights, feature, seed + step).item() for step in range(5)]
+
+
+def in_fnlib(network, weights, feature, seed=42):
+    """Cannot happen in a loop that steps: the seed is folded with the step count."""
+    import fnlib
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)),
+                                 optimizer=fnlib.SGD(lr=0.0))
+    parameters, outputs = fnlib.Parameters.from_module(network), []
+    for step in range(5):
+        model = ModelFactory(parameters, seed=seed)
+        output = model(feature)
+        outputs.append(output.item())
+        parameters = model.step(model.backward(output.sum()))
+    return outputs
+
+
+def harm(run):
+    """Different dropout masks in five steps."""
+    return len(set(run(**setup())))
+
+
+if __name__ == "__main__":
+    bug(**setup())
