@@ -1,0 +1,183 @@
+"""The names of a recorded frame: which were bound to new values, and watching those values from then on."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from fnlib.ledger.content import quietly, unreadable
+from fnlib.ledger.entries import Bound, Change
+from fnlib.ledger.graph import age_of, graph_of
+from fnlib.ledger.keeper import Keeper
+from fnlib.ledger.names import MISSING
+from fnlib.ledger.source import Path, Subscript
+from fnlib.ledger.watch import TensorWatch, Watch, holds_tensors, parameters_of, watch
+
+FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
+_DISCOVERED = (nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler)
+
+
+@dataclass(eq=False, slots=True)
+class _Name:
+    """What a name was bound to at the last look. Tensors and values are held weakly: they may go when the program lets go."""
+
+    value: Callable[[], Any]
+    key: int
+    bound: Bound
+    age: int | None = None
+    weak: bool = False
+
+
+class Bindings:
+    """The names of one frame that its recorded statements mention."""
+
+    def __init__(self, keeper: Keeper, names: frozenset[str], *, follow: bool, discover: bool) -> None:
+        self.keeper, self.names, self.follow, self.discover = keeper, sorted(names), follow, discover
+        self.known: dict[str, _Name] = {}
+        self.followed: dict[str, list[Watch]] = {}
+
+    def begin(self, local: dict[str, Any], world: dict[str, Any]) -> None:
+        """Take the names as they stand; none of them counts as bound by a statement."""
+        for name in self.names:
+            value = _find(name, local, world)
+            if value is not MISSING:
+                self.known[name] = self._remember(value, None)
+                self._watch(name, value)
+
+    def met(self, path: Path, value: Any) -> None:
+        """A statement names an object: begin to watch it if objects are to be discovered."""
+        if self.discover and isinstance(value, _DISCOVERED) and not self._is_watched(value):
+            self._discover(_written(path), value)
+
+    def rebound(self, local: dict[str, Any], world: dict[str, Any]) -> list[Change]:
+        """Return a change for each name that has another value than at the last look, and follow the new values."""
+        changes: list[Change] = []
+        for name in self.names:
+            value = _find(name, local, world)
+            before = self.known.get(name)
+            if before is None:
+                if value is not MISSING:
+                    self._bind(name, value, None, changes)
+            elif value is MISSING:
+                del self.known[name]
+                self._unfollow(name)
+                changes.append(Change(name, "", "name", "removed", before.bound))
+            elif id(value) != before.key or before.value() is not value:
+                self._bind(name, value, before, changes)
+        return changes
+
+    def used_up(self, passes: list[tuple[dict[str, Any], frozenset[int]]]) -> list[Change]:
+        """Return a change for each backward pass: the graph behind the loss is freed, or kept."""
+        changes = []
+        for data, ages in passes:
+            if data["raised"] or not ages:
+                continue
+            names = [name for name, known in self.known.items() if known.age in ages]
+            owner = data.get("name") or (max(names, key=lambda name: self.known[name].age or 0) if names else "loss")
+            note = f"and the part of it behind {', '.join(sorted(set(names) - {owner}))}" if set(names) - {owner} else ""
+            kept = data["retain_graph"]
+            changes.append(
+                Change(owner, "graph", "graph", "kept" if kept else "removed", "built", "kept" if kept else "freed", note=note)
+            )
+        return changes
+
+    def _bind(self, name: str, value: Any, before: _Name | None, changes: list[Change]) -> None:
+        if type(value).__name__ == "Ledger":
+            return
+        now = self.known[name] = self._remember(value, before)
+        kind = "created" if before is None else "replaced"
+        changes.append(Change(name, "", "name", kind, None if before is None else before.bound, now.bound))  # type: ignore[arg-type]
+        if now.age is not None:
+            changes.append(Change(name, "graph", "graph", "created", None, "built", note=f"{now.bound.nodes} nodes"))
+        self._unfollow(name)
+        self._watch(name, value)
+
+    def _remember(self, value: Any, before: _Name | None) -> _Name:
+        weak = isinstance(value, (Tensor, nn.Module)) or parameters_of(value) is not MISSING
+        alive = None if before is None or not before.weak else before.value() is not None
+        age: int | None = None
+        nodes, leaves, carries = 0, (), False
+        if isinstance(value, Tensor):
+            with quietly():
+                age = age_of(value) if unreadable(value) is None or value.is_sparse else None
+                if age is not None:
+                    graph = graph_of((value,))
+                    nodes = graph.nodes
+                    labels = [self.keeper.weight_label(leaf) for leaf in graph.leaves.values()]
+                    leaves = tuple(sorted(label for label in labels if label is not None))
+                    carries = before is not None and before.age in graph.ages
+        token = self.keeper.token(value) if weak else None
+        bound = Bound(type(value).__name__, _text(value), token, None, alive, nodes, leaves, carries)
+        return _Name(weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak)
+
+    # --- watching what names are bound to ------------------------------------------------------
+
+    def _watch(self, name: str, value: Any) -> None:
+        if self.discover and isinstance(value, _DISCOVERED):
+            if not self._is_watched(value):
+                self._discover(name, value)
+            return
+        if not self.follow or self._is_watched(value):
+            return
+        if isinstance(value, Tensor):
+            if value.numel() > FOLLOWED_SIZE:
+                self.keeper.unfollowed[name] = (
+                    f"is large ({value.numel():,} numbers) and was not asked for; fnlib.Ledger({name}={name}) follows it"
+                )
+                return
+        elif parameters_of(value) is MISSING and not (type(value).__name__ in ("dict", "OrderedDict") and holds_tensors(value)):
+            return
+        self.keeper.renamed(name)
+        self.followed[name] = watch(name, value, self.keeper.weight_label, weakly=not isinstance(value, dict))
+        for one in self.followed[name]:
+            if isinstance(one, TensorWatch):
+                one.follows = True
+            one.order = max(one.order, 4) if one.order != 1 else 1
+        self.keeper.prime(self.followed[name])
+
+    def _unfollow(self, name: str) -> None:
+        if name in self.followed:
+            self.keeper.drop(self.followed.pop(name))
+
+    def _discover(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module) and (self.keeper.module_label(value) or _is_empty(value)):
+            return
+        self.keeper.prime(watch(self.keeper.free_label(name), value, self.keeper.weight_label, weakly=True))
+
+    def _is_watched(self, value: Any) -> bool:
+        return any(one.value() is value for one in self.keeper.watches)
+
+
+def _find(name: str, local: dict[str, Any], world: dict[str, Any]) -> Any:
+    return local[name] if name in local else world.get(name, MISSING)  # type: ignore[call-overload]
+
+
+def _is_empty(module: nn.Module) -> bool:
+    """Whether a module keeps nothing: a loss or an activation."""
+    return not (module._parameters or module._buffers or module._modules)
+
+
+def _text(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, Tensor):
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"{'x'.join(map(str, value.shape)) or 'scalar'} {kind}"
+    if isinstance(value, (bool, int, float, str, type(None))):
+        text = repr(value)
+        return text if len(text) <= 30 else text[:27] + "..."
+    return type(value).__name__
+
+
+def _written(path: Path) -> str:
+    """A path as it is written in code."""
+    return "".join(
+        f"[{step.key!r}]" if isinstance(step, Subscript) else (f".{step}" if number else str(step))
+        for number, step in enumerate(path)
+    )

@@ -1,0 +1,189 @@
+"""The calls that a recording takes note of: forward, backward, step and their like.
+
+They are recognised by their code objects while the statement runs. Nothing is patched and no hook is registered, so the
+program that is watched is the program that runs without a ledger.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from fnlib.ledger.graph import graph_of
+
+if TYPE_CHECKING:
+    from fnlib.ledger.record import Recorder
+
+Handler = Callable[["Recorder", FrameType], "dict[str, Any] | None"]
+
+_DROPOUT = (nn.modules.dropout._DropoutNd,)
+_NORM = (nn.modules.batchnorm._NormBase,)
+
+
+@functools.cache
+def handlers() -> dict[CodeType, Handler]:
+    """Code objects of the calls of interest, each with what notes it down."""
+    found: dict[CodeType, Handler] = {}
+
+    def on(function: Any, handler: Handler) -> None:
+        found[inspect.unwrap(function).__code__] = handler
+
+    on(nn.Module._call_impl, _forward)
+    on(torch.Tensor.backward, _tensor_backward)
+    on(torch.autograd.backward, _backward)
+    on(torch.autograd.grad, _grad)
+    found[Optimizer.profile_hook_step(lambda: None).__code__] = _step  # one wrapper around the step of every class
+    on(Optimizer.zero_grad, functools.partial(_noted, "zero_grad"))
+    on(nn.Module.zero_grad, functools.partial(_noted, "zero_grad"))
+    on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))
+    on(Optimizer.load_state_dict, functools.partial(_noted, "load_state_dict"))
+    on(nn.Module.state_dict, _module_state_dict)
+    on(Optimizer.state_dict, functools.partial(_noted, "state_dict"))
+    on(LRScheduler.__init__, _scheduler_built)
+    on(LRScheduler.step, _scheduler_step)
+    on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
+    on(torch.optim.lr_scheduler.SequentialLR.step, _scheduler_step)
+    on(torch.manual_seed, _seed)
+    for clip in (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_):
+        on(clip, _clip)
+    return found
+
+
+def _forward(recorder: Recorder, frame: FrameType) -> None:
+    module = frame.f_locals["self"]
+    label = recorder.keeper.module_label(module)
+    if label is None:
+        return
+    caller = frame.f_back.f_back if frame.f_back is not None else None
+    depends = depends_on_mode(module)
+    if not (depends or recorder.is_root(module) or recorder.records(caller)):
+        return
+    recorder.event(
+        "forward",
+        label,
+        training=module.training,
+        grad_enabled=torch.is_grad_enabled(),
+        inference=torch.is_inference_mode_enabled(),
+        type=type(module).__name__,
+        stateful=depends and module.training,
+    )
+
+
+def depends_on_mode(module: nn.Module) -> bool:
+    """Whether a module by itself computes something else, or keeps statistics, in training mode."""
+    if isinstance(module, _DROPOUT):
+        return module.p > 0
+    if isinstance(module, _NORM):
+        return module.track_running_stats
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return bool(module.dropout)
+    return isinstance(module, nn.RReLU)
+
+
+def _tensor_backward(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    here = frame.f_locals
+    return _pass(recorder, "backward", (here["self"],), here, here["inputs"])
+
+
+def _backward(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    if frame.f_back is not None and frame.f_back.f_code is inspect.unwrap(torch.Tensor.backward).__code__:
+        return None  # noted by the method that called it
+    here = frame.f_locals
+    tensors = here["tensors"]
+    return _pass(recorder, "backward", (tensors,) if isinstance(tensors, Tensor) else tuple(tensors), here, here["inputs"])
+
+
+def _grad(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    here = frame.f_locals
+    outputs = here["outputs"]
+    return _pass(recorder, "grad", (outputs,) if isinstance(outputs, Tensor) else tuple(outputs), here, here["inputs"])
+
+
+def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any) -> dict[str, Any]:
+    """Note a backward pass: which weights it reaches, and in which statements its graph used them."""
+    graph = graph_of(roots)
+    create = bool(here["create_graph"])
+    retain = create if here["retain_graph"] is None else bool(here["retain_graph"])
+    if isinstance(inputs, Mapping):
+        inputs = inputs.values()
+    only = None if inputs is None else {id(one) for one in ((inputs,) if isinstance(inputs, Tensor) else inputs)}
+    weights: dict[str, list[int]] = {}
+    for key, leaf in graph.leaves.items():
+        label = recorder.keeper.weight_label(leaf)
+        if label is not None and (only is None or key in only):
+            weights[label] = sorted({recorder.entry_of_age(age) for age in graph.uses[key]})
+    data = recorder.event(
+        kind,
+        recorder.name_of(roots),
+        retain_graph=retain,
+        create_graph=create,
+        raised=False,
+        nodes=graph.nodes,
+        weights=weights,
+    )
+    recorder.passed(data, frozenset(graph.ages))
+    return data
+
+
+def _step(recorder: Recorder, frame: FrameType) -> None:
+    arguments = frame.f_locals.get("args", ())
+    optimizer = arguments[0] if arguments else None
+    if not isinstance(optimizer, Optimizer):
+        return
+    with_gradient, without, unwatched = [], [], 0
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            label = recorder.keeper.weight_label(weight)
+            if label is None:
+                unwatched += 1
+            else:
+                (without if weight.grad is None else with_gradient).append(label)
+    label = recorder.keeper.label_of(optimizer)
+    recorder.event("step", label, weights=tuple(with_gradient), without=tuple(without), unwatched=unwatched)
+    recorder.stepped()
+
+
+def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
+    here = frame.f_locals
+    data = {"assign": bool(here.get("assign"))} if kind == "load_state_dict" else {}
+    recorder.event(kind, recorder.keeper.label_of(here["self"]), **data)
+
+
+def _module_state_dict(recorder: Recorder, frame: FrameType) -> None:
+    here = frame.f_locals
+    if here.get("destination") is None:  # the parts of a module are asked with one
+        recorder.event("state_dict", recorder.keeper.label_of(here["self"]))
+
+
+def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
+    scheduler = frame.f_locals["self"]
+    if frame.f_back is not None and frame.f_back.f_code in (LRScheduler.__init__.__code__, _initial_step()):
+        return
+    optimizer = vars(scheduler).get("optimizer")
+    recorder.event("scheduler step", recorder.keeper.label_of(scheduler), optimizer=recorder.keeper.label_of(optimizer))
+
+
+@functools.cache
+def _initial_step() -> CodeType:
+    return LRScheduler._initial_step.__code__
+
+
+def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
+    here = frame.f_locals
+    recorder.event("scheduler built", type(here["self"]).__name__, optimizer=recorder.keeper.label_of(here["optimizer"]))
+
+
+def _seed(recorder: Recorder, frame: FrameType) -> None:
+    recorder.event("seed", "torch")
+
+
+def _clip(recorder: Recorder, frame: FrameType) -> None:
+    recorder.event("clip", frame.f_code.co_name)

@@ -1,0 +1,63 @@
+"""From what differs between two looks to what the table says: created, changed in place, replaced, removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnlib.ledger.content import distance, quietly, summarise
+from fnlib.ledger.entries import Change, Kind
+from fnlib.ledger.keeper import Delta, Seen
+
+
+def told(deltas: list[Delta], named: frozenset[str], keep: bool) -> list[Change]:
+    """Turn differences into changes; ``named`` are the labels of the owners that the statement names."""
+    if not deltas:
+        return []
+    with quietly():
+        return [_change(delta, named, keep) for delta in deltas]
+
+
+def _change(delta: Delta, named: frozenset[str], keep: bool) -> Change:
+    before, after = delta.before, delta.after
+    one = after or before
+    assert one is not None
+    kind, note = _kind(before, after)
+    moved = None
+    if before is not None and after is not None and len(before.copies) == len(after.copies) == 1:
+        moved = distance(before.copies[0], after.copies[0])
+    return Change(
+        delta.watch.label,
+        delta.place,
+        one.state,
+        kind,
+        _shown(before, keep),
+        _shown(after, keep),
+        moved,
+        delta.watch.label in named,
+        delta.also,
+        note,
+    )
+
+
+def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
+    """Which of the kinds of change it was, and what to add to it."""
+    if before is None:
+        return "created", ""
+    if after is None:
+        return "removed", ""
+    if before.token != after.token and None not in (before.token, after.token):
+        return "replaced", ""
+    if before.copies and after.copies and before.addresses != after.addresses and not (before.cow or after.cow):
+        return "replaced", "the same tensor object, with other storage (.data, set_ or resize_)"
+    return "changed in place", ""
+
+
+def _shown(seen: Seen | None, keep: bool) -> Any:
+    """What is kept of one side of a change: a summary of a tensor, or the plain value."""
+    if seen is None:
+        return None
+    if not seen.copies and seen.token is None:
+        return str(seen.value) if type(seen.value).__name__ == "Held" else seen.value
+    if seen.summary is None:
+        seen.summary = summarise(seen.copies, seen.value, seen.token, keep)
+    return seen.summary

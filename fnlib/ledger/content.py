@@ -1,0 +1,169 @@
+"""Reading tensors without touching them: compare with an earlier copy, copy, summarise.
+
+A change is found by comparing bytes with the copy taken after the last change. Version counters are not used: they
+miss BatchNorm's statistics, fused optimizers, ``.data`` and NumPy. Reading must not make a copy-on-write tensor
+real, so ``data_ptr()``, ``numpy()`` and DLPack are never asked of a tensor that is watched.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+from torch.utils._python_dispatch import _disable_current_modes
+
+from fnlib.ledger.entries import Summary
+
+is_cow = getattr(torch._C, "_is_cow_tensor", lambda tensor: False)
+_address = getattr(torch._C, "_data_address", None)
+_SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Run PyTorch operations that no mode, hook or graph of the watched program takes notice of."""
+    with torch._C.DisableTorchFunction(), torch.inference_mode():
+        if torch._C._len_torch_dispatch_stack():
+            with _disable_current_modes():
+                yield
+        else:
+            yield
+
+
+def unreadable(tensor: Tensor) -> str | None:
+    """Say why the numbers of a tensor cannot be followed, or return ``None``."""
+    if type(tensor) in _PLAIN_TYPES and tensor.layout is torch.strided and not tensor.is_meta:
+        return None
+    if isinstance(tensor, UninitializedTensorMixin):
+        return "has no shape yet (a lazy module); it is followed once it has one"
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "is inside a torch.func transform, which may not be looked into"
+    if tensor.is_meta:
+        return "is a meta tensor and has no numbers; only its identity is followed"
+    if tensor.is_quantized:
+        return "is quantized; only its identity is followed"
+    if tensor.is_nested or tensor.layout is torch._mkldnn:  # type: ignore[attr-defined]
+        return "is nested or in the oneDNN layout; only its identity is followed"
+    if torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python) and not hasattr(tensor, "__tensor_flatten__"):
+        return f"is a {type(tensor).__name__} that computes its own operations; only its identity is followed"
+    return None
+
+
+def parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The dense tensors that hold a tensor's numbers: itself, or those of a sparse or wrapping one."""
+    layout = tensor.layout
+    if type(tensor) not in _PLAIN_TYPES and hasattr(tensor, "__tensor_flatten__"):
+        if torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python):
+            names, _ = tensor.__tensor_flatten__()
+            return tuple(part for name in names for part in parts(getattr(tensor, name)))
+    if layout is torch.strided:
+        return (tensor,)
+    if layout is torch.sparse_coo:
+        return (tensor._indices(), tensor._values())
+    if layout in (torch.sparse_csr, torch.sparse_bsr):
+        return (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+    return (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
+
+
+def address(tensor: Tensor) -> int:
+    """Where a dense tensor's numbers begin, copy-on-write tensors left as they are; 0 for an empty one.
+
+    Copies of one copy-on-write tensor share an address and yet do not share changes, so they give their own
+    storage's instead.
+    """
+    if tensor.numel() == 0:
+        return 0
+    if is_cow(tensor):
+        return int(tensor.untyped_storage()._cdata)
+    return int(_address(tensor)) if _address is not None else int(tensor.untyped_storage()._cdata) + tensor.storage_offset()
+
+
+def storage_span(tensor: Tensor) -> tuple[int, int, int]:
+    """Storage, first and last byte that a dense tensor covers: what tells whether two of them overlap."""
+    size = tensor.element_size()
+    extent = 1 + sum((n - 1) * abs(s) for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    start = address(tensor)
+    return start, start, start + extent * size
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The same bytes as integers, so that NaN equals itself and -0.0 does not equal 0.0."""
+    if tensor.dtype in (torch.complex128,):
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    elif tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    return tensor.view(_SAME_SIZE[tensor.element_size()])
+
+
+def same(tensor: Tensor, copy: Tensor) -> bool:
+    """Whether a dense tensor still holds the bytes of an earlier copy. Reads, and nothing else."""
+    if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device:
+        return False
+    if is_cow(tensor) and is_cow(copy) and _address is not None and _address(tensor) == _address(copy):
+        return True  # nobody can have written here: a write would have moved one of them away
+    return torch.equal(_bits(tensor), _bits(copy))
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """An independent copy; shared and free where the tensor is copy-on-write already."""
+    tensor = tensor.detach()
+    return torch._lazy_clone(tensor) if is_cow(tensor) else tensor.clone()
+
+
+def norm(tensor: Tensor) -> float | None:
+    """Euclidean norm as a number; ``None`` where there is none (an empty or integer-coded tensor)."""
+    if tensor.numel() == 0:
+        return 0.0
+    if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+        tensor = tensor.to(torch.float64)
+    elif tensor.element_size() < 4:
+        tensor = tensor.to(torch.float32)
+    return torch.linalg.vector_norm(tensor).item()
+
+
+def distance(before: Tensor, after: Tensor) -> float | None:
+    """Norm of the difference of two copies; ``None`` if they are not of one shape and kind."""
+    if before.shape != after.shape or before.dtype != after.dtype or before.device != after.device:
+        return None
+    if not (before.dtype.is_floating_point or before.dtype.is_complex):
+        before, after = before.to(torch.float64), after.to(torch.float64)
+    elif before.element_size() < 4:
+        before, after = before.to(torch.float32), after.to(torch.float32)
+    return torch.linalg.vector_norm(after - before).item() if before.numel() else 0.0
+
+
+def fingerprint(tensor: Tensor) -> str:
+    """A checksum of the bytes in their order, eight letters; of a copy that nobody else holds."""
+    dense = tensor.detach()
+    if is_cow(dense):
+        dense = dense.clone()
+    dense = dense.cpu().contiguous()
+    if dense.dtype is not torch.float32:
+        dense = _bits(dense) if dense.numel() else dense.to(torch.uint8)
+    return f"{zlib.crc32(dense.numpy()):08x}"
+
+
+def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: int | None, keep: bool) -> Summary:
+    """Sum a tensor up from the copies of its parts; the numbers themselves are kept only if asked.
+
+    Args:
+        copies: one for a dense tensor; indices and values of a sparse one; none if it could not be read.
+        shape: of the whole, where it is not that of a single part.
+    """
+    if not copies:
+        return Summary(shape or (), "not followed", "", None, None, token)
+    main = copies[-1]
+    return Summary(
+        tuple(main.shape) if shape is None else shape,
+        str(main.dtype).removeprefix("torch."),
+        str(main.device),
+        norm(main),
+        "".join(map(fingerprint, copies)),
+        token,
+        main if keep else None,
+    )

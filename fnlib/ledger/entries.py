@@ -1,0 +1,324 @@
+"""The data model of a recording: what an entry, a change and an event carry.
+
+Everything that shows or judges a recording (tables, picture, replay, findings, compare) reads only this.
+
+``ledger.entries`` is a list of `Entry`, one for each time a statement ran, in order. Loop iterations are
+separate entries; ``entry.iteration`` tells them apart. With ``depth=`` the statements of a called function
+are entries too, in ``entry.inside`` of the statement that called it. ``ledger.walk()`` gives all of them flat,
+in the order in which they started.
+
+An `Entry` has
+
+=================  ==========================================================================================
+``index``          grows in the order in which statements started; `Event.entry` refers to it
+``line``           first line of the statement, ``end_line`` its last
+``source``         its text, dedented; lines of a multi-line statement are kept
+``kind``           ``"statement"``, or ``"header"`` for ``for``, ``while``, ``if``, ``with``, ``def`` ... lines
+                   (kept only when something happened in them)
+``iteration``      number of the innermost recorded loop's iteration, from 1; ``None`` outside of loops
+``iterations``     of all recorded loops around it, outermost first: ((header line, number), ...)
+``reads``          the dotted names that its text reads: ("loss.backward", "model", ...)
+``binds``          the names that its text binds: ("loss",)
+``named``          labels of the watched owners that its text names (see fnlib/ledger/names.py)
+``changes``        what it changed, a tuple of `Change`
+``events``         what was called in it, a tuple of `Event` (``all_events`` has those of ``inside`` too)
+``seconds``        how long the statement itself took, the ledger's own work left out
+``raised``         ``"ValueError: text"`` when it raised, else ``None``
+``shares_line``    number of statements that share these lines: more than 1 says that they were not told apart
+``has_source``     False for code without source text: ``named`` is then unknown and it is not counted
+``grad_enabled``   gradient mode when it started; ``inference`` likewise
+``links``          a `Links`: which tensor each weight was, and which the optimizers held, after the statement
+``aliases``        tuple of `Alias`: who shared storage with whom after the statement
+``inside``         entries of the functions that it called (``depth=``)
+=================  ==========================================================================================
+
+A `Change` has an ``owner`` (label of a watched object, or the name for names and values), a ``place`` in it
+(``"0.weight.grad"``), a ``state`` (one of `STATES`) and a ``kind`` (one of `KINDS`):
+
+* *created*: the place held nothing before; *removed*: it holds nothing now
+* *changed in place*: the same place, and the old value is lost (bytes overwritten, a rate or a flag assigned)
+* *replaced*: the place holds another tensor, or the name another value; the old one may live on elsewhere
+* *kept*: only for ``state == "graph"``: a backward pass left the graph standing (``retain_graph=True``)
+
+``before`` and ``after`` are a `Summary` for tensors, a `Bound` for names, a string for graphs
+(``"built"``, ``"freed"``, ``"kept"``), else the plain value (a rate, a flag). ``named`` says whether the statement names
+the owner: ``not change.named`` on owned state is action at a distance (``change.at_a_distance``).
+``also`` lists the other names of the same storage (``"best['0.weight']"``).
+
+An `Event` is a call that was seen, in order (``order`` counts over the whole recording):
+
+==================  =========================================================================================
+``kind``            ``subject`` and ``data``
+==================  =========================================================================================
+``forward``         module label ("model", "model.1"); owners, parts called directly, and every part whose forward
+                    depends on its mode. training, grad_enabled, inference, type (class name),
+                    stateful (True: dropout, BatchNorm ... in training mode)
+``backward``        name of the loss, or "". retain_graph, create_graph, raised, nodes (size of the graph),
+                    weights: {place label: [entry index of each use in the graph's forward]} for each watched leaf
+                    reached; labels are "model.0.weight"
+``grad``            torch.autograd.grad, the same data
+``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
+                    that had none; unwatched: number of tensors held that no watched module owns
+``zero_grad``       optimizer or module label
+``scheduler step``  scheduler label; optimizer: label of its optimizer
+``scheduler built`` class name; optimizer
+``load_state_dict`` module or optimizer label; assign
+``state_dict``      module or optimizer label
+``clip``            "" ; names the function
+``seed``            "torch"
+==================  =========================================================================================
+
+Subjects of objects that are not watched are ``"(SGD)"``, the class in brackets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+State = Literal[
+    "weight",
+    "gradient",
+    "buffer",
+    "optimizer state",
+    "group entry",
+    "scheduler state",
+    "mode flag",
+    "requires_grad flag",
+    "value",
+    "random state",
+    "graph",
+    "name",
+]
+Kind = Literal["created", "changed in place", "replaced", "removed", "kept"]
+
+STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
+KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
+UNOWNED = frozenset({"random state", "graph", "name"})  # listed, never counted as somebody's state
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is kept of a tensor: never its numbers, unless the ledger was made with ``keep=True``.
+
+    ``token`` numbers tensor objects: equal tokens are the same object. ``norm`` is the Euclidean norm,
+    ``fingerprint`` a checksum of the bytes in order, ``value`` a copy, or ``None`` without ``keep=True``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    norm: float | None
+    fingerprint: str | None
+    token: int | None
+    value: Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.shape)) or "scalar"
+        return f"{size} {self.dtype}" + ("" if self.norm is None else f", norm {self.norm:.4g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a name is bound to.
+
+    ``token`` numbers objects as in `Summary`; ``alive``: whether the object that the name let go of was still
+    there after the statement (``None``: cannot be told). For tensors with a graph, ``nodes`` is its size,
+    ``leaves`` the labels of the watched weights that it reaches, and ``carries_previous`` says that the graph
+    contains the graph of the name's previous value (a running total, a hidden state).
+    """
+
+    type: str
+    text: str
+    token: int | None = None
+    tensor: Summary | None = None
+    alive: bool | None = None
+    nodes: int = 0
+    leaves: tuple[str, ...] = ()
+    carries_previous: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One place that a statement changed; the module's text says what each field means."""
+
+    owner: str
+    place: str
+    state: State
+    kind: Kind
+    before: Any = None
+    after: Any = None
+    moved: float | None = None
+    named: bool = True
+    also: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        """Owner and place in one: ``model.0.weight.grad``."""
+        return f"{self.owner}.{self.place}" if self.place else self.owner
+
+    @property
+    def at_a_distance(self) -> bool:
+        """Whether state changed whose owner the statement does not name."""
+        return not self.named and self.state not in UNOWNED
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether a value was overwritten and lost."""
+        return self.kind == "changed in place" and self.state not in UNOWNED
+
+    @property
+    def rebound(self) -> bool:
+        """Whether a name that had a value was bound to another one."""
+        return self.state == "name" and self.kind == "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One call that was seen while a statement ran; the module's text lists the kinds."""
+
+    order: int
+    entry: int
+    kind: str
+    subject: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Which tensor objects stood where: the same object for as long as nothing was exchanged.
+
+    ``weights`` maps labels of watched weights to tokens, ``held`` maps each optimizer's label to the tokens of the
+    tensors that it updates, ``flags`` maps labels of weights to their requires_grad.
+    """
+
+    weights: Mapping[str, int] = field(default_factory=dict)
+    held: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    flags: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Places that share storage: ``names`` all of them, ``kind`` "same tensor", "same storage" or "overlap"."""
+
+    names: tuple[str, ...]
+    kind: str
+
+    def __str__(self) -> str:
+        verb = {"same tensor": "is", "same storage": "shares storage with", "overlap": "overlaps"}[self.kind]
+        return f"{self.names[0]} {verb} " + ", ".join(self.names[1:])
+
+
+@dataclass(slots=True)
+class Entry:
+    """One run of one statement; the module's text says what each field means."""
+
+    index: int
+    line: int
+    end_line: int
+    source: str
+    kind: str
+    iterations: tuple[tuple[int, int], ...] = ()
+    reads: tuple[str, ...] = ()
+    binds: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()
+    changes: tuple[Change, ...] = ()
+    events: tuple[Event, ...] = ()
+    seconds: float = 0.0
+    raised: str | None = None
+    shares_line: int = 1
+    has_source: bool = True
+    grad_enabled: bool = True
+    inference: bool = False
+    links: Links = field(default_factory=Links, repr=False)
+    aliases: tuple[Alias, ...] = field(default=(), repr=False)
+    inside: tuple[Entry, ...] = field(default=(), repr=False)
+    depth: int = 0
+    file: str = ""
+    function: str = ""
+    indent: int = 0
+
+    @property
+    def iteration(self) -> int | None:
+        """Number of the innermost loop's iteration, from 1."""
+        return self.iterations[-1][1] if self.iterations else None
+
+    @property
+    def where(self) -> tuple[str, str, int]:
+        """What tells statements apart: file, function, line. Iterations of one statement share it."""
+        return (self.file, self.function, self.line)
+
+    @property
+    def acts_at_a_distance(self) -> bool:
+        """Whether it changed state whose owner its text does not name."""
+        return self.has_source and any(change.at_a_distance for change in self.changes)
+
+    @property
+    def all_events(self) -> tuple[Event, ...]:
+        """Its events and those of the entries inside it, in order."""
+        events = [*self.events]
+        for entry in self.inside:
+            events.extend(entry.all_events)
+        return tuple(sorted(events, key=lambda event: event.order))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A silent bug that was seen while recording. ``certain``: it is one; ``question``: it may be meant."""
+
+    code: str
+    severity: Literal["certain", "question"]
+    line: int
+    place: str
+    what: str
+    why: str
+    fix: str
+    link: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.severity}), line {self.line}, {self.place}: {self.what} {self.why} {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The three counts of a recording.
+
+    ``at_a_distance`` of ``statements`` statements change state whose owner they do not name;
+    ``overwritten`` values are overwritten and lost; ``rebound`` names are bound to another value.
+    A statement in a loop counts once, values and names as often as it happened.
+    """
+
+    at_a_distance: int
+    statements: int
+    overwritten: int
+    rebound: int
+
+    def __str__(self) -> str:
+        def some(number: int, what: str) -> str:
+            return f"{number} {what}" + ("" if number == 1 else "s")
+
+        verb = "acts" if self.at_a_distance == 1 else "act"
+        return (
+            f"{self.at_a_distance} of {some(self.statements, 'statement')} {verb} at a distance; "
+            f"{some(self.overwritten, 'value')} overwritten; {some(self.rebound, 'name')} rebound"
+        )
+
+
+def count(entries: list[Entry]) -> Counts:
+    """Count over entries: action at a distance, values overwritten, names rebound."""
+    seen: dict[tuple[str, str, int], bool] = {}
+    overwritten = rebound = 0
+    for entry in entries:
+        owned = any(change.state not in UNOWNED for change in entry.changes)
+        if entry.kind == "statement" or owned:
+            seen[entry.where] = seen.get(entry.where, False) or entry.acts_at_a_distance
+        overwritten += sum(change.overwritten for change in entry.changes)
+        rebound += sum(change.rebound for change in entry.changes if entry.kind == "statement")
+    return Counts(sum(seen.values()), len(seen), overwritten, rebound)

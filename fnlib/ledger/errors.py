@@ -1,0 +1,68 @@
+"""Every exception of the ledger; its text stands beside it."""
+
+from __future__ import annotations
+
+from fnlib.errors import FnlibError
+
+
+class LedgerError(FnlibError):
+    """Base of every exception that the ledger raises on purpose."""
+
+
+class UnknownObject(LedgerError, TypeError):
+    """The ledger was asked to watch an object of a kind that it does not know."""
+
+    def __init__(self, name: str, value: object) -> None:
+        kind = type(value).__qualname__
+        if callable(value) and not isinstance(value, type):
+            why = "A function keeps no state that could change."
+            right = f"with fnlib.Ledger(model=model) as ledger:   # right: leave {name} out"
+        else:
+            why = "It watches modules, optimizers, schedulers, tensors, dicts of tensors and fnlib values."
+            right = f"with fnlib.Ledger({name}={name}.state_dict()) as ledger:   # right: pass the state itself"
+        super().__init__(
+            f"the ledger does not know how to watch {name}, a {kind}. {why}\n\n"
+            f"    with fnlib.Ledger({name}={name}) as ledger:   # wrong\n"
+            f"    {right}\n"
+        )
+
+
+class AlreadyRecording(LedgerError, RuntimeError):
+    """A ledger was started a second time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this ledger has been started before, and one ledger keeps one recording.\n\n"
+            "    with ledger:                                   # wrong: the same ledger again\n"
+            "    with fnlib.Ledger(model=model) as second:      # right: a ledger of its own\n"
+        )
+
+
+class UnknownWatch(LedgerError, ValueError):
+    """``watch=`` names a kind of state that there is not."""
+
+    def __init__(self, wrong: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"watch= was given {wrong!r}, which is no kind of state.\n\n"
+            f'    fnlib.Ledger(model=model, watch={{"{wrong}"}})     # wrong\n'
+            f'    fnlib.Ledger(model=model, watch={{"weight"}})     # right; the kinds are {", ".join(known)}\n'
+        )
+
+
+class NoSuchIteration(LedgerError, IndexError):
+    """An iteration was asked for that was not recorded."""
+
+    def __init__(self, number: int, recorded: int) -> None:
+        last = f"the last one is ledger.iteration({recorded})" if recorded else "no loop was recorded"
+        super().__init__(f"iteration {number} was not recorded; {last}. The first is ledger.iteration(1).")
+
+
+class NothingToCompare(LedgerError, TypeError):
+    """``compare`` was given something that is not a ledger."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__(
+            f"compare takes two ledgers, not a {type(value).__qualname__}.\n\n"
+            "    fnlib.compare(model_a, model_b)      # wrong: the networks\n"
+            "    fnlib.compare(ledger_a, ledger_b)    # right: what was recorded of them\n"
+        )

@@ -1,0 +1,156 @@
+"""`Ledger`: a record of which statement changed which state, of code that was not written for it."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType, TracebackType
+from typing import Any
+
+from fnlib.ledger.entries import STATES, Alias, Counts, Entry, Event, Finding, count
+from fnlib.ledger.errors import AlreadyRecording, NoSuchIteration, UnknownWatch
+from fnlib.ledger.keeper import Keeper
+from fnlib.ledger.record import Recorder
+from fnlib.ledger.view import View
+from fnlib.ledger.watch import watch as watches_of
+
+
+class Ledger:
+    """Record which statement changes which state, in ordinary PyTorch code.
+
+    Pass the objects to watch, under the names that the table shall use. Without any, the ledger watches the modules,
+    optimizers and schedulers that the recorded statements name. Inside the ``with``, every statement is an entry.
+
+    Args:
+        objects: modules, optimizers, schedulers, tensors, dicts of tensors, fnlib values, or lists of these.
+        depth: how many calls deep the statements of called functions are recorded too; 0 is none.
+        keep: whether changes keep copies of the tensors (``change.before.value``) beside norms and checksums.
+        watch: kinds of state to watch, all by default: a set of "weight", "gradient", "buffer", "optimizer state" ...
+            Watching less costs less; what is left out is not compared and not copied.
+        follow: whether the tensors, dicts of tensors and fnlib values that the statements' names are bound to are watched too.
+
+    Raises:
+        UnknownObject: an object is of a kind that the ledger does not know.
+        UnknownWatch: ``watch`` names a kind of state that there is not.
+
+    >>> import torch, fnlib
+    >>> from fnlib.ledger import Ledger
+    >>> weight = torch.ones(2)
+    >>> with Ledger(weight=weight) as ledger:
+    ...     total = weight.sum()
+    ...     weight.mul_(3)
+    tensor([3., 3.])
+    >>> [(change.label, change.kind) for entry in ledger.entries for change in entry.changes]
+    [('total', 'created'), ('weight', 'changed in place')]
+    """
+
+    def __init__(
+        self, *positional: Any, depth: int = 0, keep: bool = False, watch: set[str] | None = None, follow: bool = True, **objects: Any
+    ) -> None:
+        objects = {**{f"object {number + 1}": value for number, value in enumerate(positional)}, **objects}
+        for wrong in set(watch or ()) - set(STATES):
+            raise UnknownWatch(wrong, STATES)
+        kinds = frozenset(STATES if watch is None else watch)
+        self._keeper = Keeper(keep, kinds)
+        for name, value in objects.items():
+            self._keeper.add(watches_of(name, value, self._keeper.weight_label))
+        self.watched: tuple[str, ...] = tuple(objects)
+        self.raised: str | None = None
+        self._recorder = Recorder(self._keeper, depth=depth, discover=not objects, follow=follow and watch is None)
+        self._started = False
+
+    # --- recording -----------------------------------------------------------------------------
+
+    def __enter__(self) -> Ledger:
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals.get("__name__") == "contextlib":
+            frame = frame.f_back
+        self._begin(frame, inside_with=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end(error)
+
+    def _begin(self, frame: FrameType | None, *, inside_with: bool) -> None:
+        if self._started:
+            raise AlreadyRecording
+        self._started = True
+        self._recorder.start(frame, inside_with=inside_with)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._recorder.stop(error)
+        if error is not None:
+            self.raised = f"{type(error).__name__}: {error}"
+        if self._recorder.failure is not None and error is None:
+            raise self._recorder.failure
+
+    # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def entries(self) -> list[Entry]:
+        """One entry for each time a statement ran, in order."""
+        return self._recorder.entries
+
+    def walk(self) -> list[Entry]:
+        """All entries, those inside of called functions too, in the order in which they started."""
+        found: list[Entry] = []
+        waiting = list(self.entries)
+        while waiting:
+            entry = waiting.pop()
+            found.append(entry)
+            waiting.extend(entry.inside)
+        return sorted(found, key=lambda entry: entry.index)
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations of the outermost loop were recorded; 0 without one."""
+        return max((entry.iterations[0][1] for entry in self.entries if entry.iterations and entry.kind == "statement"), default=0)
+
+    def iteration(self, number: int) -> View:
+        """Open one iteration of the outermost loop: its entries, counts and table alone.
+
+        Raises:
+            NoSuchIteration: it was not recorded.
+        """
+        found = [entry for entry in self.entries if entry.iterations and entry.iterations[0][1] == number]
+        if number < 1 or number > self.iterations:
+            raise NoSuchIteration(number, self.iterations)
+        return View(found, f"iteration {number}", self.watched)
+
+    @property
+    def events(self) -> list[Event]:
+        """All calls that were seen, in order."""
+        return [event for entry in sorted(self.entries, key=lambda entry: entry.index) for event in entry.all_events]
+
+    @property
+    def aliases(self) -> tuple[Alias, ...]:
+        """Who shared storage with whom at the end."""
+        return self.entries[-1].aliases if self.entries else self._keeper.aliases()
+
+    @property
+    def counts(self) -> Counts:
+        """Statements that act at a distance, values overwritten, names rebound."""
+        return count(self.entries)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the recording does not cover, in sentences."""
+        return [*self._recorder.notes, *(f"{label} {why}" for label, why in self._keeper.unfollowed.items())]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Silent bugs that were seen while recording."""
+        from fnlib.ledger.findings import find
+
+        return find(self)
+
+    def plot(self, **options: Any) -> Any:
+        """Draw lanes of state against statements; see `fnlib.ledger.picture.plot`."""
+        from fnlib.ledger.picture import plot
+
+        return plot(self, **options)
+
+    def replay(self) -> Any:
+        """Step through the recording with a slider; see `fnlib.ledger.replay.replay`."""
+        from fnlib.ledger.replay import replay
+
+        return replay(self)

@@ -1,0 +1,88 @@
+"""The global random state of PyTorch, NumPy and Python: has it moved since it was last looked at?
+
+It is looked at between any two statements, so a look must be cheap. NumPy's and Python's Mersenne Twisters are compared as
+raw bytes where a check at the start shows that these bytes are the state; otherwise through their public ``get_state``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import struct
+import sys
+from typing import Any
+
+import torch
+
+_WORDS = 624
+
+
+class RandomState:
+    """Remembers the global generators' states and says which of them moved."""
+
+    def __init__(self) -> None:
+        self._python_at = _find_python_state()
+        self._last = self._read()
+
+    def moved(self) -> list[str]:
+        """Names of the generators that moved since the last call: "torch", "cuda:0", "numpy", "python"."""
+        now, before = self._read(), self._last
+        self._last = now
+        return [name for name, state in now.items() if not _equal(state, before.get(name))]
+
+    def _read(self) -> dict[str, Any]:
+        states: dict[str, Any] = {"torch": torch.default_generator.get_state()}
+        if torch.cuda.is_initialized():
+            for number, generator in enumerate(torch.cuda.default_generators):
+                states[f"cuda:{number}"] = generator.get_state()
+        if "numpy" in sys.modules:
+            states["numpy"] = _numpy_state()
+        states["python"] = (
+            random.getstate() if self._python_at is None else (ctypes.string_at(*self._python_at), random._inst.gauss_next)  # type: ignore[attr-defined]
+        )
+        return states
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    return bool(a == b)
+
+
+def _find_python_state() -> tuple[int, int] | None:
+    """Address and size of the state inside Python's shared generator, if its bytes are what ``getstate`` says."""
+    try:
+        address = id(random._inst) + object.__basicsize__  # type: ignore[attr-defined]
+        size = 4 * (_WORDS + 1)
+        if sys.implementation.name != "cpython" or type(random._inst).__basicsize__ < object.__basicsize__ + size:  # type: ignore[attr-defined]
+            return None
+        index, *words = struct.unpack(f"={_WORDS + 1}I", ctypes.string_at(address, size))
+        return (address, size) if random.getstate()[1] == (*words, index) else None
+    except (AttributeError, struct.error):
+        return None
+
+
+def _numpy_state() -> Any:
+    """NumPy's global state. The legacy generator may hold one normal number back, which only ``get_state`` tells."""
+    numpy = sys.modules["numpy"]
+    try:
+        generator = numpy.random.mtrand._rand
+        bits = generator._bit_generator
+    except AttributeError:
+        return None
+    if type(bits).__name__ != "MT19937":
+        return repr(bits.state)
+    held_back = _held_back(generator, raw := ctypes.string_at(bits.ctypes.state_address, 4 * (_WORDS + 1)))
+    return raw, held_back
+
+
+_known: dict[str, Any] = {"raw": None, "held": None}
+
+
+def _held_back(generator: Any, raw: bytes) -> Any:
+    """The normal number held back. While none is, taking one must move the other bytes, so they are enough."""
+    if _known["raw"] == raw and _known["held"] == (0, 0.0):
+        return _known["held"]
+    state = generator.get_state(legacy=False)
+    _known["raw"], _known["held"] = raw, (state["has_gauss"], state["gauss"])
+    return _known["held"]

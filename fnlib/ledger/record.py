@@ -1,0 +1,383 @@
+"""Following the statements of a frame while they run, with the interpreter's own line events.
+
+`Recorder` sets a trace function for the thread and on the frame. Between two statements it looks at all that is
+watched (`fnlib.ledger.keeper`), and makes an `Entry` of the statement that has just ended. A tracer that was there before
+(a debugger, coverage) is called first and put back at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import threading
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from fnlib.ledger.bindings import Bindings
+from fnlib.ledger.calls import handlers
+from fnlib.ledger.changes import told
+from fnlib.ledger.entries import Change, Entry, Event
+from fnlib.ledger.graph import age_now
+from fnlib.ledger.keeper import Delta, Keeper, merge
+from fnlib.ledger.names import values_along
+from fnlib.ledger.randomness import RandomState
+from fnlib.ledger.source import Loop, Region, Statement, first_offsets, region
+
+Trace = Callable[[FrameType, str, Any], Any]
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LIBRARIES = tuple(
+    {os.path.dirname(os.path.abspath(torch.__file__)), _HERE, *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib"))}
+)
+
+
+class Enough(BaseException):
+    """Ends a script once as much of it is recorded as was asked for."""
+
+
+@dataclass(eq=False, slots=True)
+class _Open:
+    """A statement that is running."""
+
+    entry: Entry
+    statement: Statement
+    started: float
+    overhead: float
+    deltas: list[Delta] = field(default_factory=list)
+    random: dict[str, None] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    passes: list[tuple[dict[str, Any], frozenset[int]]] = field(default_factory=list)
+    inside: list[Entry] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class _Frame:
+    """A frame whose statements are recorded."""
+
+    frame: FrameType
+    region: Region
+    first: dict[int, int]
+    depth: int
+    bindings: Bindings
+    before: Trace | None = None
+    statement: Statement | None = None
+    running: _Open | None = None
+    counts: dict[Loop, int] = field(default_factory=dict)
+
+
+class Recorder:
+    """Records the statements of one frame, and of the functions that it calls down to a depth."""
+
+    def __init__(
+        self, keeper: Keeper, *, depth: int, discover: bool, follow: bool, limit: int | None = None, only: tuple[str, ...] = ()
+    ) -> None:
+        self.keeper = keeper
+        self.depth, self.discover, self.follow, self.limit, self.only = depth, discover, follow, limit, only
+        self.entries: list[Entry] = []
+        self.notes: list[str] = []
+        self.failure: Exception | None = None
+        self.on = False
+        self._frames: list[_Frame] = []
+        self._handlers = handlers()
+        self._previous: Trace | None = None
+        self._random = RandomState() if "random state" in keeper.kinds else None
+        self._overhead = self._paused = 0.0
+        self._fresh: _Open | None = None  # opened, and its time does not run yet
+        self._index = self._order = self._steps = 0
+        self._ages: list[int] = []
+        self._indexes: list[int] = []
+        self._threads = 0
+        self._user_files: dict[str, bool] = {}
+
+    # --- start and stop ------------------------------------------------------------------------
+
+    def start(self, frame: FrameType | None, *, inside_with: bool) -> None:
+        """Begin with the next statement of a frame; without one, with the first frame of the user's that is called."""
+        self._previous = sys.gettrace()
+        self._threads = threading.active_count()
+        self.on = True
+        if frame is not None:
+            self._enter(frame, inside_with=inside_with, before=frame.f_trace)
+            frame.f_trace = self._local
+        self.keeper.look()
+        self._guard(lambda: None)
+        sys.settrace(self._call)
+
+    def stop(self, error: BaseException | None) -> None:
+        """End the last statement and put back the tracer that was there before."""
+        if not self.on:
+            return
+        self.on = False
+        if sys.gettrace() != self._call and self.failure is None:
+            self.notes.append(
+                "another tracer (a debugger's breakpoint, or sys.settrace) took over; what ran after it is in the last entry"
+            )
+        sys.settrace(self._previous)
+        if error is not None and self._frames and (running := self._frames[-1].running) is not None:
+            running.entry.raised = running.entry.raised or _text(error)
+        while self._frames:
+            one = self._frames[-1]
+            if self.failure is None:
+                self._guard(self._close, one)
+            self._frames.pop()
+            if len(self._frames) == 0 or one.depth == 0:
+                one.frame.f_trace = one.before
+                _forget_locals(one.frame)
+
+    def _enter(self, frame: FrameType, *, inside_with: bool, before: Trace | None) -> _Frame:
+        found = region(frame, inside_with=inside_with)
+        depth = len(self._frames)
+        bindings = Bindings(self.keeper, found.names, follow=self.follow, discover=self.discover)
+        one = _Frame(frame, found, first_offsets(frame.f_code), depth, bindings, before)
+        bindings.begin(frame.f_locals, frame.f_globals)
+        self._frames.append(one)
+        if inside_with:
+            self._open(one, found.at(frame))
+        return one
+
+    # --- the interpreter's events --------------------------------------------------------------
+
+    def _call(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
+        """A function is called: note it if it is one of interest, record it if it is the user's and near enough."""
+        local: Trace | None = None
+        if self.on and self.failure is None:
+            handler = self._handlers.get(frame.f_code)
+            if handler is not None:
+                local = self._note(handler, frame)
+            elif (self.depth >= len(self._frames) or not self._frames) and self._users(frame.f_code):
+                local = self._guard(self._begin, frame)
+        previous = self._previous
+        if previous is None:
+            return local
+        inner = previous(frame, event, argument)
+        if sys.gettrace() != self._call:
+            sys.settrace(self._call)  # coverage puts itself back with each call that it is told of
+        return _both(inner, local)
+
+    def _note(self, handler: Callable[..., Any], frame: FrameType) -> Trace | None:
+        data = self._guard(handler, self, frame)
+        if data is None:
+            return None
+        frame.f_trace_lines = self._previous is not None
+
+        def until_return(frame: FrameType, event: str, argument: Any) -> Any:
+            data["raised"] = event == "exception" or (event != "line" and data["raised"])
+            return until_return
+
+        return until_return
+
+    def _begin(self, frame: FrameType) -> Trace:
+        self._enter(frame, inside_with=False, before=None)
+        return self._local
+
+    def _local(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
+        """Something happens in a recorded frame: a statement begins, or raises, or the frame ends."""
+        one = self._frames[-1] if self._frames and self._frames[-1].frame is frame else None
+        if one is None:
+            return None
+        if self.on and self.failure is None:
+            if event == "line":
+                self._guard(self._line, one)
+            elif event == "exception" and one.running is not None:
+                loop_ends = one.running.entry.kind == "header" and argument[0] is StopIteration
+                if not loop_ends:
+                    one.running.entry.raised = _text(argument[1])
+            elif event == "return" and one.depth > 0 or (event == "return" and not one.region.span):
+                self._guard(self._close, one)
+                self._frames.pop()
+        if one.before is not None:
+            one.before = one.before(frame, event, argument)
+        if self.limit is not None and self._steps >= self.limit and event == "line" and self.on:
+            raise Enough
+        return self._local
+
+    def _guard(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Do the ledger's own work; what fails in it must not reach the program that is watched."""
+        self._paused = perf_counter()
+        try:
+            return work(*arguments)
+        except Exception as error:
+            self.failure = error
+        finally:
+            now = perf_counter()
+            self._overhead += now - self._paused
+            if self._fresh is not None:
+                self._fresh.started, self._fresh.overhead, self._fresh = now, self._overhead, None
+
+    # --- statements ----------------------------------------------------------------------------
+
+    def _line(self, one: _Frame) -> None:
+        statement = one.region.at(one.frame)
+        first = self._first(one, statement)
+        if statement is one.statement and one.frame.f_lasti != first:
+            return
+        self._close(one)
+        self._count_loops(one, statement, one.frame.f_lasti == first)
+        self._open(one, statement)
+
+    def _first(self, one: _Frame, statement: Statement) -> int:
+        starts = [one.first[line] for line in range(statement.line, statement.end_line + 1) if line in one.first]
+        return min(starts, default=-1)
+
+    def _count_loops(self, one: _Frame, statement: Statement, at_first: bool) -> None:
+        """Number the iterations: one more whenever a loop's header or first body statement follows its body."""
+        last = one.statement
+        for loop in statement.loops:
+            is_header = statement.line == loop.line and statement.kind == "header"
+            if last is None or loop not in last.loops:
+                one.counts[loop] = 1
+            elif last.line != loop.line and (is_header or (statement.line == loop.first and at_first)):
+                one.counts[loop] += 1
+
+    def _open(self, one: _Frame, statement: Statement) -> None:
+        """A statement is about to run: see which owners it names, as the names stand now."""
+        local, world = one.frame.f_locals, one.frame.f_globals
+        named: set[str] = set()
+        for path in statement.paths:
+            for value in values_along(path, local, world):
+                one.bindings.met(path, value)
+                named |= self.keeper.owners(value)
+        entry = Entry(
+            self._index,
+            statement.line,
+            statement.end_line,
+            statement.source,
+            statement.kind,
+            tuple([(loop.line, one.counts.get(loop, 1)) for loop in statement.loops]),
+            statement.reads,
+            statement.binds,
+            frozenset(named),
+            shares_line=statement.shares_line,
+            has_source=statement.has_source,
+            grad_enabled=torch.is_grad_enabled(),
+            inference=torch.is_inference_mode_enabled(),
+            depth=one.depth,
+            file=one.frame.f_code.co_filename,
+            function=one.frame.f_code.co_qualname if hasattr(one.frame.f_code, "co_qualname") else one.frame.f_code.co_name,
+            indent=statement.indent,
+        )
+        self._ages.append(age_now())
+        self._indexes.append(self._index)
+        self._index += 1
+        one.statement = statement
+        one.running = self._fresh = _Open(entry, statement, 0.0, 0.0)
+
+    def _close(self, one: _Frame) -> None:
+        """A statement has ended: look at what is watched, and enter what differs."""
+        running, one.running = one.running, None
+        if running is None:
+            return
+        entry = running.entry
+        entry.seconds = self._paused - running.started - (self._overhead - running.overhead)
+        deltas = self.keeper.look()
+        moved = self._random.moved() if self._random is not None else []
+        for other in [running, *(frame.running for frame in self._frames if frame.running is not None)]:
+            other.deltas = merge(other.deltas, deltas) if other.deltas else deltas
+            other.random.update(dict.fromkeys(moved))
+        changes = told(running.deltas, entry.named, self.keeper.keep)
+        changes += one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
+        changes += one.bindings.used_up(running.passes)
+        changes += [Change("random", name, "random state", "changed in place") for name in running.random]
+        entry.changes, entry.events, entry.inside = tuple(changes), tuple(running.events), tuple(running.inside)
+        entry.links, entry.aliases = self.keeper.links, self.keeper.aliases()
+        if (count := threading.active_count()) > self._threads:
+            self._threads = count
+            self.notes.append(
+                f"line {entry.line} started a thread; its statements are not recorded, and what it changes is put down to "
+                "the statement during which it was seen"
+            )
+        if entry.kind == "header" and not (changes or running.events or running.inside or entry.raised):
+            return
+        outer = [frame.running for frame in self._frames if frame is not one and frame.running is not None]
+        (outer[-1].inside if outer else self.entries).append(entry)
+
+    # --- what the calls ask --------------------------------------------------------------------
+
+    def event(self, kind: str, subject: str, **data: Any) -> dict[str, Any]:
+        """Enter a call into the statement that is running; returns its data, to which a result may be added."""
+        running = self._running()
+        if running is not None:
+            running.events.append(Event(self._order, running.entry.index, kind, subject, data))
+            self._order += 1
+        return data
+
+    def passed(self, data: dict[str, Any], ages: frozenset[int]) -> None:
+        """A backward pass went through the nodes of these ages."""
+        for frame in self._frames:
+            if frame.running is not None:
+                frame.running.passes.append((data, ages))
+
+    def stepped(self) -> None:
+        """An optimizer has stepped."""
+        self._steps += 1
+
+    def _running(self) -> _Open | None:
+        return next((frame.running for frame in reversed(self._frames) if frame.running is not None), None)
+
+    def records(self, frame: FrameType | None) -> bool:
+        """Whether the statements of a frame are recorded."""
+        return any(one.frame is frame for one in self._frames)
+
+    def is_root(self, module: Any) -> bool:
+        """Whether a module is itself an owner, not a part of one."""
+        return any(one.value() is module for one in self.keeper.watches)
+
+    def entry_of_age(self, age: int) -> int:
+        """Index of the innermost entry that was running when a node of this age was built; -1: before all of them."""
+        at = bisect_right(self._ages, age) - 1
+        return self._indexes[at] if at >= 0 else -1
+
+    def name_of(self, values: tuple[Any, ...]) -> str:
+        """The name, in the innermost recorded frame that has one, of a value."""
+        for one in reversed(self._frames):
+            for name, value in one.frame.f_locals.items():
+                if value is values[0]:
+                    return name
+        return ""
+
+    def _users(self, code: CodeType) -> bool:
+        """Whether code is the user's: not a library's, not a comprehension, and with source to show."""
+        if code.co_name.startswith("<") and code.co_name != "<module>":
+            return False
+        known = self._user_files.get(code.co_filename)
+        if known is None:
+            path = os.path.abspath(code.co_filename)
+            known = (
+                any(path.startswith(root) for root in self.only)
+                if self.only
+                else not code.co_filename.startswith("<frozen") and not path.startswith(_LIBRARIES)
+            )
+            self._user_files[code.co_filename] = known
+        return known and not torch._C._functorch.peek_interpreter_stack()
+
+
+def _both(first: Trace | None, second: Trace | None) -> Trace | None:
+    """One local trace function of two."""
+    if first is None or second is None:
+        return first or second
+    held: list[Trace | None] = [first, second]
+
+    def local(frame: FrameType, event: str, argument: Any) -> Any:
+        held[:] = [None if one is None else one(frame, event, argument) for one in held]
+        return local
+
+    return local
+
+
+def _text(error: object) -> str:
+    """``ValueError: its first line``."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _forget_locals(frame: FrameType) -> None:
+    """Empty the copy of a function's variables that Python before 3.13 keeps for tracers, so that it holds nothing alive."""
+    optimized = 0x1
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & optimized:
+        frame.f_locals.clear()

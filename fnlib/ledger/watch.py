@@ -1,0 +1,260 @@
+"""What is watched: for each kind of object, its places and what stands in them.
+
+A `Watch` reads one object. It reports every tensor and every plain value that training may change, under a place name
+and a kind of state; it calls nothing of the user's and keeps no copies (see fnlib/ledger/keeper.py).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from fnlib.errors import FnlibError
+from fnlib.ledger.entries import State
+from fnlib.ledger.errors import UnknownObject
+from fnlib.ledger.names import MISSING
+
+PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
+Visit = Callable[[str, State, Any], None]
+
+
+class Watch:
+    """One watched object under one label. ``ids`` are the identities by which a statement may name it."""
+
+    order = 3  # who owns storage that several share: modules, then fnlib values, then optimizers, then the rest
+
+    def __init__(self, label: str, value: Any, *, weakly: bool = False) -> None:
+        self.label = label
+        self.value: Callable[[], Any] = weakref.ref(value) if weakly else (lambda: value)
+        self.seen: dict[str, Any] = {}
+        self.ids: dict[int, str] = {}
+
+    def let_go(self) -> None:
+        """Watch the object only for as long as the program itself keeps it."""
+        value = self.value()
+        try:
+            self.value = weakref.ref(value)
+        except TypeError:
+            self.value = lambda: None
+
+    def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
+        """Report each place: tensors to ``tensor``, numbers, flags and texts to ``plain``."""
+        raise NotImplementedError
+
+
+class ModuleWatch(Watch):
+    """Weights, gradients, buffers, requires_grad flags and modes of a module and all its parts."""
+
+    order = 0
+
+    def read(self, value: nn.Module, tensor: Visit, plain: Visit) -> None:
+        self.ids = ids = {}
+        self._part("", value, tensor, plain, ids)
+
+    def _part(self, prefix: str, module: nn.Module, tensor: Visit, plain: Visit, ids: dict[int, str]) -> None:
+        if id(module) in ids:
+            return
+        ids[id(module)] = prefix[:-1]
+        tables = module.__dict__
+        plain(prefix + "training", "mode flag", tables["training"])
+        for name, weight in tables["_parameters"].items():
+            if weight is not None:
+                place = prefix + name
+                tensor(place, "weight", weight)
+                plain(place + ".requires_grad", "requires_grad flag", weight.requires_grad)
+                if (gradient := weight.grad) is not None:
+                    tensor(place + ".grad", "gradient", gradient)
+        for name, buffer in tables["_buffers"].items():
+            if buffer is not None:
+                tensor(prefix + name, "buffer", buffer)
+        for name, child in tables["_modules"].items():
+            if child is not None:
+                self._part(f"{prefix}{name}.", child, tensor, plain, ids)
+
+
+class OptimizerWatch(Watch):
+    """Moments and other state, and every entry of the groups. ``label_of`` names the weights that it updates."""
+
+    order = 2
+
+    def __init__(self, label: str, value: Any, label_of: Callable[[Tensor], str | None], **how: Any) -> None:
+        super().__init__(label, value, **how)
+        self.label_of = label_of
+
+    def read(self, value: Optimizer, tensor: Visit, plain: Visit) -> None:
+        self.ids = ids = {id(value): "", id(value.param_groups): "param_groups", id(value.state): "state"}
+        own: dict[int, str] = {}
+        for number, group in enumerate(value.param_groups):
+            prefix = f"param_groups[{number}]"
+            ids[id(group)] = prefix
+            for name, entry in group.items():
+                if name == "params":
+                    held = tuple(map(id, entry))
+                    own.update((key, f"{prefix}.params[{at}]") for at, key in enumerate(held))
+                    plain(prefix + ".params", "group entry", Held(held))
+                else:
+                    for place, leaf in leaves(f"{prefix}.{name}", entry):
+                        (tensor if isinstance(leaf, Tensor) else plain)(place, "group entry", leaf)
+        for key, state in value.state.items():
+            if isinstance(key, Tensor):
+                ids[id(state)] = "state"
+                name = self.label_of(key) or own.get(id(key), "a tensor it does not hold")
+            else:
+                name = str(key)
+            for place, leaf in leaves(name, state):
+                (tensor if isinstance(leaf, Tensor) else plain)(place, "optimizer state", leaf)
+
+
+class Held(tuple[int, ...]):
+    """Identities of the tensors that a group holds; prints as their number."""
+
+    def __str__(self) -> str:
+        return f"{len(self)} tensor" + "s" * (len(self) != 1)
+
+    __repr__ = __str__
+
+
+class SchedulerWatch(Watch):
+    """The position and settings of a learning-rate scheduler; the rates themselves are the optimizer's."""
+
+    def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
+        self.ids = {id(value): ""}
+        for name, entry in vars(value).items():
+            if name != "optimizer" and not callable(entry):
+                for place, leaf in leaves(name, entry):
+                    if not isinstance(leaf, (Optimizer, LRScheduler)):
+                        (tensor if isinstance(leaf, Tensor) else plain)(place, "scheduler state", leaf)
+
+
+class TensorWatch(Watch):
+    """A tensor by itself: its numbers, its gradient, its requires_grad flag."""
+
+    def read(self, value: Tensor, tensor: Visit, plain: Visit) -> None:
+        self.ids = {}  # found by its storage
+        trained = value.is_leaf and value.requires_grad
+        tensor("", "weight" if trained and not self.follows else "value", value)
+        if value.is_leaf:
+            plain("requires_grad", "requires_grad flag", value.requires_grad)
+            if (gradient := value.grad) is not None:
+                tensor("grad", "gradient", gradient)
+
+    follows = False
+
+
+class DictWatch(Watch):
+    """A dict of tensors, nested ones too: a state dict, a checkpoint."""
+
+    def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
+        self.ids = {id(value): ""}
+        for place, leaf in leaves("", value):
+            (tensor if isinstance(leaf, Tensor) else plain)(place, "value", leaf)
+
+
+class ValueWatch(Watch):
+    """An fnlib value: parameters, a gradient, or a model by its parameters."""
+
+    order = 1
+
+    def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
+        self.ids = {id(value): ""}
+        held = parameters_of(value)
+        if held is not value:
+            self.ids[id(held)] = "parameters"
+        try:
+            kind: State = "gradient" if type(value).__name__ == "Gradient" else "weight"
+            for name, weight in held.items():
+                tensor(name, kind, weight)
+            for name, buffer in getattr(held, "buffers", {}).items():
+                tensor(name, "buffer", buffer)
+            state = getattr(held, "optimizer_state", None) or {}
+            for name, entries in state.items():
+                for place, leaf in leaves("" if name in ("state", "param_groups") else name, entries):
+                    kind = "group entry" if name == "param_groups" else "optimizer state"
+                    (tensor if isinstance(leaf, Tensor) else plain)(place, kind, leaf)
+            if (steps := getattr(held, "step_count", None)) is not None:
+                plain("step_count", "optimizer state", steps)
+        except FnlibError:
+            pass  # given away or empty: there is nothing to read, and its places count as removed
+
+
+class GeneratorWatch(Watch):
+    """A random generator of the program's own."""
+
+    def read(self, value: torch.Generator, tensor: Visit, plain: Visit) -> None:
+        self.ids = {id(value): ""}
+        tensor("state", "random state", value.get_state())
+
+
+class ScalerWatch(Watch):
+    """The scale of a gradient scaler, and the steps counted towards its next change."""
+
+    def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
+        self.ids = {id(value): ""}
+        for name in ("_scale", "_growth_tracker"):
+            if isinstance(entry := vars(value).get(name), Tensor):
+                tensor(name[1:], "scheduler state", entry)
+
+
+def leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors and plain values in nested dicts, lists and tuples, each with its place."""
+    if isinstance(value, (Tensor, *PLAIN)):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from leaves(f"{place}.{key}" if place else str(key), entry)
+    elif isinstance(value, (list, tuple)):
+        for number, entry in enumerate(value):
+            yield from leaves(f"{place}[{number}]", entry)
+
+
+def parameters_of(value: Any) -> Any:
+    """The mapping of tensors behind an fnlib value; ``MISSING`` for anything else."""
+    kind = type(value)
+    if not kind.__module__.startswith("fnlib"):
+        return MISSING
+    if kind.__name__ in ("Parameters", "Gradient"):
+        return value
+    try:
+        return getattr(value, "parameters", MISSING)
+    except FnlibError:
+        return {}
+
+
+def holds_tensors(value: Any) -> bool:
+    """Whether a dict is one of tensors: a state dict, a checkpoint, a list of moments inside."""
+    return isinstance(value, dict) and any(isinstance(leaf, Tensor) for _, leaf in leaves("", value))
+
+
+def watch(
+    name: str, value: Any, label_of: Callable[[Tensor], str | None], *, weakly: bool = False
+) -> list[Watch]:
+    """Make the watches for one object; several for a list of them.
+
+    Raises:
+        UnknownObject: it is of a kind whose state the ledger does not know.
+    """
+    if isinstance(value, nn.Module):
+        return [ModuleWatch(name, value, weakly=weakly)]
+    if isinstance(value, Optimizer):
+        return [OptimizerWatch(name, value, label_of, weakly=weakly)]
+    if isinstance(value, LRScheduler):
+        return [SchedulerWatch(name, value, weakly=weakly)]
+    if isinstance(value, Tensor):
+        return [TensorWatch(name, value, weakly=weakly)]
+    if isinstance(value, torch.Generator):
+        return [GeneratorWatch(name, value)]
+    if isinstance(value, torch.amp.GradScaler):
+        return [ScalerWatch(name, value, weakly=weakly)]
+    if parameters_of(value) is not MISSING:
+        return [ValueWatch(name, value, weakly=weakly)]
+    if isinstance(value, dict) and (not value or holds_tensors(value)):
+        return [DictWatch(name, value)]
+    if isinstance(value, (list, tuple)) and value:
+        return [one for at, entry in enumerate(value) for one in watch(f"{name}[{at}]", entry, label_of, weakly=weakly)]
+    raise UnknownObject(name, value)
