@@ -1,48 +1,28 @@
-"""Who shares storage with whom."""
+"""Which tensors lie partly in the same bytes, without being the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from fnlib.ledger.content import is_cow, parts, storage_span, unreadable
-from fnlib.ledger.entries import Alias
+if TYPE_CHECKING:
+    from fnlib.ledger.seen import Seen
 
 
-def aliases_of(places: Iterable[tuple[str, Tensor]]) -> tuple[Alias, ...]:
-    """Group named tensors that share storage.
+def overlaps(sights: list[Seen]) -> list[tuple[str, str]]:
+    """Find the pairs of places that overlap.
 
     Args:
-        places: labels and tensors, in the order in which the first is to be named.
+        sights: one for each place, with its span: the addresses of its first byte and after its last.
 
     Returns:
-        One `Alias` for each set of labels that are one tensor or lie in the same bytes, and one for each pair that overlaps in part.
+        Pairs of labels, the place that begins first standing first.
     """
-    whole: dict[tuple[object, ...], list[tuple[str, Tensor]]] = {}
-    spans: list[tuple[int, int, str]] = []
-    for label, tensor in places:
-        if unreadable(tensor):
-            continue
-        for part in parts(tensor):
-            start, first, end = storage_span(part)
-            if not start:
-                continue
-            key = (part.device, start, tuple(part.shape), part.stride(), part.dtype)
-            whole.setdefault(key, []).append((label, tensor))
-            if len(whole[key]) == 1 and not is_cow(part):
-                spans.append((first, end, label))
-    found = []
-    for held in whole.values():
-        labels = tuple(dict.fromkeys(label for label, _ in held))
-        if len(labels) > 1:
-            one = all(tensor is held[0][1] for _, tensor in held)
-            found.append(Alias(labels, "same tensor" if one else "same storage"))
-    spans.sort(key=lambda span: span[:2])
-    for at, (_, end, label) in enumerate(spans):
-        for first, _, other in spans[at + 1 :]:
-            if first >= end:
-                break
-            if other != label:
-                found.append(Alias((label, other), "overlap"))
-    return tuple(found)
+    spans = sorted([(seen.span, seen.label) for seen in sights if seen.span is not None], key=lambda one: one[0])
+    found: list[tuple[str, str]] = []
+    reach, holder = 0, ""
+    for (first, end), label in spans:
+        if first < reach and label != holder:
+            found.append((holder, label))
+        if end > reach:
+            reach, holder = end, label
+    return found

@@ -114,7 +114,7 @@ class Bindings:
                     leaves = tuple(sorted(label for label in labels if label is not None))
                     carries = before is not None and before.age in graph.ages
         token = self.keeper.token(value) if weak else None
-        bound = Bound(type(value).__name__, _text(value), token, None, alive, nodes, leaves, carries)
+        bound = Bound(type(value).__name__, _text(value), token, None, alive, nodes, leaves, carries, isinstance(value, nn.Module))
         return _Name(weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak)
 
     # --- watching what names are bound to ------------------------------------------------------

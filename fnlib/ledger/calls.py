@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.ledger.graph import graph_of
+from fnlib.ledger.saved import saved_by
 
 if TYPE_CHECKING:
     from fnlib.ledger.record import Recorder
@@ -74,6 +75,7 @@ def _forward(recorder: Recorder, frame: FrameType) -> None:
         inference=torch.is_inference_mode_enabled(),
         type=type(module).__name__,
         stateful=depends and module.training,
+        depends=depends,
     )
 
 
@@ -120,6 +122,10 @@ def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str,
         label = recorder.keeper.weight_label(leaf)
         if label is not None and (only is None or key in only):
             weights[label] = sorted({recorder.entry_of_age(age) for age in graph.uses[key]})
+    saved: dict[str, list[int]] = {}
+    for start, ages in saved_by(roots).items():
+        for held in recorder.keeper.at.get(start, ()):
+            saved[held.label] = sorted({recorder.entry_of_age(age) for age in ages})
     data = recorder.event(
         kind,
         recorder.name_of(roots),
@@ -128,6 +134,7 @@ def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str,
         raised=False,
         nodes=graph.nodes,
         weights=weights,
+        saved=saved,
     )
     recorder.passed(data, frozenset(graph.ages))
     return data
@@ -138,16 +145,27 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
     optimizer = arguments[0] if arguments else None
     if not isinstance(optimizer, Optimizer):
         return
-    with_gradient, without, unwatched = [], [], 0
+    with_gradient, without, unwatched, dead = [], [], 0, 0
     for group in optimizer.param_groups:
         for weight in group["params"]:
             label = recorder.keeper.weight_label(weight)
             if label is None:
                 unwatched += 1
+                dead += weight.grad is None
             else:
                 (without if weight.grad is None else with_gradient).append(label)
-    label = recorder.keeper.label_of(optimizer)
-    recorder.event("step", label, weights=tuple(with_gradient), without=tuple(without), unwatched=unwatched)
+    closure = frame.f_locals.get("kwargs", {}).get("closure", arguments[1] if len(arguments) > 1 else None)
+    recorder.event(
+        "step",
+        recorder.keeper.label_of(optimizer),
+        weights=tuple(with_gradient),
+        without=tuple(without),
+        unwatched=unwatched,
+        dead=dead,
+        closure=closure is not None,
+        rates=tuple(group.get("lr") for group in optimizer.param_groups),
+        type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
+    )
     recorder.stepped()
 
 
@@ -182,7 +200,7 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
 
 
 def _seed(recorder: Recorder, frame: FrameType) -> None:
-    recorder.event("seed", "torch")
+    recorder.event("seed", "torch", seed=frame.f_locals.get("seed"))
 
 
 def _clip(recorder: Recorder, frame: FrameType) -> None:

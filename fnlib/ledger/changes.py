@@ -6,7 +6,7 @@ from typing import Any
 
 from fnlib.ledger.content import distance, quietly, summarise
 from fnlib.ledger.entries import Change, Kind
-from fnlib.ledger.keeper import Delta, Seen
+from fnlib.ledger.seen import Delta, Seen
 
 
 def told(deltas: list[Delta], named: frozenset[str], keep: bool) -> list[Change]:
@@ -19,21 +19,20 @@ def told(deltas: list[Delta], named: frozenset[str], keep: bool) -> list[Change]
 
 def _change(delta: Delta, named: frozenset[str], keep: bool) -> Change:
     before, after = delta.before, delta.after
-    one = after or before
-    assert one is not None
+    one = delta.seen
     kind, note = _kind(before, after)
     moved = None
     if before is not None and after is not None and len(before.copies) == len(after.copies) == 1:
         moved = distance(before.copies[0], after.copies[0])
     return Change(
-        delta.watch.label,
-        delta.place,
+        one.watch.label,
+        one.place,
         one.state,
         kind,
         _shown(before, keep),
         _shown(after, keep),
         moved,
-        delta.watch.label in named,
+        one.watch.label in named,
         delta.also,
         note,
     )
@@ -47,7 +46,7 @@ def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
         return "removed", ""
     if before.token != after.token and None not in (before.token, after.token):
         return "replaced", ""
-    if before.copies and after.copies and before.addresses != after.addresses and not (before.cow or after.cow):
+    if before.copies and after.copies and before.spots != after.spots and not (before.cow or after.cow):
         return "replaced", "the same tensor object, with other storage (.data, set_ or resize_)"
     return "changed in place", ""
 

@@ -8,8 +8,6 @@ real, so ``data_ptr()``, ``numpy()`` and DLPack are never asked of a tensor that
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +18,25 @@ from fnlib.ledger.entries import Summary
 
 is_cow = getattr(torch._C, "_is_cow_tensor", lambda tensor: False)
 _address = getattr(torch._C, "_data_address", None)
-_SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
+class quietly:
     """Run PyTorch operations that no mode, hook or graph of the watched program takes notice of."""
-    with torch._C.DisableTorchFunction(), torch.inference_mode():
+
+    __slots__ = ("_stack",)
+
+    def __enter__(self) -> None:
+        self._stack = [torch._C.DisableTorchFunction(), torch.inference_mode()]
         if torch._C._len_torch_dispatch_stack():
-            with _disable_current_modes():
-                yield
-        else:
-            yield
+            self._stack.append(_disable_current_modes())
+        for one in self._stack:
+            one.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        for one in reversed(self._stack):
+            one.__exit__(*error)
 
 
 def unreadable(tensor: Tensor) -> str | None:
@@ -83,12 +87,13 @@ def address(tensor: Tensor) -> int:
     return int(_address(tensor)) if _address is not None else int(tensor.untyped_storage()._cdata) + tensor.storage_offset()
 
 
-def storage_span(tensor: Tensor) -> tuple[int, int, int]:
-    """Storage, first and last byte that a dense tensor covers: what tells whether two of them overlap."""
-    size = tensor.element_size()
-    extent = 1 + sum((n - 1) * abs(s) for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+def span(tensor: Tensor) -> tuple[int, int]:
+    """The addresses of a dense tensor's first byte and after its last: what tells whether two of them overlap."""
     start = address(tensor)
-    return start, start, start + extent * size
+    if tensor.is_contiguous():
+        return start, start + tensor.nbytes
+    extent = 1 + sum((n - 1) * abs(s) for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return start, start + extent * tensor.element_size()
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -97,7 +102,7 @@ def _bits(tensor: Tensor) -> Tensor:
         tensor = torch.view_as_real(tensor.resolve_conj())
     elif tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
-    return tensor.view(_SAME_SIZE[tensor.element_size()])
+    return tensor.view(SAME_SIZE[tensor.element_size()])
 
 
 def same(tensor: Tensor, copy: Tensor) -> bool:

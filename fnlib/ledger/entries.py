@@ -52,20 +52,21 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ==================  =========================================================================================
 ``forward``         module label ("model", "model.1"); owners, parts called directly, and every part whose forward
                     depends on its mode. training, grad_enabled, inference, type (class name),
-                    stateful (True: dropout, BatchNorm ... in training mode)
+                    stateful (True: dropout, BatchNorm ... in training mode), depends (such a part, in either mode)
 ``backward``        name of the loss, or "". retain_graph, create_graph, raised, nodes (size of the graph),
                     weights: {place label: [entry index of each use in the graph's forward]} for each watched leaf
-                    reached; labels are "model.0.weight"
+                    reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
-                    that had none; unwatched: number of tensors held that no watched module owns
+                    that had none; unwatched: number of tensors held that no watched module owns; dead: of these,
+                    those without gradient; closure: whether it was given one; rates; type, with its module
 ``zero_grad``       optimizer or module label
 ``scheduler step``  scheduler label; optimizer: label of its optimizer
 ``scheduler built`` class name; optimizer
 ``load_state_dict`` module or optimizer label; assign
 ``state_dict``      module or optimizer label
 ``clip``            "" ; names the function
-``seed``            "torch"
+``seed``            "torch". seed
 ==================  =========================================================================================
 
 Subjects of objects that are not watched are ``"(SGD)"``, the class in brackets.
@@ -128,7 +129,7 @@ class Bound:
     ``token`` numbers objects as in `Summary`; ``alive``: whether the object that the name let go of was still
     there after the statement (``None``: cannot be told). For tensors with a graph, ``nodes`` is its size,
     ``leaves`` the labels of the watched weights that it reaches, and ``carries_previous`` says that the graph
-    contains the graph of the name's previous value (a running total, a hidden state).
+    contains the graph of the name's previous value (a running total, a hidden state). ``is_module``: it is a network.
     """
 
     type: str
@@ -139,6 +140,7 @@ class Bound:
     nodes: int = 0
     leaves: tuple[str, ...] = ()
     carries_previous: bool = False
+    is_module: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -281,6 +283,7 @@ class Finding:
     why: str
     fix: str
     link: str = ""
+    file: str = ""
 
     def __str__(self) -> str:
         return f"{self.code} ({self.severity}), line {self.line}, {self.place}: {self.what} {self.why} {self.fix}"

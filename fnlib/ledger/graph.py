@@ -33,18 +33,21 @@ def graph_of(tensors: Iterable[Any]) -> Graph:
     seen: set[Any] = set()
     while waiting and found.nodes < LIMIT:
         node, user = waiting.pop()
-        leaf = getattr(node, "variable", None)
-        if isinstance(leaf, Tensor):
+        if type(node).__name__ == "AccumulateGrad":
+            leaf = node.variable
             found.leaves[id(leaf)] = leaf
             found.uses.setdefault(id(leaf), []).append(user)
+            if node not in seen:
+                seen.add(node)
+                found.nodes += 1
+            continue
         if node in seen:
             continue
         seen.add(node)
         found.nodes += 1
         age = node._sequence_nr()
-        if not isinstance(leaf, Tensor):
-            found.ages.add(age)
-        waiting.extend((inner, age) for inner, _ in node.next_functions if inner is not None)
+        found.ages.add(age)
+        waiting.extend([(inner, age) for inner, _ in node.next_functions if inner is not None])
     return found
 
 

@@ -1,331 +1,232 @@
 """Keeping track of what is watched: a copy of all of it, and between two looks the difference.
 
 `Keeper.look` reads every watched place and returns a `Delta` for each that differs from the last look, by content,
-identity or storage. The copies are never written to again, so a delta may hold the old one until it is told.
+identity or storage. Copies are never written to again, so a delta may hold the old one until it is told.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from fnlib.ledger.aliases import aliases_of
-from fnlib.ledger.content import address, copied, is_cow, parts, quietly, same, unreadable
-from fnlib.ledger.entries import Alias, Links, State, Summary
-from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, ValueWatch, Watch
+from fnlib.ledger.aliases import overlaps
+from fnlib.ledger.content import SAME_SIZE, address, copied, is_cow, parts, quietly, same, span, unreadable
+from fnlib.ledger.entries import Alias, Links, State
+from fnlib.ledger.owners import Owners
+from fnlib.ledger.seen import Delta, Seen, equal
+from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 
-
-@dataclass(eq=False, slots=True)
-class Seen:
-    """What stood in a place at the last look: which object, where its numbers lay, and a copy of them."""
-
-    state: State
-    ref: Callable[[], Any]
-    token: int | None
-    addresses: tuple[int, ...]
-    copies: tuple[Tensor, ...]
-    value: Any = None
-    cow: bool = False
-    summary: Summary | None = None
+_SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
+_NOBODY = Watch("", None)
 
 
-@dataclass(eq=False, slots=True)
-class Delta:
-    """A place that differs between two looks; ``also`` are the other places in the same storage."""
-
-    watch: Watch
-    place: str
-    before: Seen | None
-    after: Seen | None
-    also: tuple[str, ...] = ()
-
-
-class Keeper:
+class Keeper(Owners):
     """All watched objects, and what stood in them at the last look."""
 
     def __init__(self, keep: bool, kinds: frozenset[str]) -> None:
+        super().__init__()
         self.keep, self.kinds = keep, kinds
-        self.watches: list[Watch] = []
         self.unfollowed: dict[str, str] = {}
-        self.at: dict[int, list[tuple[Watch, str, Tensor]]] = {}
         self.links = Links()
-        self._tokens: dict[int, tuple[Any, int]] = {}
-        self._next_token = 1
-        self._weights: dict[int, str] = {}
-        self._now: dict[str, Seen] = {}
+        self._held: dict[int, tuple[str, ...]] = {}
+        self._aliases: tuple[Alias, ...] = ()
+        self._aliased: Any = None
         self._deltas: list[Delta] = []
-        self._watch: Watch = None  # type: ignore[assignment]
-        self._done: dict[int, tuple[Seen | None, Seen]] = {}
-        self._aliased: tuple[object, tuple[Alias, ...]] = (None, ())
-
-    # --- who is who ----------------------------------------------------------------------------
-
-    def add(self, watches: Iterable[Watch]) -> None:
-        """Watch more objects; storage that several share belongs to the first in order."""
-        self.watches = sorted([*self.watches, *watches], key=lambda one: one.order)
-
-    def renamed(self, label: str) -> None:
-        """A name is bound to another value than the one watched under it: that one is the earlier one from now on."""
-        for one in self.watches:
-            if one.label == label:
-                one.label = f"{label} (earlier)"
-                one.let_go()
-
-    def free_label(self, label: str) -> str:
-        """A label that no other watched object has."""
-        taken, number, found = {one.label for one in self.watches}, 1, label
-        while found in taken:
-            number += 1
-            found = f"{label} ({number})"
-        return found
-
-    def aliases(self) -> tuple[Alias, ...]:
-        """Who shares storage with whom; worked out again only when a tensor has come, gone or moved."""
-        shape = tuple((start, len(held)) for start, held in self.at.items())
-        if shape != self._aliased[0]:
-            with quietly():
-                places = [(name(one, place), tensor) for held in self.at.values() for one, place, tensor in held if one.order != 1]
-                places += [
-                    (f"{one.label}.param_groups[{g}].params[{p}]", weight)
-                    for one in self.watches
-                    if isinstance(one, OptimizerWatch) and one.value() is not None
-                    for g, group in enumerate(one.value().param_groups)
-                    for p, weight in enumerate(group["params"])
-                ]
-                self._aliased = (shape, aliases_of(places))
-        return self._aliased[1]
-
-    def drop(self, gone: Iterable[Watch]) -> None:
-        """Stop watching: a name that was followed was bound to something else."""
-        out = set(map(id, gone))
-        self.watches = [one for one in self.watches if id(one) not in out]
-
-    def token(self, value: Any) -> int | None:
-        """A number for an object, the same for as long as the object lives; ``None`` if it cannot be told apart."""
-        known = self._tokens.get(id(value))
-        if known is not None and known[0]() is value:
-            return known[1]
-        key, number = id(value), self._next_token
-        try:
-            self._tokens[key] = (weakref.ref(value, lambda _: self._forget(key, number)), number)
-        except TypeError:
-            return None
-        self._next_token += 1
-        return number
-
-    def _forget(self, key: int, number: int) -> None:
-        if (known := self._tokens.get(key)) is not None and known[1] == number:
-            del self._tokens[key]
-
-    def weight_label(self, tensor: Tensor) -> str | None:
-        """``model.0.weight`` for a weight of a watched module or a watched tensor, else ``None``."""
-        return self._weights.get(id(tensor))
-
-    def module_label(self, module: Any) -> str | None:
-        """``model`` or ``model.1`` for a watched module or a part of one, else ``None``."""
-        for one in self.watches:
-            if isinstance(one, (ModuleWatch, ValueWatch)) and id(module) in one.ids:
-                part = one.ids[id(module)]
-                return f"{one.label}.{part}" if part else one.label
-        return None
-
-    def label_of(self, value: Any) -> str:
-        """Label of a watched object, or its class in brackets."""
-        for one in self.watches:
-            if one.value() is value:
-                return one.label
-        return self.module_label(value) or f"({type(value).__name__})"
-
-    def owners(self, value: Any) -> set[str]:
-        """Labels of the watched objects that a value is, is part of, contains, or is a tensor of."""
-        if isinstance(value, Tensor):
-            with quietly():
-                if unreadable(value):
-                    return {one.label for one in self.watches if one.value() is value}
-                return {held[0].label for part in parts(value) for held in self.at.get(address(part), ())} | {
-                    one.label for one in self.watches if one.value() is value
-                }
-        key = id(value)
-        found = {one.label for one in self.watches if key in one.ids}
-        if isinstance(value, nn.Module):
-            roots = {id(one.value()): one.label for one in self.watches if isinstance(one, (ModuleWatch, OptimizerWatch))}
-            waiting, met = [value], {id(value)}
-            while waiting:
-                tables = waiting.pop().__dict__
-                for held in (*tables.get("_modules", {}).values(), *tables.values()):
-                    if id(held) in roots:
-                        found.add(roots[id(held)])
-                    if isinstance(held, nn.Module) and id(held) not in met:
-                        met.add(id(held))
-                        waiting.append(held)
-        return found
-
-    # --- looking -------------------------------------------------------------------------------
+        self._watch, self._now = _NOBODY, dict[str, Seen]()
+        self._was: dict[int, Seen | None] = {}
 
     def look(self) -> list[Delta]:
         """Read all places; return those that differ from the last look, in the order of the watches."""
         self._deltas = []
-        self.at, self._done, self._weights = {}, {}, {}
+        self.at, self._was = {}, {}
         with quietly():
             self._read(self.watches)
-            for delta in self._deltas:
-                self._complete(delta)
-            if any(map(_relinks, self._deltas)):
-                self.links = self._link()
+            self._finish()
         return self._deltas
 
     def prime(self, watches: list[Watch]) -> None:
         """Begin to watch objects as they are now, which is no change."""
         self.add(watches)
+        self._deltas = []
         with quietly():
-            self._deltas = []
             self._read(watches)
-            self.links = self._link()
+            self._finish()
+        self._deltas = []
 
     def _read(self, watches: list[Watch]) -> None:
         for one in watches:
-            self._now, self._watch = {}, one
             value = one.value()
-            if value is not None:
-                one.read(value, self._tensor, self._plain)
-            before, one.seen = one.seen, self._now
             if value is None:
                 continue  # it went with the name that held it; that is told of the name
+            before, self._now, self._watch = one.seen, {}, one
+            one.read(value, self._tensor, self._plain)
+            one.seen = self._now
             if before.keys() != one.seen.keys():
-                self._deltas.extend(Delta(one, place, seen, None) for place, seen in before.items() if place not in one.seen)
+                self._deltas.extend([Delta(seen, None) for place, seen in before.items() if place not in one.seen])
+
+    def _finish(self) -> None:
+        """Draw the consequences of the differences: other names of a storage, labels of weights, links."""
+        relink = False
+        for delta in self._deltas:
+            one = delta.seen
+            here = self.at.get(one.spots[-1], ()) if one.spots else ()
+            if len(here) > 1:
+                delta.also = tuple(other.label for other in here if other is not one)
+            if one.state in ("weight", "requires_grad flag", "group entry"):
+                relink = True
+                if delta.before is not None and (delta.after is None or delta.after.token != delta.before.token):
+                    self.unlabel(delta.before)
+        if relink:
+            self._link()
+
+    # --- one place -----------------------------------------------------------------------------
 
     def _plain(self, place: str, state: State, value: Any) -> None:
         """Compare a number, flag or text with the one of the last look."""
-        if state not in self.kinds:
-            return
         before = self._watch.seen.get(place)
-        if before is not None and (before.value is value or _equal(before.value, value)):
+        if before is not None and (before.value is value or equal(before.value, value)):
             self._now[place] = before
-            return
-        after = self._now[place] = Seen(state, _gone, None, (), (), value)
-        self._deltas.append(Delta(self._watch, place, before, after))
+        elif state in self.kinds:
+            after = self._now[place] = Seen(self._watch, place, state, _nothing, value=value)
+            self._deltas.append(Delta(before, after))
 
     def _tensor(self, place: str, state: State, tensor: Tensor) -> None:
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
+        known = self._watch.seen.get(place)
+        if known is not None and known.as_bits is not None and known.ref() is tensor and tensor.dtype is known.dtype:
+            spot = address(tensor)
+            if spot == known.spots[0] and spot not in self.at and torch.equal(tensor.view(known.as_bits), known.bits):  # type: ignore[arg-type]
+                self.at[spot] = [known]
+                self._now[place] = known
+                return
+        self._tensor_at_length(place, state, tensor, known)
+
+    def _tensor_at_length(self, place: str, state: State, tensor: Tensor, known: Seen | None) -> None:
+        """The same for a tensor that is new, has changed, has a twin, or is of a rare kind."""
         one = self._watch
         if state == "weight":
-            self._weights.setdefault(id(tensor), name(one, place))
+            self.label_weight(tensor, f"{one.label}.{place}" if place else one.label)
         if state not in self.kinds:
             return
-        known = one.seen.get(place)
         why = unreadable(tensor)
         if why is not None:
-            self.unfollowed[name(one, place)] = why
+            self.unfollowed[f"{one.label}.{place}" if place else one.label] = why
         dense = parts(tensor) if why is None else ()
         spots = tuple([address(part) for part in dense])
-        start = spots[-1] if spots else 0
-        if start:
-            self.at.setdefault(start, []).append((one, place, tensor))
-        twin = self._done.get(start) if start and len(dense) == 1 else None
-        if twin is not None and twin[1].copies[0].shape != tensor.shape:
-            twin = None  # another view of the same storage: a place of its own
-        is_value = one.order == 1  # an fnlib value hands its tensors out anew each time
+        spot = spots[-1] if spots else 0
         shape = None if len(dense) == 1 or (why is not None and "no shape" in why) else tuple(tensor.shape)
-        if known is not None and (is_value or known.ref() is tensor) and len(dense) == len(known.copies) and known.value == shape:
-            if twin is not None and twin[0] is not None and twin[0].copies is known.copies:
-                # One place with two names: what happened to it is told under the first name alone.
-                self._now[place] = known if twin[0] is twin[1] else replace(known, copies=twin[1].copies, addresses=spots)
-                return
-            cow = bool(dense) and is_cow(dense[-1])
-            if (known.addresses == spots or known.cow or cow) and all(map(same, dense, known.copies)):
-                known.addresses, known.cow = spots, cow
-                self._now[place] = known
-                if start:
-                    self._done.setdefault(start, (known, known))
-                return
+        is_value = one.order == 1  # an fnlib value hands its tensors out anew each time
+        seen = known
+        if known is None or not self._unchanged(known, tensor, dense, spots, shape, is_value):
+            seen = self._sight(place, state, tensor, known, dense, spots, shape, is_value)
+            if known is None or not self._follows_twin(known, tensor, spot, is_value):
+                self._deltas.append(Delta(known, seen))
+        assert seen is not None
+        self._now[place] = seen
+        if spot:
+            if spot not in self.at:
+                self._was[spot] = known
+            self.at.setdefault(spot, []).append(seen)
+
+    def _unchanged(
+        self, known: Seen, tensor: Tensor, dense: tuple[Tensor, ...], spots: tuple[int, ...], shape: Any, is_value: bool
+    ) -> bool:
+        if not (is_value or known.ref() is tensor) or len(dense) != len(known.copies) or known.value != shape:
+            return False
+        cow = bool(dense) and is_cow(dense[-1])
+        if (known.spots != spots and not (known.cow or cow)) or not all(map(same, dense, known.copies)):
+            return False
+        known.spots, known.cow = spots, cow  # a copy-on-write tensor may become real without any change
+        return True
+
+    def _follows_twin(self, known: Seen, tensor: Tensor, spot: int, is_value: bool) -> bool:
+        """Whether a change in these bytes has been told under the first name of the storage: one place, two names."""
+        if not spot or spot not in self.at or not (is_value or known.ref() is tensor):
+            return False
+        before = self._was.get(spot)
+        return before is not None and known.copies is before.copies
+
+    def _sight(
+        self,
+        place: str,
+        state: State,
+        tensor: Tensor,
+        known: Seen | None,
+        dense: tuple[Tensor, ...],
+        spots: tuple[int, ...],
+        shape: Any,
+        is_value: bool,
+    ) -> Seen:
         copies = None
-        if known is not None and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
+        first = self.at[spots[0]][0] if len(spots) == 1 and spots[0] in self.at else None
+        if first is not None and len(first.copies) == 1 and same(dense[0], first.copies[0]):
+            copies = first.copies
+        elif known is not None and dense and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
             copies = known.copies
-        elif twin is not None:
-            copies = twin[1].copies
-        after = self._now[place] = Seen(
-            state,
-            weakref.ref(tensor),
-            None if is_value else self.token(tensor),
-            spots,
-            tuple(map(copied, dense)) if copies is None else copies,
-            shape,
-            bool(dense) and is_cow(dense[-1]),
-        )
-        if start:
-            self._done.setdefault(start, (known, after))
-        self._deltas.append(Delta(one, place, known, after))
+        if copies is None:
+            copies = tuple(map(copied, dense))
+        cow = bool(dense) and is_cow(dense[-1])
+        seen = Seen(self._watch, place, state, weakref.ref(tensor), None, spots, copies, shape, cow)
+        if not is_value:
+            seen.token = self.token(tensor)
+        if known is not None and known.copies is copies:
+            seen.summary = None if known.summary is None else replace(known.summary, token=seen.token)
+        if len(dense) == 1 and not cow and tensor.dtype in _SHORT and not tensor.is_neg() and spots[0] and dense[0] is tensor:
+            seen.dtype, seen.as_bits = tensor.dtype, SAME_SIZE[tensor.dtype.itemsize]
+            seen.bits = copies[0].view(seen.as_bits)
+            seen.span = known.span if known is not None and known.spots == spots and known.span else span(tensor)
+        return seen
 
-    def _complete(self, delta: Delta) -> None:
-        """Add the other names of the storage that a delta is about."""
-        seen = delta.after or delta.before
-        if seen is not None and seen.addresses:
-            here = self.at.get(seen.addresses[-1], ())
-            delta.also = tuple(name(w, p) for w, p, _ in here if (w, p) != (delta.watch, delta.place))
+    # --- who holds what ------------------------------------------------------------------------
 
-    def _link(self) -> Links:
-        """Which tensor stands where: the weights of modules, and what the optimizers hold."""
+    def _link(self) -> None:
+        """Note which tensor stands where: the weights of modules, and what the optimizers hold."""
         weights: dict[str, int] = {}
         held: dict[str, tuple[int, ...]] = {}
         flags: dict[str, bool] = {}
+        labels: dict[int, tuple[str, ...]] = {}
         for one in self.watches:
             value = one.value()
             if isinstance(one, (ModuleWatch, TensorWatch)):
                 for place, seen in one.seen.items():
                     if seen.state == "weight" and seen.token is not None:
-                        weights[name(one, place)] = seen.token
-                    elif seen.state == "requires_grad flag":
-                        flags[name(one, place.removesuffix("requires_grad").rstrip("."))] = seen.value
+                        weights[seen.label] = seen.token
+                    elif seen.state == "requires_grad flag" and isinstance(one, ModuleWatch):
+                        flags[f"{one.label}.{place.removesuffix('.requires_grad')}"] = seen.value
             elif isinstance(one, OptimizerWatch) and value is not None:
-                tokens = [self.token(entry) or 0 for group in value.param_groups for entry in group["params"]]
+                tokens = []
+                for g, group in enumerate(value.param_groups):
+                    for p, weight in enumerate(group["params"]):
+                        token = self.token(weight) or 0
+                        tokens.append(token)
+                        labels[token] = (*labels.get(token, ()), f"{one.label}.param_groups[{g}].params[{p}]")
                 held[one.label] = tuple(tokens)
-        return Links(weights, held, flags)
+        self.links, self._held = Links(weights, held, flags), labels
+
+    def aliases(self) -> tuple[Alias, ...]:
+        """Who shares storage with whom; worked out again only when tensors that share have come, gone or moved."""
+        shared = [held for held in self.at.values() if len(held) > 1]
+        crossing = overlaps([held[0] for held in self.at.values() if held[0].span is not None])
+        key = (id(self.links), [tuple(map(id, held)) for held in shared], crossing)
+        if key != self._aliased:
+            self._aliased = key
+            found = [alias for held in self.at.values() for alias in self._group(held)]
+            self._aliases = (*found, *(Alias(pair, "overlap") for pair in crossing))
+        return self._aliases
+
+    def _group(self, held: list[Seen]) -> Iterable[Alias]:
+        labels = [seen.label for seen in held if seen.watch.order != 1]
+        for token in dict.fromkeys(seen.token for seen in held if seen.token is not None):
+            labels += self._held.get(token, ())
+        if len(labels) > 1:
+            one = len({seen.token for seen in held}) == 1
+            yield Alias(tuple(dict.fromkeys(labels)), "same tensor" if one else "same storage")
 
 
-def name(one: Watch, place: str) -> str:
-    """Label of a place: ``model.0.weight``, ``best['0.weight']`` is written ``best.0.weight``."""
-    return f"{one.label}.{place}" if place else one.label
-
-
-def _gone() -> None:
+def _nothing() -> None:
     return None
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and (a == b or (a != a and b != b))
-
-
-def _relinks(delta: Delta) -> bool:
-    """Whether a delta tells of another tensor in a weight's place, another group, or another flag."""
-    seen = delta.after or delta.before
-    if seen is None or seen.state not in ("weight", "requires_grad flag", "group entry"):
-        return False
-    return delta.before is None or delta.after is None or delta.before.token != delta.after.token or not delta.after.copies
-
-
-def merge(earlier: list[Delta], later: Iterable[Delta]) -> list[Delta]:
-    """The difference over two looks from the differences of each."""
-    found = {(id(delta.watch), delta.place): delta for delta in earlier}
-    for delta in later:
-        key = (id(delta.watch), delta.place)
-        first = found.pop(key, None)
-        if first is None:
-            found[key] = delta
-            continue
-        joined = Delta(delta.watch, delta.place, first.before, delta.after, delta.also or first.also)
-        if not _alike(joined.before, joined.after):
-            found[key] = joined
-    return list(found.values())
-
-
-def _alike(a: Seen | None, b: Seen | None) -> bool:
-    """Whether nothing is to be told between two sights of a place."""
-    if a is None or b is None:
-        return a is b
-    if a.token != b.token or a.addresses != b.addresses or len(a.copies) != len(b.copies):
-        return False
-    return _equal(a.value, b.value) and all(map(same, a.copies, b.copies))

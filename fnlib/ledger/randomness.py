@@ -10,6 +10,7 @@ import ctypes
 import random
 import struct
 import sys
+import zlib
 from typing import Any
 
 import torch
@@ -29,6 +30,12 @@ class RandomState:
         now, before = self._read(), self._last
         self._last = now
         return [name for name, state in now.items() if not _equal(state, before.get(name))]
+
+    def stands(self, name: str) -> str:
+        """A checksum of where a generator stood at the last look: equal ones will draw the same."""
+        state = self._last.get(name)
+        raw = state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state).encode()
+        return f"{zlib.crc32(raw):08x}"
 
     def _read(self) -> dict[str, Any]:
         states: dict[str, Any] = {"torch": torch.default_generator.get_state()}
@@ -72,11 +79,13 @@ def _numpy_state() -> Any:
         return None
     if type(bits).__name__ != "MT19937":
         return repr(bits.state)
-    held_back = _held_back(generator, raw := ctypes.string_at(bits.ctypes.state_address, 4 * (_WORDS + 1)))
-    return raw, held_back
+    if _known["bits"] is not bits:
+        _known["bits"], _known["address"] = bits, bits.ctypes.state_address
+    raw = ctypes.string_at(_known["address"], 4 * (_WORDS + 1))
+    return raw, _held_back(generator, raw)
 
 
-_known: dict[str, Any] = {"raw": None, "held": None}
+_known: dict[str, Any] = {"bits": None, "address": 0, "raw": None, "held": None}
 
 
 def _held_back(generator: Any, raw: bytes) -> Any:

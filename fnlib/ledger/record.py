@@ -25,9 +25,10 @@ from fnlib.ledger.calls import handlers
 from fnlib.ledger.changes import told
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.graph import age_now
-from fnlib.ledger.keeper import Delta, Keeper, merge
+from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import values_along
 from fnlib.ledger.randomness import RandomState
+from fnlib.ledger.seen import Delta, merge
 from fnlib.ledger.source import Loop, Region, Statement, first_offsets, region
 
 Trace = Callable[[FrameType, str, Any], Any]
@@ -283,7 +284,10 @@ class Recorder:
         changes = told(running.deltas, entry.named, self.keeper.keep)
         changes += one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
         changes += one.bindings.used_up(running.passes)
-        changes += [Change("random", name, "random state", "changed in place") for name in running.random]
+        changes += [
+            Change("random", name, "random state", "changed in place", None, self._random.stands(name) if self._random else None)
+            for name in running.random
+        ]
         entry.changes, entry.events, entry.inside = tuple(changes), tuple(running.events), tuple(running.inside)
         entry.links, entry.aliases = self.keeper.links, self.keeper.aliases()
         if (count := threading.active_count()) > self._threads:

@@ -21,6 +21,7 @@ from fnlib.ledger.errors import UnknownObject
 from fnlib.ledger.names import MISSING
 
 PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
+_SCALAR = frozenset({bool, int, float, str, type(None)})
 Visit = Callable[[str, State, Any], None]
 
 
@@ -98,6 +99,8 @@ class OptimizerWatch(Watch):
                     held = tuple(map(id, entry))
                     own.update((key, f"{prefix}.params[{at}]") for at, key in enumerate(held))
                     plain(prefix + ".params", "group entry", Held(held))
+                elif type(entry) in _SCALAR:
+                    plain(f"{prefix}.{name}", "group entry", entry)
                 else:
                     for place, leaf in leaves(f"{prefix}.{name}", entry):
                         (tensor if isinstance(leaf, Tensor) else plain)(place, "group entry", leaf)

@@ -1,0 +1,125 @@
+"""Who is who among the watched objects: labels, tokens, and the owners that a value stands for."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from fnlib.ledger.content import address, parts, unreadable
+from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, ValueWatch, Watch
+
+if TYPE_CHECKING:
+    from fnlib.ledger.seen import Seen
+
+
+class Owners:
+    """The watched objects by label. ``at`` maps the place of each storage to what was seen there, first owner first."""
+
+    def __init__(self) -> None:
+        self.watches: list[Watch] = []
+        self.at: dict[int, list[Seen]] = {}
+        self._tokens: dict[int, tuple[Any, int]] = {}
+        self._next_token = 1
+        self._weights: dict[int, str] = {}
+
+    def add(self, watches: Iterable[Watch]) -> None:
+        """Watch more objects; storage that several share belongs to the first in order."""
+        self.watches = sorted([*self.watches, *watches], key=lambda one: one.order)
+
+    def drop(self, gone: Iterable[Watch]) -> None:
+        """Stop watching: a name that was followed was bound to something else."""
+        out = set(map(id, gone))
+        self.watches = [one for one in self.watches if id(one) not in out]
+
+    def renamed(self, label: str) -> None:
+        """A name is bound to another value than the one watched under it: that one is the earlier one from now on."""
+        for one in self.watches:
+            if one.label == label:
+                one.label = f"{label} (earlier)"
+                one.let_go()
+
+    def free_label(self, label: str) -> str:
+        """A label that no other watched object has."""
+        taken, number, found = {one.label for one in self.watches if one.value() is not None}, 1, label
+        while found in taken:
+            number += 1
+            found = f"{label} ({number})"
+        return found
+
+    # --- tokens and labels ---------------------------------------------------------------------
+
+    def token(self, value: Any) -> int | None:
+        """A number for an object, the same for as long as the object lives; ``None`` if it cannot be told apart."""
+        known = self._tokens.get(id(value))
+        if known is not None and known[0]() is value:
+            return known[1]
+        key, number = id(value), self._next_token
+        try:
+            self._tokens[key] = (weakref.ref(value, lambda _: self._forget(key, number)), number)
+        except TypeError:
+            return None
+        self._next_token += 1
+        return number
+
+    def _forget(self, key: int, number: int) -> None:
+        if (known := self._tokens.get(key)) is not None and known[1] == number:
+            del self._tokens[key]
+            self._weights.pop(number, None)
+
+    def label_weight(self, tensor: Tensor, label: str) -> None:
+        """A tensor is the weight of this label; its first label stays."""
+        if (token := self.token(tensor)) is not None:
+            self._weights.setdefault(token, label)
+
+    def unlabel(self, seen: Seen) -> None:
+        """A tensor has left its place: it is the weight of that label no longer."""
+        if seen.token is not None and self._weights.get(seen.token) == seen.label:
+            del self._weights[seen.token]
+
+    def weight_label(self, tensor: Tensor) -> str | None:
+        """``model.0.weight`` for a weight of a watched module or a watched tensor, else ``None``."""
+        token = self.token(tensor)
+        return None if token is None else self._weights.get(token)
+
+    def module_label(self, module: Any) -> str | None:
+        """``model`` or ``model.1`` for a watched module or a part of one, else ``None``."""
+        key = id(module)
+        for one in self.watches:
+            if key in one.ids and isinstance(one, (ModuleWatch, ValueWatch)):
+                part = one.ids[key]
+                return f"{one.label}.{part}" if part else one.label
+        return None
+
+    def label_of(self, value: Any) -> str:
+        """Label of a watched object, or its class in brackets."""
+        for one in self.watches:
+            if one.value() is value:
+                return one.label
+        return self.module_label(value) or f"({type(value).__name__})"
+
+    # --- what a statement's names stand for ----------------------------------------------------
+
+    def owners(self, value: Any) -> set[str]:
+        """Labels of the watched objects that a value is, is part of, contains, or is a tensor of."""
+        if isinstance(value, Tensor):
+            found = {one.label for one in self.watches if one.value() is value}
+            if unreadable(value) is None:
+                found.update(seen.watch.label for part in parts(value) for seen in self.at.get(address(part), ()))
+            return found
+        key = id(value)
+        found = {one.label for one in self.watches if key in one.ids}
+        if isinstance(value, nn.Module):
+            roots = {id(one.value()): one.label for one in self.watches if isinstance(one, (ModuleWatch, OptimizerWatch))}
+            waiting, met = [value], {key}
+            while waiting:
+                tables = waiting.pop().__dict__
+                for held in (*tables.get("_modules", {}).values(), *tables.values()):
+                    if id(held) in roots:
+                        found.add(roots[id(held)])
+                    if isinstance(held, nn.Module) and id(held) not in met:
+                        met.add(id(held))
+                        waiting.append(held)
+        return found

@@ -1,0 +1,86 @@
+"""What stood in a watched place at the last look, and how two looks differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fnlib.ledger.content import same
+from fnlib.ledger.entries import State, Summary
+from fnlib.ledger.watch import Watch
+
+
+@dataclass(eq=False, slots=True)
+class Seen:
+    """What stood in a place: which object, where its numbers lay, and a copy of them that nobody writes to.
+
+    ``copies`` are those of its dense parts: one for an ordinary tensor, none for a plain ``value``. ``bits`` is the same copy
+    as integers, for ordinary tensors that can be compared the short way.
+    """
+
+    watch: Watch
+    place: str
+    state: State
+    ref: Callable[[], Any]
+    token: int | None = None
+    spots: tuple[int, ...] = ()
+    copies: tuple[Tensor, ...] = ()
+    value: Any = None
+    cow: bool = False
+    bits: Tensor | None = None
+    dtype: torch.dtype | None = None
+    as_bits: torch.dtype | None = None
+    span: tuple[int, int] | None = None
+    summary: Summary | None = None
+
+    @property
+    def label(self) -> str:
+        """``model.0.weight``."""
+        return f"{self.watch.label}.{self.place}" if self.place else self.watch.label
+
+
+@dataclass(eq=False, slots=True)
+class Delta:
+    """A place that differs between two looks; ``also`` are the labels of the other places in the same storage."""
+
+    before: Seen | None
+    after: Seen | None
+    also: tuple[str, ...] = ()
+
+    @property
+    def seen(self) -> Seen:
+        """Either side, the later one if there is one."""
+        one = self.after or self.before
+        assert one is not None
+        return one
+
+
+def merge(earlier: list[Delta], later: Iterable[Delta]) -> list[Delta]:
+    """The difference over two looks from the differences of each."""
+    found = {(id(delta.seen.watch), delta.seen.place): delta for delta in earlier}
+    for delta in later:
+        key = (id(delta.seen.watch), delta.seen.place)
+        first = found.pop(key, None)
+        if first is None:
+            found[key] = delta
+        elif not alike(first.before, delta.after):
+            found[key] = Delta(first.before, delta.after, delta.also or first.also)
+    return list(found.values())
+
+
+def alike(a: Seen | None, b: Seen | None) -> bool:
+    """Whether there is nothing to tell between two sights of a place."""
+    if a is None or b is None:
+        return a is b
+    if a.token != b.token or len(a.copies) != len(b.copies) or (a.spots != b.spots and not (a.cow or b.cow)):
+        return False
+    return equal(a.value, b.value) and all(map(same, a.copies, b.copies))
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equality of plain values: of one type, and NaN equal to itself."""
+    return type(a) is type(b) and bool(a == b or (a != a and b != b))
