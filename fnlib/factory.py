@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -12,15 +13,18 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.gradient import Gradient
 from fnlib.initial import redraw
-from fnlib.optim import SGD, UpdateRule, shared_state
+from fnlib.leaves import Leaves
+from fnlib.optim import SGD, Rule, UpdateRule, shared_state
 from fnlib.parameters import Parameters
-from fnlib.protect import Tensors, in_transform, share_all
+from fnlib.protect import Tensors, in_transform, lazy_clone, share, share_all
 from fnlib.randomness import preserved, seeded
 from fnlib.run import Buffers, run
 from fnlib.state import check_match, owned, storable
 from fnlib.structure import Mode, Structure, copy_structure
 
-_set = object.__setattr__
+
+_is_contiguous = Tensor.is_contiguous
+_ONE = torch.ones(())
 _run_backward = torch.autograd.Variable._execution_engine.run_backward
 
 
@@ -51,6 +55,7 @@ class Factory:
         if isinstance(self.optimizer, torch.optim.Optimizer) or isinstance(self.optimizer, type):
             kind = self.optimizer if isinstance(self.optimizer, type) else type(self.optimizer)
             raise errors.CannotWrap(kind.__name__, "a factory takes an update rule, not an optimizer", f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)")
+        self._rule_name: str = getattr(self.optimizer, "name", None) or f"{type(self.optimizer).__module__}.{type(self.optimizer).__qualname__}"
         self._structure: Structure | None = None
         self._instance: nn.Module | None = None
         if isinstance(build, nn.Module):
@@ -87,7 +92,7 @@ class Factory:
             check_match("weight", parameters._alive("be bound"), structure.weights, right)
             check_match("buffer", parameters._buffers, structure.buffers, right)
             if parameters._structure is None:
-                _set(parameters, "_structure", structure)
+                parameters._structure = structure
         mode: Mode = training if isinstance(training, bool) else tuple(sorted(training.items()))
         return Model(self, parameters, mode, seed, parameters._buffers)
 
@@ -164,14 +169,23 @@ class Model:
     Made by calling a factory; see `Factory`.
     """
 
-    __slots__ = ("__weakref__", "_buffers", "_changed", "_leaves", "_mode", "_seed", "factory", "parameters")
+    __slots__ = ("__weakref__", "_buffers", "_changed", "_factory", "_leaves", "_mode", "_parameters", "_seed")
 
     def __init__(self, factory: Factory, parameters: Parameters, mode: Mode, seed: int | None, buffers: Mapping[str, Tensor], changed: list[str] | None = None) -> None:
-        self.factory = factory
-        self.parameters = parameters
+        self._factory, self._parameters = factory, parameters
         self._mode, self._seed, self._buffers = mode, seed, buffers
         self._changed: list[str] = [] if changed is None else changed  # names of buffers that forward passes changed
-        self._leaves = _leaves_of(parameters, factory.structure)
+        self._leaves = Leaves.of(parameters, factory.structure)
+
+    @property
+    def factory(self) -> Factory:
+        """The factory that made this model."""
+        return self._factory
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters that are bound. Buffers that were carried here count as theirs."""
+        return self._parameters
 
     # --- forward -----------------------------------------------------------------------------
 
@@ -212,11 +226,11 @@ class Model:
         return self._forward(method, args, kwargs, keep=False)[0]
 
     def _forward(self, method: str | None, args: Any, kwargs: Any, keep: bool) -> tuple[Any, Buffers]:
-        raw = self.parameters._alive("run a forward pass")
+        raw = self._parameters._alive("run a forward pass")
         if self._seed is None:
-            return run(self.factory.structure, self._mode, raw, self._leaves, self._buffers, method, args, kwargs, keep)
-        with seeded(self._seed, self.parameters._step_count):
-            return run(self.factory.structure, self._mode, raw, self._leaves, self._buffers, method, args, kwargs, keep)
+            return run(self._factory.structure, self._mode, raw, self._leaves.all, self._buffers, method, args, kwargs, keep)
+        with seeded(self._seed, self._parameters._step_count):
+            return run(self._factory.structure, self._mode, raw, self._leaves.all, self._buffers, method, args, kwargs, keep)
 
     # --- backward ----------------------------------------------------------------------------
 
@@ -231,8 +245,8 @@ class Model:
         >>> gradient["0.weight"].equal(2 * model.parameters["0.weight"])
         True
         """
-        self.parameters._alive()
-        return Tensors(dict(zip(self.factory.structure.weights, self._leaves, strict=True)))
+        self._parameters._alive()
+        return Tensors(dict(zip(self._factory.structure.weights, self._leaves.all, strict=True)))
 
     def backward(self, loss: Tensor, *, retain_graph: bool = False) -> Gradient:
         """Return the gradient of a loss with respect to the weights of this model.
@@ -247,7 +261,8 @@ class Model:
         Raises:
             LossNotScalar, LossIndependent, GraphUsedUp, GraphOverwritten, Donated.
         """
-        return backward(loss, self, retain_graph=retain_graph)[0]
+        self._parameters._alive("take a gradient")
+        return _gradient(self._leaves, _differentiate(loss, self._leaves.trained, retain_graph))
 
     # --- step --------------------------------------------------------------------------------
 
@@ -265,14 +280,13 @@ class Model:
         Raises:
             MissingBuffers, WrongParameters, WrongRule, Donated, CannotStore.
         """
-        factory, old = self.factory, self.parameters
-        weights, structure, rule = old._alive("take a step"), factory.structure, factory.optimizer
+        factory, old = self._factory, self._parameters
+        weights, structure, rule = old._alive("take a step"), self._leaves.structure, factory.optimizer
         tensors = gradient._tensors if isinstance(gradient, Gradient) else gradient
         if not isinstance(gradient, Gradient) or gradient._structure is not structure:
             check_match("gradient entry", tensors, weights, "parameters = model.step(model.backward(loss))   # a gradient of this model", partial=True, exact=True)
-        name = getattr(rule, "name", None) or f"{type(rule).__module__}.{type(rule).__qualname__}"
-        if old._rule is not None and old._rule != name:
-            raise errors.WrongRule(old._rule, name)
+        if old._rule is not None and old._rule != factory._rule_name:
+            raise errors.WrongRule(old._rule, factory._rule_name)
         new_buffers: Mapping[str, Tensor] = self._buffers
         if buffers is not None:
             changed_weights = buffers.weights if isinstance(buffers, Buffers) else {}
@@ -288,9 +302,11 @@ class Model:
             state = state if state_given is None else state_given
         else:
             weights, state = dict(zip(weights, share_all(weights.values()), strict=True)), shared_state(state)
-        with torch.no_grad():
+        if isinstance(rule, Rule):
             new_weights, new_state = rule.update(weights, tensors, state)
-        if not hasattr(rule, "settings"):  # a rule of somebody else's: its results are checked and taken over
+        else:  # somebody else's: what it returns is checked and taken over
+            with torch.no_grad():
+                new_weights, new_state = rule.update(weights, tensors, state)
             check_match("updated weight", new_weights, structure.weights, "return {name: new_weight for name in weights}, state   # in update")
             new_weights = {key: owned(new_weights[key]) for key in structure.weights}
             new_state = storable(new_state, "the state that update returned")
@@ -298,7 +314,7 @@ class Model:
             cast(dict[str, Tensor], new_weights),
             cast(dict[str, Tensor], new_buffers),
             state=new_state,
-            rule=name,
+            rule=factory._rule_name,
             step_count=old._step_count + 1,
             aliases=old._aliases,
             transient=old._transient,
@@ -321,16 +337,16 @@ class Model:
         tensor(2)
         """
         held = buffers.raw if isinstance(buffers, Buffers) else {name: owned(buffers[name]) for name in buffers}
-        check_match("buffer", held, self.factory.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
-        return Model(self.factory, self.parameters, self._mode, self._seed, held)
+        check_match("buffer", held, self._factory.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
+        return Model(self._factory, self._parameters, self._mode, self._seed, held)
 
     def eval(self) -> Model:
         """Return a new model of the same parameters that evaluates: dropout off, running statistics used. Nothing is switched."""
-        return Model(self.factory, self.parameters, False, self._seed, self._buffers)
+        return Model(self._factory, self._parameters, False, self._seed, self._buffers)
 
     def train(self) -> Model:
         """Return a new model of the same parameters that trains. Nothing is switched."""
-        return Model(self.factory, self.parameters, True, self._seed, self._buffers)
+        return Model(self._factory, self._parameters, True, self._seed, self._buffers)
 
     def __repr__(self) -> str:
         from fnlib.display import model_text
@@ -367,68 +383,50 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)
     """
     for model in models:
-        model.parameters._alive("take a gradient")
+        model._parameters._alive("take a gradient")
+    found = iter(_differentiate(loss, tuple(leaf for model in models for leaf in model._leaves.trained), retain_graph))
+    return tuple(_gradient(model._leaves, list(itertools.islice(found, len(model._leaves.trained)))) for model in models)
+
+
+def _differentiate(loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool) -> Sequence[Tensor | None]:
+    """Return what ``torch.autograd.grad(loss, leaves, allow_unused=True)`` does, or say why it cannot.
+
+    It is called past its Python front, which takes 10 of the 95 us of a whole step of the 128-64-10 network.
+    """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise errors.LossNotScalar(loss)
     if not loss.requires_grad:
         raise errors.LossIndependent("it was computed without a graph (under no_grad, or from something else than the model's output)")
-    leaves = [model._leaves[i] for model in models for i in model.factory.structure.trained]
     if not leaves:
         raise errors.LossIndependent("the model has no weights that are trained")
     try:
-        found = _derivatives(loss, leaves, retain_graph)
+        if in_transform():
+            return torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
+        one = lazy_clone(_ONE) if loss.is_cpu and loss.dtype is torch.float32 and not loss.shape else torch.ones_like(loss)
+        return cast(Sequence[Tensor | None], _run_backward((loss,), (one,), retain_graph, False, leaves, True, accumulate_grad=False))
     except RuntimeError as error:
         named = _explained(error, loss)
         if named is error:
             raise
         raise named from error
-    gradients, at = [], 0
-    for model in models:
-        structure, tensors = model.factory.structure, {}
-        for name, i in structure.trained_names:
-            tensor = found[at]
-            at += 1
-            if tensor is not None:
-                leaf = model._leaves[i]
-                tensors[name] = tensor if tensor.layout is not torch.strided or tensor.stride() == leaf.stride() else _laid_out(tensor, leaf)
-        if not tensors:
-            raise errors.LossIndependent("none of them appears in the graph behind it")
-        gradients.append(Gradient._make(dict(zip(tensors, share_all(tensors.values()), strict=True)), structure))
-    return tuple(gradients)
 
 
-def _derivatives(loss: Tensor, leaves: list[Tensor], retain_graph: bool) -> Sequence[Tensor | None]:
-    """Return what ``torch.autograd.grad(loss, leaves, allow_unused=True)`` does.
-
-    It is called past its Python front, which takes 10 of the 95 us of a whole step of the 128-64-10 network.
-    """
-    if in_transform():
-        return torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
-    ones = torch.ones_like(loss, memory_format=torch.preserve_format, requires_grad=False)
-    return cast(Sequence[Tensor | None], _run_backward((loss,), (ones,), retain_graph, False, tuple(leaves), True, accumulate_grad=False))
-
-
-def _leaves_of(parameters: Parameters, structure: Structure) -> list[Tensor]:
-    """Return the tensors at which gradients of a value are taken: copy-on-write, one list for all models of the value."""
-    kept = parameters._leaves
-    if kept is not None and kept[0] is structure:
-        return kept[1]
-    weights = parameters._alive("be bound").values()
-    leaves = share_all(weights)
-    for i in structure.trained:
-        leaves[i].requires_grad_()
-    for name, hooks in structure.hooks.items():
-        leaf = leaves[list(structure.weights).index(name)]
-        for hook in hooks:
-            leaf.register_hook(hook)
-    if not in_transform() and not torch.is_inference_mode_enabled():
-        _set(parameters, "_leaves", (structure, leaves))
-    return leaves
-
-
-def _laid_out(tensor: Tensor, leaf: Tensor) -> Tensor:
-    """Return a gradient with the strides of its weight, as ``.grad`` would have them."""
-    return torch.empty_like(leaf, requires_grad=False).copy_(tensor.detach())
+def _gradient(leaves: Leaves, found: Sequence[Tensor | None]) -> Gradient:
+    """Name the tensors that autograd found, and lay them out as ``.grad`` would: strides of the weight, memory of its own."""
+    try:
+        if leaves.contiguous and all(map(_is_contiguous, found)):  # nearly always
+            return Gradient._make(dict(zip(leaves.structure.trained_names, share_all(found), strict=True)), leaves.structure)  # type: ignore[arg-type]
+    except TypeError:  # a None among them: a weight that the loss does not depend on
+        pass
+    tensors = {}
+    for name, tensor, leaf in zip(leaves.structure.trained_names, found, leaves.trained, strict=True):
+        if tensor is not None:
+            if tensor.layout is torch.strided and tensor.stride() != leaf.stride():
+                tensor = torch.empty_like(leaf, requires_grad=False).copy_(tensor)
+            tensors[name] = share(tensor)
+    if not tensors:
+        raise errors.LossIndependent("none of them appears in the graph behind it")
+    return Gradient._make(tensors, leaves.structure)
 
 
 def _explained(error: RuntimeError, loss: Tensor) -> Exception:

@@ -41,15 +41,15 @@ class Gradient(Mapping[str, Tensor]):
                 )
             shared = share(tensor)
             tensors[name] = shared if shared is tensor else shared.detach()
-        _set(self, "_tensors", tensors)
-        _set(self, "_structure", None)
+        self._tensors = tensors
+        self._structure = None
 
     @classmethod
     def _make(cls, tensors: dict[str, Tensor], structure: object = None) -> Gradient:
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
-        _set(self, "_tensors", tensors)
-        _set(self, "_structure", structure)  # whose names and shapes these are, so that step need not check again
+        self._tensors = tensors
+        self._structure = structure  # whose names and shapes these are, so that step need not check again
         return self
 
     def __getitem__(self, name: str) -> Tensor:
@@ -163,9 +163,6 @@ class Gradient(Mapping[str, Tensor]):
     def __delitem__(self, name: str) -> None:
         raise errors.Immutable("Gradient", name)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise errors.Immutable("Gradient")
-
     def __repr__(self) -> str:
         from fnlib.display import table_of
 
@@ -177,7 +174,6 @@ class Gradient(Mapping[str, Tensor]):
         return html_of(self._tensors, "Gradient")
 
 
-_set = object.__setattr__
 register_as_tree(Gradient)
 
 

@@ -82,11 +82,13 @@ class Rule:
         moments = dict(state["state"])
         partition = self.partition(weights)
         for settings, names in partition:
-            names = [name for name in names if name in gradient]
-            own = [dict(moments.get(name, ())) for name in names]
-            if names:
-                self._apply([weights[name] for name in names], [gradient[name] for name in names], own, settings)
-            moments.update((name, entry) for name, entry in zip(names, own, strict=True) if entry)
+            moving = names if len(gradient) == len(weights) else [name for name in names if name in gradient]
+            if not moving:
+                continue
+            own = [dict(moments[name]) if name in moments else {} for name in moving]
+            self._apply([weights[name] for name in moving], [gradient[name] for name in moving], own, settings)
+            if own[0]:
+                moments.update(zip(moving, own, strict=True))
         return weights, {"state": moments, "param_groups": [settings for settings, _ in partition]}
 
     def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[dict[str, Any], list[str]]]:
@@ -364,6 +366,8 @@ class AdamW(Adam):
 def shared_state(state: Any) -> Any:
     """Share the tensors of a rule's state. Settings are read and never written, so that they need no copy."""
     if type(state) is dict and "param_groups" in state:
+        if not state["state"] and len(state) == 2:
+            return state
         return {key: value if key == "param_groups" else map_tree(share, value) for key, value in state.items()}
     return map_tree(share, state)
 

@@ -42,6 +42,17 @@ class Parameters(Mapping[str, Tensor]):
     False
     """
 
+    _weights: dict[str, Tensor] | None
+    _buffers: dict[str, Tensor]
+    _state: Any
+    _rule: str | None
+    _step_count: int
+    _aliases: Mapping[str, str]
+    _transient: frozenset[str]
+    _structure: Any  # what these were checked against: binding checks once
+    _leaves: Any  # where gradients of this value are taken: see leaves.py
+    _donated: str | None  # where the value was given away
+    _draw: dict[str, Any] | None  # how empty parameters are to be drawn
     __slots__ = (
         "__weakref__",
         "_aliases",
@@ -61,7 +72,7 @@ class Parameters(Mapping[str, Tensor]):
         self, *, seed: int | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         _fill(self, None, {})
-        _set(self, "_draw", {"seed": seed, "device": device, "dtype": dtype})
+        self._draw = {"seed": seed, "device": device, "dtype": dtype}
 
     # --- making ------------------------------------------------------------------------------
 
@@ -369,21 +380,17 @@ class Parameters(Mapping[str, Tensor]):
     def __delitem__(self, name: str) -> None:
         raise errors.Immutable("Parameters", name)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise errors.Immutable("Parameters", "name")
-
     def _donate(self, where: str) -> tuple[dict[str, Tensor], Any]:
         """Hand over weights and optimizer state for good: marked first, so that nobody uses them again."""
         weights, state = self._alive("be given away"), self._state
-        _set(self, "_donated", where)
-        for leaf in self._leaves[1] if self._leaves else ():
+        self._donated = where
+        for leaf in self._leaves.all if self._leaves else ():
             # Lets go of the memory (else it would be copied on the first write) and bumps the version, so that
             # a backward pass that still needs this weight fails instead of reading what the next step wrote.
             torch.autograd.graph.increment_version(leaf)
             leaf.data = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
             leaf._donated = errors.Donated(self._describe(), where)  # type: ignore[attr-defined]
-        for name in ("_weights", "_leaves", "_state"):
-            _set(self, name, None)
+        self._weights = self._leaves = self._state = None
         return weights, state
 
     def __repr__(self) -> str:
@@ -398,7 +405,6 @@ class Parameters(Mapping[str, Tensor]):
 
 
 register_as_tree(Parameters)
-_set = object.__setattr__
 
 
 def _fill(
@@ -412,17 +418,17 @@ def _fill(
     transient: frozenset[str] = frozenset(),
     structure: object = None,
 ) -> None:
-    _set(self, "_weights", weights)
-    _set(self, "_buffers", buffers)
-    _set(self, "_state", state)
-    _set(self, "_rule", rule)
-    _set(self, "_step_count", step_count)
-    _set(self, "_aliases", aliases or {})
-    _set(self, "_transient", transient)
-    _set(self, "_structure", structure)  # the structure these were checked against: binding checks once
-    _set(self, "_leaves", None)  # (structure, leaf tensors): where gradients of this value are taken
-    _set(self, "_donated", None)
-    _set(self, "_draw", None)
+    self._weights = weights
+    self._buffers = buffers
+    self._state = state
+    self._rule = rule
+    self._step_count = step_count
+    self._aliases = aliases or {}
+    self._transient = transient
+    self._structure = structure
+    self._leaves = None
+    self._donated = None
+    self._draw = None
 
 
 def _restore(parts: dict[str, Any]) -> Parameters:
@@ -435,7 +441,7 @@ def _restore(parts: dict[str, Any]) -> Parameters:
         aliases=parts["aliases"],
         transient=frozenset(parts["transient"]),
     )
-    _set(made, "_draw", parts["draw"])
+    made._draw = parts["draw"]
     return made
 
 

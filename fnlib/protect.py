@@ -8,7 +8,7 @@ written to, and takes a copy of its own then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils import _pytree
 
 # Private in PyTorch 2.13: 0.4 us and no memory, where clone takes 1.3 us and a copy. Used where it exists.
-_lazy_clone: Callable[[Tensor], Tensor] | None = getattr(torch, "_lazy_clone", None)
+_lazy_clone: Callable[[Tensor], Tensor] | None = getattr(Tensor, "_lazy_clone", None)
+lazy_clone: Callable[[Tensor], Tensor] = _lazy_clone or Tensor.clone
 _is_cow: Callable[[Tensor], bool] = getattr(torch._C, "_is_cow_tensor", lambda tensor: False)
 _in_transform: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 _active_transform: Callable[[], object] = torch._C._functorch.peek_interpreter_stack
@@ -48,16 +49,15 @@ def share(tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
-def share_all(tensors: Iterable[Tensor]) -> list[Tensor]:
+def share_all(tensors: Collection[Tensor]) -> list[Tensor]:
     """Share a list of tensors. The same as `share` on each, at a third of the cost in the common case.
 
     >>> share_all([torch.zeros(1), torch.ones(1)])
     [tensor([0.]), tensor([1.])]
     """
-    tensors = list(tensors)
     if _lazy_clone is not None and _active_transform() is None:
         try:
-            return [_lazy_clone(tensor) for tensor in tensors]
+            return list(map(_lazy_clone, tensors))
         except (RuntimeError, NotImplementedError):
             pass
     return [share(tensor) for tensor in tensors]
@@ -95,9 +95,8 @@ def unchanged(tensor: Tensor, origin: Tensor) -> bool:
     return _is_cow(tensor) or _in_transform(tensor) or same_bits(tensor, origin)
 
 
-def all_unchanged(tensors: Iterable[Tensor], origins: Iterable[Tensor]) -> bool:
+def all_unchanged(tensors: Collection[Tensor], origins: Collection[Tensor]) -> bool:
     """Say whether nothing was written to any of `tensors` since they were shared from `origins`."""
-    tensors = list(tensors)
     return all(map(_is_cow, tensors)) or all(map(unchanged, tensors, origins))
 
 

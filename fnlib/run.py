@@ -59,27 +59,30 @@ def run(
         The output and the buffers after the pass.
     """
     skeleton = structure.borrow(mode)
-    mark = Mark(leaves[0].device if leaves else None)
+    # What a pass does to its module shows on the first one, nearly always; then it is run again from here.
+    mark = None if structure.has_run else Mark(leaves)
     # A pass that writes to its weights (Embedding(max_norm=)) would write to the leaves, so it gets copies of its own.
     placed = [share(leaf) for leaf in leaves] if structure.writes_weights else leaves
-    output = skeleton.call(placed, share_all(buffers.values()), method, args, kwargs)
+    output = skeleton.call(placed, share_all(buffers.values()) if buffers else [], method, args, kwargs)
+    structure.has_run = True
     new_weights, new_buffers = skeleton.found
     written = _changed(weights, new_weights)
-    changed = _changed(buffers, new_buffers)
+    changed = _changed(buffers, new_buffers) if buffers else []
     if written and not structure.writes_weights:
         for leaf, origin in zip(leaves, weights.values(), strict=True):
             leaf.data = share(origin)
         structure.writes_weights = True
-        mark.restore()
+        if mark is not None:
+            mark.restore()
         return run(structure, mode, weights, leaves, buffers, method, args, kwargs, keep)
-    if grown := skeleton.grew():
+    if not skeleton.keeps_nothing and (grown := skeleton.grew()):
         raise errors.HiddenState(grown, "adds or removes them while it runs")
-    if attributes := skeleton.changed_attributes():
-        _refuse_memory(skeleton, mark, placed, buffers, method, args, kwargs, output, attributes)
+    if not skeleton.keeps_nothing and (attributes := skeleton.changed_attributes()):
+        _refuse_memory(skeleton, placed, buffers, method, args, kwargs, attributes)
     else:
         skeleton.clear()
         structure.give_back(skeleton)
-    if isinstance(output, Tensor) and (output.is_leaf or output._base is not None):
+    if isinstance(output, Tensor) and (output.grad_fn is None or output._base is not None):
         if any(output is leaf or output._base is leaf for leaf in leaves):
             output = share(output)  # a module that returns its weight: writes to the output must not reach the model
     if not keep:
@@ -98,13 +101,18 @@ def _changed(before: Mapping[str, Tensor], after: list[Tensor]) -> list[str]:
     return [name for name, new, old in zip(before, after, before.values(), strict=True) if not unchanged(new, old)]
 
 
-def _refuse_memory(skeleton: Skeleton, mark: Mark, placed: list[Tensor], buffers: Mapping[str, Tensor], method: str | None, args: Any, kwargs: Any, output: Any, attributes: list[str]) -> None:
-    """Run once more from the same state, the changed attributes kept: if the output differs, they are state, and refused."""
-    here = Mark(mark.device)
-    mark.restore()
-    again = skeleton.call(placed, [share(buffer) for buffer in buffers.values()], method, args, kwargs)
-    here.restore()
-    if not _same_output(output, again):
+def _refuse_memory(
+    skeleton: Skeleton, placed: list[Tensor], buffers: Mapping[str, Tensor], method: str | None, args: Any, kwargs: Any, attributes: list[str]
+) -> None:
+    """Run twice more from one state, without and with the changed attributes: if the outputs differ, they are state, and refused."""
+    mark = Mark(placed)
+    structure = skeleton.structure
+    fresh = structure.borrow(skeleton.mode)
+    outputs = []
+    for module in (fresh, skeleton):
+        outputs.append(module.call(placed, share_all(buffers.values()), method, args, kwargs))
+        mark.restore()
+    if not _same_output(*outputs):
         raise errors.HiddenState(attributes, "gives another output when it is run again on the same input")
 
 
