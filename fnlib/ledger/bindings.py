@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fnlib.ledger.content import quietly, unreadable
+from fnlib.ledger.content import unreadable
 from fnlib.ledger.entries import Bound, Change
 from fnlib.ledger.graph import age_of, graph_of
 from fnlib.ledger.keeper import Keeper
@@ -71,6 +71,9 @@ class Bindings:
                 changes.append(Change(name, "", "name", "removed", before.bound))
             elif id(value) != before.key or before.value() is not value:
                 self._bind(name, value, before, changes)
+            elif isinstance(value, Tensor) and before.age != _age(value):
+                now = self.known[name] = self._remember(value, before)
+                changes.append(Change(name, "graph", "graph", "changed in place", before.bound, now.bound, note=f"{now.bound.nodes} nodes"))
         return changes
 
     def used_up(self, passes: list[tuple[dict[str, Any], frozenset[int]]]) -> list[Change]:
@@ -103,10 +106,11 @@ class Bindings:
         weak = isinstance(value, (Tensor, nn.Module)) or parameters_of(value) is not MISSING
         alive = None if before is None or not before.weak else before.value() is not None
         age: int | None = None
-        nodes, leaves, carries = 0, (), False
+        nodes, carries = 0, False
+        leaves: tuple[str, ...] = ()
         if isinstance(value, Tensor):
             with quietly():
-                age = age_of(value) if unreadable(value) is None or value.is_sparse else None
+                age = _age(value)
                 if age is not None:
                     graph = graph_of((value,))
                     nodes = graph.nodes
@@ -155,13 +159,19 @@ class Bindings:
         return any(one.value() is value for one in self.keeper.watches)
 
 
+def _age(value: Tensor) -> int | None:
+    with quietly():
+        return age_of(value) if unreadable(value) is None or value.is_sparse else None
+
+
 def _find(name: str, local: dict[str, Any], world: dict[str, Any]) -> Any:
     return local[name] if name in local else world.get(name, MISSING)  # type: ignore[call-overload]
 
 
 def _is_empty(module: nn.Module) -> bool:
-    """Whether a module keeps nothing: a loss or an activation."""
-    return not (module._parameters or module._buffers or module._modules)
+    """Whether a module keeps nothing: a loss, an activation, or one whose ``__init__`` has only begun."""
+    tables = vars(module)
+    return not (tables.get("_parameters") or tables.get("_buffers") or tables.get("_modules"))
 
 
 def _text(value: Any) -> str:

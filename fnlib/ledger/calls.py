@@ -171,8 +171,20 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
 
 def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
     here = frame.f_locals
-    data = {"assign": bool(here.get("assign"))} if kind == "load_state_dict" else {}
-    recorder.event(kind, recorder.keeper.label_of(here["self"]), **data)
+    label = recorder.keeper.label_of(here["self"])
+    data = {}
+    if kind == "load_state_dict":
+        data = {"assign": bool(here.get("assign")), "ties": _ties(label, here["self"])}
+    recorder.event(kind, label, **data)
+
+
+def _ties(label: str, value: Any) -> tuple[tuple[str, ...], ...]:
+    """The weights of a module that have several names, as labels."""
+    names: dict[int, list[str]] = {}
+    if isinstance(value, nn.Module):
+        for name, weight in value.named_parameters(remove_duplicate=False):
+            names.setdefault(id(weight), []).append(f"{label}.{name}")
+    return tuple(tuple(labels) for labels in names.values() if len(labels) > 1)
 
 
 def _module_state_dict(recorder: Recorder, frame: FrameType) -> None:
@@ -186,7 +198,12 @@ def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
     if frame.f_back is not None and frame.f_back.f_code in (LRScheduler.__init__.__code__, _initial_step()):
         return
     optimizer = vars(scheduler).get("optimizer")
-    recorder.event("scheduler step", recorder.keeper.label_of(scheduler), optimizer=recorder.keeper.label_of(optimizer))
+    recorder.event(
+        "scheduler step",
+        recorder.keeper.label_of(scheduler),
+        optimizer=recorder.keeper.label_of(optimizer),
+        early=vars(scheduler).get("_step_count") == 1 and not vars(optimizer or scheduler).get("_opt_called", False),
+    )
 
 
 @functools.cache

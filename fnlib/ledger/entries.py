@@ -40,7 +40,8 @@ A `Change` has an ``owner`` (label of a watched object, or the name for names an
 * *replaced*: the place holds another tensor, or the name another value; the old one may live on elsewhere
 * *kept*: only for ``state == "graph"``: a backward pass left the graph standing (``retain_graph=True``)
 
-``before`` and ``after`` are a `Summary` for tensors, a `Bound` for names, a string for graphs
+``before`` and ``after`` are a `Summary` for tensors, a `Bound` for names (and where the graph of a value grew in place,
+``total += loss``: state "graph", kind "changed in place"), else a string for graphs
 (``"built"``, ``"freed"``, ``"kept"``), else the plain value (a rate, a flag). ``named`` says whether the statement names
 the owner: ``not change.named`` on owned state is action at a distance (``change.at_a_distance``).
 ``also`` lists the other names of the same storage (``"best['0.weight']"``).
@@ -61,9 +62,9 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
                     that had none; unwatched: number of tensors held that no watched module owns; dead: of these,
                     those without gradient; closure: whether it was given one; rates; type, with its module
 ``zero_grad``       optimizer or module label
-``scheduler step``  scheduler label; optimizer: label of its optimizer
+``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's
 ``scheduler built`` class name; optimizer
-``load_state_dict`` module or optimizer label; assign
+``load_state_dict`` module or optimizer label; assign; ties: groups of labels that are one weight when it begins
 ``state_dict``      module or optimizer label
 ``clip``            "" ; names the function
 ``seed``            "torch". seed

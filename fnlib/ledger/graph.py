@@ -25,30 +25,40 @@ class Graph:
 def graph_of(tensors: Iterable[Any]) -> Graph:
     """Walk the graph behind some tensors. No node is kept: a node that is held keeps the whole graph alive."""
     found = Graph()
-    waiting = [(node, 0) for tensor in tensors if isinstance(tensor, Tensor) and (node := tensor.grad_fn) is not None]
+    uses, ages = found.uses, found.ages
+    waiting: list[tuple[Any, int]] = []
     for tensor in tensors:
-        if isinstance(tensor, Tensor) and tensor.is_leaf and tensor.requires_grad:
-            found.leaves[id(tensor)] = tensor
-            found.uses[id(tensor)] = [age_now()]
+        if isinstance(tensor, Tensor):
+            if (root := tensor.grad_fn) is not None:
+                waiting.append((root, 0))
+            elif tensor.requires_grad:
+                found.leaves[id(tensor)] = tensor
+                uses[id(tensor)] = [age_now()]
     seen: set[Any] = set()
-    while waiting and found.nodes < LIMIT:
+    while waiting and len(seen) < LIMIT:
         node, user = waiting.pop()
-        if type(node).__name__ == "AccumulateGrad":
+        if type(node) is _LEAF:
             leaf = node.variable
             found.leaves[id(leaf)] = leaf
-            found.uses.setdefault(id(leaf), []).append(user)
-            if node not in seen:
-                seen.add(node)
-                found.nodes += 1
-            continue
-        if node in seen:
-            continue
-        seen.add(node)
-        found.nodes += 1
-        age = node._sequence_nr()
-        found.ages.add(age)
-        waiting.extend([(inner, age) for inner, _ in node.next_functions if inner is not None])
+            uses.setdefault(id(leaf), []).append(user)
+            seen.add(node)
+        elif node not in seen:
+            seen.add(node)
+            age = node._sequence_nr()
+            ages.add(age)
+            for inner, _ in node.next_functions:
+                if inner is not None:
+                    waiting.append((inner, age))
+    found.nodes = len(seen)
     return found
+
+
+def _leaf_type() -> type:
+    with torch.enable_grad():
+        return type((torch.zeros(1, requires_grad=True) * 1).grad_fn.next_functions[0][0])  # type: ignore[union-attr]
+
+
+_LEAF = _leaf_type()
 
 
 def age_now() -> int:

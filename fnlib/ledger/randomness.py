@@ -44,15 +44,14 @@ class RandomState:
                 states[f"cuda:{number}"] = generator.get_state()
         if "numpy" in sys.modules:
             states["numpy"] = _numpy_state()
-        states["python"] = (
-            random.getstate() if self._python_at is None else (ctypes.string_at(*self._python_at), random._inst.gauss_next)  # type: ignore[attr-defined]
-        )
+        where = self._python_at
+        states["python"] = random.getstate() if where is None else (ctypes.string_at(*where), random._inst.gauss_next)  # type: ignore[attr-defined]
         return states
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if type(a) is torch.Tensor:
+        return type(b) is torch.Tensor and torch.equal(a, b)
     return bool(a == b)
 
 

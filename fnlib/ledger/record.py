@@ -134,7 +134,8 @@ class Recorder:
     def _enter(self, frame: FrameType, *, inside_with: bool, before: Trace | None) -> _Frame:
         found = region(frame, inside_with=inside_with)
         depth = len(self._frames)
-        bindings = Bindings(self.keeper, found.names, follow=self.follow, discover=self.discover)
+        discover = self.discover and frame.f_code.co_name != "__init__"  # what is being built has no name of its own yet
+        bindings = Bindings(self.keeper, found.names, follow=self.follow, discover=discover)
         one = _Frame(frame, found, first_offsets(frame.f_code), depth, bindings, before)
         bindings.begin(frame.f_locals, frame.f_globals)
         self._frames.append(one)
@@ -241,8 +242,8 @@ class Recorder:
         local, world = one.frame.f_locals, one.frame.f_globals
         named: set[str] = set()
         for path in statement.paths:
-            for value in values_along(path, local, world):
-                one.bindings.met(path, value)
+            for length, value in enumerate(values_along(path, local, world), 1):
+                one.bindings.met(path[:length], value)
                 named |= self.keeper.owners(value)
         entry = Entry(
             self._index,

@@ -1,0 +1,46 @@
+"""Silent bugs that a recording shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fnlib.ledger.entries import Finding
+from fnlib.ledger.findings.elsewhere import Held, Memory, Ties
+from fnlib.ledger.findings.gradients import Gradients
+from fnlib.ledger.findings.graphs import Graphs
+from fnlib.ledger.findings.modes import Modes
+from fnlib.ledger.findings.rates import Rates
+from fnlib.ledger.findings.seeds import Seeds
+from fnlib.ledger.findings.snapshots import Snapshots
+from fnlib.ledger.findings.story import Story
+
+if TYPE_CHECKING:
+    from fnlib.ledger.ledger import Ledger
+
+RULES = (Gradients, Held, Ties, Memory, Snapshots, Modes, Rates, Graphs, Seeds)
+
+
+def find(ledger: Ledger) -> list[Finding]:
+    """Look for silent bugs in a recording.
+
+    Args:
+        ledger: a recording that has ended.
+
+    Returns:
+        The findings, the certain ones first. A ``certain`` finding is a bug; a ``question`` may be meant.
+
+    Example:
+        >>> import torch, fnlib
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        ...     for _ in range(2):
+        ...         loss = model(torch.ones(1, 2)).sum()
+        ...         loss.backward()
+        ...         optimizer.step()
+        >>> [(finding.code, finding.severity) for finding in find(ledger)]
+        [('gradient-used-twice', 'certain')]
+    """
+    story = Story(ledger.entries)
+    story.tell([rule(story) for rule in RULES])
+    return story.findings()

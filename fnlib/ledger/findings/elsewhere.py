@@ -1,0 +1,125 @@
+"""Optimizers that look elsewhere: weights nobody holds, ties that are lost, state that is somebody else's memory."""
+
+from __future__ import annotations
+
+from fnlib.ledger.entries import Change, Entry, Event
+from fnlib.ledger.findings.story import Rule, Story
+
+
+class Held(Rule):
+    """Weights that get a gradient while the optimizers hold tensors that get none."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.reached: dict[str, Entry] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "backward" and not event.data.get("raised"):
+            self.reached.update(dict.fromkeys(event.data["weights"], entry))
+        elif event.kind == "step" and not event.data.get("closure"):
+            held = {token for tokens in entry.links.held.values() for token in tokens}
+            dead = event.data.get("dead", 0)
+            loose = [weight for weight in self.reached if entry.links.weights.get(weight) not in {*held, None}]
+            if dead and loose and event.subject in entry.links.held:
+                for weight in loose:
+                    some = f"{dead} tensor{'s' * (dead != 1)}"
+                    self.story.report("weight-not-in-optimizer", "certain", entry, weight, optimizer=event.subject, dead=some)
+            self.reached.clear()
+
+
+class Ties(Rule):
+    """Two names of one weight that have become two weights."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.tied: dict[frozenset[str], int] = {}
+        self.told: set[frozenset[str]] = set()
+
+    def event(self, entry: Entry, event: Event) -> None:
+        for labels in event.data.get("ties", ()) if event.kind == "load_state_dict" else ():
+            for other in labels[1:]:
+                self.tied.setdefault(frozenset((labels[0], other)), entry.line)
+
+    def after(self, entry: Entry) -> None:
+        weights = entry.links.weights
+        groups: dict[int, list[str]] = {}
+        for label, token in weights.items():
+            groups.setdefault(token, []).append(label)
+        for pair in [pair for pair in self.tied if all(label in weights for label in pair)]:
+            one, other = sorted(pair)
+            if weights[one] != weights[other] and pair not in self.told:
+                self.told.add(pair)
+                assigned = any(event.kind == "load_state_dict" and event.data.get("assign") for event in entry.all_events)
+                self.story.report("tie-lost", "certain" if assigned else "question", entry, one, other=other)
+        for labels in groups.values():
+            for other in labels[1:]:
+                self.tied.setdefault(frozenset((labels[0], other)), entry.line)
+        self.compare(entry, groups)
+
+    def compare(self, entry: Entry, groups: dict[int, list[str]]) -> None:
+        """A copy of a tied module whose own two weights are not tied."""
+        weights = entry.links.weights
+        for pair in self.tied:
+            one, other = sorted(pair)
+            owner = one.split(".")[0]
+            if not other.startswith(owner + "."):
+                continue
+            for label in weights:
+                root = label.split(".")[0]
+                if root == owner or label != root + one.removeprefix(owner):
+                    continue
+                twin = root + other.removeprefix(owner)
+                key = frozenset((label, twin))
+                if twin in weights and weights[twin] != weights[label] and key not in self.told:
+                    self.told.add(key)
+                    self.story.report("tie-lost", "question", entry, label, other=twin)
+
+
+class Memory(Rule):
+    """Optimizer state that shares its memory with a gradient or with another optimizer's state."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.optimizers: set[str] = set()
+        self.told: list[set[str]] = []
+
+    def after(self, entry: Entry) -> None:
+        self.optimizers.update(entry.links.held)
+        for change in self.story.own(entry):
+            if change.state == "optimizer state":
+                self.shared(entry, change)
+        steps = [event for event in entry.events if event.kind == "step"]
+        if len(steps) == 1:
+            self.average(entry, steps[0])
+
+    def shared(self, entry: Entry, change: Change) -> None:
+        """Who else writes this memory?"""
+        for other in change.also:
+            if other.endswith(".grad"):
+                self.story.report("state-is-the-gradient", "certain", entry, change.label, other=other)
+            owner = next((name for name in self.optimizers if other.startswith(name + ".") and name != change.owner), None)
+            if owner is not None and {owner, change.owner} not in self.told:
+                self.told.append({owner, change.owner})
+                self.story.report("state-shared", "question", entry, change.label, other=other, optimizer=owner)
+
+    def average(self, entry: Entry, step: Event) -> None:
+        """Is the average just as long as the step that it caused, although there is a rate?"""
+        moved = {change.label: change.moved for change in entry.changes if change.state == "weight" and change.moved}
+        state: dict[str, list[Change]] = {}
+        for change in entry.changes:
+            if change.owner == step.subject and change.state == "optimizer state":
+                weight = next((label for label in moved if change.place.startswith(label + ".")), None)
+                if weight is not None:
+                    state.setdefault(change.place.removeprefix(weight + "."), []).append(change)
+        for changes in state.values():
+            alike = [change for change in changes if _same_length(change, moved)]
+            if len(alike) == len(changes) == len(moved) and all(rate not in (None, 1.0) for rate in step.data["rates"]):
+                for change in alike:
+                    self.story.report("update-is-the-average", "question", entry, change.label)
+
+
+def _same_length(change: Change, moved: dict[str, float | None]) -> bool:
+    norm = getattr(change.after, "norm", None)
+    weight = next(label for label in moved if change.place.startswith(label + "."))
+    length = moved[weight]
+    return norm is not None and bool(length) and abs(norm - length) <= 1e-5 * length  # type: ignore[operator]

@@ -1,0 +1,124 @@
+"""Gradients that stay, are thrown away, or are used twice; frozen weights that move.
+
+For every weight it is known which backward passes lie in its ``.grad``, and which steps have used each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fnlib.ledger.entries import Entry, Event
+from fnlib.ledger.findings.story import Rule, Story, norm_after
+
+RESCALES = ("clip", "unscale", "scaler", "grad.div", "grad.mul")  # a statement that rescales a gradient, and keeps whose it is
+
+
+@dataclass(eq=False, slots=True)
+class Deposit:
+    """One backward pass: what it left in ``.grad``, and who has used it: (optimizer, line, weight, order)."""
+
+    entry: Entry
+    order: int
+    used: list[tuple[str, int, str, int]] = field(default_factory=list)
+
+
+class Gradients(Rule):
+    """Deposits of backward passes in ``.grad``, and the steps that draw on them."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.lies: dict[str, list[Deposit]] = {}
+        self.thrown: dict[str, Deposit] = {}
+        self.zero: set[str] = set()
+        self.stepped: dict[str, tuple[str, bool]] = {}
+        self.knows: set[int] = set()
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "backward" and not event.data.get("raised"):
+            self.knows.add(entry.index)
+            deposit = Deposit(entry, event.order)
+            for weight in event.data["weights"]:
+                self.lies.setdefault(weight, []).append(deposit)
+                self.zero.discard(weight)
+        elif event.kind == "zero_grad":
+            self.knows.add(entry.index)
+            for weight in self.story.weights_of(event.subject, entry.links):
+                self.clear(weight)
+        elif event.kind == "step":
+            self.step(entry, event)
+
+    def clear(self, weight: str) -> None:
+        """A gradient is gone; remember a backward that nobody has used."""
+        for deposit in self.lies.pop(weight, ()):
+            if not any(used[2] == weight for used in deposit.used):
+                self.thrown[weight] = deposit
+
+    def step(self, entry: Entry, event: Event) -> None:
+        """A step uses what lies in the gradients of its weights."""
+        optimizer, weights = event.subject, event.data["weights"]
+        if event.data.get("closure"):  # its gradients are computed inside the step, as often as it likes
+            for weight in weights:
+                self.lies.pop(weight, None)
+            return
+        for weight in weights:
+            lying = self.lies.get(weight, [])
+            for deposit in lying:
+                self.judge(entry, optimizer, weight, deposit, lying)
+            self.stepped[weight] = (optimizer, bool(lying) and not any(used[2] == weight for one in lying for used in one.used))
+        for weight in weights:
+            for deposit in self.lies.get(weight, ()):
+                deposit.used.append((optimizer, entry.line, weight, event.order))
+        self.judge_nothing(entry, optimizer, [*weights, *event.data["without"]])
+
+    def judge(self, entry: Entry, optimizer: str, weight: str, deposit: Deposit, lying: list[Deposit]) -> None:
+        """Has this backward been used before, here or elsewhere?"""
+        here = [used for used in deposit.used if used[2] == weight]
+        if here:
+            other, line, *_ = here[-1]
+            code = "gradient-used-twice" if other == optimizer else "weight-stepped-twice"
+            self.story.report(code, "certain", entry, weight, optimizer=optimizer, other=other, earlier=line)
+            return
+        elsewhere = [used for used in deposit.used if used[0] != optimizer]
+        if elsewhere and any(later.order > elsewhere[0][3] for later in lying):
+            self.story.report(
+                "gradient-of-another-loss", "question", entry, weight,
+                optimizer=optimizer, other=elsewhere[0][0], earlier=deposit.entry.line,
+            )  # fmt: skip
+
+    def judge_nothing(self, entry: Entry, optimizer: str, weights: list[str]) -> None:
+        """Did the step find nothing although a backward had been made for it?"""
+        thrown = [weight for weight in weights if weight in self.thrown]
+        if thrown and not any(self.lies.get(weight) for weight in weights):
+            for weight in thrown:
+                line = self.thrown[weight].entry.line
+                self.story.report("gradient-thrown-away", "certain", entry, weight, optimizer=optimizer, earlier=line)
+        for weight in weights:
+            self.thrown.pop(weight, None)
+
+    def after(self, entry: Entry) -> None:
+        known = entry.index in self.knows or any(name in entry.source for name in RESCALES)
+        known = known or any(event.kind == "clip" for event in entry.events)
+        for change in self.story.own(entry):
+            if change.state == "gradient":
+                weight = change.label.removesuffix(".grad")
+                empty = change.kind == "removed" or norm_after(change) == 0.0
+                if empty and entry.index not in self.knows:
+                    self.clear(weight)
+                elif not empty and not known:
+                    self.lies.pop(weight, None)  # written by hand: whose it is cannot be told
+                made_zero = norm_after(change) == 0.0 and not any(event.kind == "backward" for event in entry.events)
+                (self.zero.add if made_zero else self.zero.discard)(weight)
+            elif change.state == "weight" and change.label in self.stepped and change.moved:
+                self.judge_move(entry, change.label)
+        self.stepped.clear()
+
+    def judge_move(self, entry: Entry, weight: str) -> None:
+        """A step moved this weight: was it meant to stand still?"""
+        optimizer, fresh = self.stepped[weight]
+        frozen = entry.links.flags.get(weight) is False and self.story.before.flags.get(weight, False) is False
+        if frozen and fresh:
+            self.story.report("frozen-after-backward", "question", entry, weight, optimizer=optimizer)
+        elif frozen:
+            self.story.report("frozen-weight-moved", "certain", entry, weight, optimizer=optimizer)
+        elif weight in self.zero:
+            self.story.report("moved-without-gradient", "question", entry, weight, optimizer=optimizer)
