@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fnlib.ledger.content import unreadable
+from fnlib.ledger.content import quietly, unreadable
 from fnlib.ledger.entries import Bound, Change
 from fnlib.ledger.graph import age_of, graph_of
 from fnlib.ledger.keeper import Keeper
@@ -108,15 +108,14 @@ class Bindings:
         age: int | None = None
         nodes, carries = 0, False
         leaves: tuple[str, ...] = ()
-        if isinstance(value, Tensor):
-            with quietly():
-                age = _age(value)
-                if age is not None:
-                    graph = graph_of((value,))
-                    nodes = graph.nodes
-                    labels = [self.keeper.weight_label(leaf) for leaf in graph.leaves.values()]
-                    leaves = tuple(sorted(label for label in labels if label is not None))
-                    carries = before is not None and before.age in graph.ages
+        if isinstance(value, Tensor) and value.requires_grad and unreadable(value) is None:
+            age = age_of(value)
+            if age is not None:
+                graph = graph_of((value,))
+                nodes = graph.nodes
+                labels = [self.keeper.weight_label(leaf) for leaf in graph.leaves.values()]
+                leaves = tuple(sorted([label for label in labels if label is not None]))
+                carries = before is not None and before.age in graph.ages
         token = self.keeper.token(value) if weak else None
         bound = Bound(type(value).__name__, _text(value), token, None, alive, nodes, leaves, carries, isinstance(value, nn.Module))
         return _Name(weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak)

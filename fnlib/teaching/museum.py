@@ -72,6 +72,7 @@ _BUFFERS = "`model(x)` raises when a forward changes statistics, and shows the t
 _SCHEDULE = "The rate is a function of the step count, which is part of the value."
 _VALUES = "`step` changes no weight that a graph still needs."
 
+# fmt: off
 EXHIBITS: tuple[Exhibit, ...] = (
     # -- gradients that stay
     Exhibit("zero_grad_forgotten", GRADIENTS, "`zero_grad` is forgotten", "silent", (3, 1),
@@ -209,6 +210,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("same_seed_every_step", FUNCTIONAL, "The same seed at every step", "silent", (1, 5),
             "", "", "cannot be written", "The seed is folded with the step count."),
 )
+# fmt: on
 
 
 def exhibit(code: str) -> Exhibit:
@@ -280,6 +282,8 @@ def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False) -
         >>> print(markdown(short=True).splitlines()[0])
         | bug | PyTorch today | in fnlib |
     """
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
     if short:
         head = ("bug", "PyTorch today", "in fnlib")
         rows = [(one.title, one.today, one.fnlib) for one in exhibits if one.core]

@@ -10,36 +10,87 @@ GITHUB = "https://github.com/"
 
 # short name: (kind of page, what it says)
 SOURCES: dict[str, tuple[str, str]] = {
-    "pytorch/pytorch#47175": ("issues", "Asks for a warning when a step comes without `zero_grad`, which is easily forgotten or written once an epoch."),
+    "pytorch/pytorch#47175": (
+        "issues",
+        "Asks for a warning when a step comes without `zero_grad`, which is easily forgotten or written once an epoch.",
+    ),
     "meta-pytorch/torchforge#71": ("pull", "Adds the `zero_grad` that was missing after each step."),
-    "fchollet/deep-learning-with-python-notebooks#293": ("issues", "Reports that a book's PyTorch training step forgets `zero_grad`, with bad results."),
-    "sacmehta/EdgeNets#14": ("issues", "Reports gradients that were cleared at the wrong place; moving `zero_grad` above `backward` helped."),
-    "Lightning-AI/pytorch-lightning#591": ("issues", "A GAN did not train for two days: the generator's backward left gradients in the discriminator."),
-    "Lightning-AI/pytorch-lightning#557": ("issues", "The GAN template never cleared the discriminator's gradients before its own backward."),
-    "pytorch/pytorch#39141": ("issues", "A simple GAN that worked before raises the in-place error since 1.5: a step came between two backwards."),
+    "fchollet/deep-learning-with-python-notebooks#293": (
+        "issues",
+        "Reports that a book's PyTorch training step forgets `zero_grad`, with bad results.",
+    ),
+    "sacmehta/EdgeNets#14": (
+        "issues",
+        "Reports gradients that were cleared at the wrong place; moving `zero_grad` above `backward` helped.",
+    ),
+    "Lightning-AI/pytorch-lightning#591": (
+        "issues",
+        "A GAN did not train for two days: the generator's backward left gradients in the discriminator.",
+    ),
+    "Lightning-AI/pytorch-lightning#557": (
+        "issues",
+        "The GAN template never cleared the discriminator's gradients before its own backward.",
+    ),
+    "pytorch/pytorch#39141": (
+        "issues",
+        "A simple GAN that worked before raises the in-place error since 1.5: a step came between two backwards.",
+    ),
     "MorvanZhou/PyTorch-Tutorial#89": ("issues", "The same error in a tutorial; a reader explains that 1.4 did not check and 1.5 does."),
-    "microsoft/nni#4521": ("issues", "After pruning replaced the layers, the optimizer still held the old parameters; a new optimizer solved it."),
-    "FasterAI-Labs/fasterai#92": ("pull", "After a structured prune the optimizer held one of eight live parameters, and pruned layers did not move."),
+    "microsoft/nni#4521": (
+        "issues",
+        "After pruning replaced the layers, the optimizer still held the old parameters; a new optimizer solved it.",
+    ),
+    "FasterAI-Labs/fasterai#92": (
+        "pull",
+        "After a structured prune the optimizer held one of eight live parameters, and pruned layers did not move.",
+    ),
     "pytorch/tutorials#2522": ("pull", "The tutorial on `assign=True` says that the optimizer must be built after the load."),
-    "pytorch/pytorch#7844": ("issues", "Discusses when parameters stay the same objects in a move; an optimizer built earlier can still be left with old tensors."),
-    "yangluo7/CAME#2": ("issues", "An optimizer's `update` was its own `exp_avg`, so that the rate was multiplied into the average; the author fixed it."),
-    "pytorch/tutorials#188": ("pull", "The official tutorial kept `model.state_dict()` as the best weights; without a deep copy these are always the last ones."),
+    "pytorch/pytorch#7844": (
+        "issues",
+        "Discusses when parameters stay the same objects in a move; an optimizer built earlier can still be left with old tensors.",
+    ),
+    "yangluo7/CAME#2": (
+        "issues",
+        "An optimizer's `update` was its own `exp_avg`, so that the rate was multiplied into the average; the author fixed it.",
+    ),
+    "pytorch/tutorials#188": (
+        "pull",
+        "The official tutorial kept `model.state_dict()` as the best weights; without a deep copy these are always the last ones.",
+    ),
     "pytorch/pytorch#34765": ("issues", "Asks for a copying `state_dict`: the kept state went on being updated."),
     "WenjieDu/PyPOTS#667": ("issues", "The best model kept changing because its `state_dict()` was not copied; labelled a bug and fixed."),
     "thunlp/OpenKE#131": ("pull", "Copies the state dict, because the best model was always the newest one."),
     "pytorch/pytorch#196083": ("issues", "Optimizer state handed over without saving to a file is shared by both optimizers."),
     "datawhalechina/easy-rl#140": ("issues", "Policy and target network of a course's notebook were one and the same object."),
-    "andri27-ts/Reinforcement-Learning#14": ("issues", "Asks why the target network is bound to the moving network, which makes it follow every update."),
-    "fartashf/vsepp#4": ("issues", "After the first validation the model stayed in `eval()` until the next epoch; the authors saw results change when it was fixed, and kept a flag for the old behaviour."),
-    "facebookresearch/unbiased-teacher#47": ("issues", "A comment said that BatchNorm does not update under `no_grad`; a reader pointed out that it does."),
-    "isht7/pytorch-deeplab-resnet#39": ("issues", "Asks why the running means of frozen BatchNorm layers keep changing; `eval()` mode is the answer."),
+    "andri27-ts/Reinforcement-Learning#14": (
+        "issues",
+        "Asks why the target network is bound to the moving network, which makes it follow every update.",
+    ),
+    "fartashf/vsepp#4": (
+        "issues",
+        "After the first validation the model stayed in `eval()` until the next epoch; the authors saw results change when it was fixed, and kept a flag for the old behaviour.",
+    ),
+    "facebookresearch/unbiased-teacher#47": (
+        "issues",
+        "A comment said that BatchNorm does not update under `no_grad`; a reader pointed out that it does.",
+    ),
+    "isht7/pytorch-deeplab-resnet#39": (
+        "issues",
+        "Asks why the running means of frozen BatchNorm layers keep changing; `eval()` mode is the answer.",
+    ),
     "pytorch/pytorch#20967": ("issues", "Setting `track_running_stats = False` on a finished layer does not stop the statistics."),
     "pytorch/pytorch#13402": ("issues", "BatchNorm changes its statistics without raising their version counter; open since 2018."),
     "pytorch/pytorch#120622": ("issues", "The newer operator does not raise the counter either: a risk of silently wrong results."),
     "facebookresearch/fairseq#4702": ("issues", "Parameters with `requires_grad = False` were found changed after training."),
-    "huggingface/transformers#2277": ("issues", "Asks whether the order of scheduler and optimizer in an example needs to change, because of the warning."),
+    "huggingface/transformers#2277": (
+        "issues",
+        "Asks whether the order of scheduler and optimizer in an example needs to change, because of the warning.",
+    ),
     "huggingface/transformers#1136": ("pull", "Swaps the two calls, so that the first rate is no longer skipped."),
-    "pytorch/pytorch#119168": ("issues", "Building a scheduler after the optimizer was restored changes the restored rate; true of nearly all schedulers."),
+    "pytorch/pytorch#119168": (
+        "issues",
+        "Building a scheduler after the optimizer was restored changes the restored rate; true of nearly all schedulers.",
+    ),
     "pytorch/pytorch#156846": ("issues", "Loading the optimizer's state makes it impossible to go on with another learning rate."),
     "pytorch/examples#1118": ("pull", "Resuming the ImageNet example overwrites the rate given on the command line; this asks to keep it."),
     "mapbox/robosat#169": ("issues", "Resuming ignores the rate that the user gives, because the optimizer's state brings the old one."),
@@ -49,15 +100,27 @@ SOURCES: dict[str, tuple[str, str]] = {
     "discuss.pytorch.org/6795": ("page", "The forum's thread on going backward through a graph a second time."),
     "pytorch/pytorch#188346": ("issues", "`load_state_dict(assign=True)` breaks tied weights into separate ones."),
     "pytorch/pytorch#79788": ("issues", "Copying parameters does not keep that they shared their storage."),
-    "tanelp.github.io": ("page", "Of the surveyed projects that draw NumPy numbers in data workers, over 95 % drew the same ones in each worker."),
+    "tanelp.github.io": (
+        "page",
+        "Of the surveyed projects that draw NumPy numbers in data workers, over 95 % drew the same ones in each worker.",
+    ),
     "pytorch/pytorch#56488": ("commit", "Since 1.9 each data worker gets a NumPy seed of its own."),
-    "google/flax#233": ("issues", "Hours were lost because the model called was still the old one; the new one was in the optimizer's result."),
+    "google/flax#233": (
+        "issues",
+        "Hours were lost because the model called was still the old one; the new one was in the optimizer's result.",
+    ),
     "google/flax#2467": ("issues", "The official guide returned the old state instead of the updated one."),
     "google/flax#3982": ("pull", "The official guide evaluated with the initial parameters."),
     "google-deepmind/optax#424": ("issues", "The rate did not change at all: the optimizer's state was not passed on properly."),
-    "HomericIntelligence/Odyssey#5532": ("issues", "New BatchNorm statistics were returned and dropped, so that inference used the initial ones."),
+    "HomericIntelligence/Odyssey#5532": (
+        "issues",
+        "New BatchNorm statistics were returned and dropped, so that inference used the initial ones.",
+    ),
     "jax-ml/jax#1733": ("issues", "Asks for donation, because two copies of parameters and moments are too many."),
-    "pytorch/functorch#639": ("issues", "A functional loop kept the graph of every step, because its new weights still required gradients."),
+    "pytorch/functorch#639": (
+        "issues",
+        "A functional loop kept the graph of every step, because its new weights still required gradients.",
+    ),
 }
 
 _ADDRESSES = {

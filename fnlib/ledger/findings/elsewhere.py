@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 
@@ -118,8 +120,8 @@ class Memory(Rule):
                     self.story.report("update-is-the-average", "question", entry, change.label)
 
 
-def _same_length(change: Change, moved: dict[str, float | None]) -> bool:
+def _same_length(change: Change, moved: Mapping[str, float]) -> bool:
     norm = getattr(change.after, "norm", None)
     weight = next(label for label in moved if change.place.startswith(label + "."))
     length = moved[weight]
-    return norm is not None and bool(length) and abs(norm - length) <= 1e-5 * length  # type: ignore[operator]
+    return norm is not None and abs(norm - length) <= 1e-5 * length
