@@ -1,0 +1,214 @@
+"""Predict, then reveal: questions whose wrong options are misconceptions.
+
+A question is one row of a lesson's table (``fnlib/teaching/tables/lesson_NN.py``). The same rows make the cards in the
+lessons, the instructor's question bank and the files that learning platforms import. A row with ``proof`` carries code
+that asserts its right answer, and a test runs it.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fnlib.teaching.misconceptions import misconception
+
+LETTERS = "ABCD"
+KINDS = ("prerequisite", "predict", "exit", "bank")
+
+
+class Option(NamedTuple):
+    """One option of a question.
+
+    Attributes:
+        text: what can be chosen; backticks mark code.
+        slug: the misconception that makes people choose it; "" for the right option, or where ``why`` says it all.
+        why: one sentence on this option: why it is right, or why not.
+    """
+
+    text: str
+    slug: str = ""
+    why: str = ""
+
+    @property
+    def reply(self) -> str:
+        """What is said to somebody who chose this."""
+        belief = str(misconception(self.slug)) if self.slug else ""
+        return f"{belief} {self.why}".strip()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with two to four options, one of them right.
+
+    Attributes:
+        key: lesson and name, such as "00-best".
+        kind: "prerequisite", "predict" (asked in the lesson before a cell is run), "exit" (its last question), "bank".
+        prompt: the question; backticks mark code.
+        options: what can be chosen.
+        right: index of the right option.
+        code: the code that is asked about, if any.
+        proof: statements that run after ``code`` (or alone) and assert the right answer, if it can be run.
+    """
+
+    key: str
+    kind: str
+    prompt: str
+    options: tuple[Option, ...]
+    right: int
+    code: str = ""
+    proof: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"{self.key}: kind is one of {KINDS}, not {self.kind!r}.")
+        if not 2 <= len(self.options) <= len(LETTERS) or not 0 <= self.right < len(self.options):
+            raise ValueError(f"{self.key}: two to four options, and one of them right.")
+        silent = [option.text for option in self.options if not option.reply]
+        if silent:
+            raise ValueError(f"{self.key}: these options answer nothing to who chooses them: {silent}.")
+
+    @property
+    def lesson(self) -> str:
+        """Number of the lesson, two digits."""
+        return self.key[:2]
+
+    def reply(self, letter: str) -> str:
+        """What is said to somebody who chose ``letter``."""
+        index = LETTERS.index(letter)
+        verdict = "right" if index == self.right else f"the right option is {LETTERS[self.right]}"
+        return f"You predicted {letter}: {verdict}. {self.options[index].reply}"
+
+
+_predictions: dict[str, str] = {}  # what was predicted in this session, for reveal()
+
+
+class Card:
+    """A question as it stands in a notebook; plain text where HTML cannot be shown."""
+
+    def __init__(self, question: Question, revealed: bool = False, chosen: str | None = None) -> None:
+        self.question = question
+        self.revealed = revealed
+        self.chosen = chosen
+
+    def __repr__(self) -> str:
+        question = self.question
+        lines = [_plain(question.prompt), *(f"    {line}" for line in question.code.splitlines())]
+        for letter, option in zip(LETTERS, question.options, strict=False):
+            mark = "→ " if self.revealed and LETTERS[question.right] == letter else "  "
+            lines.append(f"{mark}{letter}  {_plain(option.text)}")
+            if self.revealed:
+                lines.append(f"       {_plain(option.reply)}")
+        if self.chosen:
+            lines.append(_plain(question.reply(self.chosen)) if self.revealed else f"You predict {self.chosen}.")
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": repr(self)}
+
+    @property
+    def html(self) -> str:
+        """The card; it takes the colours of the page, light or dark."""
+        question = self.question
+        rows = []
+        for letter, option in zip(LETTERS, question.options, strict=False):
+            right = self.revealed and LETTERS[question.right] == letter
+            shape = "border:2px solid currentColor;border-radius:4px;font-weight:bold" if right else "border:2px solid transparent"
+            reply = f'<br><span style="opacity:.85">{_rich(option.reply)}</span>' if self.revealed else ""
+            tick = "✓ " if right else ""
+            rows.append(f'<div style="padding:2px 8px;{shape}">{tick}<b>{letter}</b>&ensp;{_rich(option.text)}</div>')
+            if reply:
+                rows.append(f'<div style="padding:0 8px 6px 30px">{reply[4:]}</div>')
+        code = f'<pre style="margin:6px 8px;white-space:pre-wrap">{html.escape(question.code)}</pre>' if question.code else ""
+        end = ""
+        if self.chosen:
+            text = question.reply(self.chosen).split(". ")[0] if self.revealed else f"You predict {self.chosen}"
+            end = f'<div style="padding:6px 8px"><b>{text}.</b></div>'
+        frame = "border-left:4px solid #0072B2;padding:6px 10px;margin:4px 0;line-height:1.5"
+        head = f'<div style="padding:2px 8px"><b>{_rich(question.prompt)}</b></div>'
+        return f'<div style="{frame}">{head}{code}{"".join(rows)}{end}</div>'
+
+
+def predict(key: str, letter: str | None = None) -> Card:
+    """Ask a question before the code is run; nothing waits for an answer.
+
+    Where ipywidgets is at hand, one button a letter stands below the card. Without it, write your letter as the second
+    argument. Either way ``reveal(key)`` answers it later.
+
+    Args:
+        key: the question, such as "00-best".
+        letter: your prediction, "A" to "D".
+
+    Returns:
+        The card; the notebook shows it.
+
+    Raises:
+        KeyError: there is no such question.
+        ValueError: the question has no such letter.
+
+    Example:
+        >>> predict("00-best", "A").chosen
+        'A'
+    """
+    from fnlib.teaching.tables import question as look_up
+
+    question = look_up(key)
+    letters = LETTERS[: len(question.options)]
+    if letter is not None:
+        if str(letter).strip().upper() not in tuple(letters):
+            raise ValueError(f"This question has the letters {', '.join(letters)}, not {letter!r}.")
+        _predictions[key] = str(letter).strip().upper()
+        return Card(question, chosen=_predictions[key])
+    _buttons(key, letters)
+    return Card(question)
+
+
+def reveal(key: str) -> Card:
+    """Answer a question: the right option, and for each wrong one the belief behind it.
+
+    Args:
+        key: the question.
+
+    Returns:
+        The card with its answers, and with your prediction if you made one.
+
+    Example:
+        >>> reveal("00-best").revealed
+        True
+    """
+    from fnlib.teaching.tables import question
+
+    return Card(question(key), revealed=True, chosen=_predictions.get(key))
+
+
+def _buttons(key: str, letters: str) -> None:
+    """Show one button a letter, if this is a notebook that has ipywidgets."""
+    try:
+        import ipywidgets as widgets
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        return
+    if get_ipython() is None or not hasattr(get_ipython(), "kernel"):
+        return
+    said = widgets.HTML("Your prediction?")
+
+    def choose(button: widgets.Button) -> None:
+        _predictions[key] = button.description
+        said.value = f"You predict <b>{button.description}</b>. Run the next cells and see."
+
+    row = []
+    for letter in letters:
+        button = widgets.Button(description=letter, tooltip=f"I predict {letter}", layout={"width": "56px"})
+        button.on_click(choose)
+        row.append(button)
+    display(widgets.HBox([*row, said]))
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")
+
+
+def _rich(text: str) -> str:
+    parts = html.escape(text, quote=False).split("`")
+    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
