@@ -17,12 +17,13 @@ def overlaps(sights: list[Seen]) -> list[tuple[str, str]]:
     Returns:
         Pairs of labels, the place that begins first standing first.
     """
-    spans = sorted([(seen.span, seen.label) for seen in sights if seen.span is not None], key=lambda one: one[0])
+    spans = [(seen.span, at) for at, seen in enumerate(sights) if seen.span is not None]
+    spans.sort()
     found: list[tuple[str, str]] = []
-    reach, holder = 0, ""
-    for (first, end), label in spans:
-        if first < reach and label != holder:
-            found.append((holder, label))
+    reach, holder = 0, 0
+    for (first, end), at in spans:
+        if first < reach:
+            found.append((sights[holder].label, sights[at].label))
         if end > reach:
-            reach, holder = end, label
+            reach, holder = end, at
     return found

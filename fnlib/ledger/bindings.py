@@ -108,14 +108,12 @@ class Bindings:
         age: int | None = None
         nodes, carries = 0, False
         leaves: tuple[str, ...] = ()
-        if isinstance(value, Tensor) and value.requires_grad and unreadable(value) is None:
-            age = age_of(value)
-            if age is not None:
-                graph = graph_of((value,))
-                nodes = graph.nodes
-                labels = [self.keeper.weight_label(leaf) for leaf in graph.leaves.values()]
-                leaves = tuple(sorted([label for label in labels if label is not None]))
-                carries = before is not None and before.age in graph.ages
+        if isinstance(value, Tensor) and (age := _age(value)) is not None:
+            graph = graph_of((value,))
+            nodes = graph.nodes
+            labels = [self.keeper.weight_label(leaf) for leaf in graph.leaves.values()]
+            leaves = tuple(sorted([label for label in labels if label is not None]))
+            carries = before is not None and before.age in graph.ages
         token = self.keeper.token(value) if weak else None
         bound = Bound(type(value).__name__, _text(value), token, None, alive, nodes, leaves, carries, isinstance(value, nn.Module))
         return _Name(weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak)
@@ -159,8 +157,7 @@ class Bindings:
 
 
 def _age(value: Tensor) -> int | None:
-    with quietly():
-        return age_of(value) if unreadable(value) is None or value.is_sparse else None
+    return age_of(value) if value.requires_grad and unreadable(value) is None else None
 
 
 def _find(name: str, local: dict[str, Any], world: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ real, so ``data_ptr()``, ``numpy()`` and DLPack are never asked of a tensor that
 
 from __future__ import annotations
 
+import functools
 import zlib
 
 import torch
@@ -87,9 +88,8 @@ def address(tensor: Tensor) -> int:
     return int(_address(tensor)) if _address is not None else int(tensor.untyped_storage()._cdata) + tensor.storage_offset()
 
 
-def span(tensor: Tensor) -> tuple[int, int]:
+def span(tensor: Tensor, start: int) -> tuple[int, int]:
     """The addresses of a dense tensor's first byte and after its last: what tells whether two of them overlap."""
-    start = address(tensor)
     if tensor.is_contiguous():
         return start, start + tensor.nbytes
     extent = 1 + sum((n - 1) * abs(s) for n, s in zip(tensor.shape, tensor.stride(), strict=True))
@@ -116,8 +116,7 @@ def same(tensor: Tensor, copy: Tensor) -> bool:
 
 def copied(tensor: Tensor) -> Tensor:
     """An independent copy; shared and free where the tensor is copy-on-write already."""
-    tensor = tensor.detach()
-    return torch._lazy_clone(tensor) if is_cow(tensor) else tensor.clone()
+    return torch._lazy_clone(tensor.detach()) if is_cow(tensor) else tensor.clone()
 
 
 def norm(tensor: Tensor) -> float | None:
@@ -144,10 +143,11 @@ def distance(before: Tensor, after: Tensor) -> float | None:
 
 def fingerprint(tensor: Tensor) -> str:
     """A checksum of the bytes in their order, eight letters; of a copy that nobody else holds."""
-    dense = tensor.detach()
-    if is_cow(dense):
-        dense = dense.clone()
-    dense = dense.cpu().contiguous()
+    dense = tensor.clone() if is_cow(tensor) else tensor
+    if dense.device.type != "cpu":
+        dense = dense.cpu()
+    if not dense.is_contiguous():
+        dense = dense.contiguous()
     if dense.dtype is not torch.float32:
         dense = _bits(dense) if dense.numel() else dense.to(torch.uint8)
     return f"{zlib.crc32(dense.numpy()):08x}"
@@ -165,10 +165,15 @@ def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: 
     main = copies[-1]
     return Summary(
         tuple(main.shape) if shape is None else shape,
-        str(main.dtype).removeprefix("torch."),
-        str(main.device),
+        _name(main.dtype),
+        _name(main.device),
         norm(main),
-        "".join(map(fingerprint, copies)),
+        "".join([fingerprint(copy) for copy in copies]),
         token,
         main if keep else None,
     )
+
+
+@functools.cache
+def _name(kind: torch.dtype | torch.device) -> str:
+    return str(kind).removeprefix("torch.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,10 +17,11 @@ from fnlib.ledger.aliases import overlaps
 from fnlib.ledger.content import SAME_SIZE, address, copied, is_cow, parts, quietly, same, span, unreadable
 from fnlib.ledger.entries import Alias, Links, State
 from fnlib.ledger.owners import Owners
-from fnlib.ledger.seen import Delta, Seen, equal
+from fnlib.ledger.seen import Delta, Seen, equal, replace_copy
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 
 _SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
+_LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
 _NOBODY = Watch("", None)
 
 
@@ -35,7 +35,8 @@ class Keeper(Owners):
         self.links = Links()
         self._held: dict[int, tuple[str, ...]] = {}
         self._aliases: tuple[Alias, ...] = ()
-        self._aliased: Any = None
+        self._aliased: Links | None = None  # the links that the aliases were worked out with
+        self._found: list[Alias] = []
         self._deltas: list[Delta] = []
         self._watch, self._now = _NOBODY, dict[str, Seen]()
         self._was: dict[int, Seen | None] = {}
@@ -46,7 +47,8 @@ class Keeper(Owners):
         self.at, self._was = {}, {}
         with quietly():
             self._read(self.watches)
-            self._finish()
+            if self._deltas:
+                self._finish()
         return self._deltas
 
     def prime(self, watches: list[Watch]) -> None:
@@ -66,21 +68,23 @@ class Keeper(Owners):
             before, self._now, self._watch = one.seen, {}, one
             one.read(value, self._tensor, self._plain)
             one.seen = self._now
-            if before.keys() != one.seen.keys():
-                self._deltas.extend([Delta(seen, None) for place, seen in before.items() if place not in one.seen])
+            if len(before) > len(self._now) or before.keys() != self._now.keys():
+                self._deltas.extend([Delta(seen, None) for place, seen in before.items() if place not in self._now])
 
     def _finish(self) -> None:
         """Draw the consequences of the differences: other names of a storage, labels of weights, links."""
         relink = False
         for delta in self._deltas:
-            one = delta.seen
+            one, before, after = delta.seen, delta.before, delta.after
             here = self.at.get(one.spots[-1], ()) if one.spots else ()
             if len(here) > 1:
                 delta.also = tuple(other.label for other in here if other is not one)
-            if one.state in ("weight", "requires_grad flag", "group entry"):
+            if before is None or after is None or before.spots != after.spots:
+                self._aliased = None
+            if one.state in _LINKED and (before is None or after is None or not after.copies or before.token != after.token):
                 relink = True
-                if delta.before is not None and (delta.after is None or delta.after.token != delta.before.token):
-                    self.unlabel(delta.before)
+                if before is not None and before.token is not None:
+                    self.unlabel(before)
         if relink:
             self._link()
 
@@ -98,16 +102,26 @@ class Keeper(Owners):
     def _tensor(self, place: str, state: State, tensor: Tensor) -> None:
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
-        if known is not None and known.as_bits is not None and known.ref() is tensor and tensor.dtype is known.dtype:
-            spot = address(tensor)
-            if spot == known.spots[0] and spot not in self.at and torch.equal(tensor.view(known.as_bits), known.bits):  # type: ignore[arg-type]
-                self.at[spot] = [known]
-                self._now[place] = known
-                return
-        self._tensor_at_length(place, state, tensor, known)
+        if known is None or known.as_bits is None or known.ref() is not tensor or tensor.dtype is not known.dtype:
+            self._tensor_at_length(place, state, tensor, known)
+            return
+        spot = address(tensor)
+        if spot != known.spots[0] or spot in self.at:
+            self._tensor_at_length(place, state, tensor, known)
+            return
+        if torch.equal(tensor.view(known.as_bits), known.bits):  # type: ignore[arg-type]
+            self.at[spot] = [known]
+            self._now[place] = known
+        elif tensor.shape == known.copies[0].shape:  # the ordinary case of other bytes in the same place
+            copy = tensor.clone()
+            seen = replace_copy(known, copy, copy.view(known.as_bits))
+            self._now[place], self.at[spot], self._was[spot] = seen, [seen], known
+            self._deltas.append(Delta(known, seen))
+        else:
+            self._tensor_at_length(place, state, tensor, known)
 
     def _tensor_at_length(self, place: str, state: State, tensor: Tensor, known: Seen | None) -> None:
-        """The same for a tensor that is new, has changed, has a twin, or is of a rare kind."""
+        """The same for a tensor that is new, has a twin, or is of a rare kind."""
         one = self._watch
         if state == "weight":
             self.label_weight(tensor, f"{one.label}.{place}" if place else one.label)
@@ -122,7 +136,10 @@ class Keeper(Owners):
         shape = None if len(dense) == 1 or (why is not None and "no shape" in why) else tuple(tensor.shape)
         is_value = one.order == 1  # an fnlib value hands its tensors out anew each time
         seen = known
-        if known is None or not self._unchanged(known, tensor, dense, spots, shape, is_value):
+        unchanged = False
+        if known is not None and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
+            unchanged = known.value == shape and self._stays(known, tensor, dense, spots, is_value)
+        if not unchanged:
             seen = self._sight(place, state, tensor, known, dense, spots, shape, is_value)
             if known is None or not self._follows_twin(known, tensor, spot, is_value):
                 self._deltas.append(Delta(known, seen))
@@ -133,13 +150,10 @@ class Keeper(Owners):
                 self._was[spot] = known
             self.at.setdefault(spot, []).append(seen)
 
-    def _unchanged(
-        self, known: Seen, tensor: Tensor, dense: tuple[Tensor, ...], spots: tuple[int, ...], shape: Any, is_value: bool
-    ) -> bool:
-        if not (is_value or known.ref() is tensor) or len(dense) != len(known.copies) or known.value != shape:
-            return False
+    def _stays(self, known: Seen, tensor: Tensor, dense: tuple[Tensor, ...], spots: tuple[int, ...], is_value: bool) -> bool:
+        """Whether tensors with the same bytes as before are the same object in the same storage, too."""
         cow = bool(dense) and is_cow(dense[-1])
-        if (known.spots != spots and not (known.cow or cow)) or not all(map(same, dense, known.copies)):
+        if not (is_value or known.ref() is tensor) or (known.spots != spots and not (known.cow or cow)):
             return False
         known.spots, known.cow = spots, cow  # a copy-on-write tensor may become real without any change
         return True
@@ -162,24 +176,23 @@ class Keeper(Owners):
         shape: Any,
         is_value: bool,
     ) -> Seen:
+        """Take a tensor in: its identity, and copies, shared with what is known to hold the same bytes."""
         copies = None
         first = self.at[spots[0]][0] if len(spots) == 1 and spots[0] in self.at else None
         if first is not None and len(first.copies) == 1 and same(dense[0], first.copies[0]):
             copies = first.copies
-        elif known is not None and dense and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
-            copies = known.copies
+        elif known is not None and dense and known.ref() is not tensor and len(dense) == len(known.copies):
+            copies = known.copies if all(map(same, dense, known.copies)) else None
         if copies is None:
-            copies = tuple(map(copied, dense))
+            copies = tuple([copied(part) for part in dense])
         cow = bool(dense) and is_cow(dense[-1])
         seen = Seen(self._watch, place, state, weakref.ref(tensor), None, spots, copies, shape, cow)
         if not is_value:
             seen.token = self.token(tensor)
-        if known is not None and known.copies is copies:
-            seen.summary = None if known.summary is None else replace(known.summary, token=seen.token)
         if len(dense) == 1 and not cow and tensor.dtype in _SHORT and not tensor.is_neg() and spots[0] and dense[0] is tensor:
-            seen.dtype, seen.as_bits = tensor.dtype, SAME_SIZE[tensor.dtype.itemsize]
+            seen.dtype, seen.as_bits = tensor.dtype, SAME_SIZE[tensor.itemsize]
             seen.bits = copies[0].view(seen.as_bits)
-            seen.span = known.span if known is not None and known.spots == spots and known.span else span(tensor)
+            seen.span = span(tensor, spots[0])
         return seen
 
     # --- who holds what ------------------------------------------------------------------------
@@ -209,14 +222,14 @@ class Keeper(Owners):
         self.links, self._held = Links(weights, held, flags), labels
 
     def aliases(self) -> tuple[Alias, ...]:
-        """Who shares storage with whom; worked out again only when tensors that share have come, gone or moved."""
-        shared = [held for held in self.at.values() if len(held) > 1]
-        crossing = overlaps([held[0] for held in self.at.values() if held[0].span is not None])
-        key = (id(self.links), [tuple(map(id, held)) for held in shared], crossing)
-        if key != self._aliased:
-            self._aliased = key
-            found = [alias for held in self.at.values() for alias in self._group(held)]
-            self._aliases = (*found, *(Alias(pair, "overlap") for pair in crossing))
+        """Who shares storage with whom; worked out again only when a tensor has come, gone or moved."""
+        if self._aliased is not self.links:
+            self._aliased = self.links
+            found = [alias for held in self.at.values() if len(held) > 1 or held[0].token in self._held for alias in self._group(held)]
+            crossing = overlaps([held[0] for held in self.at.values() if held[0].span is not None])
+            if found != self._found or crossing:
+                self._found = found
+                self._aliases = (*found, *(Alias(pair, "overlap") for pair in crossing))
         return self._aliases
 
     def _group(self, held: list[Seen]) -> Iterable[Alias]:

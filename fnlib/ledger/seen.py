@@ -59,6 +59,25 @@ class Delta:
         return one
 
 
+def replace_copy(known: Seen, copy: Tensor, bits: Tensor) -> Seen:
+    """The same tensor in the same place, with other bytes."""
+    return Seen(
+        known.watch,
+        known.place,
+        known.state,
+        known.ref,
+        known.token,
+        known.spots,
+        (copy,),
+        known.value,
+        False,
+        bits,
+        known.dtype,
+        known.as_bits,
+        known.span,
+    )
+
+
 def merge(earlier: list[Delta], later: Iterable[Delta]) -> list[Delta]:
     """The difference over two looks from the differences of each."""
     found = {(id(delta.seen.watch), delta.seen.place): delta for delta in earlier}
