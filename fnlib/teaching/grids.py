@@ -43,7 +43,8 @@ def digits(
         predicted = predicted.argmax(dim=1)
     pieces = pictures.shape[1] // 64  # 1 for an image, 2 for twins
     rows = -(-len(pictures) // columns)
-    size = (columns * (0.75 * pieces + 0.25), rows * 1.15 + (0.4 if title else 0.0))
+    wide = 7.6 / columns  # inches a picture, so that a row is as wide as the text
+    size = (7.6, rows * (wide / pieces + 0.32) + (0.4 if title else 0.0))
     figure, places = grid(size, rows, columns, title)
     for axes in places:
         axes.axis("off")
@@ -56,7 +57,7 @@ def digits(
             continue
         wrong = truth is not None and name != truth
         text = f"✗ {name} (is {truth})" if wrong else str(name)
-        axes.set_title(text, fontsize=11, loc="center", color=VERMILLION if wrong else "black", pad=3)
+        axes.set_title(text, fontsize=10, loc="center", color=VERMILLION if wrong else "black", pad=3)
         if wrong:
             axes.axis("on")
             axes.set(xticks=[], yticks=[])

@@ -40,7 +40,7 @@ def page(notebook: NotebookNode, folder: Path, title: str) -> str:
     exporter = HTMLExporter(config=Config(HTMLExporter=offline), embed_images=True)
     resources = {"metadata": {"path": str(folder), "name": title}}
     text, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return _without_network(text).replace(".ipynb)", ".html)").replace('.ipynb"', '.html"')
+    return re.sub(r'(<a href="(?!https?:)[^"]*)\.ipynb"', r'\1.html"', _without_network(text))
 
 
 def faults(text: str, ran: Run) -> list[str]:

@@ -53,6 +53,10 @@ def curves(
     numbers = {name: _numbers(values) for name, values in series.items()}
     figure, axes = canvas()
     _draw_curves(axes, numbers, x)
+    if x is None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _label(axes, xlabel, ylabel, title)
     return show(figure, alt or _curves_in_words(numbers, xlabel, ylabel))
 

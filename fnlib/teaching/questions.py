@@ -119,7 +119,8 @@ class Card:
             rows.append(f'<div style="padding:2px 8px;{shape}">{tick}<b>{letter}</b>&ensp;{_rich(option.text)}</div>')
             if reply:
                 rows.append(f'<div style="padding:0 8px 6px 30px">{reply[4:]}</div>')
-        code = f'<pre style="margin:6px 8px;white-space:pre-wrap">{html.escape(question.code)}</pre>' if question.code else ""
+        mono = "margin:6px 8px;white-space:pre-wrap;font-family:monospace"
+        code = f'<pre style="{mono}">{html.escape(question.code)}</pre>' if question.code else ""
         end = ""
         if self.chosen:
             text = question.reply(self.chosen).split(". ")[0] if self.revealed else f"You predict {self.chosen}"
@@ -127,6 +128,16 @@ class Card:
         frame = "border-left:4px solid #0072B2;padding:6px 10px;margin:4px 0;line-height:1.5"
         head = f'<div style="padding:2px 8px"><b>{_rich(question.prompt)}</b></div>'
         return f'<div style="{frame}">{head}{code}{"".join(rows)}{end}</div>'
+
+
+class Asked(Card):
+    """A card with one button a letter below it, where ipywidgets is at hand."""
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self._repr_mimebundle_(), raw=True)
+        _buttons(self.question)
 
 
 def predict(key: str, letter: str | None = None) -> Card:
@@ -159,8 +170,7 @@ def predict(key: str, letter: str | None = None) -> Card:
             raise ValueError(f"This question has the letters {', '.join(letters)}, not {letter!r}.")
         _predictions[key] = str(letter).strip().upper()
         return Card(question, chosen=_predictions[key])
-    _buttons(key, letters)
-    return Card(question)
+    return Asked(question)
 
 
 def reveal(key: str) -> Card:
@@ -181,28 +191,32 @@ def reveal(key: str) -> Card:
     return Card(question(key), revealed=True, chosen=_predictions.get(key))
 
 
-def _buttons(key: str, letters: str) -> None:
-    """Show one button a letter, if this is a notebook that has ipywidgets."""
+def _buttons(question: Question) -> None:
+    """Show the buttons of a question; without ipywidgets, show nothing."""
     try:
         import ipywidgets as widgets
-        from IPython.core.getipython import get_ipython
         from IPython.display import display
     except ImportError:
         return
-    if get_ipython() is None or not hasattr(get_ipython(), "kernel"):
-        return
+
+    class Buttons(widgets.HBox):
+        """One button a letter; where widgets cannot be shown, a line of text stands in for them."""
+
+        def __repr__(self) -> str:
+            return "[Choose A, B, C or D, in your head or on paper, before you go on.]"
+
     said = widgets.HTML("Your prediction?")
 
     def choose(button: widgets.Button) -> None:
-        _predictions[key] = button.description
+        _predictions[question.key] = button.description
         said.value = f"You predict <b>{button.description}</b>. Run the next cells and see."
 
     row = []
-    for letter in letters:
+    for letter in LETTERS[: len(question.options)]:
         button = widgets.Button(description=letter, tooltip=f"I predict {letter}", layout={"width": "56px"})
         button.on_click(choose)
         row.append(button)
-    display(widgets.HBox([*row, said]))
+    display(Buttons([*row, said]))
 
 
 def _plain(text: str) -> str:
