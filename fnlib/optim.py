@@ -121,6 +121,15 @@ class Rule:
         """Move weights and moments in place."""
         raise NotImplementedError
 
+    def traced(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], rate: Tensor
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """Return moved weights and moments as ``torch.compile`` likes them: nothing in place, the rate a tensor.
+
+        The compiler reorders the arithmetic, so that the results agree with `update` to a tolerance, not to the bit.
+        """
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         default = self.like([torch.zeros(1)], **({} if "lr" in self.like([torch.zeros(1)]).defaults else {"lr": 1.0})).defaults
         changed = {key: value for key, value in self.settings.items() if key == "lr" or value != default.get(key)}
@@ -194,6 +203,23 @@ class SGD(Rule):
                 ahead.append(g.add(buffer, alpha=momentum) if settings["nesterov"] else buffer)
             gradient = ahead
         torch._foreach_add_(weights, gradient, alpha=-settings["lr"])
+
+    def traced(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], rate: Tensor
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """See `Rule.traced`."""
+        new_weights, new_moments = [], []
+        for w, g, entry in zip(weights, gradient, moments, strict=True):
+            g = -g if settings["maximize"] else g
+            g = g + settings["weight_decay"] * w if settings["weight_decay"] else g
+            if settings["momentum"]:
+                last = entry.get("momentum_buffer")
+                buffer = g if last is None else settings["momentum"] * last + (1 - settings["dampening"]) * g
+                g = g + settings["momentum"] * buffer if settings["nesterov"] else buffer
+                entry = {"momentum_buffer": buffer}
+            new_weights.append(w - rate * g)
+            new_moments.append(entry)
+        return new_weights, new_moments
 
     def _apply_fused(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
         first = bool(settings["momentum"]) and not any(moments)
@@ -293,6 +319,31 @@ class Adam(Rule):
             torch._foreach_div_(denominator, [(1 - beta2 ** steps[i]) ** 0.5 for i in batch])
             torch._foreach_add_(denominator, settings["eps"])
             torch._foreach_addcdiv_(w, mean, denominator, [-(lr / (1 - beta1 ** steps[i])) for i in batch])
+
+    def traced(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], rate: Tensor
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """See `Rule.traced`."""
+        self._begin(weights, moments, settings)
+        (beta1, beta2), decay = settings["betas"], settings["weight_decay"]
+        counted = {entry["step"]: entry["step"] + 1 for entry in moments}
+        new_weights, new_moments = [], []
+        for w, g, entry in zip(weights, gradient, moments, strict=True):
+            g = -g if settings["maximize"] else g
+            if decay and settings["decoupled_weight_decay"]:
+                w = w * (1 - rate * decay)
+            elif decay:
+                g = g + decay * w
+            step = counted[entry["step"]]
+            mean = torch.lerp(entry["exp_avg"], g, 1 - beta1)
+            square = beta2 * entry["exp_avg_sq"] + (1 - beta2) * g * g
+            new = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+            if settings["amsgrad"]:
+                new["max_exp_avg_sq"] = square = torch.maximum(entry["max_exp_avg_sq"], square)
+            denominator = (square / (1 - beta2**step)).sqrt() + settings["eps"]
+            new_weights.append(w - rate * (mean / (1 - beta1**step)) / denominator)
+            new_moments.append(new)
+        return new_weights, new_moments
 
     def _begin(self, weights: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
         """Make the moments of weights that move for the first time."""

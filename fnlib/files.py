@@ -1,0 +1,115 @@
+"""Saving and loading parameters: one safetensors file, never unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fnlib import errors
+
+if TYPE_CHECKING:
+    from fnlib.parameters import Parameters
+
+_FORMAT = "fnlib.Parameters 1"
+
+
+def save(parameters: Parameters, path: str | os.PathLike[str]) -> None:
+    """Write parameters to one file, all of it or nothing: a crash on the way leaves the old file.
+
+    Args:
+        parameters: the value; empty ones are refused.
+        path: the file to write.
+
+    Raises:
+        EmptyParameters, Donated: there is nothing to save.
+        OSError: the file cannot be written.
+    """
+    parameters._alive("be saved")
+    tensors: dict[str, Tensor] = {}
+    structure = _flatten(parameters._export(), tensors)
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(tensors, name, metadata={"format": _FORMAT, "tree": json.dumps(structure)})
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> Parameters:
+    """Read what `save` wrote. See ``fnlib.Parameters.load``."""
+    from fnlib.parameters import _restore
+
+    with open(path, "rb"):  # a missing or unreadable file is Python's own error
+        pass
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise errors.NotAParametersFile(path, "it is a safetensors file that something else wrote")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        return _restore(_unflatten(json.loads(metadata["tree"]), tensors))
+    except SafetensorError as error:
+        raise errors.NotAParametersFile(path, f"it is cut short or no safetensors file ({error})") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, errors.FnlibError):
+            raise
+        raise errors.NotAParametersFile(path, f"its description does not fit its tensors ({type(error).__name__}: {error})") from error
+
+
+def _flatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    """Describe a tree in JSON and put its tensors aside. Each container says what it is, so that nothing is guessed on reading."""
+    if isinstance(tree, Tensor):
+        name = str(len(tensors))
+        plain = tree.detach().resolve_conj().resolve_neg()
+        # Stored in the order of memory: one dimension, so that channels-last weights come back channels-last.
+        dense = plain.is_contiguous() or torch.empty_like(plain).stride() == plain.stride()
+        plain = plain if dense else plain.contiguous()
+        flat = torch.as_strided(plain, (plain.numel(),), (1,))
+        tensors[name] = (torch.view_as_real(flat) if flat.is_complex() else flat).cpu().clone()
+        return {"tensor": name, "shape": list(plain.shape), "stride": list(plain.stride()), "complex": plain.is_complex()}
+    if isinstance(tree, dict):
+        return {"dict": [[_flatten(key, tensors), _flatten(value, tensors)] for key, value in tree.items()]}
+    if isinstance(tree, (list, tuple)):
+        return {type(tree).__name__: [_flatten(value, tensors) for value in tree]}
+    if isinstance(tree, float):
+        return {"float": tree.hex()}  # exact, and JSON has no NaN
+    if isinstance(tree, complex):
+        return {"complex": [tree.real.hex(), tree.imag.hex()]}
+    return tree
+
+
+def _unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo `_flatten`."""
+    if not isinstance(tree, dict):
+        return tree
+    if "tensor" in tree:
+        flat = tensors[tree["tensor"]]
+        flat = torch.view_as_complex(flat) if tree["complex"] else flat
+        shape, stride = tree["shape"], tree["stride"]
+        extent = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+        if math.prod(shape) != flat.numel() or (flat.numel() and extent != flat.numel()):
+            raise ValueError(f"tensor {tree['tensor']} has {flat.numel()} elements, which do not fill the shape {shape}")
+        made = torch.empty_strided(shape, stride, dtype=flat.dtype)
+        torch.as_strided(made, (made.numel(),), (1,)).copy_(flat)
+        return made
+    ((kind, content),) = tree.items()
+    if kind == "dict":
+        return {_unflatten(key, tensors): _unflatten(value, tensors) for key, value in content}
+    if kind == "float":
+        return float.fromhex(content)
+    if kind == "complex":
+        return complex(*map(float.fromhex, content))
+    values = [_unflatten(value, tensors) for value in content]
+    return tuple(values) if kind == "tuple" else values
