@@ -37,7 +37,7 @@ def open_lessons(python: str) -> int:
         say("No browser was found on this machine: open the address that JupyterLab prints below in a browser of your own.")
     command = [python, "-m", "jupyterlab", f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={ROOT}",
                f"--LabApp.default_url={page}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-               "--LabApp.extension_manager=readonly"]
+               "--LabApp.extension_manager=readonly", "--log-level=WARN"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers
     if os.name != "nt":
