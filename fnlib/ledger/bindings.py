@@ -99,7 +99,6 @@ class Bindings:
         changes.append(Change(name, "", "name", kind, None if before is None else before.bound, now.bound))  # type: ignore[arg-type]
         if now.age is not None:
             changes.append(Change(name, "graph", "graph", "created", None, "built", note=f"{now.bound.nodes} nodes"))
-        self._unfollow(name)
         self._watch(name, value)
 
     def _remember(self, value: Any, before: _Name | None) -> _Name:
@@ -121,27 +120,36 @@ class Bindings:
     # --- watching what names are bound to ------------------------------------------------------
 
     def _watch(self, name: str, value: Any) -> None:
+        """Begin to watch what a name is bound to, and let go of what it was bound to before."""
+        held = self.followed.get(name)
+        if held is not None and type(value) is Tensor and self._may_follow(name, value) and type(held[0]) is TensorWatch:
+            held[0].value = weakref.ref(value)  # the same watch goes on with the next tensor
+            held[0].seen.clear()
+            self.keeper.prime(held)
+            return
+        self._unfollow(name)
         if self.discover and isinstance(value, _DISCOVERED):
             if not self._is_watched(value):
                 self._discover(name, value)
-            return
+        elif self._may_follow(name, value):
+            self.keeper.renamed(name)
+            self.followed[name] = watch(name, value, self.keeper.weight_label, weakly=not isinstance(value, dict))
+            for one in self.followed[name]:
+                one.follow()
+            self.keeper.prime(self.followed[name])
+
+    def _may_follow(self, name: str, value: Any) -> bool:
+        """Whether a value is to be watched without having been asked for: a tensor, a dict of them, an fnlib value."""
         if not self.follow or self._is_watched(value):
-            return
+            return False
         if isinstance(value, Tensor):
             if value.numel() > FOLLOWED_SIZE:
                 self.keeper.unfollowed[name] = (
                     f"is large ({value.numel():,} numbers) and was not asked for; fnlib.Ledger({name}={name}) follows it"
                 )
-                return
-        elif parameters_of(value) is MISSING and not (type(value).__name__ in ("dict", "OrderedDict") and holds_tensors(value)):
-            return
-        self.keeper.renamed(name)
-        self.followed[name] = watch(name, value, self.keeper.weight_label, weakly=not isinstance(value, dict))
-        for one in self.followed[name]:
-            if isinstance(one, TensorWatch):
-                one.follows = True
-            one.order = max(one.order, 4) if one.order != 1 else 1
-        self.keeper.prime(self.followed[name])
+                return False
+            return True
+        return parameters_of(value) is not MISSING or (type(value).__name__ in ("dict", "OrderedDict") and holds_tensors(value))
 
     def _unfollow(self, name: str) -> None:
         if name in self.followed:

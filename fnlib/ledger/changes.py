@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnlib.ledger.content import distance, quietly, summarise
+from fnlib.ledger.content import distance, summarise
 from fnlib.ledger.entries import Change, Kind
 from fnlib.ledger.seen import Delta, Seen
 
 
 def told(deltas: list[Delta], named: frozenset[str], keep: bool) -> list[Change]:
     """Turn differences into changes; ``named`` are the labels of the owners that the statement names."""
-    if not deltas:
-        return []
-    with quietly():
-        return [_change(delta, named, keep) for delta in deltas]
+    return [_change(delta, named, keep) for delta in deltas]
 
 
 def _change(delta: Delta, named: frozenset[str], keep: bool) -> Change:

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from fnlib.ledger.entries import Summary
 
-is_cow = getattr(torch._C, "_is_cow_tensor", lambda tensor: False)
-_address = getattr(torch._C, "_data_address", None)
+is_cow = torch._C._is_cow_tensor
+data_address = torch._C._data_address
 SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
 
@@ -85,7 +85,7 @@ def address(tensor: Tensor) -> int:
         return 0
     if is_cow(tensor):
         return int(tensor.untyped_storage()._cdata)
-    return int(_address(tensor)) if _address is not None else int(tensor.untyped_storage()._cdata) + tensor.storage_offset()
+    return data_address(tensor)
 
 
 def span(tensor: Tensor, start: int) -> tuple[int, int]:
@@ -109,7 +109,7 @@ def same(tensor: Tensor, copy: Tensor) -> bool:
     """Whether a dense tensor still holds the bytes of an earlier copy. Reads, and nothing else."""
     if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device:
         return False
-    if is_cow(tensor) and is_cow(copy) and _address is not None and _address(tensor) == _address(copy):
+    if is_cow(tensor) and is_cow(copy) and data_address(tensor) == data_address(copy):
         return True  # nobody can have written here: a write would have moved one of them away
     return torch.equal(_bits(tensor), _bits(copy))
 

@@ -77,9 +77,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from fnlib.ledger.aliases import Sites
 
 State = Literal[
     "weight",
@@ -241,12 +244,17 @@ class Entry:
     grad_enabled: bool = True
     inference: bool = False
     links: Links = field(default_factory=Links, repr=False)
-    aliases: tuple[Alias, ...] = field(default=(), repr=False)
+    sites: Sites | None = field(default=None, repr=False)
     inside: tuple[Entry, ...] = field(default=(), repr=False)
     depth: int = 0
     file: str = ""
     function: str = ""
     indent: int = 0
+
+    @property
+    def aliases(self) -> tuple[Alias, ...]:
+        """Who shared storage with whom after the statement."""
+        return () if self.sites is None else self.sites.aliases()
 
     @property
     def iteration(self) -> int | None:

@@ -1,7 +1,8 @@
 """Keeping track of what is watched: a copy of all of it, and between two looks the difference.
 
 `Keeper.look` reads every watched place and returns a `Delta` for each that differs from the last look, by content,
-identity or storage. Copies are never written to again, so a delta may hold the old one until it is told.
+identity or storage. Copies are never written to again, so a delta may hold the old one until it is told. Whoever calls it
+does so inside of `fnlib.ledger.content.quietly`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fnlib.ledger.aliases import overlaps
-from fnlib.ledger.content import SAME_SIZE, address, copied, is_cow, parts, quietly, same, span, unreadable
-from fnlib.ledger.entries import Alias, Links, State
+from fnlib.ledger.aliases import Sites
+from fnlib.ledger.content import SAME_SIZE, address, copied, data_address, is_cow, parts, same, span, unreadable
+from fnlib.ledger.entries import Links, State
 from fnlib.ledger.owners import Owners
-from fnlib.ledger.seen import Delta, Seen, equal, replace_copy
+from fnlib.ledger.seen import Delta, Seen, equal, rewritten
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 
 _SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
@@ -34,9 +35,8 @@ class Keeper(Owners):
         self.unfollowed: dict[str, str] = {}
         self.links = Links()
         self._held: dict[int, tuple[str, ...]] = {}
-        self._aliases: tuple[Alias, ...] = ()
-        self._aliased: Links | None = None  # the links that the aliases were worked out with
-        self._found: list[Alias] = []
+        self._sites: Sites | None = None
+        self._new = False
         self._deltas: list[Delta] = []
         self._watch, self._now = _NOBODY, dict[str, Seen]()
         self._was: dict[int, Seen | None] = {}
@@ -45,19 +45,19 @@ class Keeper(Owners):
         """Read all places; return those that differ from the last look, in the order of the watches."""
         self._deltas = []
         self.at, self._was = {}, {}
-        with quietly():
-            self._read(self.watches)
-            if self._deltas:
-                self._finish()
+        self._read(self.watches)
+        if self._deltas:
+            self._finish()
         return self._deltas
 
     def prime(self, watches: list[Watch]) -> None:
         """Begin to watch objects as they are now, which is no change."""
-        self.add(watches)
+        new = [one for one in watches if one not in self.watches]
+        if new:
+            self.add(new)
         self._deltas = []
-        with quietly():
-            self._read(watches)
-            self._finish()
+        self._read(watches)
+        self._finish()
         self._deltas = []
 
     def _read(self, watches: list[Watch]) -> None:
@@ -65,10 +65,10 @@ class Keeper(Owners):
             value = one.value()
             if value is None:
                 continue  # it went with the name that held it; that is told of the name
-            before, self._now, self._watch = one.seen, {}, one
+            before, self._now, self._watch, self._new = one.seen, {}, one, False
             one.read(value, self._tensor, self._plain)
             one.seen = self._now
-            if len(before) > len(self._now) or before.keys() != self._now.keys():
+            if self._new or len(before) != len(self._now):
                 self._deltas.extend([Delta(seen, None) for place, seen in before.items() if place not in self._now])
 
     def _finish(self) -> None:
@@ -80,7 +80,9 @@ class Keeper(Owners):
             if len(here) > 1:
                 delta.also = tuple(other.label for other in here if other is not one)
             if before is None or after is None or before.spots != after.spots:
-                self._aliased = None
+                self._sites = None
+            if before is not None and before.token is not None and not before.weak and (after is None or after.token != before.token):
+                self.release(before.held)
             if one.state in _LINKED and (before is None or after is None or not after.copies or before.token != after.token):
                 relink = True
                 if before is not None and before.token is not None:
@@ -96,29 +98,26 @@ class Keeper(Owners):
         if before is not None and (before.value is value or equal(before.value, value)):
             self._now[place] = before
         elif state in self.kinds:
-            after = self._now[place] = Seen(self._watch, place, state, _nothing, value=value)
+            after = self._now[place] = Seen(self._watch, place, state, value=value)
             self._deltas.append(Delta(before, after))
+            self._new = self._new or before is None
 
     def _tensor(self, place: str, state: State, tensor: Tensor) -> None:
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
-        if known is None or known.as_bits is None or known.ref() is not tensor or tensor.dtype is not known.dtype:
+        if known is None or (live := known.live) is None or (known.held() if known.weak else known.held) is not tensor:
             self._tensor_at_length(place, state, tensor, known)
             return
-        spot = address(tensor)
-        if spot != known.spots[0] or spot in self.at:
+        spot = data_address(tensor)
+        if spot != known.spots[0] or spot in self.at or tensor.shape != known.copies[0].shape or tensor.stride() != live.stride():
             self._tensor_at_length(place, state, tensor, known)
-            return
-        if torch.equal(tensor.view(known.as_bits), known.bits):  # type: ignore[arg-type]
+        elif torch.equal(live, known.bits):  # type: ignore[arg-type]
             self.at[spot] = [known]
             self._now[place] = known
-        elif tensor.shape == known.copies[0].shape:  # the ordinary case of other bytes in the same place
-            copy = tensor.clone()
-            seen = replace_copy(known, copy, copy.view(known.as_bits))
+        else:
+            seen = rewritten(known, tensor.clone(), live)
             self._now[place], self.at[spot], self._was[spot] = seen, [seen], known
             self._deltas.append(Delta(known, seen))
-        else:
-            self._tensor_at_length(place, state, tensor, known)
 
     def _tensor_at_length(self, place: str, state: State, tensor: Tensor, known: Seen | None) -> None:
         """The same for a tensor that is new, has a twin, or is of a rare kind."""
@@ -145,6 +144,7 @@ class Keeper(Owners):
                 self._deltas.append(Delta(known, seen))
         assert seen is not None
         self._now[place] = seen
+        self._new = self._new or known is None
         if spot:
             if spot not in self.at:
                 self._was[spot] = known
@@ -153,14 +153,14 @@ class Keeper(Owners):
     def _stays(self, known: Seen, tensor: Tensor, dense: tuple[Tensor, ...], spots: tuple[int, ...], is_value: bool) -> bool:
         """Whether tensors with the same bytes as before are the same object in the same storage, too."""
         cow = bool(dense) and is_cow(dense[-1])
-        if not (is_value or known.ref() is tensor) or (known.spots != spots and not (known.cow or cow)):
+        if not (is_value or known.is_of(tensor)) or (known.spots != spots and not (known.cow or cow)):
             return False
         known.spots, known.cow = spots, cow  # a copy-on-write tensor may become real without any change
         return True
 
     def _follows_twin(self, known: Seen, tensor: Tensor, spot: int, is_value: bool) -> bool:
         """Whether a change in these bytes has been told under the first name of the storage: one place, two names."""
-        if not spot or spot not in self.at or not (is_value or known.ref() is tensor):
+        if not spot or spot not in self.at or not (is_value or known.is_of(tensor)):
             return False
         before = self._was.get(spot)
         return before is not None and known.copies is before.copies
@@ -181,18 +181,18 @@ class Keeper(Owners):
         first = self.at[spots[0]][0] if len(spots) == 1 and spots[0] in self.at else None
         if first is not None and len(first.copies) == 1 and same(dense[0], first.copies[0]):
             copies = first.copies
-        elif known is not None and dense and known.ref() is not tensor and len(dense) == len(known.copies):
+        elif known is not None and dense and not known.is_of(tensor) and len(dense) == len(known.copies):
             copies = known.copies if all(map(same, dense, known.copies)) else None
         if copies is None:
             copies = tuple([copied(part) for part in dense])
         cow = bool(dense) and is_cow(dense[-1])
-        seen = Seen(self._watch, place, state, weakref.ref(tensor), None, spots, copies, shape, cow)
+        weak = is_value or tensor.grad_fn is not None
+        seen = Seen(self._watch, place, state, weakref.ref(tensor) if weak else tensor, weak, None, spots, copies, shape, cow)
         if not is_value:
-            seen.token = self.token(tensor)
-        if len(dense) == 1 and not cow and tensor.dtype in _SHORT and not tensor.is_neg() and spots[0] and dense[0] is tensor:
-            seen.dtype, seen.as_bits = tensor.dtype, SAME_SIZE[tensor.itemsize]
-            seen.bits = copies[0].view(seen.as_bits)
-            seen.span = span(tensor, spots[0])
+            seen.token = self.token(tensor, weakly=weak)
+        if not (is_value or cow) and len(dense) == 1 and dense[0] is tensor and spots[0] and tensor.dtype in _SHORT and not tensor.is_neg():
+            kind = SAME_SIZE[tensor.itemsize]
+            seen.live, seen.bits, seen.span = tensor.view(kind), copies[0].view(kind), span(tensor, spots[0])
         return seen
 
     # --- who holds what ------------------------------------------------------------------------
@@ -221,25 +221,9 @@ class Keeper(Owners):
                 held[one.label] = tuple(tokens)
         self.links, self._held = Links(weights, held, flags), labels
 
-    def aliases(self) -> tuple[Alias, ...]:
-        """Who shares storage with whom; worked out again only when a tensor has come, gone or moved."""
-        if self._aliased is not self.links:
-            self._aliased = self.links
-            found = [alias for held in self.at.values() if len(held) > 1 or held[0].token in self._held for alias in self._group(held)]
-            crossing = overlaps([held[0] for held in self.at.values() if held[0].span is not None])
-            if found != self._found or crossing:
-                self._found = found
-                self._aliases = (*found, *(Alias(pair, "overlap") for pair in crossing))
-        return self._aliases
-
-    def _group(self, held: list[Seen]) -> Iterable[Alias]:
-        labels = [seen.label for seen in held if seen.watch.order != 1]
-        for token in dict.fromkeys(seen.token for seen in held if seen.token is not None):
-            labels += self._held.get(token, ())
-        if len(labels) > 1:
-            one = len({seen.token for seen in held}) == 1
-            yield Alias(tuple(dict.fromkeys(labels)), "same tensor" if one else "same storage")
-
-
-def _nothing() -> None:
-    return None
+    def sites(self) -> Sites:
+        """Where everything lies, for `fnlib.ledger.aliases`; the same object for as long as nothing comes, goes or moves."""
+        if self._sites is None or self._sites.held is not self._held:
+            places = [(held[0].span, [(one.label, one.token) for one in held if one.watch.order != 1]) for held in self.at.values()]
+            self._sites = Sites(places, self._held)
+        return self._sites

@@ -124,7 +124,7 @@ class Ledger:
     @property
     def aliases(self) -> tuple[Alias, ...]:
         """Who shared storage with whom at the end."""
-        return self.entries[-1].aliases if self.entries else self._keeper.aliases()
+        return self.entries[-1].aliases if self.entries else self._keeper.sites().aliases()
 
     @property
     def counts(self) -> Counts:

@@ -21,7 +21,7 @@ class Owners:
     def __init__(self) -> None:
         self.watches: list[Watch] = []
         self.at: dict[int, list[Seen]] = {}
-        self._tokens: dict[int, tuple[Any, int]] = {}
+        self._tokens: dict[int, tuple[Any, int, bool]] = {}
         self._next_token = 1
         self._weights: dict[int, str] = {}
 
@@ -31,7 +31,7 @@ class Owners:
 
     def drop(self, gone: Iterable[Watch]) -> None:
         """Stop watching: a name that was followed was bound to something else."""
-        out = set(map(id, gone))
+        out = {id(one): one.seen.clear() for one in gone}  # what was seen refers to its watch
         self.watches = [one for one in self.watches if id(one) not in out]
 
     def renamed(self, label: str) -> None:
@@ -51,18 +51,29 @@ class Owners:
 
     # --- tokens and labels ---------------------------------------------------------------------
 
-    def token(self, value: Any) -> int | None:
-        """A number for an object, the same for as long as the object lives; ``None`` if it cannot be told apart."""
-        known = self._tokens.get(id(value))
-        if known is not None and known[0]() is value:
+    def token(self, value: Any, *, weakly: bool = True) -> int | None:
+        """A number for an object, the same for as long as the object lives; ``None`` if it cannot be told apart.
+
+        Not ``weakly``, the object is held until it is `release`d: PyTorch refuses to swap a tensor that has weak references.
+        """
+        key = id(value)
+        known = self._tokens.get(key)
+        if known is not None and (known[0]() if known[2] else known[0]) is value:
             return known[1]
-        key, number = id(value), self._next_token
+        number = self._next_token
         try:
-            self._tokens[key] = (weakref.ref(value, lambda _: self._forget(key, number)), number)
+            self._tokens[key] = (weakref.ref(value, lambda _: self._forget(key, number)) if weakly else value, number, weakly)
         except TypeError:
             return None
         self._next_token += 1
         return number
+
+    def release(self, value: Any) -> None:
+        """Hold an object no longer; it keeps its number while it lives."""
+        known = self._tokens.get(id(value))
+        if known is not None and not known[2]:
+            key, number = id(value), known[1]
+            self._tokens[key] = (weakref.ref(value, lambda _: self._forget(key, number)), number, True)
 
     def _forget(self, key: int, number: int) -> None:
         if (known := self._tokens.get(key)) is not None and known[1] == number:

@@ -7,6 +7,7 @@ watched (`fnlib.ledger.keeper`), and makes an `Entry` of the statement that has 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import sysconfig
@@ -23,13 +24,14 @@ import torch
 from fnlib.ledger.bindings import Bindings
 from fnlib.ledger.calls import handlers
 from fnlib.ledger.changes import told
+from fnlib.ledger.content import quietly
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.graph import age_now
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import values_along
 from fnlib.ledger.randomness import RandomState
 from fnlib.ledger.seen import Delta, merge
-from fnlib.ledger.source import Loop, Region, Statement, first_offsets, region
+from fnlib.ledger.source import Loop, Region, Statement, region
 
 Trace = Callable[[FrameType, str, Any], Any]
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -63,7 +65,7 @@ class _Frame:
 
     frame: FrameType
     region: Region
-    first: dict[int, int]
+    first: dict[Statement, int]
     depth: int
     bindings: Bindings
     before: Trace | None = None
@@ -83,7 +85,7 @@ class Recorder:
         self.entries: list[Entry] = []
         self.notes: list[str] = []
         self.failure: Exception | None = None
-        self.on = False
+        self.on = self._froze = False
         self._frames: list[_Frame] = []
         self._handlers = handlers()
         self._previous: Trace | None = None
@@ -102,12 +104,16 @@ class Recorder:
         """Begin with the next statement of a frame; without one, with the first frame of the user's that is called."""
         self._previous = sys.gettrace()
         self._threads = threading.active_count()
+        self._froze = gc.get_freeze_count() == 0
+        if self._froze:
+            gc.freeze()  # the many small objects of a recording would have all of PyTorch's searched for garbage
         self.on = True
         if frame is not None:
             self._enter(frame, inside_with=inside_with, before=frame.f_trace)
             frame.f_trace = self._local
-        self.keeper.look()
-        self._guard(lambda: None)
+        with quietly():
+            self.keeper.look()
+        self._guard(lambda: None)  # the time of the first statement runs from here
         sys.settrace(self._call)
 
     def stop(self, error: BaseException | None) -> None:
@@ -115,6 +121,8 @@ class Recorder:
         if not self.on:
             return
         self.on = False
+        if self._froze:
+            gc.unfreeze()
         if sys.gettrace() != self._call and self.failure is None:
             self.notes.append(
                 "another tracer (a debugger's breakpoint, or sys.settrace) took over; what ran after it is in the last entry"
@@ -125,7 +133,7 @@ class Recorder:
         while self._frames:
             one = self._frames[-1]
             if self.failure is None:
-                self._guard(self._close, one)
+                self._guard(self._end, one)
             self._frames.pop()
             if len(self._frames) == 0 or one.depth == 0:
                 one.frame.f_trace = one.before
@@ -136,11 +144,13 @@ class Recorder:
         depth = len(self._frames)
         discover = self.discover and frame.f_code.co_name != "__init__"  # what is being built has no name of its own yet
         bindings = Bindings(self.keeper, found.names, follow=self.follow, discover=discover)
-        one = _Frame(frame, found, first_offsets(frame.f_code), depth, bindings, before)
-        bindings.begin(frame.f_locals, frame.f_globals)
-        self._frames.append(one)
-        if inside_with:
-            self._open(one, found.at(frame))
+        one = _Frame(frame, found, found.first_offsets(frame.f_code), depth, bindings, before)
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        with quietly():
+            bindings.begin(frame.f_locals, frame.f_globals)
+            self._frames.append(one)
+            if inside_with:
+                self._open(one, found.at(frame), modes)
         return one
 
     # --- the interpreter's events --------------------------------------------------------------
@@ -167,12 +177,7 @@ class Recorder:
         if data is None:
             return None
         frame.f_trace_lines = self._previous is not None
-
-        def until_return(frame: FrameType, event: str, argument: Any) -> Any:
-            data["raised"] = event == "exception" or (event != "line" and data["raised"])
-            return until_return
-
-        return until_return
+        return _Outcome(data)
 
     def _begin(self, frame: FrameType) -> Trace:
         self._enter(frame, inside_with=False, before=None)
@@ -191,7 +196,7 @@ class Recorder:
                 if not loop_ends:
                     one.running.entry.raised = _text(argument[1])
             elif event == "return" and one.depth > 0 or (event == "return" and not one.region.span):
-                self._guard(self._close, one)
+                self._guard(self._end, one)
                 self._frames.pop()
         if one.before is not None:
             one.before = one.before(frame, event, argument)
@@ -216,16 +221,18 @@ class Recorder:
 
     def _line(self, one: _Frame) -> None:
         statement = one.region.at(one.frame)
-        first = self._first(one, statement)
-        if statement is one.statement and one.frame.f_lasti != first:
-            return
-        self._close(one)
-        self._count_loops(one, statement, one.frame.f_lasti == first)
-        self._open(one, statement)
+        at_first = one.frame.f_lasti == one.first.get(statement, -1)
+        if statement is one.statement and not at_first:
+            return  # a further line of it
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        with quietly():
+            self._close(one)
+            self._count_loops(one, statement, at_first)
+            self._open(one, statement, modes)
 
-    def _first(self, one: _Frame, statement: Statement) -> int:
-        starts = [one.first[line] for line in range(statement.line, statement.end_line + 1) if line in one.first]
-        return min(starts, default=-1)
+    def _end(self, one: _Frame) -> None:
+        with quietly():
+            self._close(one)
 
     def _count_loops(self, one: _Frame, statement: Statement, at_first: bool) -> None:
         """Number the iterations: one more whenever a loop's header or first body statement follows its body."""
@@ -237,7 +244,7 @@ class Recorder:
             elif last.line != loop.line and (is_header or (statement.line == loop.first and at_first)):
                 one.counts[loop] += 1
 
-    def _open(self, one: _Frame, statement: Statement) -> None:
+    def _open(self, one: _Frame, statement: Statement, modes: tuple[bool, bool]) -> None:
         """A statement is about to run: see which owners it names, as the names stand now."""
         local, world = one.frame.f_locals, one.frame.f_globals
         named: set[str] = set()
@@ -257,8 +264,8 @@ class Recorder:
             frozenset(named),
             shares_line=statement.shares_line,
             has_source=statement.has_source,
-            grad_enabled=torch.is_grad_enabled(),
-            inference=torch.is_inference_mode_enabled(),
+            grad_enabled=modes[0],
+            inference=modes[1],
             depth=one.depth,
             file=one.frame.f_code.co_filename,
             function=one.frame.f_code.co_qualname if hasattr(one.frame.f_code, "co_qualname") else one.frame.f_code.co_name,
@@ -279,8 +286,8 @@ class Recorder:
         entry.seconds = self._paused - running.started - (self._overhead - running.overhead)
         deltas = self.keeper.look()
         moved = self._random.moved() if self._random is not None else []
-        for other in [running, *(frame.running for frame in self._frames if frame.running is not None)]:
-            other.deltas = merge(other.deltas, deltas) if other.deltas else deltas
+        for other in [running, *[frame.running for frame in self._frames if frame.running is not None]]:
+            other.deltas = merge(other.deltas, deltas) if other.deltas and deltas else other.deltas or deltas
             other.random.update(dict.fromkeys(moved))
         changes = told(running.deltas, entry.named, self.keeper.keep)
         changes += one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
@@ -290,7 +297,7 @@ class Recorder:
             for name in running.random
         ]
         entry.changes, entry.events, entry.inside = tuple(changes), tuple(running.events), tuple(running.inside)
-        entry.links, entry.aliases = self.keeper.links, self.keeper.aliases()
+        entry.links, entry.sites = self.keeper.links, self.keeper.sites()
         if (count := threading.active_count()) > self._threads:
             self._threads = count
             self.notes.append(
@@ -360,6 +367,20 @@ class Recorder:
             )
             self._user_files[code.co_filename] = known
         return known and not torch._C._functorch.peek_interpreter_stack()
+
+
+class _Outcome:
+    """Local trace function that adds to a call's data whether it raised."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> _Outcome:
+        if event != "line":
+            self.data["raised"] = event == "exception" or self.data["raised"]
+        return self
 
 
 def _both(first: Trace | None, second: Trace | None) -> Trace | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fnlib.ledger.content import same
@@ -18,22 +17,23 @@ from fnlib.ledger.watch import Watch
 class Seen:
     """What stood in a place: which object, where its numbers lay, and a copy of them that nobody writes to.
 
-    ``copies`` are those of its dense parts: one for an ordinary tensor, none for a plain ``value``. ``bits`` is the same copy
-    as integers, for ordinary tensors that can be compared the short way.
+    ``held`` is the tensor itself, or a weak reference (``weak``) where holding it would hold a graph. ``copies`` are those of
+    its dense parts: one for an ordinary tensor, none for a plain ``value``. For ordinary tensors ``live`` and ``bits`` are the
+    tensor and the copy as integers, so that NaN equals itself and -0.0 does not equal 0.0.
     """
 
     watch: Watch
     place: str
     state: State
-    ref: Callable[[], Any]
+    held: Any = None
+    weak: bool = False
     token: int | None = None
     spots: tuple[int, ...] = ()
     copies: tuple[Tensor, ...] = ()
     value: Any = None
     cow: bool = False
+    live: Tensor | None = None
     bits: Tensor | None = None
-    dtype: torch.dtype | None = None
-    as_bits: torch.dtype | None = None
     span: tuple[int, int] | None = None
     summary: Summary | None = None
 
@@ -41,6 +41,10 @@ class Seen:
     def label(self) -> str:
         """``model.0.weight``."""
         return f"{self.watch.label}.{self.place}" if self.place else self.watch.label
+
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether it was this very object that was seen."""
+        return (self.held() if self.weak else self.held) is tensor
 
 
 @dataclass(eq=False, slots=True)
@@ -59,21 +63,21 @@ class Delta:
         return one
 
 
-def replace_copy(known: Seen, copy: Tensor, bits: Tensor) -> Seen:
+def rewritten(known: Seen, copy: Tensor, live: Tensor) -> Seen:
     """The same tensor in the same place, with other bytes."""
     return Seen(
         known.watch,
         known.place,
         known.state,
-        known.ref,
+        known.held,
+        known.weak,
         known.token,
         known.spots,
         (copy,),
         known.value,
         False,
-        bits,
-        known.dtype,
-        known.as_bits,
+        live,
+        copy.view(live.dtype),
         known.span,
     )
 

@@ -67,14 +67,13 @@ class Region:
             self.lines[line] = statement
         return statement
 
-
-def first_offsets(code: CodeType) -> dict[int, int]:
-    """The first instruction of each line of a code object."""
-    first: dict[int, int] = {}
-    for start, _, line in code.co_lines():
-        if line is not None:
-            first[line] = min(start, first.get(line, start))
-    return first
+    def first_offsets(self, code: CodeType) -> dict[Statement, int]:
+        """The first instruction of each statement: reaching it again is running the statement again."""
+        first: dict[Statement, int] = {}
+        for start, _, line in code.co_lines():
+            if line is not None and (statement := self.lines.get(line)) is not None:
+                first[statement] = min(start, first.get(statement, start))
+        return first
 
 
 def region(frame: FrameType, *, inside_with: bool) -> Region:

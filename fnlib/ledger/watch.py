@@ -44,6 +44,10 @@ class Watch:
         except TypeError:
             self.value = lambda: None
 
+    def follow(self) -> None:
+        """Watch without having been asked to: what others own stays theirs."""
+        self.order = max(self.order, 4)
+
     def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
         """Report each place: tensors to ``tensor``, numbers, flags and texts to ``plain``."""
         raise NotImplementedError
@@ -63,8 +67,7 @@ class ModuleWatch(Watch):
             return
         ids[id(module)] = prefix[:-1]
         tables = module.__dict__
-        if "training" in tables:  # a compiled module leaves the mode to the module inside of it
-            plain(prefix + "training", "mode flag", tables["training"])
+        plain(prefix + "training", "mode flag", tables["training"])
         for name, weight in tables["_parameters"].items():
             if weight is not None:
                 place = prefix + name
@@ -140,15 +143,13 @@ class TensorWatch(Watch):
     """A tensor by itself: its numbers, its gradient, its requires_grad flag."""
 
     def read(self, value: Tensor, tensor: Visit, plain: Visit) -> None:
-        self.ids = {}  # found by its storage
-        trained = value.is_leaf and value.requires_grad
-        tensor("", "weight" if trained and not self.follows else "value", value)
-        if value.is_leaf:
+        leaf = value.is_leaf
+        trained = leaf and value.requires_grad
+        tensor("", "weight" if trained and self.order < 4 else "value", value)
+        if leaf:
             plain("requires_grad", "requires_grad flag", value.requires_grad)
             if (gradient := value.grad) is not None:
                 tensor("grad", "gradient", gradient)
-
-    follows = False
 
 
 class DictWatch(Watch):
@@ -164,6 +165,9 @@ class ValueWatch(Watch):
     """An fnlib value: parameters, a gradient, or a model by its parameters."""
 
     order = 1
+
+    def follow(self) -> None:
+        """Nobody else owns what a value holds."""
 
     def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
         self.ids = {id(value): ""}
