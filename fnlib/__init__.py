@@ -33,17 +33,17 @@ from fnlib.wrap import wrap
 if TYPE_CHECKING:
     from fnlib import encapsulated as encapsulated
     from fnlib import teaching as teaching
-    from fnlib.doctor import doctor as doctor
+    from fnlib.checkup import doctor as doctor
     from fnlib.ledger import Ledger as Ledger
     from fnlib.ledger import compare as compare
-    from fnlib.train_step import train_step as train_step
+    from fnlib.pure_step import train_step as train_step
 
 # Found when first used, so that `import fnlib` costs little and the core stands alone.
 _LATER = {
-    "train_step": "fnlib.train_step",
+    "train_step": "fnlib.pure_step",
     "Ledger": "fnlib.ledger",
     "compare": "fnlib.ledger",
-    "doctor": "fnlib.doctor",
+    "doctor": "fnlib.checkup",
 }
 _MODULES = ("encapsulated", "teaching")
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fnlib.factory import Model
 from fnlib.ledger.graph import graph_of
 from fnlib.ledger.saved import saved_by
 
@@ -53,6 +54,7 @@ def handlers() -> dict[CodeType, Handler]:
     on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
     on(torch.optim.lr_scheduler.SequentialLR.step, _scheduler_step)
     on(torch.manual_seed, _seed)
+    on(Model.step, _functional_step)
     for clip in (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_):
         on(clip, _clip)
     return found
@@ -218,6 +220,10 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
 
 def _seed(recorder: Recorder, frame: FrameType) -> None:
     recorder.event("seed", "torch", seed=frame.f_locals.get("seed"))
+
+
+def _functional_step(recorder: Recorder, frame: FrameType) -> None:
+    recorder.event("functional step", recorder.name_of((frame.f_locals["self"],)))
 
 
 def _clip(recorder: Recorder, frame: FrameType) -> None:

@@ -67,8 +67,11 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``load_state_dict`` module or optimizer label; assign; ties: groups of labels that are one weight when it begins
 ``state_dict``      module or optimizer label
 ``clip``            "" ; names the function
+``functional step`` name of the `fnlib` model
 ``seed``            "torch". seed
 ==================  =========================================================================================
+
+These are made by the thousand and therefore not frozen; nothing changes them once their statement has ended.
 
 Subjects of objects that are not watched are ``"(SGD)"``, the class in brackets.
 """
@@ -105,7 +108,7 @@ KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 UNOWNED = frozenset({"random state", "graph", "name"})  # listed, never counted as somebody's state
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Summary:
     """What is kept of a tensor: never its numbers, unless the ledger was made with ``keep=True``.
 
@@ -126,7 +129,7 @@ class Summary:
         return f"{size} {self.dtype}" + ("" if self.norm is None else f", norm {self.norm:.4g}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Bound:
     """What a name is bound to.
 
@@ -150,7 +153,7 @@ class Bound:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Change:
     """One place that a statement changed; the module's text says what each field means."""
 
@@ -186,7 +189,7 @@ class Change:
         return self.state == "name" and self.kind == "replaced"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Event:
     """One call that was seen while a statement ran; the module's text lists the kinds."""
 

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fnlib.ledger.content import address, quietly, unreadable
@@ -22,6 +23,8 @@ def saved_by(tensors: Iterable[Any]) -> dict[int, list[int]]:
     Nothing is unpacked, so that saved-tensor hooks (checkpointing, offloading) do not run.
     """
     found: dict[int, list[int]] = {}
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return found  # inside a torch.func transform, whose tensors may not be looked into
     waiting = [node for one in tensors if isinstance(one, Tensor) and (node := one.grad_fn) is not None]
     seen: set[Any] = set(waiting)
     with quietly():

@@ -67,7 +67,8 @@ class ModuleWatch(Watch):
             return
         ids[id(module)] = prefix[:-1]
         tables = module.__dict__
-        plain(prefix + "training", "mode flag", tables["training"])
+        if "training" in tables:  # a compiled module leaves the mode to the module inside of it
+            plain(prefix + "training", "mode flag", tables["training"])
         for name, weight in tables["_parameters"].items():
             if weight is not None:
                 place = prefix + name

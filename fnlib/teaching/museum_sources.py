@@ -68,7 +68,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     ),
     "fartashf/vsepp#4": (
         "issues",
-        "After the first validation the model stayed in `eval()` until the next epoch; the authors saw results change when it was fixed, and kept a flag for the old behaviour.",
+        "After a validation the model stayed in `eval()`; fixing it changed the results, so the old way became a flag.",
     ),
     "facebookresearch/unbiased-teacher#47": (
         "issues",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.elsewhere import Held, Memory, Ties
+from fnlib.ledger.findings.functional import Functional
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.modes import Modes
@@ -17,7 +18,7 @@ from fnlib.ledger.findings.story import Story
 if TYPE_CHECKING:
     from fnlib.ledger.ledger import Ledger
 
-RULES = (Gradients, Held, Ties, Memory, Snapshots, Modes, Rates, Graphs, Seeds)
+RULES = (Gradients, Held, Ties, Memory, Snapshots, Modes, Rates, Graphs, Seeds, Functional)
 
 
 def find(ledger: Ledger) -> list[Finding]:

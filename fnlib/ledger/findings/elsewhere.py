@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
-from fnlib.ledger.entries import Change, Entry, Event
+from fnlib.ledger.entries import Change, Entry, Event, Links
 from fnlib.ledger.findings.story import Rule, Story
+
+NAMES = 8  # of one weight that are compared with each other
 
 
 class Held(Rule):
@@ -34,46 +37,46 @@ class Ties(Rule):
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.tied: dict[frozenset[str], int] = {}
-        self.told: set[frozenset[str]] = set()
+        self.tied: dict[tuple[str, str], None] = {}
+        self.told: set[tuple[str, str]] = set()
+        self.links = Links()
 
     def event(self, entry: Entry, event: Event) -> None:
         for labels in event.data.get("ties", ()) if event.kind == "load_state_dict" else ():
-            for other in labels[1:]:
-                self.tied.setdefault(frozenset((labels[0], other)), entry.line)
+            self.remember(labels)
+
+    def remember(self, labels: Sequence[str]) -> None:
+        """Names of one weight in one module; a layer that two modules share is no tie."""
+        for one, other in itertools.combinations(sorted(labels)[:NAMES], 2):
+            if one.split(".")[0] == other.split(".")[0]:
+                self.tied[one, other] = None
 
     def after(self, entry: Entry) -> None:
-        weights = entry.links.weights
+        if entry.links is self.links:
+            return
+        self.links, weights = entry.links, entry.links.weights
         groups: dict[int, list[str]] = {}
         for label, token in weights.items():
             groups.setdefault(token, []).append(label)
-        for pair in [pair for pair in self.tied if all(label in weights for label in pair)]:
-            one, other = sorted(pair)
-            if weights[one] != weights[other] and pair not in self.told:
-                self.told.add(pair)
+        for one, other in self.tied:
+            if one in weights and other in weights and weights[one] != weights[other] and (one, other) not in self.told:
+                self.told.add((one, other))
                 assigned = any(event.kind == "load_state_dict" and event.data.get("assign") for event in entry.all_events)
                 self.story.report("tie-lost", "certain" if assigned else "question", entry, one, other=other)
         for labels in groups.values():
-            for other in labels[1:]:
-                self.tied.setdefault(frozenset((labels[0], other)), entry.line)
-        self.compare(entry, groups)
+            self.remember(labels)
+        self.compare(entry)
 
-    def compare(self, entry: Entry, groups: dict[int, list[str]]) -> None:
+    def compare(self, entry: Entry) -> None:
         """A copy of a tied module whose own two weights are not tied."""
         weights = entry.links.weights
-        for pair in self.tied:
-            one, other = sorted(pair)
+        roots = {label.split(".")[0] for label in weights}
+        for one, other in self.tied:
             owner = one.split(".")[0]
-            if not other.startswith(owner + "."):
-                continue
-            for label in weights:
-                root = label.split(".")[0]
-                if root == owner or label != root + one.removeprefix(owner):
-                    continue
-                twin = root + other.removeprefix(owner)
-                key = frozenset((label, twin))
-                if twin in weights and weights[twin] != weights[label] and key not in self.told:
-                    self.told.add(key)
+            for root in roots - {owner}:
+                label, twin = root + one.removeprefix(owner), root + other.removeprefix(owner)
+                if label in weights and twin in weights and weights[label] != weights[twin] and (label, twin) not in self.told:
+                    self.told.add((label, twin))
                     self.story.report("tie-lost", "question", entry, label, other=twin)
 
 

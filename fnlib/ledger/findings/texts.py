@@ -65,7 +65,7 @@ TEXTS: dict[str, Text] = {
     "tie-lost": Text(
         "{place} and {other} were one weight and are two.",
         "Both are trained now, and they drift apart.",
-        "copy.deepcopy(model)                  # the whole model keeps its ties\nmodel.load_state_dict(checkpoint)     # without assign=True",
+        "copy.deepcopy(model)      # the whole model keeps its ties\nmodel.load_state_dict(checkpoint)      # without assign=True",
         _TORCH + "188346",
     ),
     # snapshots that move

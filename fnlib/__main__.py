@@ -1,0 +1,19 @@
+"""``python -m fnlib doctor train.py [arguments]``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run a command of the kit."""
+    if sys.argv[1:2] == ["doctor"]:
+        from fnlib.checkup.script import main as doctor
+
+        return doctor(sys.argv[2:])
+    print("usage: python -m fnlib doctor [--strict] [--steps N] [--seconds S] script.py [arguments]", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
