@@ -52,7 +52,8 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     return _TrainStep(factory, criterion).step
 
 
-_NOTHING: dict[str, Tensor] = {}
+_NOTHING: dict[str, Any] = {}
+_AS_IT_IS = contextlib.nullcontext()
 _set_compiler = torch._C._dynamo.eval_frame.set_eval_frame
 
 
@@ -66,6 +67,8 @@ class _TrainStep:
         self.module: nn.Module | None = None
         self.moving: list[str] = []  # names of the weights that the loss depends on, learnt from the first batch
         self.fixed: list[str] = []
+        self.order: list[str] = []  # moving before fixed, where that is not the order of the weights
+        self.constant: list[dict[str, Any]] | None = None  # settings of each group, where nothing is scheduled
         self.settings: list[dict[str, Any]] = []  # of each group, without the rate
         self.group_of: list[int] = []  # the group of each moving weight
         self.rates: list[float] = []
@@ -80,11 +83,11 @@ class _TrainStep:
             if compiler is None:
                 return self._plain(parameters, inputs, label, seed)
             graph, tensors = self._open(parameters, inputs, label)
-            with contextlib.nullcontext() if seed is None else seeded(seed, parameters._step_count):
+            with _AS_IT_IS if seed is None else seeded(seed, parameters._step_count):
                 _set_compiler(compiler)
-                results = graph(tensors, inputs, label)
+                results = graph.compiled(*tensors, *inputs, label)
                 _set_compiler(None)
-            return self._close(parameters, graph, list(results))
+            return self._close(parameters, graph, results)
         finally:
             _set_compiler(compiler)
 
@@ -105,21 +108,32 @@ class _TrainStep:
         state = parameters._state
         if parameters._rule not in (None, self.factory._rule_name):
             raise errors.WrongRule(cast(str, parameters._rule), self.factory._rule_name)
-        tensors = [weights[name] for name in self.moving] + [weights[name] for name in self.fixed] + list(parameters._buffers.values())
+        tensors = [weights[name] for name in self.order] if self.order else list(weights.values())
+        tensors += parameters._buffers.values()
         keys: tuple[tuple[str, ...], ...] = ()
         if self.traces_rule:
-            rule = cast(Rule, self.rule).at(parameters._step_count)
-            rates = [settings["lr"] for settings, _ in rule.partition(weights)]
+            known = state["state"] if state else _NOTHING
+            if known:
+                moments = [known.get(name, _NOTHING) for name in self.moving]
+                keys = tuple(map(tuple, moments))
+                tensors += [tensor for entry in moments for tensor in entry.values()]
+            rates = [settings["lr"] for settings in self._settings_at(parameters)]
             if rates != self.rates:
                 self.rates, self.rate_tensors = rates, [torch.tensor(rate) for rate in rates]
-            known = state["state"] if state else {}
-            moments = [known.get(name, _NOTHING) for name in self.moving]
-            keys = tuple(tuple(entry) for entry in moments)
-            tensors += [tensor for entry in moments for tensor in entry.values()]
             tensors += self.rate_tensors
         if keys not in self.graphs:
             self.graphs[keys] = Graph(self, keys)
         return self.graphs[keys], tensors
+
+    def _settings_at(self, parameters: Parameters) -> list[dict[str, Any]]:
+        """Return the settings of each group at the step that these parameters take."""
+        rule = cast(Rule, self.rule)
+        at = rule.at(parameters._step_count)
+        if at is rule and self.constant is not None:
+            return self.constant
+        settings = [settings for settings, _ in at.partition(parameters._alive())]
+        self.constant = settings if at is rule else None
+        return settings
 
     def _learn(self, parameters: Parameters, inputs: tuple[Any, ...], label: Any) -> None:
         """Take one plain forward and backward: it refuses what cannot be a pure step, and shows which weights move."""
@@ -130,28 +144,30 @@ class _TrainStep:
         weights = parameters._alive()
         self.moving = [name for name in weights if name in gradient]
         self.fixed = [name for name in weights if name not in gradient]
+        self.order = [*self.moving, *self.fixed] if self.fixed else []
         if self.traces_rule:
             partition = cast(Rule, self.rule).partition(weights)
             self.settings = [{key: value for key, value in settings.items() if key != "lr"} for settings, _ in partition]
             self.group_of = [next(i for i, (_, names) in enumerate(partition) if name in names) for name in self.moving]
         self.module = self.factory.structure.borrow(True).module
 
-    def _close(self, old: Parameters, graph: Graph, found: list[Tensor]) -> tuple[Parameters, Tensor]:
+    def _close(self, old: Parameters, graph: Graph, found: tuple[Tensor, ...]) -> tuple[Parameters, Tensor]:
         """Put a value together again."""
         structure, loss = self.factory.structure, found[0]
-        buffers = dict(zip(structure.buffers, found[1:], strict=False))
-        rest = found[1 + len(buffers) :]
-        moved = dict(zip(self.moving, rest, strict=False))
+        first = 1 + len(structure.buffers)
+        last = first + len(self.moving)
+        buffers = dict(zip(structure.buffers, found[1:first], strict=True))
+        moved = dict(zip(self.moving, found[first:last], strict=True))
         if not self.traces_rule:  # these are gradients, and the rule does as it always does
             return self.factory(old).step(Gradient._make(moved, structure), buffers=buffers), loss
-        tensors = iter(rest[len(moved) :])
-        moments = {name: {key: next(tensors) for key in keys} for name, keys in zip(moved, graph.keys_after, strict=True) if keys}
-        known = old._state["state"] if old._state else {}
-        partition = cast(Rule, self.rule).at(old._step_count).partition(old._alive())
+        moments = dict(old._state["state"]) if old._state else {}
+        if last < len(found):
+            tensors = iter(found[last:])
+            moments |= {name: {key: next(tensors) for key in keys} for name, keys in zip(moved, graph.keys_after, strict=True) if keys}
         new = Parameters._make(
-            {**old._alive(), **moved},
+            {**old._alive(), **moved} if self.fixed else moved,
             buffers,
-            state={"state": {**known, **moments}, "param_groups": [settings for settings, _ in partition]},
+            state={"state": moments, "param_groups": self._settings_at(old)},
             rule=self.factory._rule_name,
             step_count=old._step_count + 1,
             aliases=old._aliases,
@@ -173,24 +189,23 @@ class Graph:
         self.keys_after: list[tuple[str, ...]] = []
         whole = torch.compiler.allow_in_graph(lambda *tensors: self.compute(*tensors))
 
-        def graph(tensors: list[Tensor], inputs: tuple[Any, ...], label: Any) -> Any:
-            return whole(tensors, inputs, label)
+        def compiled(*tensors: Any) -> Any:
+            return whole(*tensors)
 
-        graph.__code__ = graph.__code__.replace()  # its own code object, so that two graphs do not evict one another
-        self.graph = graph
+        compiled.__code__ = compiled.__code__.replace()  # a code object of its own: the compiler keeps its graphs there
+        self.compiled = compiled
 
-    def __call__(self, tensors: list[Tensor], inputs: tuple[Any, ...], label: Any) -> Any:
-        return self.graph(tensors, inputs, label)
-
-    def compute(self, tensors: list[Tensor], inputs: tuple[Any, ...], label: Any) -> tuple[Tensor, ...]:
+    def compute(self, *given: Any) -> tuple[Tensor, ...]:
         """Return the loss, the new buffers, and new weights and moments (or the gradient, for a rule that is not traced)."""
         step, structure = self.step, self.step.factory.structure
+        *tensors, label = given
         parts = iter(tensors)
         moving = [next(parts) for _ in step.moving]
         fixed = {name: next(parts) for name in step.fixed}
         buffers = {name: next(parts) for name in structure.buffers}
-        moments = [{key: next(parts) for key in keys} for keys in self.keys]
-        rates = list(parts)
+        moments = [{key: next(parts) for key in keys} for keys in self.keys] or [{} for _ in moving]
+        rates = [next(parts) for _ in step.settings]
+        inputs = tuple(parts)
 
         def loss_of(weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             after = {name: buffer.clone() for name, buffer in buffers.items()}
