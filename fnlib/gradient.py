@@ -28,7 +28,7 @@ class Gradient(Mapping[str, Tensor]):
     tensor([ 9., 12.])
     """
 
-    __slots__ = ("_structure", "_tensors")
+    __slots__ = ("__weakref__", "_structure", "_tensors")
     _tensors: dict[str, Tensor]
     _structure: object
 
