@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fnlib.backward import backward
 from fnlib.errors import (
     CannotRedraw,
     CannotStore,
@@ -24,8 +25,9 @@ from fnlib.errors import (
     WrongParameters,
     WrongRule,
 )
-from fnlib.factory import Factory, Model, Sequential, backward
+from fnlib.factory import Factory, Sequential
 from fnlib.gradient import Gradient
+from fnlib.model import Model
 from fnlib.optim import SGD, Adam, AdamW
 from fnlib.parameters import Parameters
 from fnlib.wrap import wrap

@@ -64,7 +64,9 @@ class EmptyParameters(FnlibError, ValueError):
     def __init__(self, action: str) -> None:
         super().__init__(
             f"These parameters are empty: no network has been drawn for them, so they cannot {action}."
-            + _block("model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights", "parameters = model.parameters")
+            + _block(
+                "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights", "parameters = model.parameters"
+            )
         )
 
 
@@ -75,7 +77,10 @@ class CannotStore(FnlibError, TypeError):
         super().__init__(
             f"{where} is a {type(value).__module__}.{type(value).__qualname__}{why}. Parameters carry nested dicts, lists and "
             "tuples of tensors, numbers and strings, so that they can be compared, saved and resumed exactly."
-            + _block("state = {'cache': module}             # wrong: an object with a life of its own", "state = {'cache': module.weight}      # right: the tensor that it stands for")
+            + _block(
+                "state = {'cache': module}             # wrong: an object with a life of its own",
+                "state = {'cache': module.weight}      # right: the tensor that it stands for",
+            )
         )
 
 
@@ -148,7 +153,12 @@ class StateDropped(FnlibError, RuntimeError):
             advice = f"`with_buffers` calls the module's forward: let its forward take method= and call self.{method}. "
         super().__init__(
             f"This forward pass changed {_names(names)}, and `{wrong}` drops the change."
-            + _block(f"{wrong}   # wrong: the new value of {names[0]} is lost", "", f"{right}   # right", "parameters = model.step(gradient, buffers=buffers)")
+            + _block(
+                f"{wrong}   # wrong: the new value of {names[0]} is lost",
+                "",
+                f"{right}   # right",
+                "parameters = model.step(gradient, buffers=buffers)",
+            )
             + advice
             + "To use the statistics without changing them, bind with training=False, or ask model.eval()."
         )
@@ -181,7 +191,10 @@ class LossNotScalar(FnlibError, ValueError):
         what = f"has shape {tuple(shape)}" if shape is not None else f"is a {type(loss).__name__}"
         super().__init__(
             f"A gradient is taken of one number, and this loss {what}."
-            + _block("gradient = model.backward(losses)          # wrong", "gradient = model.backward(losses.mean())   # right: say how many become one")
+            + _block(
+                "gradient = model.backward(losses)          # wrong",
+                "gradient = model.backward(losses.mean())   # right: say how many become one",
+            )
         )
 
 
@@ -224,7 +237,10 @@ class GraphOverwritten(FnlibError, RuntimeError):
         super().__init__(
             "A tensor that this backward needs was changed in place after the forward pass. PyTorch says:\n\n    "
             + original.splitlines()[0]
-            + _block("feature.add_(1)            # wrong between forward and backward", "feature = feature + 1      # right: a new value; the graph keeps the old one")
+            + _block(
+                "feature.add_(1)            # wrong between forward and backward",
+                "feature = feature + 1      # right: a new value; the graph keeps the old one",
+            )
         )
 
 
@@ -249,7 +265,11 @@ class WrongRule(FnlibError, ValueError):
     def __init__(self, theirs: str, ours: str) -> None:
         super().__init__(
             f"These parameters carry the optimizer state of {theirs}, and this factory updates with {ours}."
-            + _block("parameters = model.step(gradient)   # wrong: one rule cannot read the other's state", "", "model = ModelFactory(parameters.replace(optimizer_state=None))   # right: starts this rule afresh")
+            + _block(
+                "parameters = model.step(gradient)   # wrong: one rule cannot read the other's state",
+                "",
+                "model = ModelFactory(parameters.replace(optimizer_state=None))   # right: starts this rule afresh",
+            )
         )
 
 

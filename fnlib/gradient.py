@@ -56,7 +56,9 @@ class Gradient(Mapping[str, Tensor]):
         try:
             return share(self._tensors[name])
         except KeyError:
-            raise KeyError(f"{name!r}: the loss did not depend on it, or there is no such weight; entries: {', '.join(self._tensors)}") from None
+            raise KeyError(
+                f"{name!r}: the loss did not depend on it, or there is no such weight; entries: {', '.join(self._tensors)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)

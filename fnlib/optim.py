@@ -38,13 +38,15 @@ class UpdateRule(Protocol):
 class Rule:
     """What the rules of this package share: settings, a schedule of the rate, groups of weights."""
 
-    like: type[torch.optim.Optimizer]  # the class of torch.optim with the same arguments and the same bits
+    like: Any  # the class of torch.optim with the same arguments and the same bits
 
     def __init__(self, lr: float | Tensor | Schedule, groups: Groups | None, settings: dict[str, Any]) -> None:
         for flag in ("differentiable", "capturable"):
             if settings.get(flag):
                 raise errors.CannotWrap(
-                    f"{flag}=True", "a step of fnlib is not differentiated or captured", f"optimizer=fnlib.{type(self).__name__}(lr=...)   # right: without {flag}"
+                    f"{flag}=True",
+                    "a step of fnlib is not differentiated or captured",
+                    f"optimizer=fnlib.{type(self).__name__}(lr=...)   # right: without {flag}",
                 )
         probe = self.like([torch.zeros(1)], lr=lr(0) if callable(lr) else lr, **settings)  # PyTorch's own checks, and its own errors
         self.settings = {**probe.defaults, "lr": lr if callable(lr) else float(lr)}
@@ -221,7 +223,9 @@ class SGD(Rule):
             new_moments.append(entry)
         return new_weights, new_moments
 
-    def _apply_fused(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+    def _apply_fused(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]
+    ) -> None:
         first = bool(settings["momentum"]) and not any(moments)
         if settings["momentum"]:
             for g, entry in zip(gradient, moments, strict=True):
@@ -269,7 +273,7 @@ class Adam(Rule):
     (tensor([0.5000]), ['exp_avg', 'exp_avg_sq', 'step'])
     """
 
-    like: type[torch.optim.Optimizer] = torch.optim.Adam
+    like: Any = torch.optim.Adam
 
     def __init__(
         self,
@@ -365,7 +369,9 @@ class Adam(Rule):
             numbers.append(number)
         return numbers
 
-    def _apply_fused(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+    def _apply_fused(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]
+    ) -> None:
         kernel = torch._fused_adamw_ if settings["decoupled_weight_decay"] else torch._fused_adam_
         for at in _alike(weights):
             kernel(

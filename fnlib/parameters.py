@@ -68,9 +68,7 @@ class Parameters(Mapping[str, Tensor]):
         "_weights",
     )
 
-    def __init__(
-        self, *, seed: int | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, *, seed: int | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
         _fill(self, None, {})
         self._draw = {"seed": seed, "device": device, "dtype": dtype}
 
@@ -316,7 +314,10 @@ class Parameters(Mapping[str, Tensor]):
         >>> network.load_state_dict(fnlib.Parameters.from_module(nn.Linear(2, 1)).state_dict())
         <All keys matched successfully>
         """
-        held = {**self._alive("give a state_dict"), **{name: tensor for name, tensor in self._buffers.items() if name not in self._transient}}
+        held = {
+            **self._alive("give a state_dict"),
+            **{name: tensor for name, tensor in self._buffers.items() if name not in self._transient},
+        }
         copies = {name: tensor.clone() for name, tensor in held.items()}
         return copies | {name: copies[first] for name, first in self._aliases.items() if first in copies and name not in self._transient}
 
@@ -389,7 +390,7 @@ class Parameters(Mapping[str, Tensor]):
             # a backward pass that still needs this weight fails instead of reading what the next step wrote.
             torch.autograd.graph.increment_version(leaf)
             leaf.data = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
-            leaf._donated = errors.Donated(self._describe(), where)  # type: ignore[attr-defined]
+            leaf._donated = errors.Donated(self._describe(), where)
         self._weights = self._leaves = self._state = None
         return weights, state
 
@@ -449,5 +450,7 @@ def _merge(kind: str, mine: dict[str, Tensor], given: Mapping[str, Tensor] | Non
     if given is None:
         return mine
     given = {aliases.get(name, name): given[name] for name in given}
-    check_match(kind, given, mine, f"parameters.replace({kind}s={{name: tensor}})   # names of this network, shapes as they are", partial=True)
+    check_match(
+        kind, given, mine, f"parameters.replace({kind}s={{name: tensor}})   # names of this network, shapes as they are", partial=True
+    )
     return {name: owned(given[name]) if name in given else tensor for name, tensor in mine.items()}

@@ -48,7 +48,6 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     >>> parameters.step_count, loss.requires_grad
     (1, False)
     """
-    from torch._dynamo.decorators import skip_code; skip_code(_TrainStep.step.__code__)
     return _TrainStep(factory, criterion).step
 
 
@@ -107,7 +106,7 @@ class _TrainStep:
             self.factory(parameters)  # checks names and shapes
         state = parameters._state
         if parameters._rule not in (None, self.factory._rule_name):
-            raise errors.WrongRule(cast(str, parameters._rule), self.factory._rule_name)
+            raise errors.WrongRule(parameters._rule, self.factory._rule_name)
         tensors = [weights[name] for name in self.order] if self.order else list(weights.values())
         tensors += parameters._buffers.values()
         keys: tuple[tuple[str, ...], ...] = ()
@@ -177,6 +176,14 @@ class _TrainStep:
         return new, loss
 
 
+# `step` itself is run by Python as it stands; only what it calls with the compiler switched on is compiled.
+# (What torch.compiler.disable(recursive=False) is for; that asks again at each call, which takes longer than the step.)
+_frames = torch._C._dynamo.eval_frame
+_frames.set_code_exec_strategy(
+    _TrainStep.step.__code__, _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.DEFAULT)
+)
+
+
 class Graph:
     """The arithmetic of a step for one set of moments: before the first step there are none, after it there are.
 
@@ -209,7 +216,9 @@ class Graph:
 
         def loss_of(weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             after = {name: buffer.clone() for name, buffer in buffers.items()}
-            output = torch.func.functional_call(cast(nn.Module, step.module), {**dict(zip(step.moving, weights, strict=True)), **fixed, **after}, inputs)
+            output = torch.func.functional_call(
+                cast(nn.Module, step.module), {**dict(zip(step.moving, weights, strict=True)), **fixed, **after}, inputs
+            )
             return step.criterion(output, label), list(after.values())
 
         gradient, (loss, after) = torch.func.grad_and_value(loss_of, has_aux=True)(moving)
@@ -217,7 +226,9 @@ class Graph:
             return loss, *after, *gradient
         for group, (settings, rate) in enumerate(zip(step.settings, rates, strict=True)):
             at = [i for i, of in enumerate(step.group_of) if of == group]
-            weights, entries = cast(Rule, step.rule).traced([moving[i] for i in at], [gradient[i] for i in at], [moments[i] for i in at], settings, rate)
+            weights, entries = cast(Rule, step.rule).traced(
+                [moving[i] for i in at], [gradient[i] for i in at], [moments[i] for i in at], settings, rate
+            )
             for i, weight, entry in zip(at, weights, entries, strict=True):
                 moving[i], moments[i] = weight, entry
         self.keys_after = [tuple(entry) for entry in moments]

@@ -54,4 +54,4 @@ class Mark:
     def restore(self) -> None:
         torch.set_rng_state(self.state)
         if self.cuda_state is not None:
-            torch.cuda.set_rng_state(self.cuda_state, self.device)
+            torch.cuda.set_rng_state(self.cuda_state, self.device or "cuda")

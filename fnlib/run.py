@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree
 
@@ -25,8 +24,8 @@ class Buffers(Tensors):
         self.weights, self.changed = weights, changed
 
     @property
-    def raw(self) -> Mapping[str, Tensor]:
-        return self._tensors
+    def raw(self) -> dict[str, Tensor]:
+        return dict(self._tensors)
 
 
 _NO_BUFFERS = Buffers({}, {}, [])
@@ -102,7 +101,13 @@ def _changed(before: Mapping[str, Tensor], after: list[Tensor]) -> list[str]:
 
 
 def _refuse_memory(
-    skeleton: Skeleton, placed: list[Tensor], buffers: Mapping[str, Tensor], method: str | None, args: Any, kwargs: Any, attributes: list[str]
+    skeleton: Skeleton,
+    placed: list[Tensor],
+    buffers: Mapping[str, Tensor],
+    method: str | None,
+    args: Any,
+    kwargs: Any,
+    attributes: list[str],
 ) -> None:
     """Run twice more from one state, without and with the changed attributes: if the outputs differ, they are state, and refused."""
     mark = Mark(placed)

@@ -12,7 +12,9 @@ from fnlib import errors
 from fnlib.protect import share
 
 
-def check_match(kind: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str, partial: bool = False, exact: bool = False) -> None:
+def check_match(
+    kind: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str, partial: bool = False, exact: bool = False
+) -> None:
     """Raise `WrongParameters` unless names, shapes, kinds and devices of `given` are those of `expected`."""
 
     def wrong(detail: str) -> errors.WrongParameters:

@@ -36,7 +36,8 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        weights, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+        weights: dict[str, Tensor] = dict(module.named_parameters())
+        buffers = dict(module.named_buffers())
         lazy = [name for name, tensor in {**weights, **buffers}.items() if nn.parameter.is_lazy(tensor)]
         if lazy:
             raise errors.LazyModule(lazy)
@@ -100,7 +101,9 @@ class Skeleton:
         self.module, self.mode, self.structure = module, mode, structure
         layout = Layout.of(module)
         if list(layout.weights) != list(structure.weights) or list(layout.buffers) != list(structure.buffers):
-            raise errors.UnsupportedModule("Building this network twice gave other names of weights or buffers. Let the build be the same each time.")
+            raise errors.UnsupportedModule(
+                "Building this network twice gave other names of weights or buffers. Let the build be the same each time."
+            )
         self.weight_places = _places(module, "_parameters", layout.weights)
         self.buffer_places = _places(module, "_buffers", layout.buffers)
         indices = {id(tensor): i for i, tensor in enumerate(layout.weights.values())}
@@ -115,7 +118,12 @@ class Skeleton:
         self.labels = [label for label, _ in self.watched]
         self.containers = [container for _, container in self.watched]
         self.before = [copy.copy(container) for container in self.containers]
-        self.registries = [registry for part in module.modules() if not _keeps_nothing(part) for registry in (part._parameters, part._buffers, part._modules)]
+        self.registries = [
+            registry
+            for part in module.modules()
+            if not _keeps_nothing(part)
+            for registry in (part._parameters, part._buffers, part._modules)
+        ]
         self.keys = [tuple(registry) for registry in self.registries]
         self.sizes = [len(registry) for registry in self.registries]
         self.keeps_nothing = not (self.containers or self.tensors or self.opaque or self.registries)
@@ -151,6 +159,7 @@ class Skeleton:
 
     def changed_attributes(self) -> list[str]:
         """Name the attributes that differ from before the forward pass. Tensors in places do not count."""
+        changed: list[str] | None
         try:
             changed = [] if self.containers == self.before else None
         except (RuntimeError, ValueError):  # tensors or arrays compared element by element: other objects, then
@@ -174,7 +183,9 @@ class Skeleton:
         def visit(value: Any, label: str, holder: Any, key: Any) -> None:
             if isinstance(value, Tensor) and id(value) in indices:
                 if isinstance(holder, tuple):
-                    raise errors.UnsupportedModule(f"{label} is a weight inside a tuple, where it cannot be exchanged. Use a list or an nn.ParameterList.")
+                    raise errors.UnsupportedModule(
+                        f"{label} is a weight inside a tuple, where it cannot be exchanged. Use a list or an nn.ParameterList."
+                    )
                 self.alias_places.append((holder, key, indices[id(value)]))
             elif isinstance(value, (*_ATOMS, *_CODE, nn.Module)) or id(value) in seen:
                 if isinstance(value, nn.Module) and id(value) not in seen and value not in registered:
@@ -305,7 +316,9 @@ def _set_mode(module: nn.Module, mode: Mode) -> None:
 def copy_structure(module: nn.Module) -> nn.Module:
     """Copy a module instance with its weights and buffers on "meta": names, shapes and kinds without content."""
     layout = Layout.of(module)
-    memo: dict[int, Any] = {id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in layout.weights.values()}
+    memo: dict[int, Any] = {
+        id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in layout.weights.values()
+    }
     memo |= {id(buffer): buffer.detach().to("meta") for buffer in layout.buffers.values()}
     for weight in layout.weights.values():
         memo[id(weight)]._backward_hooks = weight._backward_hooks

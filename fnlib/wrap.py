@@ -26,10 +26,20 @@ _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference 
 class Wrapped(Rule):
     """An update rule made of an optimizer class. See `wrap`."""
 
-    def __init__(self, kind: type[torch.optim.Optimizer], lr: float | Tensor | Schedule | None, groups: Groups | None, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, kind: type[torch.optim.Optimizer], lr: float | Tensor | Schedule | None, groups: Groups | None, settings: dict[str, Any]
+    ) -> None:
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise errors.CannotWrap(repr(kind), "it is not a subclass of torch.optim.Optimizer", "optimizer=fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right: the class, then its arguments")
-        required = [p for p in list(inspect.signature(kind.step).parameters.values())[1:] if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+            raise errors.CannotWrap(
+                repr(kind),
+                "it is not a subclass of torch.optim.Optimizer",
+                "optimizer=fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right: the class, then its arguments",
+            )
+        required = [
+            p
+            for p in list(inspect.signature(kind.step).parameters.values())[1:]
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
         if required:
             raise errors.CannotWrap(
                 kind.__name__,
@@ -59,7 +69,10 @@ class Wrapped(Rule):
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
         optimizer.step()
         moved = set(state.get("moved", ())) | {
-            key for before, group in zip(group_settings, optimizer.param_groups, strict=True) for key in group if key != "params" and not _same(before.get(key), group[key])
+            key
+            for before, group in zip(group_settings, optimizer.param_groups, strict=True)
+            for key in group
+            if key != "params" and not _same(before.get(key), group[key])
         }
         kept = dict(state.get("attributes", {}))
         for key, value in _own(optimizer).items():
@@ -69,8 +82,11 @@ class Wrapped(Rule):
                     raise errors.CannotStore(f"{self.like.__name__}.{key}", value, ", and this step changed it")
                 kept[key] = frozen
         label = self.like.__name__
-        new_state: dict[str, Any] = {"state": {}, "param_groups": [storable(_pack(_group(g), names), f"{label}.param_groups") for g in optimizer.param_groups]}
-        for key, value in optimizer.state.items():
+        new_state: dict[str, Any] = {
+            "state": {},
+            "param_groups": [storable(_pack(_group(g), names), f"{label}.param_groups") for g in optimizer.param_groups],
+        }
+        for key, value in dict[Any, Any](optimizer.state).items():
             if id(key) in names:
                 new_state["state"][names[id(key)]] = storable(_pack(value, names), f"{label}.state")
             elif isinstance(key, str):
@@ -114,10 +130,14 @@ class Wrapped(Rule):
 
     def __repr__(self) -> str:
         written = [f"{key}={getattr(value, '__name__', value)}" for key, value in self.arguments.items()]
-        return f"fnlib.wrap({self.like.__module__}.{self.like.__qualname__}, {', '.join(written + (['groups=...'] if self.groups else []))})"
+        return (
+            f"fnlib.wrap({self.like.__module__}.{self.like.__qualname__}, {', '.join(written + (['groups=...'] if self.groups else []))})"
+        )
 
 
-def wrap(kind: type[torch.optim.Optimizer], *, lr: float | Tensor | Schedule | None = None, groups: Groups | None = None, **settings: Any) -> Wrapped:
+def wrap(
+    kind: type[torch.optim.Optimizer], *, lr: float | Tensor | Schedule | None = None, groups: Groups | None = None, **settings: Any
+) -> Wrapped:
     """Turn an optimizer class into an update rule.
 
     Args:

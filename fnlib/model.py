@@ -1,0 +1,255 @@
+"""Model: a network with parameters bound to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fnlib import errors
+from fnlib.backward import differentiate, named
+from fnlib.gradient import Gradient
+from fnlib.leaves import Leaves
+from fnlib.optim import Rule, shared_state
+from fnlib.parameters import Parameters
+from fnlib.protect import Tensors, share_all
+from fnlib.randomness import seeded
+from fnlib.run import Buffers, run
+from fnlib.state import check_match, owned, storable
+from fnlib.structure import Mode
+
+if TYPE_CHECKING:
+    from fnlib.factory import Factory
+
+
+class Model:
+    """A network with parameters bound to it. Nothing about it changes: `step` returns new parameters.
+
+    Made by calling a factory; see `Factory`.
+    """
+
+    __slots__ = ("__weakref__", "_buffers", "_changed", "_factory", "_leaves", "_mode", "_parameters", "_seed")
+
+    def __init__(
+        self,
+        factory: Factory,
+        parameters: Parameters,
+        mode: Mode,
+        seed: int | None,
+        buffers: dict[str, Tensor],
+        changed: list[str] | None = None,
+    ) -> None:
+        self._factory, self._parameters = factory, parameters
+        self._mode, self._seed, self._buffers = mode, seed, buffers
+        self._changed: list[str] = [] if changed is None else changed  # names of buffers that forward passes changed
+        self._leaves = Leaves.of(parameters, factory.structure)
+
+    @property
+    def factory(self) -> Factory:
+        """The factory that made this model."""
+        return self._factory
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters that are bound. Buffers that were carried here count as theirs."""
+        return self._parameters
+
+    # --- forward -----------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module's forward.
+
+        Args:
+            args, kwargs: passed to the module as they are.
+
+        Returns:
+            What the module returns.
+
+        Raises:
+            StateDropped: the forward pass changed a buffer or a weight; use `with_buffers`.
+            HiddenState: the module keeps state in its attributes.
+        """
+        return self._forward(None, args, kwargs, keep=False)[0]
+
+    def with_buffers(self, *args: Any, **kwargs: Any) -> tuple[Any, Buffers]:
+        """Run the module's forward and return, with its output, the state that it changed.
+
+        Returns:
+            The output, and the buffers after the pass (with them any weights that the pass itself changed,
+            as ``nn.Embedding(max_norm=...)`` does), for ``model.step(gradient, buffers=buffers)``.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
+        >>> output, buffers = model.with_buffers(torch.ones(4, 2))
+        >>> buffers["0.num_batches_tracked"], model.parameters.buffers["0.num_batches_tracked"]
+        (tensor(1), tensor(0))
+        """
+        output, after = self._forward(None, args, kwargs, keep=True)
+        self._changed.extend(name for name in after.changed if name not in self._changed)
+        return output, after
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Run another method of the module than forward: ``model.call("decode", z)``."""
+        return self._forward(method, args, kwargs, keep=False)[0]
+
+    def _forward(self, method: str | None, args: Any, kwargs: Any, keep: bool) -> tuple[Any, Buffers]:
+        raw = self._parameters._alive("run a forward pass")
+        if self._seed is None:
+            return run(self._factory.structure, self._mode, raw, self._leaves.all, self._buffers, method, args, kwargs, keep)
+        with seeded(self._seed, self._parameters._step_count):
+            return run(self._factory.structure, self._mode, raw, self._leaves.all, self._buffers, method, args, kwargs, keep)
+
+    # --- backward ----------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> Tensors:
+        """The weights as tensors that a loss may depend on: a penalty on them reaches the gradient.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+        >>> penalty = sum(weight.square().sum() for weight in model.weights.values())
+        >>> gradient = model.backward(penalty)
+        >>> gradient["0.weight"].equal(2 * model.parameters["0.weight"])
+        True
+        """
+        self._parameters._alive()
+        return Tensors(dict(zip(self._factory.structure.weights, self._leaves.all, strict=True)))
+
+    def backward(self, loss: Tensor, *, retain_graph: bool = False) -> Gradient:
+        """Return the gradient of a loss with respect to the weights of this model.
+
+        Args:
+            loss: a tensor with one element, computed from this model's outputs or weights.
+            retain_graph: keep the graph behind the loss for another backward; by default it is used up.
+
+        Returns:
+            The gradient, a value. No ``.grad`` is touched.
+
+        Raises:
+            LossNotScalar, LossIndependent, GraphUsedUp, GraphOverwritten, Donated.
+        """
+        self._parameters._alive("take a gradient")
+        return named(self._leaves, differentiate(loss, self._leaves.trained, retain_graph))
+
+    # --- step --------------------------------------------------------------------------------
+
+    def step(
+        self, gradient: Gradient | Mapping[str, Tensor], *, buffers: Mapping[str, Tensor] | None = None, donate: bool = False
+    ) -> Parameters:
+        """Return the parameters after one step of the factory's update rule.
+
+        Args:
+            gradient: what `backward` returned, or a value made from it.
+            buffers: what `with_buffers` returned, where the forward pass changes state.
+            donate: give the memory of the old parameters to the new ones. They cannot be used afterwards.
+
+        Returns:
+            New parameters; without donation the old ones still stand.
+
+        Raises:
+            MissingBuffers, WrongParameters, WrongRule, Donated, CannotStore.
+        """
+        factory, old = self._factory, self._parameters
+        weights, structure, rule = old._alive("take a step"), self._leaves.structure, factory.optimizer
+        tensors = gradient._tensors if isinstance(gradient, Gradient) else gradient
+        if not isinstance(gradient, Gradient) or gradient._structure is not structure:
+            check_match(
+                "gradient entry",
+                tensors,
+                weights,
+                "parameters = model.step(model.backward(loss))   # a gradient of this model",
+                partial=True,
+                exact=True,
+            )
+        if old._rule is not None and old._rule != factory._rule_name:
+            raise errors.WrongRule(old._rule, factory._rule_name)
+        new_buffers = self._buffers
+        if buffers is not None:
+            changed_weights = buffers.weights if isinstance(buffers, Buffers) else {}
+            held = _taken(buffers)
+            check_match(
+                "buffer", held, structure.buffers, "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+            )
+            new_buffers, weights = held, {**weights, **changed_weights}
+        elif self._changed:
+            raise errors.MissingBuffers(self._changed)
+        rule = rule.at(old._step_count) if hasattr(rule, "at") else rule
+        state = rule.init(Tensors(weights)) if old._state is None else old._state
+        if donate:
+            _, state_given = old._donate(_caller())
+            state = state if state_given is None else state_given
+        else:
+            weights, state = dict(zip(weights, share_all(weights.values()), strict=True)), shared_state(state)
+        if isinstance(rule, Rule):
+            new_weights, new_state = rule.update(weights, tensors, state)
+        else:  # somebody else's: what it returns is checked and taken over
+            with torch.no_grad():
+                given_weights, new_state = rule.update(weights, tensors, state)
+            check_match(
+                "updated weight", given_weights, structure.weights, "return {name: new_weight for name in weights}, state   # in update"
+            )
+            new_weights = {key: owned(given_weights[key]) for key in structure.weights}
+            new_state = storable(new_state, "the state that update returned")
+        return Parameters._make(
+            new_weights,
+            new_buffers,
+            state=new_state,
+            rule=factory._rule_name,
+            step_count=old._step_count + 1,
+            aliases=old._aliases,
+            transient=old._transient,
+            structure=structure,
+        )
+
+    # --- other models of the same value ------------------------------------------------------
+
+    def carry(self, buffers: Mapping[str, Tensor]) -> Model:
+        """Return a model with the same weights and later buffers, for several forward passes before one backward.
+
+        Args:
+            buffers: what `with_buffers` returned.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
+        >>> left, buffers = model.with_buffers(torch.ones(4, 2))
+        >>> right, buffers = model.carry(buffers).with_buffers(torch.zeros(4, 2))
+        >>> buffers["0.num_batches_tracked"]
+        tensor(2)
+        """
+        held = _taken(buffers)
+        check_match("buffer", held, self._factory.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
+        return Model(self._factory, self._parameters, self._mode, self._seed, held)
+
+    def eval(self) -> Model:
+        """Return a new model of the same parameters that evaluates: dropout off, running statistics used. Nothing is switched."""
+        return Model(self._factory, self._parameters, False, self._seed, self._buffers)
+
+    def train(self) -> Model:
+        """Return a new model of the same parameters that trains. Nothing is switched."""
+        return Model(self._factory, self._parameters, True, self._seed, self._buffers)
+
+    def __repr__(self) -> str:
+        from fnlib.display import model_text
+
+        return model_text(self)
+
+    def _repr_html_(self) -> str:
+        from fnlib.display import model_html
+
+        return model_html(self)
+
+
+def _caller() -> str:
+    """Say which line outside this package is being executed."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fnlib"):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+
+
+def _taken(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take buffers over: those of `with_buffers` are ours already."""
+    return buffers.raw if isinstance(buffers, Buffers) else {name: owned(buffers[name]) for name in buffers}
