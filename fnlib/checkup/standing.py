@@ -125,7 +125,7 @@ def _ties(weights: Named) -> Iterator[Finding]:
     """Two weights of one model that hold the same numbers in different memory: a tie that was lost in a copy or a load."""
     alike: dict[tuple[Any, ...], list[str]] = {}
     for label, weight in weights.items():
-        if weight.dim() > 1 and _storage(weight) and weight.dtype.is_floating_point:
+        if _storage(weight) and weight.dim() > 1 and weight.dtype.is_floating_point:
             alike.setdefault((label.split(".")[0], tuple(weight.shape), weight.dtype, weight.device), []).append(label)
     for labels in alike.values():
         for at, one in enumerate(labels):

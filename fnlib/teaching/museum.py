@@ -104,9 +104,9 @@ EXHIBITS: tuple[Exhibit, ...] = (
             "state-is-the-gradient", "state-is-the-gradient", "cannot be written",
             "What a rule is given is copy-on-write: keeping it and writing to it harms nobody.", ("yangluo7/CAME#2",)),
     Exhibit("tie_lost_in_deepcopy", ELSEWHERE, "Tied weights are copied one by one", "silent", (2, 1),
-            "tie-lost", "tie-lost", "cannot be written", "A tied weight is one entry, stored once.", ("pytorch/pytorch#79788",)),
+            "tie-lost", "", "cannot be written", "A tied weight is one entry, stored once.", ("pytorch/pytorch#79788",)),
     Exhibit("tie_lost_in_assign", ELSEWHERE, "`load_state_dict(assign=True)` unties weights", "silent", (2, 1),
-            "tie-lost", "tie-lost", "cannot be written", "A tied weight is one entry, stored once.", ("pytorch/pytorch#188346",)),
+            "tie-lost", "", "cannot be written", "A tied weight is one entry, stored once.", ("pytorch/pytorch#188346",)),
     # -- snapshots that move
     Exhibit("best_state_dict", SNAPSHOTS, "`best = model.state_dict()`", "silent", (0, 1),
             "snapshot-moved", "snapshot-shares-memory", "cannot be written", _IMMUTABLE,

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fnlib.ledger.entries import Entry, Event
+from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story, norm_after
-
-RESCALES = ("clip", "unscale", "scaler", "grad.div", "grad.mul")  # a statement that rescales a gradient, and keeps whose it is
 
 
 @dataclass(eq=False, slots=True)
@@ -20,6 +18,11 @@ class Deposit:
     entry: Entry
     order: int
     used: list[tuple[str, int, str, int]] = field(default_factory=list)
+
+    @property
+    def weights(self) -> set[str]:
+        """The weights on which a step has used it."""
+        return {used[2] for used in self.used}
 
 
 class Gradients(Rule):
@@ -41,8 +44,8 @@ class Gradients(Rule):
                 self.lies.setdefault(weight, []).append(deposit)
                 self.zero.discard(weight)
         elif event.kind == "zero_grad":
-            self.knows.add(entry.index)
-            for weight in self.story.weights_of(event.subject, entry.links):
+            for weight in self.story.weights_of(event.subject, entry.links):  # none if it is not watched
+                self.knows.add(entry.index)
                 self.clear(weight)
         elif event.kind == "step":
             self.step(entry, event)
@@ -50,7 +53,7 @@ class Gradients(Rule):
     def clear(self, weight: str) -> None:
         """A gradient is gone; remember a backward that nobody has used."""
         for deposit in self.lies.pop(weight, ()):
-            if not any(used[2] == weight for used in deposit.used):
+            if weight not in deposit.weights:
                 self.thrown[weight] = deposit
 
     def step(self, entry: Entry, event: Event) -> None:
@@ -64,7 +67,7 @@ class Gradients(Rule):
             lying = self.lies.get(weight, [])
             for deposit in lying:
                 self.judge(entry, optimizer, weight, deposit, lying)
-            self.stepped[weight] = (optimizer, bool(lying) and not any(used[2] == weight for one in lying for used in one.used))
+            self.stepped[weight] = (optimizer, any(weight not in deposit.weights for deposit in lying))
         for weight in weights:
             for deposit in self.lies.get(weight, ()):
                 deposit.used.append((optimizer, entry.line, weight, event.order))
@@ -96,21 +99,24 @@ class Gradients(Rule):
             self.thrown.pop(weight, None)
 
     def after(self, entry: Entry) -> None:
-        known = entry.index in self.knows or any(name in entry.source for name in RESCALES)
-        known = known or any(event.kind == "clip" for event in entry.events)
         for change in self.story.own(entry):
             if change.state == "gradient":
-                weight = change.label.removesuffix(".grad")
-                empty = change.kind == "removed" or norm_after(change) == 0.0
-                if empty and entry.index not in self.knows:
-                    self.clear(weight)
-                elif not empty and not known:
-                    self.lies.pop(weight, None)  # written by hand: whose it is cannot be told
-                made_zero = norm_after(change) == 0.0 and not any(event.kind == "backward" for event in entry.events)
-                (self.zero.add if made_zero else self.zero.discard)(weight)
+                self.written(entry, change, change.label.removesuffix(".grad"))
             elif change.state == "weight" and change.label in self.stepped and change.moved:
                 self.judge_move(entry, change.label)
         self.stepped.clear()
+
+    def written(self, entry: Entry, change: Change, weight: str) -> None:
+        """A gradient was written: by a backward, by clearing it, by scaling it before a step, or by hand."""
+        empty = change.kind == "removed" or norm_after(change) == 0.0
+        if entry.index not in self.knows:
+            scaled_for_a_step = any(weight not in deposit.weights for deposit in self.lies.get(weight, ()))
+            if empty:
+                self.clear(weight)
+            elif not scaled_for_a_step:
+                self.lies.pop(weight, None)  # whose it is now cannot be told
+        made_zero = norm_after(change) == 0.0 and not any(event.kind == "backward" for event in entry.events)
+        (self.zero.add if made_zero else self.zero.discard)(weight)
 
     def judge_move(self, entry: Entry, weight: str) -> None:
         """A step moved this weight: was it meant to stand still?"""

@@ -1,0 +1,185 @@
+"""`fnlib.doctor`: what it says of objects as they stand, and that it says nothing of sound ones."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import fnlib
+
+
+def codes(*objects: object, **named: object) -> list[tuple[str, str]]:
+    return [(finding.code, finding.severity) for finding in fnlib.doctor(*objects, **named)]
+
+
+def trained(optimizer_class: type = torch.optim.Adam) -> tuple[nn.Sequential, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+    optimizer = optimizer_class(model.parameters(), lr=0.1)
+    model(torch.randn(8, 4)).mean().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def test_says_nothing_of_what_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    model, optimizer = trained()
+    best = copy.deepcopy(model.state_dict())
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    report = fnlib.doctor(model, optimizer, scheduler, best=best)
+    assert report == () and repr(report) == "<nothing found>"
+    assert capsys.readouterr().out == ""
+    model.eval()
+    assert fnlib.doctor(model, optimizer, best) == ()
+
+
+def test_prints_the_fix_as_code(capsys: pytest.CaptureFixture[str]) -> None:
+    model, optimizer = trained()
+    best = model.state_dict()
+    report = fnlib.doctor(model, optimizer, best)
+    printed = capsys.readouterr().out
+    assert printed.startswith("QUESTION snapshot-shares-memory, best\n") and "        best = copy.deepcopy(best)\n" in printed
+    assert repr(report) == "<0 certain, 1 question>"
+    assert report._ipython_display_() is None
+
+
+def test_uses_the_names_of_the_caller() -> None:
+    net, optimizer = trained()
+    (finding,) = fnlib.doctor(net, optimizer, net.state_dict())
+    assert finding.place == "ordereddict" and "net.0.weight" in finding.what
+
+
+def test_worst_first_and_with_a_recording() -> None:
+    model, optimizer = trained(torch.optim.SGD)
+    best = model.state_dict()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            model(torch.randn(8, 4)).mean().backward()
+            optimizer.step()
+    report = fnlib.doctor(model, optimizer, best, ledger=ledger)
+    assert [finding.severity for finding in report] == ["certain", "question"]
+    assert report[0].code == "gradient-used-twice" and report[0].line > 0
+    assert report.certain == (report[0],)
+
+
+def test_a_replaced_layer() -> None:
+    model, optimizer = trained()
+    model[3] = nn.Linear(8, 3)
+    assert codes(model, optimizer) == [("weight-not-in-optimizer", "question")]
+    optimizer.zero_grad()
+    model(torch.randn(8, 4)).mean().backward()
+    assert codes(model, optimizer) == [("weight-not-in-optimizer", "certain")]
+
+
+def test_part_of_the_weights_is_no_finding() -> None:
+    model, _ = trained()
+    assert codes(model, torch.optim.SGD(model[3].parameters(), lr=0.1)) == []
+    head = nn.Linear(2, 1)
+    assert codes(model, torch.optim.SGD([*model.parameters(), *head.parameters()], lr=0.1)) == []
+
+
+def test_one_weight_in_two_optimizers() -> None:
+    model, optimizer = trained()
+    second = torch.optim.SGD(model[3].parameters(), lr=0.1)
+    assert codes(model, optimizer, second) == [("weight-in-two-optimizers", "question")]
+
+
+def test_a_lost_tie() -> None:
+    embed, decode = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+    decode.weight = embed.weight
+    tied = nn.Sequential(embed, decode)
+    assert codes(tied) == [] == codes(copy.deepcopy(tied))
+    assert codes(nn.Sequential(copy.deepcopy(embed), copy.deepcopy(decode))) == [("tie-lost", "question")]
+    zeros = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    for layer in zeros:
+        nn.init.zeros_(layer.weight)
+    assert codes(zeros) == []
+
+
+def test_shared_moments() -> None:
+    model, optimizer = trained()
+    student = copy.deepcopy(model)
+    second = torch.optim.Adam(student.parameters(), lr=0.1)
+    second.load_state_dict(optimizer.state_dict())
+    assert codes(model, student, optimizer, second) == [("state-shared", "question")]
+    second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert codes(model, student, optimizer, second) == []
+
+
+def test_state_that_is_the_gradient() -> None:
+    model, optimizer = trained(torch.optim.SGD)
+    optimizer.state[model[0].weight]["average"] = model[0].weight.grad
+    assert codes(model, optimizer) == [("state-is-the-gradient", "certain")]
+
+
+def test_a_snapshot_of_a_tensor() -> None:
+    model, _ = trained()
+    before, handle, copied = model[0].weight.detach(), model[0].weight, model[0].weight.detach().clone()
+    assert codes(model, before) == [("snapshot-shares-memory", "question")]
+    assert codes(model, handle) == [] == codes(model, copied)
+
+
+def test_one_module_under_two_names() -> None:
+    policy, _ = trained()
+    assert codes(policy=policy, target=policy) == [("one-module-two-names", "question")]
+    assert codes(policy=policy, target=copy.deepcopy(policy)) == []
+
+
+def test_a_frozen_weight_that_will_move() -> None:
+    model, optimizer = trained()
+    optimizer.zero_grad(set_to_none=False)
+    model[0].requires_grad_(False)
+    assert codes(model, optimizer) == [("frozen-weight-with-moments", "question")]
+    optimizer.zero_grad()
+    assert codes(model, optimizer) == []
+
+
+def test_modes() -> None:
+    model, _ = trained()
+    model[2].eval()
+    assert codes(model) == [("modes-differ", "question")]
+    model.eval()
+    model[1].train()
+    assert codes(model) == [("modes-differ", "question")]
+    model.train()
+    model[1].requires_grad_(False)
+    assert codes(model) == [("frozen-part-in-training-mode", "question")]
+    model[1].eval()
+    assert codes(model) == []
+
+
+def test_a_frozen_backbone_in_evaluation_mode_is_no_finding() -> None:
+    backbone, _ = trained()
+    backbone.requires_grad_(False)
+    model = nn.Sequential(backbone, nn.Dropout(0.1), nn.Linear(2, 2)).train()
+    backbone.eval()
+    assert codes(model) == []
+
+
+def test_rates() -> None:
+    model, optimizer = trained()
+    optimizer.lr = 0.01
+    assert codes(model, optimizer) == [("rate-set-on-the-object", "certain")]
+    resumed = torch.optim.Adam(model.parameters(), lr=0.001)
+    resumed.load_state_dict(copy.deepcopy(trained()[1].state_dict()))
+    assert codes(model, resumed) == [("rate-overwritten", "question")]
+    torch.optim.lr_scheduler.StepLR(resumed, 1)
+    assert codes(model, resumed) == []
+
+
+def test_what_it_does_not_know_and_what_has_no_memory() -> None:
+    lazy = nn.Sequential(nn.LazyLinear(3))
+    with torch.device("meta"):
+        described = nn.Linear(2, 2)
+    assert codes(lazy, described, 3, "a text", None, [1, 2]) == []
+    assert codes() == []
+
+
+def test_inspecting_changes_nothing() -> None:
+    model, optimizer = trained()
+    before, noise = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    fnlib.doctor(model, optimizer)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(noise, torch.random.get_rng_state())

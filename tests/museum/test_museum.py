@@ -1,0 +1,165 @@
+"""Every exhibit is reproduced, found and cured; the table drives all of it, so that a new exhibit is one file and one row."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from fnlib.checkup.standing import inspect
+from fnlib.ledger.findings.texts import TEXTS
+from fnlib.teaching import museum
+from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, ROOMS, Exhibit
+from fnlib.teaching.museum_sources import SOURCES, address
+from tests.loops.load import CORRECT, ROOT, load, recorded, standing
+
+STOCK = [one for one in EXHIBITS if not one.functional]
+SILENT = [one for one in STOCK if one.today == "silent"]
+each = pytest.mark.parametrize("one", EXHIBITS, ids=lambda one: one.code)
+each_stock = pytest.mark.parametrize("one", STOCK, ids=lambda one: one.code)
+
+
+# --- reproduced ------------------------------------------------------------------------------------
+
+
+def runs(one: Exhibit, name: str) -> tuple[BaseException | None, list[str]]:
+    """Run an exhibit as it is: what it raises, and what it warns of."""
+    module = load(one.path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            getattr(module, name)(**module.setup())
+        except RuntimeError as error:
+            return error, [str(warning.message) for warning in caught]
+    return None, [str(warning.message) for warning in caught]
+
+
+@each
+def test_the_bug_is_as_loud_as_the_table_says(one: Exhibit) -> None:
+    error, warned = runs(one, "bug")
+    today = "raises" if error is not None else "warns" if warned else "silent"
+    assert today == one.today, (
+        f"{one.title}: the table says that PyTorch is '{one.today}' about this bug, and PyTorch {torch.__version__} '{today}'. "
+        f"{'It has been made loud: good news. ' if one.today == 'silent' else ''}"
+        f"Set today='{today}' for {one.code} in fnlib/teaching/museum.py, and read its lesson again. ({error or warned or 'nothing said'})"
+    )
+
+
+@each
+def test_the_cure_says_nothing(one: Exhibit) -> None:
+    assert runs(one, "cure") == (None, [])
+
+
+@pytest.mark.parametrize("one", [one for one in EXHIBITS if one.harm], ids=lambda one: one.code)
+def test_the_harm_is_what_the_table_says(one: Exhibit) -> None:
+    module = load(one.path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        measured = module.harm(module.bug), module.harm(module.cure)
+    assert measured == pytest.approx(one.harm, rel=1e-3), module.harm.__doc__
+    assert one.harm[0] != one.harm[1]
+
+
+# --- found -----------------------------------------------------------------------------------------
+
+
+@each_stock
+def test_the_ledger_finds_the_bug_and_leaves_the_cure_in_peace(one: Exhibit) -> None:
+    module = load(one.path)
+    sick, well = recorded(module, module.bug).findings, recorded(module, module.cure).findings
+    assert one.finding in {finding.code for finding in sick}, f"{one.title}: the ledger found {[str(finding) for finding in sick]}"
+    assert not well, f"{one.title}: the cured loop is said to be ill: {[str(finding) for finding in well]}"
+    for finding in sick:
+        assert finding.line and finding.place and finding.what and finding.why and finding.fix
+
+
+@pytest.mark.parametrize("one", [one for one in STOCK if one.standing], ids=lambda one: one.code)
+def test_the_doctor_sees_it_without_a_recording(one: Exhibit) -> None:
+    module = load(one.path)
+    sick, well = ({finding.code for finding in inspect(standing(module, run))} for run in (module.bug, module.cure))
+    assert one.standing in sick
+    assert one.standing not in well
+
+
+def test_headline(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both numbers of the museum, printed: silent bugs found, and certain findings on correct loops."""
+    from fnlib.checkup.script import main
+
+    found = 0
+    for one in SILENT:
+        module = load(one.path)
+        found += one.finding in {finding.code for finding in recorded(module, module.bug).findings}
+    alarms = sum(main([str(path)]) != 0 for path in CORRECT)
+    capsys.readouterr()
+    with capsys.disabled():
+        print(f"\nmuseum: {found} of {len(SILENT)} silent bugs found, {alarms} false alarms on {len(CORRECT)} correct loops")
+    assert found == len(SILENT) >= 20
+    assert alarms == 0 and len(CORRECT) >= 14
+
+
+# --- what becomes of it in fnlib -------------------------------------------------------------------
+
+REFUSED = {"statistics_dropped": "StateDropped", "donated_value_used": "Donated"}
+
+
+@pytest.mark.parametrize("one", [one for one in EXHIBITS if one.functional], ids=lambda one: one.code)
+def test_the_functional_wing_in_fnlib(one: Exhibit) -> None:
+    module = load(one.path)
+    if not hasattr(module, "in_fnlib"):
+        pytest.skip("shown by tests/museum/test_in_fnlib.py")
+    if one.fnlib == "refused":
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            module.in_fnlib(**module.setup())
+        assert type(caught.value).__name__ == REFUSED[one.code]
+    else:
+        measured = module.harm(module.in_fnlib)
+        assert measured == pytest.approx(one.harm[0 if one.fnlib == "can still be written" else 1], rel=1e-3)
+
+
+def test_a_result_that_goes_nowhere_is_found_in_fnlib() -> None:
+    module = load(museum.exhibit("result_ignored").path)
+    assert {finding.code for finding in recorded(module, module.in_fnlib).findings} == {"result-ignored"}
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def test_every_file_has_a_row_and_every_row_a_file() -> None:
+    files = {path.stem for folder in ("bugs", "functional_bugs") for path in (ROOT / "tests" / "loops" / folder).glob("*.py")}
+    assert files == {one.code for one in EXHIBITS}
+    assert len({one.code for one in EXHIBITS}) == len(EXHIBITS)
+
+
+def test_the_museum_is_as_large_as_was_promised() -> None:
+    assert len(SILENT) >= 20 and sum(one.functional for one in EXHIBITS) >= 6 and sum(one.core for one in EXHIBITS) == 6
+    assert {one.room for one in EXHIBITS} == set(ROOMS) and ROOMS[-1] == FUNCTIONAL
+
+
+def test_every_source_is_used_and_every_link_of_a_finding_is_a_source() -> None:
+    assert {name for one in EXHIBITS for name in one.sources} == set(SOURCES)
+    addresses = [address(name) for name in SOURCES]
+    for code, text in TEXTS.items():
+        assert not text.link or any(one.startswith(text.link) or "discuss.pytorch.org" in text.link for one in addresses), code
+
+
+def test_every_finding_has_an_exhibit() -> None:
+    assert set(TEXTS) == {one.finding for one in EXHIBITS if one.finding}
+
+
+@each
+def test_the_source_of_an_exhibit_can_be_shown(one: Exhibit) -> None:
+    for part in ("setup", "bug", "cure"):
+        assert museum.source(one.code, part).startswith(f"def {part}(")
+    assert len(museum.source(one.code).splitlines()) <= 25
+    with pytest.raises(KeyError, match="has no 'nothing'"):
+        museum.source(one.code, "nothing")
+    assert all(link.startswith("https://") and says for link, says in one.links)
+
+
+def test_tables() -> None:
+    full, short = museum.markdown().splitlines(), museum.markdown(short=True).splitlines()
+    assert len(full) == len(EXHIBITS) + 2 and len(short) == 6 + 2
+    assert all(row.count("|") == 7 for row in full) and all(row.count("|") == 4 for row in short)
+    with pytest.raises(KeyError, match="no exhibit 'x'"):
+        museum.exhibit("x")

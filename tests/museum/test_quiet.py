@@ -1,0 +1,269 @@
+"""Loops that look like a bug and are none: no certain finding, whatever they do with their gradients and weights."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import fnlib
+
+
+def parts(**settings: float) -> tuple[nn.Sequential, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, **settings)
+
+
+def loss_of(model: nn.Module) -> torch.Tensor:
+    return model(torch.randn(8, 4)).pow(2).mean()
+
+
+def gradients_cleared_by_hand() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(3):
+            for weight in model.parameters():
+                weight.grad = None
+            loss = loss_of(model)
+            loss.backward()
+            optimizer.step()
+    return ledger
+
+
+def gradients_faded_instead_of_cleared() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(3):
+            loss = loss_of(model)
+            loss.backward()
+            optimizer.step()
+            for weight in model.parameters():
+                weight.grad.mul_(0.5)
+    return ledger
+
+
+def two_losses_one_step() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            loss_of(model).backward()
+            optimizer.step()
+    return ledger
+
+
+def a_shared_body_after_two_heads() -> fnlib.Ledger:
+    body, head_a, head_b = nn.Linear(4, 8), nn.Linear(8, 1), nn.Linear(8, 1)
+    a, b, shared = (torch.optim.SGD(part.parameters(), lr=0.1) for part in (head_a, head_b, body))
+    with fnlib.Ledger(body=body, head_a=head_a, head_b=head_b, a=a, b=b, shared=shared) as ledger:
+        for _ in range(2):
+            for optimizer in (a, b, shared):
+                optimizer.zero_grad()
+            head_a(body(torch.randn(8, 4))).mean().backward()
+            a.step()
+            head_b(body(torch.randn(8, 4))).mean().backward()
+            b.step()
+            shared.step()
+    return ledger
+
+
+def two_optimizers_one_after_the_other() -> fnlib.Ledger:
+    model, first = parts()
+    with fnlib.Ledger(model=model, first=first) as ledger:
+        loss_of(model).backward()
+        first.step()
+        second = torch.optim.Adam(model.parameters())
+        second.zero_grad()
+        loss_of(model).backward()
+        second.step()
+    return ledger
+
+
+def a_closure() -> fnlib.Ledger:
+    model, optimizer = parts()
+    lbfgs = torch.optim.LBFGS(model.parameters(), max_iter=3)
+    feature = torch.randn(8, 4)
+
+    def closure() -> torch.Tensor:
+        lbfgs.zero_grad()
+        loss = model(feature).pow(2).mean()
+        loss.backward()
+        return loss
+
+    with fnlib.Ledger(model=model, optimizer=optimizer, lbfgs=lbfgs) as ledger:
+        loss_of(model).backward()
+        optimizer.step()
+        for _ in range(2):
+            lbfgs.step(closure)
+    return ledger
+
+
+def a_bad_batch_is_dropped() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for index in range(3):
+            optimizer.zero_grad()
+            loss = loss_of(model)
+            loss.backward()
+            if index == 1:
+                optimizer.zero_grad()
+                continue
+            optimizer.step()
+    return ledger
+
+
+def weights_are_binarised_for_the_forward() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            real = [weight.data.clone() for weight in model.parameters()]
+            for weight in model.parameters():
+                weight.data.copy_(weight.data.sign())
+            optimizer.zero_grad()
+            loss = loss_of(model)
+            loss.backward()
+            for weight, value in zip(model.parameters(), real, strict=True):
+                weight.data.copy_(value)
+            optimizer.step()
+    return ledger
+
+
+def sharpness_aware() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            loss_of(model).backward()
+            with torch.no_grad():
+                steps = [0.05 * weight.grad for weight in model.parameters()]
+                for weight, step in zip(model.parameters(), steps, strict=True):
+                    weight.add_(step)
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            with torch.no_grad():
+                for weight, step in zip(model.parameters(), steps, strict=True):
+                    weight.sub_(step)
+            optimizer.step()
+            optimizer.zero_grad()
+    return ledger
+
+
+def losses_are_added_and_then_followed() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            total = torch.zeros(())
+            for _ in range(3):
+                total = total + loss_of(model)
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+    return ledger
+
+
+def a_head_is_taken_from_one_model_to_another() -> fnlib.Ledger:
+    model, optimizer = parts()
+    other = nn.Sequential(nn.Linear(4, 8), model[2])
+    with fnlib.Ledger(model=model, other=other, optimizer=optimizer) as ledger:
+        other[1] = nn.Linear(8, 3)
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        optimizer.step()
+    return ledger
+
+
+def only_some_weights_are_trained() -> fnlib.Ledger:
+    model, _ = parts()
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            optimizer.step()
+    return ledger
+
+
+def the_optimizer_also_holds_a_module_that_is_not_watched() -> fnlib.Ledger:
+    body, head = nn.Linear(4, 8), nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    with fnlib.Ledger(body=body, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            optimizer.zero_grad()
+            head(body(torch.randn(8, 4))).mean().backward()
+            optimizer.step()
+    return ledger
+
+
+def a_state_dict_is_read_at_once() -> fnlib.Ledger:
+    model, optimizer = parts()
+    slow = copy.deepcopy(model)
+    with fnlib.Ledger(model=model, optimizer=optimizer, slow=slow) as ledger:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            optimizer.step()
+            state = model.state_dict()
+            slow.load_state_dict(state)
+    return ledger
+
+
+def statistics_move_between_two_forwards_in_training_mode() -> fnlib.Ledger:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            left, right = model(torch.randn(8, 4)), model(torch.randn(8, 4))
+            optimizer.zero_grad()
+            (left - right).pow(2).mean().backward()
+            optimizer.step()
+    return ledger
+
+
+def checkpointed_activations() -> fnlib.Ledger:
+    model, optimizer = parts()
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            optimizer.zero_grad()
+            output = torch.utils.checkpoint.checkpoint(model, torch.randn(8, 4), use_reentrant=False)
+            output.pow(2).mean().backward()
+            optimizer.step()
+    return ledger
+
+
+LOOPS = [
+    gradients_cleared_by_hand,
+    gradients_faded_instead_of_cleared,
+    two_losses_one_step,
+    a_shared_body_after_two_heads,
+    two_optimizers_one_after_the_other,
+    a_closure,
+    a_bad_batch_is_dropped,
+    weights_are_binarised_for_the_forward,
+    sharpness_aware,
+    losses_are_added_and_then_followed,
+    a_head_is_taken_from_one_model_to_another,
+    only_some_weights_are_trained,
+    the_optimizer_also_holds_a_module_that_is_not_watched,
+    a_state_dict_is_read_at_once,
+    statistics_move_between_two_forwards_in_training_mode,
+    checkpointed_activations,
+]
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)
+def test_nothing_certain(loop: Callable[[], fnlib.Ledger]) -> None:
+    ledger = loop()
+    assert any(event.kind == "backward" for event in ledger.events), "the loop was not recorded"
+    assert not [str(finding) for finding in ledger.findings if finding.severity == "certain"]
+
+
+def test_a_ledger_that_saw_nothing_has_no_findings() -> None:
+    with fnlib.Ledger(model=nn.Linear(2, 1)) as ledger, contextlib.nullcontext():
+        pass
+    assert ledger.findings == []
