@@ -1,0 +1,535 @@
+"""Networks that no layer of torch.nn stands for: the awkward cases of the table."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import threading
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+
+class Square(nn.Module):
+    """A function as a module: no weights at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x**2
+
+
+class Bare(nn.Module):
+    """Parameters of no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(3, 4))
+        self.b = nn.Parameter(torch.randn(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.a.T + self.b
+
+
+class Scalar(nn.Module):
+    """A weight without dimensions, and one without elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.nothing = nn.Parameter(torch.empty(0, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.nothing.sum()
+
+
+class Listed(nn.Module):
+    """ParameterList and ParameterDict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.several = nn.ParameterList([torch.randn(4, 4) for _ in range(3)])
+        self.named = nn.ParameterDict({"left": torch.randn(4), "right": torch.randn(4)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight in self.several:
+            x = torch.tanh(x @ weight)
+        return x * self.named["left"] + self.named["right"]
+
+
+class HeldTwice(nn.Module):
+    """Weights that are registered, and held in a list, a dict and a plain attribute as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.held = [self.first.weight, self.second.weight]
+        self.by_name = {"bias": self.first.bias}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.held[0] + self.by_name["bias"]) @ self.held[1] + self.second.bias
+
+
+class Tied(nn.Module):
+    """A decoder that shares its encoder's embedding, as language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, 5)
+        self.mix = nn.Linear(5, 5)
+        self.decode = nn.Linear(5, 7, bias=False)
+        self.decode.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(torch.tanh(self.mix(self.embed(x))))
+
+
+class TiedModule(nn.Module):
+    """One layer registered under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once = nn.Linear(4, 4)
+        self.again = self.once
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(torch.tanh(self.once(x)))
+
+
+class Unused(nn.Module):
+    """A weight that the loss does not depend on, between two that it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.spare, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x))
+
+
+class SometimesUsed(nn.Module):
+    """An expert that only some inputs reach: in some steps it has a gradient, in others none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.expert = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.gate(x)
+        return self.expert(y) if x[0, 0] > 0 else y
+
+
+class Frozen(nn.Module):
+    """A first layer that is not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.body.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.body(x)))
+
+
+class Complex(nn.Module):
+    """Complex and real weights together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rotate = nn.Parameter(torch.randn(4, 4, dtype=torch.complex64))
+        self.scale = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (torch.fft.fft(x) @ self.rotate) * self.scale
+
+
+class MixedKinds(nn.Module):
+    """float32, float64 and bfloat16 weights together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.single, self.wide = nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.float64)
+        self.brain = nn.Linear(4, 2, dtype=torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.brain(self.wide(self.single(x).double()).bfloat16())
+
+
+class TwoInputs(nn.Module):
+    """Two positional inputs and keyword ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 3), nn.Linear(2, 3)
+
+    def forward(self, a: Tensor, b: Tensor, *, scale: float = 1.0, shift: Tensor | None = None) -> Tensor:
+        y = self.left(a) + scale * self.right(b)
+        return y if shift is None else y + shift
+
+
+class Pair(NamedTuple):
+    mean: Tensor
+    spread: Tensor
+
+
+class ManyOutputs(nn.Module):
+    """A dict of a tensor, a tuple, a named tuple and None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 6)
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        y = self.layer(x)
+        return {"y": y, "parts": (y[:, :3], [y[:, 3:]]), "pair": Pair(y.mean(), y.std()), "none": None}
+
+
+class Siamese(nn.Module):
+    """Two passes of one BatchNorm in one forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return (self.body(a) - self.body(b)).abs()
+
+
+class FrozenNorm(nn.Module):
+    """A BatchNorm whose own train() keeps it in evaluation, as fine-tuned detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.bn, self.free = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+
+    def train(self, mode: bool = True) -> FrozenNorm:
+        super().train(mode)
+        self.bn.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.free(self.bn(self.layer(x)))
+
+
+class Counting(nn.Module):
+    """A buffer that is counted up, one that is replaced, and one that is not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("last", torch.zeros(4), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x) - self.mean
+        self.seen += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        self.last = y.detach()[0]
+        return y
+
+
+class Caching(nn.Module):
+    """Keeps the last activation for whoever wants to look: forward never reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.seen: list[Any] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.activation = torch.tanh(self.layer(x))
+        self.seen.append(x.shape)
+        return self.activation
+
+
+class RotaryCache(nn.Module):
+    """Computes a table when it first meets a length, and keeps it: the same output with and without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.table: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) not in self.table:
+            self.table[len(x)] = torch.arange(len(x)).cos()[:, None]
+        return self.layer(x) * self.table[len(x)]
+
+
+class DropoutCache(nn.Module):
+    """Keeps an activation that was drawn at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.activation = nn.functional.dropout(self.layer(x), 0.5, self.training)
+        return self.activation
+
+
+class Recurrent(nn.Module):
+    """An LSTM with a hidden state that is passed in and out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(3, 5, num_layers=2, batch_first=True, dropout=0.2), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor, hidden: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        y, hidden = self.lstm(x, hidden)
+        return self.head(y), hidden
+
+
+class Shaped(nn.Module):
+    """A transposed weight: strides that are not contiguous."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3).t())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.t()
+
+
+class ReturnsWeight(nn.Module):
+    """A prompt that is learnt: the output is the weight itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self) -> Tensor:
+        return self.prompt
+
+
+class GradientPenalty(nn.Module):
+    """Differentiates in its forward, with a graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        y = self.net(x)
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return y + slope.square().sum(1, keepdim=True)
+
+
+class Checkpointed(nn.Module):
+    """Runs part of its forward again in backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        from torch.utils.checkpoint import checkpoint
+
+        return checkpoint(self.body, x, use_reentrant=False)
+
+
+encoder_layer = functools.partial(nn.TransformerEncoderLayer, 8, 2, dim_feedforward=16, batch_first=True)
+
+
+class Autoencoder(nn.Module):
+    """Other methods than forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(4, 2), nn.Linear(2, 4)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.down(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.up(z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+# --- networks that keep state where no value can carry it ---------------------------------------
+
+
+class Remembers(nn.Module):
+    """Its hidden state is an attribute, in one of several forms."""
+
+    def __init__(self, start: Any, read: Any, write: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.state, self.read, self.write = start, read, write
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x) + self.read(self.state)
+        written = self.write(self.state, y.detach())
+        if written is not None:
+            self.state = written
+        return y
+
+
+def remembers(how: str) -> nn.Module:
+    """Build one of them."""
+    return {
+        "tensor replaced": lambda: Remembers(torch.zeros(4), lambda s: s, lambda s, y: s + y.mean(0)),
+        "tensor in place": lambda: Remembers(torch.zeros(4), lambda s: s.clone(), lambda s, y: _quiet(s.add_(y.mean(0)))),
+        "number": lambda: Remembers(0, lambda s: s, lambda s, y: s + 1),
+        "list": lambda: Remembers([], len, lambda s, y: s.append(1)),
+        "dict": lambda: Remembers({"n": 0}, lambda s: s["n"], lambda s, y: s.update(n=s["n"] + 1)),
+        "deque": lambda: Remembers(collections.deque(maxlen=3), len, lambda s, y: s.append(1)),
+        "nested": lambda: Remembers({"a": [[0]]}, lambda s: s["a"][0][0], lambda s, y: s["a"][0].__setitem__(0, s["a"][0][0] + 1)),
+        "object": lambda: Remembers(_Cell(), lambda s: s.n, lambda s, y: setattr(s, "n", s.n + 1)),
+    }[how]()
+
+
+def _quiet(_: Any) -> None:
+    return None
+
+
+class _Cell:
+    def __init__(self) -> None:
+        self.n = 0
+
+
+class GrowsBuffer(nn.Module):
+    """Registers a buffer while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "mean"):
+            self.register_buffer("mean", x.detach().mean(0))
+        return self.layer(x - self.mean)
+
+
+class GrowsLayer(nn.Module):
+    """Adds a layer while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "more"):
+            self.more = nn.Linear(4, 4)
+        return self.more(self.layer(x))
+
+
+class OwnGenerator(nn.Module):
+    """Draws from a generator of its own, whose position is state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + torch.randn(4, generator=self.generator)
+
+
+class Locked(nn.Module):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.lock = nn.Linear(4, 4), threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.lock:
+            return self.layer(x)
+
+
+# --- layers with parametrizations ---------------------------------------------------------------
+
+
+class Symmetric(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.triu() + x.triu(1).transpose(-1, -2)
+
+
+def symmetric() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    parametrize.register_parametrization(layer, "weight", Symmetric())
+    return layer
+
+
+def new_weight_norm() -> nn.Module:
+    return nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Tanh(), parametrizations.weight_norm(nn.Linear(4, 2)))
+
+
+def new_spectral_norm() -> nn.Module:
+    return nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 4)), nn.Tanh(), nn.Linear(4, 2))
+
+
+def orthogonal() -> nn.Module:
+    return parametrizations.orthogonal(nn.Linear(4, 4))
+
+
+def old_spectral_norm() -> nn.Module:
+    return nn.Sequential(nn.utils.spectral_norm(nn.Conv1d(4, 4, 3)), nn.Tanh())
+
+
+def old_weight_norm() -> nn.Module:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated in PyTorch, and in many networks that are trained today
+        return nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), nn.Tanh(), nn.utils.weight_norm(nn.Linear(4, 2)))
+
+
+def pruned() -> nn.Module:
+    from torch.nn.utils import prune
+
+    layer = nn.Linear(4, 4)
+    prune.l1_unstructured(layer, "weight", amount=0.5)
+    return layer
+
+
+def hooked() -> nn.Module:
+    """A forward hook that changes the output, a hook on a weight that changes its gradient."""
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    network[0].register_forward_hook(_double)
+    network[1].weight.register_hook(_halve)
+    return network
+
+
+def _double(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    return output * 2
+
+
+def _halve(gradient: Tensor) -> Tensor:
+    return gradient / 2
+
+
+def channels_last() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3)).to(memory_format=torch.channels_last)
+
+
+def initialised(module: nn.Module) -> nn.Module:
+    """Draw weights as many networks do: after building, by apply."""
+
+    def draw(part: nn.Module) -> None:
+        if isinstance(part, nn.Linear):
+            nn.init.kaiming_normal_(part.weight)
+            nn.init.zeros_(part.bias)
+
+    return module.apply(draw)
+
+
+class Experts(nn.Module):
+    """What is hard for an optimizer in one network: a tie, a frozen weight, an expert that only some steps reach, one that none does."""
+
+    def __init__(self, bias: bool = True, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        make = functools.partial(nn.Linear, 4, 4, bias=bias, dtype=dtype)
+        self.first, self.frozen, self.sometimes, self.never, self.last = make(), make().requires_grad_(False), make(), make(), make()
+        self.last.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.frozen(self.first(x)))
+        if float(x.real[0, 0]) > 0:
+            y = y + self.sometimes(y)
+        return self.last(y)
