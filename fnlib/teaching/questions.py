@@ -8,7 +8,8 @@ that asserts its right answer, and a test runs it.
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fnlib.teaching.misconceptions import misconception
@@ -48,7 +49,9 @@ class Question:
         options: what can be chosen.
         right: index of the right option.
         code: the code that is asked about, if any.
-        proof: statements that run after ``code`` (or alone) and assert the right answer, if it can be run.
+        proof: statements that assert the right answer, if it can be run. They run after ``code``, or alone if they begin
+            with an import.
+        read: where to read up, as a Markdown link.
     """
 
     key: str
@@ -58,6 +61,7 @@ class Question:
     right: int
     code: str = ""
     proof: str = ""
+    read: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -70,8 +74,17 @@ class Question:
 
     @property
     def lesson(self) -> str:
-        """Number of the lesson, two digits."""
-        return self.key[:2]
+        """Number of the lesson, two digits; "pre" for what is asked before all lessons."""
+        return self.key.split("-")[0]
+
+    def spread(self) -> Question:
+        """The same question with its options turned, so that right answers stand at every letter.
+
+        How far follows from the key alone: a new question moves no other.
+        """
+        count = len(self.options)
+        turn = zlib.crc32(self.key.encode()) % count
+        return replace(self, options=self.options[turn:] + self.options[:turn], right=(self.right - turn) % count)
 
     def reply(self, letter: str) -> str:
         """What is said to somebody who chose ``letter``."""
@@ -114,9 +127,9 @@ class Card:
         for letter, option in zip(LETTERS, question.options, strict=False):
             right = self.revealed and LETTERS[question.right] == letter
             shape = "border:2px solid currentColor;border-radius:4px;font-weight:bold" if right else "border:2px solid transparent"
-            reply = f'<br><span style="opacity:.85">{_rich(option.reply)}</span>' if self.revealed else ""
+            reply = f'<br><span style="opacity:.85">{rich(option.reply)}</span>' if self.revealed else ""
             tick = "✓ " if right else ""
-            rows.append(f'<div style="padding:2px 8px;{shape}">{tick}<b>{letter}</b>&ensp;{_rich(option.text)}</div>')
+            rows.append(f'<div style="padding:2px 8px;{shape}">{tick}<b>{letter}</b>&ensp;{rich(option.text)}</div>')
             if reply:
                 rows.append(f'<div style="padding:0 8px 6px 30px">{reply[4:]}</div>')
         mono = "margin:6px 8px;white-space:pre-wrap;font-family:monospace"
@@ -126,7 +139,7 @@ class Card:
             text = question.reply(self.chosen).split(". ")[0] if self.revealed else f"You predict {self.chosen}"
             end = f'<div style="padding:6px 8px"><b>{text}.</b></div>'
         frame = "border-left:4px solid #0072B2;padding:6px 10px;margin:4px 0;line-height:1.5"
-        head = f'<div style="padding:2px 8px"><b>{_rich(question.prompt)}</b></div>'
+        head = f'<div style="padding:2px 8px"><b>{rich(question.prompt)}</b></div>'
         return f'<div style="{frame}">{head}{code}{"".join(rows)}{end}</div>'
 
 
@@ -223,6 +236,7 @@ def _plain(text: str) -> str:
     return text.replace("`", "")
 
 
-def _rich(text: str) -> str:
+def rich(text: str) -> str:
+    """Backticks as code, in HTML."""
     parts = html.escape(text, quote=False).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))

@@ -29,8 +29,10 @@ def exercises() -> dict[str, Exercise]:
 
 @lru_cache(maxsize=1)
 def questions() -> dict[str, Question]:
-    """All questions by key, in the order of the lessons."""
-    return _by_key([row for table in _tables() for row in getattr(table, "QUESTIONS", ())])
+    """All questions by key, in the order of the lessons; those of the bank with their options spread."""
+    rows: list[Question] = [row for table in _tables() for row in getattr(table, "QUESTIONS", ())]
+    rows = [row.spread() if row.kind in ("bank", "prerequisite") else row for row in rows]
+    return _by_key(sorted(rows, key=lambda row: (row.lesson != "pre", row.lesson)))
 
 
 def exercise(key: str) -> Exercise:
