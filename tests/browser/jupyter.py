@@ -51,8 +51,8 @@ class Server:
             self.port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
         nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-        environment = dict(os.environ, OMP_NUM_THREADS="1", PYDEVD_DISABLE_FILE_VALIDATION="1", JUPYTER_RUNTIME_DIR=str(private / "runtime"),
-                           NO_PROXY="127.0.0.1,localhost", IPYTHONDIR=str(private / "ipython"), **nowhere)
+        environment = dict(os.environ, OMP_NUM_THREADS="1", PYDEVD_DISABLE_FILE_VALIDATION="1", NO_PROXY="127.0.0.1,localhost",
+                           JUPYTER_RUNTIME_DIR=str(private / "runtime"), IPYTHONDIR=str(private / "ipython"), **nowhere)
         environment.pop("MPLBACKEND", None)  # set for the tests themselves; a learner's kernel has the inline backend
         self.log = private / "server.log"
         with open(self.log, "w") as log:
