@@ -13,7 +13,8 @@ from fnlib.protect import same_bits
 from fnlib.render import BARS, Table, folded, html, text
 
 if TYPE_CHECKING:
-    from fnlib.factory import Factory, Model
+    from fnlib.factory import Factory
+    from fnlib.model import Model
     from fnlib.parameters import Parameters
 
 _COLUMNS = ("name", "shape", "dtype", "size", "norm", "from", "histogram", "to")
@@ -48,18 +49,19 @@ def html_of(mapping: Mapping[str, Tensor], title: str) -> str:
 
 def parameters_text(parameters: Parameters) -> str:
     """Show parameters in a terminal; those that were given away say where."""
-    return _unreadable(parameters) or text(_parameters(parameters, _named(parameters)))
+    return _unreadable(parameters) or text(_parameters(parameters, parameters._buffers))
 
 
 def parameters_html(parameters: Parameters) -> str:
     """Show parameters in a notebook."""
     unreadable = _unreadable(parameters)
-    return html(Table(unreadable, ())) if unreadable else html(_parameters(parameters, _named(parameters)))
+    return html(Table(unreadable, ())) if unreadable else html(_parameters(parameters, parameters._buffers))
 
 
 def model_text(model: Model) -> str:
     """Show a model in a terminal: its network, its mode, the parameters that are bound."""
-    return f"Model {_mode(model)}: {_shortened(_network(model.factory))}\n{parameters_text(model.parameters)}"
+    bound = _unreadable(model.parameters) or text(_parameters(model.parameters, model._buffers))
+    return f"Model {_mode(model)}: {_shortened(_network(model.factory))}\n{bound}"
 
 
 def model_html(model: Model) -> str:
@@ -67,7 +69,7 @@ def model_html(model: Model) -> str:
     network = _network(model.factory)
     above = folded(f"Model {_mode(model)}: {_kind(network)}", network)
     unreadable = _unreadable(model.parameters)
-    return html(Table(unreadable, ()) if unreadable else _parameters(model.parameters, _named(model.parameters)), above)
+    return html(Table(unreadable, ()) if unreadable else _parameters(model.parameters, model._buffers), above)
 
 
 def factory_text(factory: Factory) -> str:
@@ -225,15 +227,16 @@ def _histogram(numbers: Tensor) -> tuple[str, str, str]:
     flat = flat[:: stride | 1].to("cpu", torch.float64) if stride > 1 or not flat.is_cpu else flat
     counts = torch.histc(flat, _BINS, least, greatest).tolist()
     most = max(counts)
-    bars = "".join(BARS[math.ceil(count / most * len(BARS)) - 1] if count else " " for count in counts)
+    bars = "".join(BARS[max(round(count / most * len(BARS)), 1) - 1] if count else " " for count in counts)
     return _number(least, 3), bars, _number(greatest, 3)
 
 
 # --- the parts of a parameters, a model, a factory ----------------------------------------------
 
 
-def _parameters(parameters: Parameters, title: str) -> Table:
-    table = _tensors(title, [("weights", parameters._alive()), *([("buffers", parameters._buffers)] if parameters._buffers else [])])
+def _parameters(parameters: Parameters, buffers: Mapping[str, Tensor]) -> Table:
+    groups: list[tuple[str, Mapping[str, Tensor]]] = [("weights", parameters._alive())]
+    table = _tensors(_named(parameters), groups + ([("buffers", buffers)] if buffers else []))
     held: list[Tensor] = []
     _walk(parameters._state, held.append)
     if parameters._state is not None:
@@ -262,7 +265,8 @@ def _unreadable(parameters: Parameters) -> str:
 
 def _shapes(factory: Factory) -> Table:
     structure = factory.structure
-    groups = [("weights", structure.weights), *([("buffers", structure.buffers)] if structure.buffers else [])]
+    groups: list[tuple[str, Mapping[str, Tensor]]] = [("weights", structure.weights)]
+    groups += [("buffers", structure.buffers)] if structure.buffers else []
     full = _tensors("Weights and buffers to bind" if structure.buffers else "Weights to bind", groups)
     parts = [(part, [row[:4] for row in rows]) for part, rows in full.parts]
     return Table(full.title, _COLUMNS[:4], full.left, parts, [*full.notes, ("optimizer", repr(factory.optimizer))])

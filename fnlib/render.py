@@ -128,8 +128,8 @@ def _head(table: Table) -> str:
 def _body(table: Table, part: str, rows: list[tuple[str, ...]]) -> str:
     lines = []
     if part:
-        style = f"{_CELL};text-align:left;font-weight:bold;padding-top:8px"
-        lines.append(f'<tr style="background:transparent"><th scope="rowgroup" colspan="{len(table.columns)}" style="{style}">{escape(part)}</th></tr>')
+        cell = f'<th scope="rowgroup" colspan="{len(table.columns)}" style="{_CELL};text-align:left;font-weight:bold;padding-top:8px">'
+        lines.append(f'<tr style="background:transparent">{cell}{escape(part)}</th></tr>')
     for name, *others in rows:
         cells = f'<th scope="row" style="{_CELL};text-align:left;font-weight:normal;{_MONO}">{escape(name)}</th>'
         for heading, cell in zip(table.columns[1:], others, strict=True):
