@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fnlib.ledger.content import quietly, unreadable
+from fnlib.ledger.content import name_of, unreadable
 from fnlib.ledger.entries import Bound, Change
 from fnlib.ledger.graph import age_of, graph_of
 from fnlib.ledger.keeper import Keeper
@@ -124,7 +124,7 @@ class Bindings:
         held = self.followed.get(name)
         if held is not None and type(value) is Tensor and self._may_follow(name, value) and type(held[0]) is TensorWatch:
             held[0].value = weakref.ref(value)  # the same watch goes on with the next tensor
-            held[0].seen.clear()
+            held[0].forget()
             self.keeper.prime(held)
             return
         self._unfollow(name)
@@ -181,8 +181,7 @@ def _is_empty(module: nn.Module) -> bool:
 def _text(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, Tensor):
-        kind = str(value.dtype).removeprefix("torch.")
-        return f"{'x'.join(map(str, value.shape)) or 'scalar'} {kind}"
+        return f"{'x'.join([str(size) for size in value.shape]) or 'scalar'} {name_of(value.dtype)}"
     if isinstance(value, (bool, int, float, str, type(None))):
         text = repr(value)
         return text if len(text) <= 30 else text[:27] + "..."

@@ -125,7 +125,7 @@ def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str,
         if label is not None and (only is None or key in only):
             weights[label] = sorted({recorder.entry_of_age(age) for age in graph.uses[key]})
     saved: dict[str, list[int]] = {}
-    for start, ages in saved_by(roots).items():
+    for start, ages in (saved_by(roots) if recorder.changed_since(graph.ages) else {}).items():
         for held in recorder.keeper.at.get(start, ()):
             saved[held.label] = sorted({recorder.entry_of_age(age) for age in ages})
     data = recorder.event(

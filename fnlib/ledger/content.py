@@ -165,8 +165,8 @@ def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: 
     main = copies[-1]
     return Summary(
         tuple(main.shape) if shape is None else shape,
-        _name(main.dtype),
-        _name(main.device),
+        name_of(main.dtype),
+        name_of(main.device),
         norm(main),
         "".join([fingerprint(copy) for copy in copies]),
         token,
@@ -175,5 +175,6 @@ def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: 
 
 
 @functools.cache
-def _name(kind: torch.dtype | torch.device) -> str:
+def name_of(kind: torch.dtype | torch.device) -> str:
+    """``float32``, ``cpu``."""
     return str(kind).removeprefix("torch.")

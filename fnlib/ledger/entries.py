@@ -56,7 +56,8 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
                     stateful (True: dropout, BatchNorm ... in training mode), depends (such a part, in either mode)
 ``backward``        name of the loss, or "". retain_graph, create_graph, raised, nodes (size of the graph),
                     weights: {place label: [entry index of each use in the graph's forward]} for each watched leaf
-                    reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved
+                    reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved,
+                    if anything watched has changed since the graph was begun
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
                     that had none; unwatched: number of tensors held that no watched module owns; dead: of these,

@@ -19,10 +19,12 @@ from fnlib.ledger.content import SAME_SIZE, address, copied, data_address, is_co
 from fnlib.ledger.entries import Links, State
 from fnlib.ledger.owners import Owners
 from fnlib.ledger.seen import Delta, Seen, equal, rewritten
+from fnlib.ledger.still import Still
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 
 _SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
 _LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
+_CALM = 3  # looks without a difference after which an object is judged at once
 _NOBODY = Watch("", None)
 
 
@@ -65,11 +67,21 @@ class Keeper(Owners):
             value = one.value()
             if value is None:
                 continue  # it went with the name that held it; that is told of the name
+            still = one.still
+            if still is not None:
+                if self.at.keys().isdisjoint(still.at) and still.holds(one.flat(value)):
+                    self.at.update(still.at)
+                    continue
+                one.still, one.calm = None, 0
+            count = len(self._deltas)
             before, self._now, self._watch, self._new = one.seen, {}, one, False
             one.read(value, self._tensor, self._plain)
             one.seen = self._now
             if self._new or len(before) != len(self._now):
                 self._deltas.extend([Delta(seen, None) for place, seen in before.items() if place not in self._now])
+            one.calm = one.calm + 1 if len(self._deltas) == count else 0
+            if one.calm == _CALM:
+                one.still = Still.of(one.flat(value), self._now)
 
     def _finish(self) -> None:
         """Draw the consequences of the differences: other names of a storage, labels of weights, links."""
@@ -98,7 +110,7 @@ class Keeper(Owners):
         if before is not None and (before.value is value or equal(before.value, value)):
             self._now[place] = before
         elif state in self.kinds:
-            after = self._now[place] = Seen(self._watch, place, state, value=value)
+            after = self._now[place] = Seen(self._watch, place, self._label(place), state, value=value)
             self._deltas.append(Delta(before, after))
             self._new = self._new or before is None
 
@@ -119,21 +131,23 @@ class Keeper(Owners):
             self._now[place], self.at[spot], self._was[spot] = seen, [seen], known
             self._deltas.append(Delta(known, seen))
 
+    def _label(self, place: str) -> str:
+        return f"{self._watch.label}.{place}" if place else self._watch.label
+
     def _tensor_at_length(self, place: str, state: State, tensor: Tensor, known: Seen | None) -> None:
         """The same for a tensor that is new, has a twin, or is of a rare kind."""
-        one = self._watch
         if state == "weight":
-            self.label_weight(tensor, f"{one.label}.{place}" if place else one.label)
+            self.label_weight(tensor, self._label(place))
         if state not in self.kinds:
             return
         why = unreadable(tensor)
         if why is not None:
-            self.unfollowed[f"{one.label}.{place}" if place else one.label] = why
+            self.unfollowed[self._label(place)] = why
         dense = parts(tensor) if why is None else ()
         spots = tuple([address(part) for part in dense])
         spot = spots[-1] if spots else 0
         shape = None if len(dense) == 1 or (why is not None and "no shape" in why) else tuple(tensor.shape)
-        is_value = one.order == 1  # an fnlib value hands its tensors out anew each time
+        is_value = self._watch.order == 1  # an fnlib value hands its tensors out anew each time
         seen = known
         unchanged = False
         if known is not None and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
@@ -148,7 +162,7 @@ class Keeper(Owners):
         if spot:
             if spot not in self.at:
                 self._was[spot] = known
-            self.at.setdefault(spot, []).append(seen)
+            self.at[spot] = [*self.at.get(spot, ()), seen]
 
     def _stays(self, known: Seen, tensor: Tensor, dense: tuple[Tensor, ...], spots: tuple[int, ...], is_value: bool) -> bool:
         """Whether tensors with the same bytes as before are the same object in the same storage, too."""
@@ -187,7 +201,8 @@ class Keeper(Owners):
             copies = tuple([copied(part) for part in dense])
         cow = bool(dense) and is_cow(dense[-1])
         weak = is_value or tensor.grad_fn is not None
-        seen = Seen(self._watch, place, state, weakref.ref(tensor) if weak else tensor, weak, None, spots, copies, shape, cow)
+        held = weakref.ref(tensor) if weak else tensor
+        seen = Seen(self._watch, place, self._label(place), state, held, weak, None, spots, copies, shape, cow)
         if not is_value:
             seen.token = self.token(tensor, weakly=weak)
         if not (is_value or cow) and len(dense) == 1 and dense[0] is tensor and spots[0] and tensor.dtype in _SHORT and not tensor.is_neg():

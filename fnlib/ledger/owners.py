@@ -22,7 +22,7 @@ class Owners:
         self.watches: list[Watch] = []
         self.at: dict[int, list[Seen]] = {}
         self._tokens: dict[int, tuple[Any, int, bool]] = {}
-        self._next_token = 1
+        self._next_token, self._many = 1, 1000
         self._weights: dict[int, str] = {}
 
     def add(self, watches: Iterable[Watch]) -> None:
@@ -31,7 +31,7 @@ class Owners:
 
     def drop(self, gone: Iterable[Watch]) -> None:
         """Stop watching: a name that was followed was bound to something else."""
-        out = {id(one): one.seen.clear() for one in gone}  # what was seen refers to its watch
+        out = {id(one): one.forget() for one in gone}
         self.watches = [one for one in self.watches if id(one) not in out]
 
     def renamed(self, label: str) -> None:
@@ -39,6 +39,8 @@ class Owners:
         for one in self.watches:
             if one.label == label:
                 one.label = f"{label} (earlier)"
+                for seen in one.seen.values():
+                    seen.label = f"{one.label}.{seen.place}" if seen.place else one.label
                 one.let_go()
 
     def free_label(self, label: str) -> str:
@@ -62,23 +64,20 @@ class Owners:
             return known[1]
         number = self._next_token
         try:
-            self._tokens[key] = (weakref.ref(value, lambda _: self._forget(key, number)) if weakly else value, number, weakly)
+            self._tokens[key] = (weakref.ref(value) if weakly else value, number, weakly)
         except TypeError:
             return None
         self._next_token += 1
+        if len(self._tokens) > self._many:
+            self._tokens = {key: one for key, one in self._tokens.items() if not one[2] or one[0]() is not None}
+            self._many = 2 * len(self._tokens) + 1000
         return number
 
     def release(self, value: Any) -> None:
         """Hold an object no longer; it keeps its number while it lives."""
         known = self._tokens.get(id(value))
         if known is not None and not known[2]:
-            key, number = id(value), known[1]
-            self._tokens[key] = (weakref.ref(value, lambda _: self._forget(key, number)), number, True)
-
-    def _forget(self, key: int, number: int) -> None:
-        if (known := self._tokens.get(key)) is not None and known[1] == number:
-            del self._tokens[key]
-            self._weights.pop(number, None)
+            self._tokens[id(value)] = (weakref.ref(value), known[1], True)
 
     def label_weight(self, tensor: Tensor, label: str) -> None:
         """A tensor is the weight of this label; its first label stays."""

@@ -28,31 +28,26 @@ class RandomState:
     def moved(self) -> list[str]:
         """Names of the generators that moved since the last call: "torch", "cuda:0", "numpy", "python"."""
         now, before = self._read(), self._last
+        if now == before:
+            return []
         self._last = now
-        return [name for name, state in now.items() if not _equal(state, before.get(name))]
+        return [name for name, state in now.items() if state != before.get(name)]
 
     def stands(self, name: str) -> str:
         """A checksum of where a generator stood at the last look: equal ones will draw the same."""
         state = self._last.get(name)
-        raw = state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state).encode()
-        return f"{zlib.crc32(raw):08x}"
+        return f"{zlib.crc32(state if isinstance(state, bytes) else repr(state).encode()):08x}"
 
     def _read(self) -> dict[str, Any]:
-        states: dict[str, Any] = {"torch": torch.default_generator.get_state()}
+        states: dict[str, Any] = {"torch": torch.default_generator.get_state().numpy().tobytes()}
         if torch.cuda.is_initialized():
             for number, generator in enumerate(torch.cuda.default_generators):
-                states[f"cuda:{number}"] = generator.get_state()
+                states[f"cuda:{number}"] = generator.get_state().numpy().tobytes()
         if "numpy" in sys.modules:
             states["numpy"] = _numpy_state()
         where = self._python_at
         states["python"] = random.getstate() if where is None else (ctypes.string_at(*where), random._inst.gauss_next)  # type: ignore[attr-defined]
         return states
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if type(a) is torch.Tensor:
-        return type(b) is torch.Tensor and torch.equal(a, b)
-    return bool(a == b)
 
 
 def _find_python_state() -> tuple[int, int] | None:

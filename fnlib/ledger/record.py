@@ -89,10 +89,12 @@ class Recorder:
         self._frames: list[_Frame] = []
         self._handlers = handlers()
         self._previous: Trace | None = None
+        self._trace: Trace | None = None
         self._random = RandomState() if "random state" in keeper.kinds else None
         self._overhead = self._paused = 0.0
         self._fresh: _Open | None = None  # opened, and its time does not run yet
         self._index = self._order = self._steps = 0
+        self._changed_at = -1
         self._ages: list[int] = []
         self._indexes: list[int] = []
         self._threads = 0
@@ -114,7 +116,8 @@ class Recorder:
         with quietly():
             self.keeper.look()
         self._guard(lambda: None)  # the time of the first statement runs from here
-        sys.settrace(self._call)
+        self._trace = self._tracer()
+        sys.settrace(self._trace)
 
     def stop(self, error: BaseException | None) -> None:
         """End the last statement and put back the tracer that was there before."""
@@ -123,11 +126,12 @@ class Recorder:
         self.on = False
         if self._froze:
             gc.unfreeze()
-        if sys.gettrace() != self._call and self.failure is None:
+        if sys.gettrace() is not self._trace and self.failure is None:
             self.notes.append(
                 "another tracer (a debugger's breakpoint, or sys.settrace) took over; what ran after it is in the last entry"
             )
         sys.settrace(self._previous)
+        self._trace = None
         if error is not None and self._frames and (running := self._frames[-1].running) is not None:
             running.entry.raised = running.entry.raised or _text(error)
         while self._frames:
@@ -155,22 +159,30 @@ class Recorder:
 
     # --- the interpreter's events --------------------------------------------------------------
 
-    def _call(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
-        """A function is called: note it if it is one of interest, record it if it is the user's and near enough."""
-        local: Trace | None = None
-        if self.on and self.failure is None:
-            handler = self._handlers.get(frame.f_code)
-            if handler is not None:
-                local = self._note(handler, frame)
-            elif (self.depth >= len(self._frames) or not self._frames) and self._users(frame.f_code):
-                local = self._guard(self._begin, frame)
-        previous = self._previous
-        if previous is None:
-            return local
-        inner = previous(frame, event, argument)
-        if sys.gettrace() != self._call:
-            sys.settrace(self._call)  # coverage puts itself back with each call that it is told of
-        return _both(inner, local)
+    def _tracer(self) -> Trace:
+        """The thread's trace function. It is called for every call in the program, so the common answer comes first."""
+        get, users = self._handlers.get, self._user_code
+
+        def call(frame: FrameType, event: str, argument: Any) -> Trace | None:
+            code = frame.f_code
+            handler = get(code)
+            if handler is None and not (self.depth or not self._frames) and self._previous is None:
+                return None
+            local: Trace | None = None
+            if self.on and self.failure is None:
+                if handler is not None:
+                    local = self._note(handler, frame)
+                elif (self.depth >= len(self._frames) or not self._frames) and users(code):
+                    local = self._guard(self._begin, frame)
+            previous = self._previous
+            if previous is None:
+                return local
+            inner = previous(frame, event, argument)
+            if sys.gettrace() is not call:
+                sys.settrace(call)  # coverage puts itself back with each call that it is told of
+            return _both(inner, local)
+
+        return call
 
     def _note(self, handler: Callable[..., Any], frame: FrameType) -> Trace | None:
         data = self._guard(handler, self, frame)
@@ -285,6 +297,8 @@ class Recorder:
         entry = running.entry
         entry.seconds = self._paused - running.started - (self._overhead - running.overhead)
         deltas = self.keeper.look()
+        if any(delta.before is not None and delta.after is not None and delta.after.copies for delta in deltas):
+            self._changed_at = age_now()
         moved = self._random.moved() if self._random is not None else []
         for other in [running, *[frame.running for frame in self._frames if frame.running is not None]]:
             other.deltas = merge(other.deltas, deltas) if other.deltas and deltas else other.deltas or deltas
@@ -345,6 +359,10 @@ class Recorder:
         at = bisect_right(self._ages, age) - 1
         return self._indexes[at] if at >= 0 else -1
 
+    def changed_since(self, ages: set[int]) -> bool:
+        """Whether a watched tensor has changed since the oldest of some nodes was built."""
+        return bool(ages) and self._changed_at > min(ages)
+
     def name_of(self, values: tuple[Any, ...]) -> str:
         """The name, in the innermost recorded frame that has one, of a value."""
         for one in reversed(self._frames):
@@ -353,7 +371,7 @@ class Recorder:
                     return name
         return ""
 
-    def _users(self, code: CodeType) -> bool:
+    def _user_code(self, code: CodeType) -> bool:
         """Whether code is the user's: not a library's, not a comprehension, and with source to show."""
         if code.co_name.startswith("<") and code.co_name != "<module>":
             return False

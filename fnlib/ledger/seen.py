@@ -17,13 +17,14 @@ from fnlib.ledger.watch import Watch
 class Seen:
     """What stood in a place: which object, where its numbers lay, and a copy of them that nobody writes to.
 
-    ``held`` is the tensor itself, or a weak reference (``weak``) where holding it would hold a graph. ``copies`` are those of
+    ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak reference (``weak``) where holding it would hold a graph. ``copies`` are those of
     its dense parts: one for an ordinary tensor, none for a plain ``value``. For ordinary tensors ``live`` and ``bits`` are the
     tensor and the copy as integers, so that NaN equals itself and -0.0 does not equal 0.0.
     """
 
     watch: Watch
     place: str
+    label: str
     state: State
     held: Any = None
     weak: bool = False
@@ -36,11 +37,6 @@ class Seen:
     bits: Tensor | None = None
     span: tuple[int, int] | None = None
     summary: Summary | None = None
-
-    @property
-    def label(self) -> str:
-        """``model.0.weight``."""
-        return f"{self.watch.label}.{self.place}" if self.place else self.watch.label
 
     def is_of(self, tensor: Tensor) -> bool:
         """Whether it was this very object that was seen."""
@@ -68,6 +64,7 @@ def rewritten(known: Seen, copy: Tensor, live: Tensor) -> Seen:
     return Seen(
         known.watch,
         known.place,
+        known.label,
         known.state,
         known.held,
         known.weak,

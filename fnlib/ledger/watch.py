@@ -34,6 +34,8 @@ class Watch:
         self.label = label
         self.value: Callable[[], Any] = weakref.ref(value) if weakly else (lambda: value)
         self.seen: dict[str, Any] = {}
+        self.still: Any = None
+        self.calm = 0
         self.ids: dict[int, str] = {}
 
     def let_go(self) -> None:
@@ -44,6 +46,10 @@ class Watch:
         except TypeError:
             self.value = lambda: None
 
+    def forget(self) -> None:
+        """Let go of what was seen, which refers back to the watch."""
+        self.seen, self.still, self.calm = {}, None, 0
+
     def follow(self) -> None:
         """Watch without having been asked to: what others own stays theirs."""
         self.order = max(self.order, 4)
@@ -51,6 +57,10 @@ class Watch:
     def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
         """Report each place: tensors to ``tensor``, numbers, flags and texts to ``plain``."""
         raise NotImplementedError
+
+    def flat(self, value: Any) -> tuple[list[Any], list[Tensor]] | None:
+        """All of it at once, for a quick comparison: plain values and identities, and tensors. ``None``: it has no such form."""
+        return None
 
 
 class ModuleWatch(Watch):
@@ -82,6 +92,23 @@ class ModuleWatch(Watch):
         for name, child in tables["_modules"].items():
             if child is not None:
                 self._part(f"{prefix}{name}.", child, tensor, plain, ids)
+
+
+    def flat(self, value: nn.Module) -> tuple[list[Any], list[Tensor]]:
+        tables, met = [value.__dict__], {id(value)}
+        for table in tables:
+            children = [child for child in table["_modules"].values() if child is not None and id(child) not in met]
+            met.update(map(id, children))
+            tables.extend([child.__dict__ for child in children])
+        weights = [weight for table in tables for weight in table["_parameters"].values() if weight is not None]
+        gradients = [weight.grad for weight in weights]
+        plain: list[Any] = [table["training"] for table in tables]
+        plain += [weight.requires_grad for weight in weights]
+        plain += [gradient is None for gradient in gradients]
+        plain += [name for table in tables for name in table["_modules"]]
+        tensors = [*weights, *[gradient for gradient in gradients if gradient is not None]]
+        tensors += [buffer for table in tables for buffer in table["_buffers"].values() if buffer is not None]
+        return plain, tensors
 
 
 class OptimizerWatch(Watch):
@@ -117,6 +144,21 @@ class OptimizerWatch(Watch):
                 name = str(key)
             for place, leaf in leaves(name, state):
                 (tensor if isinstance(leaf, Tensor) else plain)(place, "optimizer state", leaf)
+
+
+    def flat(self, value: Optimizer) -> tuple[list[Any], list[Tensor]] | None:
+        plain: list[Any] = []
+        tensors: list[Tensor] = []
+        for group in value.param_groups:
+            plain.extend([entry for name, entry in group.items() if name != "params"])
+            plain.extend(map(id, group["params"]))
+        for key, state in value.state.items():
+            plain.append(id(key))
+            if not isinstance(state, dict):
+                return None
+            for entry in state.values():
+                (tensors if isinstance(entry, Tensor) else plain).append(entry)
+        return (plain, tensors) if all(type(entry) in _SCALAR or type(entry) is tuple for entry in plain) else None
 
 
 class Held(tuple[int, ...]):
