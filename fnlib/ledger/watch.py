@@ -102,7 +102,7 @@ class ModuleWatch(Watch):
             tables.extend([child.__dict__ for child in children])
         weights = [weight for table in tables for weight in table["_parameters"].values() if weight is not None]
         gradients = [weight.grad for weight in weights]
-        plain: list[Any] = [table["training"] for table in tables]
+        plain: list[Any] = [table.get("training") for table in tables]
         plain += [weight.requires_grad for weight in weights]
         plain += [gradient is None for gradient in gradients]
         plain += [name for table in tables for name in table["_modules"]]
