@@ -36,10 +36,15 @@ class ScriptRecorder(Recorder):
         self.standing: list[Finding] = []
         self.stopped_early = False
         self._dull: dict[Loop | CodeType, int] = {}
-        self._process = os.getpid()
+        os.register_at_fork(after_in_child=self._let_go)  # a worker that was forked off is not ours to watch
+
+    def _let_go(self) -> None:
+        if self.on:
+            self.on = False
+            sys.settrace(None)
 
     def stop(self, error: BaseException | None) -> None:
-        if self.on and os.getpid() == self._process:
+        if self.on:
             self._guard(self._inspect)
         super().stop(error)
 
@@ -54,12 +59,6 @@ class ScriptRecorder(Recorder):
         found = inspect(given)
         # Models that no name stands for are not discovered: that an optimizer holds tensors of none is then no evidence.
         self.standing += [one for one in found if (one.code, one.severity) != ("weight-not-in-optimizer", "question")]
-
-    def _call(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
-        if os.getpid() != self._process:  # a worker that was forked off: not ours to watch
-            sys.settrace(None)
-            return None
-        return super()._call(frame, event, argument)
 
     def _begin(self, frame: FrameType) -> Trace | None:  # type: ignore[override]
         calls = self._dull.get(frame.f_code, 0)

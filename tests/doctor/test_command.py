@@ -1,0 +1,139 @@
+"""`python -m fnlib doctor train.py`: the script's own output, exit status and numbers; a report only when there is something to say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fnlib.checkup.script import main
+from tests.loops.load import CORRECT, ROOT
+
+BUG = ROOT / "tests" / "loops" / "bugs"
+TRAIN = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+for step in range(STEPS):
+    optimizer.zero_grad()
+    loss = model(torch.randn(8, 4)).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def script(folder: Path, text: str, steps: int = 3) -> Path:
+    path = folder / "train.py"
+    path.write_text(text.replace("TRAIN", TRAIN.replace("STEPS", str(steps))), encoding="utf-8")
+    return path
+
+
+def run(*arguments: object, doctor: bool, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(["-m", "fnlib", "doctor"] if doctor else []), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False, **options)
+
+
+@pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.stem)
+def test_no_false_alarm(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--strict", str(path)]) == 0
+    output = capsys.readouterr()
+    assert output.out and output.err == ""
+
+
+def test_output_status_and_numbers_are_the_scripts_own(tmp_path: Path) -> None:
+    path = script(tmp_path, "import sys\nprint(sys.argv, __name__, __file__, sys.path[0])\nprint(input())\nTRAIN\n"
+                  "import random\nprint(loss.item().hex(), float(torch.rand(1)).hex(), random.Random(0).random())\n"
+                  "print('to stderr', file=sys.stderr)\nsys.exit(3)\n")  # fmt: skip
+    alone, watched = (run(path, "--rate", "x", doctor=doctor, input="typed\n") for doctor in (False, True))
+    assert alone.stdout == watched.stdout and "typed" in alone.stdout
+    assert alone.stderr == watched.stderr == "to stderr\n"
+    assert alone.returncode == watched.returncode == 3
+
+
+def test_an_exception_is_the_scripts_own(tmp_path: Path) -> None:
+    path = script(tmp_path, "TRAIN\ndef broken():\n    raise ValueError('on purpose')\nbroken()\n")
+    alone, watched = (run(path, doctor=doctor) for doctor in (False, True))
+    assert alone.returncode == watched.returncode == 1
+    assert alone.stderr == watched.stderr and "ValueError: on purpose" in alone.stderr
+
+
+@pytest.mark.parametrize(("ending", "status"), [("'a text'", 1), ("0", 0), ("", 0), ("None", 0)])
+def test_exit(tmp_path: Path, ending: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(script(tmp_path, f"import sys\nsys.exit({ending})\n"))]) == status
+    assert capsys.readouterr().err == ("a text\n" if "text" in ending else "")
+
+
+def test_a_certain_finding_fails_with_file_and_line() -> None:
+    done = run(BUG / "zero_grad_forgotten.py", doctor=True, cwd=ROOT)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "CERTAIN gradient-used-twice, tests/loops/bugs/zero_grad_forgotten.py:21, model.0.weight and 3 more" in done.stderr
+
+
+def test_questions_fail_only_when_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(BUG / "eval_forgotten.py")
+    assert main([path]) == 0
+    assert "QUESTION training-mode-without-gradient" in capsys.readouterr().err
+    assert main(["--strict", path]) == 1
+
+
+def test_wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nowhere.py"]) == 2
+    assert "there is no file nowhere.py" in capsys.readouterr().err
+    assert run("-m", "fnlib", doctor=False).returncode == 2
+    with pytest.raises(SystemExit):
+        main([])
+
+
+def test_recording_stops_and_the_script_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = script(tmp_path, "import sys\nTRAIN\nprint('end', step, sys.gettrace())\noptimizer.step()\n", steps=40)
+    assert main(["--steps", "5", str(path)]) == 0  # the step without zero_grad comes too late to be seen
+    output = capsys.readouterr()
+    assert output.out == "end 39 None\n" and output.err == ""
+    assert main(["--steps", "100", str(path)]) == 1
+    assert "gradient-used-twice" in capsys.readouterr().err
+
+
+def test_it_says_so_when_the_time_was_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seconds", "0", str(script(tmp_path, "TRAIN\n"))]) == 0
+    assert "before the first optimizer.step()" in capsys.readouterr().err
+
+
+def test_loops_in_which_nothing_happens_cost_little(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "def words():\n    table = {}\n    for n in range(20000):\n        table[n % 7] = n\n        n += 1\n    return table\n"
+    called = "def key(n):\n    return n % 7\nkeys = [key(n) for n in range(5000)]\nfor n in range(20000):\n    k = key(n)\n"
+    path = script(tmp_path, f"{words}{called}words()\nTRAIN\nwords()\noptimizer.step()\n")
+    before = time.process_time()
+    assert main(["--seconds", "20", str(path)]) == 1
+    assert time.process_time() - before < 20, "the dull loops were recorded statement by statement"
+    assert "gradient-used-twice" in capsys.readouterr().err
+
+
+def test_modules_beside_the_script_are_recorded_and_libraries_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = "def fit(model, optimizer, data):\n    for one in data:\n        model(one).mean().backward()\n        optimizer.step()\n"
+    (tmp_path / "loop.py").write_text(fit, encoding="utf-8")
+    path = script(tmp_path, "TRAIN\nimport loop\nloop.fit(model, optimizer, torch.randn(3, 8, 4))\n")
+    assert main([str(path)]) == 1
+    assert "loop.py:4" in capsys.readouterr().err
+    sys.modules.pop("loop", None)
+
+
+def test_workers_that_are_forked_off_are_left_alone(tmp_path: Path) -> None:
+    path = script(tmp_path, "TRAIN\nimport sys\nfrom torch.utils.data import DataLoader, Dataset\nclass Numbers(Dataset):\n"
+                  "    def __len__(self): return 4\n    def __getitem__(self, at): return at if sys.gettrace() is None else -1\n"
+                  "print([batch.tolist() for batch in DataLoader(Numbers(), 2, num_workers=1)])\n")  # fmt: skip
+    done = run(path, doctor=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[[0, 1], [2, 3]]\n", "")
+
+
+def test_nothing_of_the_run_stays_behind(tmp_path: Path) -> None:
+    before = sys.modules["__main__"], sys.argv, sys.path, sys.gettrace(), torch.optim.Optimizer.step
+    main([str(script(tmp_path, "TRAIN\n"))])
+    assert before == (sys.modules["__main__"], sys.argv, sys.path, sys.gettrace(), torch.optim.Optimizer.step)
