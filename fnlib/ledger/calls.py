@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fnlib.backward import differentiate
 from fnlib.factory import Model
 from fnlib.ledger.graph import graph_of
 from fnlib.ledger.saved import saved_by
+from fnlib.protect import in_transform
 
 if TYPE_CHECKING:
     from fnlib.ledger.record import Recorder
@@ -54,6 +56,7 @@ def handlers() -> dict[CodeType, Handler]:
     on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
     on(torch.optim.lr_scheduler.SequentialLR.step, _scheduler_step)
     on(torch.manual_seed, _seed)
+    on(differentiate, _differentiate)
     on(Model.step, _functional_step)
     for clip in (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_):
         on(clip, _clip)
@@ -109,6 +112,13 @@ def _grad(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
     here = frame.f_locals
     outputs = here["outputs"]
     return _pass(recorder, "grad", (outputs,) if isinstance(outputs, Tensor) else tuple(outputs), here, here["inputs"])
+
+
+def _differentiate(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    here = frame.f_locals
+    if not isinstance(here["loss"], Tensor) or in_transform():
+        return None  # an error of its own, or noted as torch.autograd.grad
+    return _pass(recorder, "grad", (here["loss"],), {**here, "create_graph": False}, here["leaves"])
 
 
 def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any) -> dict[str, Any]:
