@@ -1,0 +1,214 @@
+"""`make bench`: whole training steps, stock and fnlib side by side; what fnlib costs, and where it saves.
+
+Both sides start from the same weights, see the same batches and end at the same weights (which is checked). They take
+turns in one process on one thread, and a ratio is that of medians over many rounds. A line past its limit is measured
+once more, longer, before it is called so; then the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_variable] = "1"  # before torch is imported
+
+import argparse  # noqa: E402
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import platform  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import torch  # noqa: E402
+
+import fnlib  # noqa: E402
+from tests.benchmarks import loops  # noqa: E402
+from tests.benchmarks.large import COPIES, Worker  # noqa: E402
+from tests.benchmarks.measure import QUICK, Effort, interleaved  # noqa: E402
+
+
+@dataclasses.dataclass
+class Line:
+    """One line of the table.
+
+    Args:
+        case: what is measured.
+        unit: of the two sides.
+        other: what fnlib is compared with; ``None`` where a limit stands by itself.
+        ours: fnlib.
+        ratio: what the limit is about.
+        limit: at most.
+        note: why there is no figure, or that it was measured twice.
+    """
+
+    case: str
+    limit: float
+    unit: str = "us"
+    other: float | None = None
+    ours: float | None = None
+    ratio: float | None = None
+    note: str = ""
+
+    @property
+    def within(self) -> bool | None:
+        """Say whether the line is within its limit, as far as it is printed; ``None`` where it was not measured."""
+        return None if self.ratio is None else round(self.ratio, 2) <= self.limit
+
+    def __str__(self) -> str:
+        other, ours = ("" if value is None else f"{value:,.1f}" for value in (self.other, self.ours))
+        ratio, within = ("-", "not measured") if self.ratio is None else (f"{self.ratio:.2f}", "yes" if self.within else "NO")
+        return f"{self.case:56} {other:>11} {ours:>11} {self.unit:4} {ratio:>6} {self.limit:>6.2f}  {within}{self.note and f' ({self.note})'}"
+
+
+HEADING = f"{'case':56} {'other':>11} {'fnlib':>11} {'':4} {'ratio':>6} {'limit':>6}  within?"
+Measure = Callable[[Effort], list[Line]]
+
+
+def eager(case: str, limit: float, task: Callable[[], loops.Task], functional: type[loops.Functional] = loops.Functional) -> Measure:
+    """Measure whole steps of the functional loop against those of the stock loop."""
+
+    def measure(effort: Effort) -> list[Line]:
+        taken = loops.measure_pair(task(), functional, lambda sides: interleaved(sides, effort))
+        return [Line(case, limit, "us", taken["stock"], taken["fnlib"], taken["fnlib"] / taken["stock"])]
+
+    return measure
+
+
+def compiled(effort: Effort) -> list[Line]:
+    """Measure the pure step under torch.compile against the stock loop and against JAX, all in one run."""
+    task = _sgd()
+    sides: dict[str, loops.Stock | loops.Compiled | loops.Jax] = {"stock": loops.Stock(task), "fnlib": loops.Compiled(task)}
+    against_stock, against_jax = Line("train_step compiled, 128-64-10, SGD / stock loop", 0.45), Line("the same / JAX + Optax jit", 1.00)
+    try:
+        sides["jax"] = loops.Jax(task, lr=0.01)
+    except ImportError as missing:
+        against_jax.note = f"{missing.name} is not installed"
+    try:
+        sides["fnlib"].step()
+    except torch._dynamo.exc.BackendCompilerFailed as error:  # torch.compile needs a C++ compiler
+        against_stock.note = against_jax.note = str(error).splitlines()[0][:60]
+        return [against_stock, against_jax]
+    for name in sides.keys() - {"fnlib"}:
+        sides[name].step()
+    taken = interleaved({name: side.step for name, side in sides.items()}, effort)
+    for name in sides.keys() - {"fnlib"}:
+        loops.same_numbers(sides[name].state(), sides["fnlib"].state())
+    against_stock.other, against_stock.ours = taken["stock"], taken["fnlib"]
+    against_stock.ratio = taken["fnlib"] / taken["stock"]
+    if "jax" in taken:
+        against_jax.other, against_jax.ours, against_jax.ratio = taken["jax"], taken["fnlib"], taken["fnlib"] / taken["jax"]
+    return [against_stock, against_jax]
+
+
+def large(rule: str, limit: float) -> Measure:
+    """Measure the update of a large network alone: time and memory donated, memory not donated."""
+
+    def measure(effort: Effort) -> list[Line]:
+        name = f"{effort.weights / 1e6:g} M weights, update alone, {rule}{' fused' if rule == 'Adam' else ''}"
+        sides = ("stock", "donated", "not donated")
+        workers = {side: Worker(side, rule, effort.weights) for side in sides}
+        try:
+            taken: dict[str, list[int]] = {side: [] for side in sides}
+            for turn in range(effort.updates + 1):
+                for side in sides[turn % 3 :] + sides[: turn % 3]:
+                    nanoseconds = workers[side].ask("step")
+                    taken[side] += [nanoseconds] if turn else []  # the first makes the moments
+            peak = {side: workers[side].ask("peak") / 2**20 for side in sides}
+            if len({workers[side].ask("sum") for side in sides}) > 1:
+                raise AssertionError("the sides do not compute the same: their weights differ after the same steps")
+        finally:
+            for worker in workers.values():
+                worker.close()
+        stock, ours = (statistics.median(taken[side]) / 1000 for side in ("stock", "donated"))
+        lines = [Line(f"{name}, donated: time", limit, "us", stock, ours, ours / stock)]
+        donated, kept = Line(f"{name}, donated: peak memory", limit, "MiB"), Line("  not donated: extra memory / what is replaced", 1.00, "MiB")
+        if all(peak.values()):
+            replaced = COPIES[rule] * effort.weights * 4 / 2**20
+            donated.other, donated.ours, donated.ratio = peak["stock"], peak["donated"], peak["donated"] / peak["stock"]
+            kept.other, kept.ours = replaced, peak["not donated"] - peak["stock"]
+            kept.ratio = kept.ours / kept.other
+        else:
+            donated.note = kept.note = "only Linux says how much memory was used at most"
+        return [*lines, donated, kept]
+
+    return measure
+
+
+def importing(effort: Effort) -> list[Line]:
+    """Measure `import fnlib` in fresh processes that have imported torch."""
+    code = "import time, torch; begin = time.perf_counter(); import fnlib; print(time.perf_counter() - begin)"
+    run = [sys.executable, "-c", code]
+    taken = [float(subprocess.run(run, check=True, capture_output=True, text=True).stdout) * 1000 for _ in range(effort.starts + 1)]
+    milliseconds = statistics.median(taken[1:])
+    return [Line("import fnlib, beyond import torch (limit in ms)", 50.0, "ms", None, milliseconds, milliseconds)]
+
+
+def _sgd() -> loops.Task:
+    return loops.dense(fnlib.SGD(lr=0.01), lambda weights: torch.optim.SGD(weights, lr=0.01))
+
+
+def _adam(fused: bool | None) -> loops.Task:
+    return loops.dense(fnlib.Adam(lr=0.001, fused=fused), lambda weights: torch.optim.Adam(weights, lr=0.001, fused=fused))
+
+
+def _momentum() -> loops.Task:
+    return loops.dense(fnlib.SGD(lr=0.01, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9))
+
+
+MEASURES: dict[str, Measure] = {
+    "sgd": eager("128-64-10, batch 32, SGD", 0.90, _sgd),
+    "adam": eager("128-64-10, batch 32, Adam", 0.95, lambda: _adam(None)),
+    "adam-fused": eager("128-64-10, batch 32, Adam fused", 1.00, lambda: _adam(True)),
+    "momentum": eager("128-64-10, batch 32, SGD with momentum", 1.00, _momentum),
+    "cnn": eager("CNN with BatchNorm, digits, batch 32, SGD", 1.10, loops.convolutional, loops.FunctionalWithBuffers),
+    "lstm": eager("LSTM, digits, batch 32, SGD", 1.10, loops.recurrent),
+    "compiled": compiled,
+    "large-sgd": large("SGD", 1.10),
+    "large-adam": large("Adam", 1.06),
+    "import": importing,
+}
+
+
+def measured(measure: Measure, effort: Effort) -> list[Line]:
+    """Measure, and measure once more, longer, before a line is said to be past its limit."""
+    lines = measure(effort)
+    if all(line.within is not False for line in lines):
+        return lines
+    again = measure(dataclasses.replace(effort, rounds=2 * effort.rounds, updates=2 * effort.updates, starts=2 * effort.starts))
+    for first, second in zip(lines, again, strict=True):
+        if first.ratio is not None and not second.note:
+            second.note = f"measured again, first {first.ratio:.2f}"
+    return again
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs; says nothing about speed")
+    parser.add_argument("--only", nargs="+", choices=list(MEASURES), help="some of the measurements")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    print(HEADING, flush=True)
+    lines: list[Line] = []
+    for name in options.only or MEASURES:
+        found = MEASURES[name](QUICK) if options.quick else measured(MEASURES[name], Effort())
+        print(*found, sep="\n", flush=True)
+        lines += found
+    machine = {"system": platform.platform(), "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "fnlib": fnlib.__version__}
+    rows = [{**dataclasses.asdict(line), "within": line.within} for line in lines]
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"quick": options.quick, "machine": machine, "versions": versions, "lines": rows}, indent=1) + "\n")
+    past, missing = [line for line in lines if line.within is False], [line for line in lines if line.within is None]
+    if options.quick:
+        print("Quick: everything ran. The figures mean nothing; leave --quick out to measure.")
+        return 0
+    print(f"{len(lines) - len(past) - len(missing)} of {len(lines)} lines within their limits, {len(missing)} not measured. Written to {options.json}.")
+    return 1 if past else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

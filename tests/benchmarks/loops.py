@@ -1,0 +1,213 @@
+"""Training loops to compare: stock PyTorch, fnlib, fnlib compiled, and JAX, on the same weights and batches."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fnlib
+from tests.benchmarks.measure import Step
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network, its data and its update rule, written for both sides.
+
+    Args:
+        build: makes the network.
+        batches: features and labels, used in turn.
+        optimizer: the stock optimizer of a network's weights.
+        rule: the same one of fnlib.
+    """
+
+    build: Callable[[], nn.Module]
+    batches: list[Batch]
+    optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
+    rule: Any
+    criterion: Callable[[Tensor, Tensor], Tensor] = nn.NLLLoss()  # noqa: RUF009  (it holds no state)
+
+
+class Stock:
+    """The loop that everybody writes."""
+
+    def __init__(self, task: Task) -> None:
+        torch.manual_seed(0)
+        self.module = task.build()
+        self.optimizer = task.optimizer(self.module.parameters())
+        self.batches, self.criterion = itertools.cycle(task.batches), task.criterion
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        self.optimizer.zero_grad()
+        output = self.module(feature)
+        loss = self.criterion(output, label)
+        loss.backward()
+        self.optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.module.state_dict()
+
+
+class Functional:
+    """The loop of fnlib, as the lessons write it."""
+
+    def __init__(self, task: Task) -> None:
+        self.ModelFactory = fnlib.Factory(task.build, optimizer=task.rule)
+        self.model = self.ModelFactory(fnlib.Parameters(seed=0))
+        self.batches, self.criterion = itertools.cycle(task.batches), task.criterion
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        output = self.model(feature)
+        loss = self.criterion(output, label)
+        gradient = self.model.backward(loss)
+        parameters = self.model.step(gradient)
+        self.model = self.ModelFactory(parameters)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.model.parameters.state_dict()
+
+
+class FunctionalWithBuffers(Functional):
+    """The same loop, where a training forward also updates buffers."""
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        output, buffers = self.model.with_buffers(feature)
+        loss = self.criterion(output, label)
+        gradient = self.model.backward(loss)
+        parameters = self.model.step(gradient, buffers=buffers)
+        self.model = self.ModelFactory(parameters)
+
+
+class Compiled:
+    """The pure step of fnlib under torch.compile."""
+
+    def __init__(self, task: Task) -> None:
+        ModelFactory = fnlib.Factory(task.build, optimizer=task.rule)
+        self.parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
+        self.train_step = torch.compile(fnlib.train_step(ModelFactory, task.criterion))
+        self.batches = itertools.cycle(task.batches)
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        self.parameters, loss = self.train_step(self.parameters, feature, label)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.parameters.state_dict()
+
+
+class Jax:
+    """The 128-64-10 network with SGD in JAX and Optax, jitted, from the same weights."""
+
+    def __init__(self, task: Task, lr: float) -> None:
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # one thread, as the others
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        import jax
+        import optax
+
+        torch.manual_seed(0)
+        self.params = {name: jax.numpy.array(tensor.detach().numpy()) for name, tensor in task.build().named_parameters()}
+        self.batches = itertools.cycle([(jax.numpy.array(feature.numpy()), jax.numpy.array(label.numpy())) for feature, label in task.batches])
+        optimizer = optax.sgd(lr)
+        self.state_of_optimizer = optimizer.init(self.params)
+
+        def loss_of(params: Any, feature: Any, label: Any) -> Any:
+            hidden = jax.nn.relu(feature @ params["0.weight"].T + params["0.bias"])
+            output = jax.nn.log_softmax(hidden @ params["2.weight"].T + params["2.bias"], axis=1)
+            return -jax.numpy.take_along_axis(output, label[:, None], axis=1).mean()
+
+        def train_step(params: Any, state: Any, feature: Any, label: Any) -> Any:
+            loss, gradient = jax.value_and_grad(loss_of)(params, feature, label)
+            updates, state = optimizer.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state, loss
+
+        self.train_step, self.wait = jax.jit(train_step), jax.block_until_ready
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        self.params, self.state_of_optimizer, loss = self.train_step(self.params, self.state_of_optimizer, feature, label)
+        self.wait((self.params, loss))  # JAX returns before it has computed
+
+    def state(self) -> dict[str, Tensor]:
+        import numpy
+
+        return {name: torch.from_numpy(numpy.array(value)) for name, value in self.params.items()}
+
+
+# --- the tasks ----------------------------------------------------------------------------------
+
+BATCH = 32
+
+
+def dense(rule: Any, optimizer: Callable[[Any], torch.optim.Optimizer]) -> Task:
+    """The 128-64-10 network."""
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(BATCH, 128, generator=generator), torch.randint(10, (BATCH,), generator=generator)) for _ in range(8)]
+    return Task(lambda: nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1)), batches, optimizer, rule)
+
+
+def digits(*shape: int) -> list[Batch]:
+    """Handwritten digits, 8 by 8, with values from 0 to 1."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    features = torch.tensor(images, dtype=torch.float32).reshape(-1, *shape) / 16
+    return list(zip(features[: 8 * BATCH].split(BATCH), torch.tensor(labels)[: 8 * BATCH].split(BATCH), strict=True))
+
+
+def convolutional() -> Task:
+    """A convolutional network with BatchNorm, on digits."""
+
+    def build() -> nn.Module:
+        first = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)
+        second = nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)
+        return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(128, 10), nn.LogSoftmax(dim=1))
+
+    return Task(build, digits(1, 8, 8), lambda weights: torch.optim.SGD(weights, lr=0.01), fnlib.SGD(lr=0.01))
+
+
+class RowByRow(nn.Module):
+    """An LSTM that reads an image row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 64, batch_first=True)
+        self.output = nn.Linear(64, 10)
+
+    def forward(self, image: Tensor) -> Tensor:
+        states, _ = self.lstm(image)
+        return torch.log_softmax(self.output(states[:, -1]), dim=1)
+
+
+def recurrent() -> Task:
+    """An LSTM, on digits."""
+    return Task(RowByRow, digits(8, 8), lambda weights: torch.optim.SGD(weights, lr=0.01), fnlib.SGD(lr=0.01))
+
+
+def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    """Make sure that the two sides did the same work."""
+    if a.keys() != b.keys() or not all(torch.equal(a[name], b[name]) for name in a):
+        raise AssertionError("the sides do not compute the same: their weights differ after the same steps")
+
+
+def same_numbers(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    """Make sure of it where the order of additions differs."""
+    if a.keys() != b.keys() or not all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-3) for name in a):
+        raise AssertionError("the sides do not compute the same: their weights differ by more than float32 explains")
+
+
+def measure_pair(task: Task, functional: type[Functional], run: Callable[[dict[str, Step]], dict[str, float]]) -> dict[str, float]:
+    """Measure a stock loop and the functional one, and make sure that they end at the same bits."""
+    stock, ours = Stock(task), functional(task)
+    taken = run({"stock": stock.step, "fnlib": ours.step})
+    same_bits(stock.state(), ours.state())
+    return taken
