@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fnlib.errors import FnlibError
 from fnlib.ledger.content import name_of, unreadable
 from fnlib.ledger.entries import Bound, Change
 from fnlib.ledger.graph import age_of, graph_of
@@ -185,7 +186,13 @@ def _text(value: Any) -> str:
     if isinstance(value, (bool, int, float, str, type(None))):
         text = repr(value)
         return text if len(text) <= 30 else text[:27] + "..."
-    return type(value).__name__
+    kind = type(value).__name__
+    try:
+        if (held := parameters_of(value)) is not MISSING:
+            return f"{kind}, {len(held)} tensor" + "s" * (len(held) != 1)
+    except FnlibError:
+        pass  # given away: its name is all that can be said
+    return kind
 
 
 def _written(path: Path) -> str:
