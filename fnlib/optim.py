@@ -14,7 +14,7 @@ with everything scheduled set to its value for that step.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -49,6 +49,7 @@ class Rule:
                     f"optimizer=fnlib.{type(self).__name__}(lr=...)   # right: without {flag}",
                 )
         probe = self.like([torch.zeros(1)], lr=lr(0) if callable(lr) else lr, **settings)  # PyTorch's own checks, and its own errors
+        self.arguments = {"lr": lr, **settings}
         self.settings = {**probe.defaults, "lr": lr if callable(lr) else float(lr)}
         self.groups = groups
         self.step_count = 0
@@ -81,6 +82,8 @@ class Rule:
         Returns:
             The new weights and the new state.
         """
+        if self._left_to_torch(weights, gradient):
+            return self._wrapped().update(weights, gradient, state)
         moments = dict(state["state"])
         partition = self.partition(weights)
         for settings, names in partition:
@@ -92,6 +95,18 @@ class Rule:
             if own[0]:
                 moments.update(zip(moving, own, strict=True))
         return weights, {"state": moments, "param_groups": [settings for settings, _ in partition]}
+
+    def _left_to_torch(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
+        """Say whether the optimizer of torch.optim has to take this step, because only it has its bits or its error."""
+        return False
+
+    def _wrapped(self) -> Rule:
+        from fnlib.wrap import Wrapped
+
+        arguments = {key: value for key, value in self.arguments.items() if key != "lr"}
+        rule = Wrapped(self.like, self.arguments["lr"], self.groups, arguments)
+        rule.step_count = self.step_count
+        return rule
 
     def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[dict[str, Any], list[str]]]:
         """Split the weights into groups of equal settings, in the order in which the groups are met."""
@@ -186,6 +201,13 @@ class SGD(Rule):
         flags = {"maximize": maximize, "foreach": foreach, "differentiable": differentiable, "fused": fused}
         super().__init__(lr, groups, {**settings, **flags})
 
+    def _left_to_torch(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
+        if self.settings["fused"]:
+            refuse_broken_kernel(self.like, self.settings, weights)
+            return _any(weights, _is_complex) or _any(gradient, _is_sparse)  # torch.optim refuses them
+        # foreach=True rounds momentum to half precision before it multiplies
+        return bool(self.settings["momentum"] and self.settings["foreach"]) and _any(weights, _is_half)
+
     def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
         if settings["fused"]:
             return self._apply_fused(weights, gradient, moments, settings)
@@ -226,11 +248,11 @@ class SGD(Rule):
     def _apply_fused(
         self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]
     ) -> None:
-        first = bool(settings["momentum"]) and not any(moments)
-        if settings["momentum"]:
-            for g, entry in zip(gradient, moments, strict=True):
-                entry.setdefault("momentum_buffer", torch.empty_like(g) if first else g.clone())
-        for at in _alike(weights):
+        starts = [bool(settings["momentum"]) and not entry for entry in moments]
+        for start, entry, g in zip(starts, moments, gradient, strict=True):
+            if start:
+                entry["momentum_buffer"] = torch.empty_like(g)  # the kernel's first step writes it
+        for at in _alike(weights, starts):
             torch._fused_sgd_(
                 [weights[i] for i in at],
                 [gradient[i] for i in at],
@@ -241,7 +263,7 @@ class SGD(Rule):
                 dampening=settings["dampening"],
                 nesterov=settings["nesterov"],
                 maximize=settings["maximize"],
-                is_first_step=first,
+                is_first_step=starts[at[0]],
             )
 
 
@@ -296,6 +318,12 @@ class Adam(Rule):
         if self.like is torch.optim.Adam:
             settings["decoupled_weight_decay"] = decoupled_weight_decay
         super().__init__(lr, groups, settings)
+
+    def _left_to_torch(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
+        # Half precision is rounded in another order there, with foreach and without; the others it refuses.
+        if any(isinstance(value, Tensor) for value in (self.arguments["lr"], *self.settings["betas"])):
+            return True
+        return _any(weights, _is_half) or _any(gradient, _is_sparse) or (self.settings["fused"] and _any(weights, _is_complex))
 
     def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
         self._begin(weights, moments, settings)
@@ -433,11 +461,37 @@ def _real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-def _alike(weights: list[Tensor]) -> list[list[int]]:
-    """Group indices by device and dtype: a fused kernel takes one kind."""
+def refuse_broken_kernel(like: type, settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Refuse what PyTorch 2.13 computes from memory that nobody wrote: two stock runs of it differ, too."""
+    if like is torch.optim.SGD and settings["fused"] and settings["momentum"] and any(w.is_cpu and _is_half(w) for w in weights.values()):
+        raise errors.CannotWrap(
+            "torch.optim.SGD",
+            "on the CPU its fused kernel reads unwritten memory where momentum meets half precision, and two runs of it differ",
+            "optimizer=fnlib.SGD(lr=..., momentum=...)   # right: without fused=True",
+        )
+
+
+def _any(tensors: Mapping[str, Tensor], kind: Callable[[Tensor], bool]) -> bool:
+    return any(map(kind, tensors.values()))
+
+
+def _is_half(tensor: Tensor) -> bool:
+    return tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+def _is_sparse(tensor: Tensor) -> bool:
+    return tensor.layout is not torch.strided
+
+
+def _is_complex(tensor: Tensor) -> bool:
+    return tensor.is_complex()
+
+
+def _alike(weights: list[Tensor], marks: Sequence[bool] | None = None) -> list[list[int]]:
+    """Group indices by device, dtype and mark: a fused kernel takes one kind."""
     found: dict[Any, list[int]] = {}
     for i, weight in enumerate(weights):
-        found.setdefault((weight.device, weight.dtype), []).append(i)
+        found.setdefault((weight.device, weight.dtype, marks and marks[i]), []).append(i)
     return list(found.values())
 
 

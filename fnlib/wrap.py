@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.optim import Groups, Rule, Schedule
-from fnlib.protect import same_tree
+from fnlib.optim import Groups, Rule, Schedule, refuse_broken_kernel
+from fnlib.protect import same_tree, share
 from fnlib.state import storable
 
 _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
@@ -59,21 +59,22 @@ class Wrapped(Rule):
 
     def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
+        refuse_broken_kernel(self.like, self.settings, weights)
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
         for name, place in places.items():
             if name in gradient:
-                place.grad = gradient[name]
+                place.grad = share(gradient[name])  # some optimizers write to it
         optimizer = self._revive(places, state)
         names = {id(place): name for name, place in places.items()}
-        group_settings = [_group(group) for group in optimizer.param_groups]
+        label = self.like.__name__
+        before = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
         optimizer.step()
-        moved = set(state.get("moved", ())) | {
-            key
-            for before, group in zip(group_settings, optimizer.param_groups, strict=True)
-            for key in group
-            if key != "params" and not _same(before.get(key), group[key])
-        }
+        after = [_frozen_group(group, names, label) for group in optimizer.param_groups]
+        moved = set(state.get("moved", ())) | {key for old, new in zip(before, after, strict=True) for key in new if not _same(old.get(key), new[key])}
+        for key in moved:
+            if any(isinstance(group.get(key), bytes) for group in after):
+                raise errors.CannotStore(f"{label}.param_groups[{key!r}]", optimizer.param_groups[0][key], ", and this step changed it")
         kept = dict(state.get("attributes", {}))
         for key, value in _own(optimizer).items():
             frozen = _freeze(value, names, key)
@@ -81,11 +82,7 @@ class Wrapped(Rule):
                 if isinstance(frozen, bytes):
                     raise errors.CannotStore(f"{self.like.__name__}.{key}", value, ", and this step changed it")
                 kept[key] = frozen
-        label = self.like.__name__
-        new_state: dict[str, Any] = {
-            "state": {},
-            "param_groups": [storable(_pack(_group(g), names), f"{label}.param_groups") for g in optimizer.param_groups],
-        }
+        new_state: dict[str, Any] = {"state": {}, "param_groups": [{k: v for k, v in group.items() if not isinstance(v, bytes)} for group in after]}
         for key, value in dict[Any, Any](optimizer.state).items():
             if id(key) in names:
                 new_state["state"][names[id(key)]] = storable(_pack(value, names), f"{label}.state")
@@ -169,8 +166,9 @@ def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {key: value for key, value in vars(optimizer).items() if key not in _OF_EVERY_OPTIMIZER and not callable(value)}
 
 
-def _group(group: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "params"}
+def _frozen_group(group: dict[str, Any], names: Mapping[int, str], label: str) -> dict[str, Any]:
+    """The settings of a group as values. What no value can carry (an enum, a function) is the factory's to give again."""
+    return {key: _freeze(value, names, f"{label}.param_groups") for key, value in group.items() if key != "params"}
 
 
 def _freeze(value: Any, names: Mapping[int, str], label: str) -> Any:

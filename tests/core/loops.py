@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -60,7 +61,10 @@ def functional_run(row: Network, rule: Any, steps: int = STEPS, **step_arguments
             output, buffers = model(*args, **kwargs), None
         loss = loss_of(output)
         gradient = model.backward(loss)
+        before = None if step_arguments.get("donate") else copy.deepcopy((model.parameters, gradient))
         parameters = model.step(gradient, buffers=buffers, **step_arguments)
+        assert before is None or before[0] == model.parameters, "step changed the old value"
+        assert before is None or before[1] == gradient, "step changed the gradient"
         model = ModelFactory(parameters, training=row.training)
         losses.append(loss.detach())
     return model.parameters, losses
@@ -69,6 +73,8 @@ def functional_run(row: Network, rule: Any, steps: int = STEPS, **step_arguments
 def assert_same_tensor(mine: Tensor, stock: Tensor, what: str) -> None:
     assert mine.dtype == stock.dtype, f"{what}: {mine.dtype} is not {stock.dtype}"
     assert mine.shape == stock.shape, f"{what}: shape {tuple(mine.shape)} is not {tuple(stock.shape)}"
+    if stock.is_sparse:
+        mine, stock = mine.to_dense(), stock.to_dense()
     equal = torch.equal(mine.nan_to_num(123.0), stock.detach().nan_to_num(123.0))
     assert equal and torch.equal(mine.isnan(), stock.isnan()), f"{what}: differs by {(mine - stock).abs().max()}"
 

@@ -191,6 +191,11 @@ class Optimizer:
 EXPERTS = Network("experts", nets.Experts)
 MATRICES = Network("matrices", partial(nets.Experts, bias=False))
 WIDE = Network("float64", partial(nets.Experts, dtype=torch.float64), (reals(5, 4, dtype=torch.float64),))
+HALF = Network("float16", partial(nets.Experts, dtype=torch.float16), (reals(5, 4, dtype=torch.float16),))
+BRAIN = Network("bfloat16", partial(nets.Experts, dtype=torch.bfloat16), (reals(5, 4, dtype=torch.bfloat16),))
+KINDS = Network("kinds mixed", nets.MixedKinds)
+SPARSE = Network("sparse gradients", lambda: nn.Embedding(9, 4, sparse=True), (integers(9, 5, 3),))
+SPARSE_PART = Network("some gradients sparse", lambda: nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 2)), (integers(9, 5, 3),))
 COMPLEX = Network("complex", nets.Complex)
 CONVOLUTIONS = Network("convolutions", sequential(L(nn.Conv2d, 1, 4, 3), L(nn.BatchNorm2d, 4), L(nn.Flatten), L(nn.Linear, 64, 8)), (reals(4, 1, 6, 6),), buffers=True)
 
@@ -240,6 +245,17 @@ def _optimizers() -> list[Optimizer]:
         rows += [Optimizer(kind, {"lr": 0.01}, network) for network in (WIDE, COMPLEX, CONVOLUTIONS)]
     rows.append(Optimizer(_O.SGD, {"lr": 0.01, "momentum": 0.9, "nesterov": True}, COMPLEX))
     rows.append(Optimizer(_O.Adam, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1}, COMPLEX))
+    for kind, arguments in _BASES:
+        if kind in (_O.SGD, _O.Adam, _O.AdamW):
+            few = {"lr": 0.01, **{key: value for key, value in arguments.items() if key != "lr"}}
+            rows += [Optimizer(kind, {**few, "foreach": value}, network) for network in (HALF, BRAIN, KINDS) for value in (None, True)]
+            half = () if "momentum" in few else (HALF, BRAIN, KINDS)  # a kernel that is refused: see test_errors.py
+            rows += [Optimizer(kind, {**few, "fused": True}, network) for network in (*half, CONVOLUTIONS)]
+    rows += [Optimizer(_O.SGD, {"lr": 0.1, **more}, network) for network in (SPARSE, SPARSE_PART) for more in ({}, {"momentum": 0.9}, {"maximize": True})]
+    rows += [Optimizer(_O.SparseAdam, {"lr": 0.01}, SPARSE), Optimizer(_O.SparseAdam, {"lr": 0.01, "maximize": True}, SPARSE)]
+    for kind in (_O.SGD, _O.Adam, _O.AdamW):
+        rows += [Optimizer(kind, {"lr": torch.tensor(0.01), **more}, network) for network in (EXPERTS, WIDE) for more in ({}, {"fused": True})]
+    rows.append(Optimizer(_O.SGD, {"lr": 0.1, "weight_decay": torch.tensor(0.1)}, EXPERTS))
     for kind in (_O.Adadelta, _O.Adamax, _O.ASGD, _O.NAdam, _O.RAdam, _O.Rprop):
         rows.append(Optimizer(kind, {"lr": 0.01, "capturable": False}, COMPLEX))
     return rows
