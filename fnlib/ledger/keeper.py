@@ -144,10 +144,10 @@ class Keeper(Owners):
         if why is not None:
             self.unfollowed[self._label(place)] = why
         dense = parts(tensor) if why is None else ()
-        spots = tuple([address(part) for part in dense])
+        is_value = self._watch.order == 1  # an fnlib value hands out copy-on-write copies, new ones each time
+        spots = () if is_value else tuple([address(part) for part in dense])
         spot = spots[-1] if spots else 0
         shape = None if len(dense) == 1 or (why is not None and "no shape" in why) else tuple(tensor.shape)
-        is_value = self._watch.order == 1  # an fnlib value hands its tensors out anew each time
         seen = known
         unchanged = False
         if known is not None and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):

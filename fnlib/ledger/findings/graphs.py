@@ -17,7 +17,7 @@ class Graphs(Rule):
         super().__init__(story)
         self.changed: dict[str, tuple[int, Change]] = {}
         self.passes = 0
-        self.bound_at: dict[str, int] = {}
+        self.bound_at: dict[str, tuple[int | None, int]] = {}
         self.grown: dict[str, list[Entry]] = {}
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -51,9 +51,10 @@ class Graphs(Rule):
 
     def name(self, entry: Entry, change: Change) -> None:
         """A name has a new value: does its graph hold the graph of the value before, which a backward has used?"""
-        name, now = change.owner, change.after
-        since, self.bound_at[name] = self.bound_at.get(name, self.passes), self.passes
-        if now is None or not now.carries_previous:
+        name, before, now = change.owner, change.before, change.after
+        token, since = self.bound_at.get(name, (None, self.passes))
+        self.bound_at[name] = (getattr(now, "token", None), self.passes)
+        if now is None or not now.carries_previous or before is None or before.token != token:  # another call's name
             self.grown.pop(name, None)
             return
         grown = self.grown.setdefault(name, [])
