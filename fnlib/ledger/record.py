@@ -378,11 +378,9 @@ class Recorder:
         known = self._user_files.get(code.co_filename)
         if known is None:
             path = os.path.abspath(code.co_filename)
-            known = (
-                any(path.startswith(root) for root in self.only)
-                if self.only
-                else not code.co_filename.startswith("<frozen") and not path.startswith(_LIBRARIES)
-            )
+            known = not code.co_filename.startswith("<frozen") and not path.startswith(_LIBRARIES)
+            if self.only:  # not code without a file, whatever the folder in which the script is run
+                known = known and not code.co_filename.startswith("<") and path.startswith(self.only)
             self._user_files[code.co_filename] = known
         return known and not torch._C._functorch.peek_interpreter_stack()
 

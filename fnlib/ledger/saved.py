@@ -30,7 +30,10 @@ def saved_by(tensors: Iterable[Any]) -> dict[int, list[int]]:
     with quietly():
         while waiting and len(seen) < LIMIT:
             node = waiting.pop()
+            statistics_unused = getattr(node, "_saved_training", False)  # BatchNorm in training mode normalises by the batch
             for name in _names(type(node)):
+                if statistics_unused and "running" in name:
+                    continue
                 held = getattr(node, name)
                 for one in held if isinstance(held, (list, tuple)) else (held,):
                     value = getattr(one, "data", None)

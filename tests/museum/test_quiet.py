@@ -236,7 +236,28 @@ def checkpointed_activations() -> fnlib.Ledger:
     return ledger
 
 
+class Position(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + 1
+        x = x * 2
+        return x
+
+
+def a_forward_that_uses_its_name_again() -> fnlib.Ledger:
+    layer = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    model = nn.Sequential(layer, Position())
+    with fnlib.Ledger(model=model, optimizer=optimizer, depth=2) as ledger:
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            optimizer.step()
+    assert any(entry.function.endswith("forward") for entry in ledger.walk())
+    return ledger
+
+
 LOOPS = [
+    a_forward_that_uses_its_name_again,
     gradients_cleared_by_hand,
     gradients_faded_instead_of_cleared,
     two_losses_one_step,
