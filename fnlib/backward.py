@@ -41,6 +41,7 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
         Donated: a model's parameters have been given away.
 
     >>> import fnlib
+    >>> from torch import nn
     >>> encoder, decoder = (fnlib.Sequential(nn.Linear(2, 2))(fnlib.Parameters(seed=s)) for s in (0, 1))
     >>> loss = decoder(encoder(torch.ones(1, 2))).sum()
     >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)

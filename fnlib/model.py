@@ -13,9 +13,9 @@ from fnlib import errors
 from fnlib.backward import differentiate, named
 from fnlib.gradient import Gradient
 from fnlib.leaves import Leaves
-from fnlib.optim import Rule, shared_state
+from fnlib.optim import Rule
 from fnlib.parameters import Parameters
-from fnlib.protect import Tensors, share_all
+from fnlib.protect import Tensors, map_tree, share, share_all
 from fnlib.randomness import seeded
 from fnlib.run import Buffers, run
 from fnlib.state import check_match, owned, storable
@@ -82,6 +82,7 @@ class Model:
             as ``nn.Embedding(max_norm=...)`` does), for ``model.step(gradient, buffers=buffers)``.
 
         >>> import fnlib
+        >>> from torch import nn
         >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
         >>> output, buffers = model.with_buffers(torch.ones(4, 2))
         >>> buffers["0.num_batches_tracked"], model.parameters.buffers["0.num_batches_tracked"]
@@ -109,6 +110,7 @@ class Model:
         """The weights as tensors that a loss may depend on: a penalty on them reaches the gradient.
 
         >>> import fnlib
+        >>> from torch import nn
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
         >>> penalty = sum(weight.square().sum() for weight in model.weights.values())
         >>> gradient = model.backward(penalty)
@@ -182,12 +184,13 @@ class Model:
             _, state_given = old._donate(_caller())
             state = state if state_given is None else state_given
         else:
-            weights, state = dict(zip(weights, share_all(weights.values()), strict=True)), shared_state(state)
+            weights = dict(zip(weights, share_all(weights.values()), strict=True))
+            state = rule.share(state) if isinstance(rule, Rule) else map_tree(share, state)
         if isinstance(rule, Rule):
             new_weights, new_state = rule.update(weights, tensors, state)
         else:  # somebody else's: what it returns is checked and taken over
             with torch.no_grad():
-                given_weights, new_state = rule.update(weights, tensors, state)
+                given_weights, new_state = rule.update(weights, {name: share(tensors[name]) for name in tensors}, state)
             check_match(
                 "updated weight", given_weights, structure.weights, "return {name: new_weight for name in weights}, state   # in update"
             )
@@ -213,6 +216,7 @@ class Model:
             buffers: what `with_buffers` returned.
 
         >>> import fnlib
+        >>> from torch import nn
         >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
         >>> left, buffers = model.with_buffers(torch.ones(4, 2))
         >>> right, buffers = model.carry(buffers).with_buffers(torch.zeros(4, 2))

@@ -41,13 +41,7 @@ class Rule:
     like: Any  # the class of torch.optim with the same arguments and the same bits
 
     def __init__(self, lr: float | Tensor | Schedule, groups: Groups | None, settings: dict[str, Any]) -> None:
-        for flag in ("differentiable", "capturable"):
-            if settings.get(flag):
-                raise errors.CannotWrap(
-                    f"{flag}=True",
-                    "a step of fnlib is not differentiated or captured",
-                    f"optimizer=fnlib.{type(self).__name__}(lr=...)   # right: without {flag}",
-                )
+        refuse_flags(settings)
         probe = self.like([torch.zeros(1)], lr=lr(0) if callable(lr) else lr, **settings)  # PyTorch's own checks, and its own errors
         self.arguments = {"lr": lr, **settings}
         self.settings = {**probe.defaults, "lr": lr if callable(lr) else float(lr)}
@@ -61,7 +55,7 @@ class Rule:
 
     def at(self, step_count: int) -> Rule:
         """Return this rule with a scheduled rate set to its value for one step (the first is step 0)."""
-        if self.groups is None and not callable(self.settings["lr"]):
+        if self.groups is None and not callable(self.settings.get("lr")):
             return self
         fixed = copy.copy(self)
         fixed.step_count = step_count
@@ -70,6 +64,12 @@ class Rule:
     def init(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the state before the first step: as in torch.optim, moments are made when a weight first moves."""
         return {"state": {}, "param_groups": []}
+
+    def share(self, state: Any) -> Any:
+        """Share the tensors of a state. Settings are read and never written, so that they need no copy."""
+        if not state["state"]:
+            return state
+        return {**state, "state": map_tree(share, state["state"])}
 
     def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Move each weight that has a gradient. The tensors that are passed in are used up.
@@ -116,20 +116,24 @@ class Rule:
         parts: list[tuple[Mapping[str, Any], list[str]]] = []
         for name, weight in weights.items():
             own = dict(self.groups(name, weight))
-            unknown = own.keys() - self.settings.keys()
-            if unknown:
-                raise errors.WrongParameters(
-                    f"groups= gives '{name}' settings that {type(self).__name__} does not have",
-                    errors._names(sorted(unknown)),
-                    'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}',
-                )
+            self._check_group(name, own)
             for settings, names in parts:
                 if settings == own:
                     names.append(name)
                     break
             else:
                 parts.append((own, [name]))
-        return [({**self.settings, **own, "lr": self._rate(own.get("lr", self.settings["lr"]))}, names) for own, names in parts]
+        merged = [({**self.settings, **own}, names) for own, names in parts]
+        return [({**settings, "lr": self._rate(settings["lr"])} if "lr" in settings else settings, names) for settings, names in merged]
+
+    def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
+        unknown = own.keys() - self.settings.keys()
+        if unknown:
+            raise errors.WrongParameters(
+                f"groups= gives '{name}' settings that {type(self).__name__} does not have",
+                errors._names(sorted(unknown)),
+                'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}',
+            )
 
     def _rate(self, lr: Any) -> float:
         return float(lr(self.step_count)) if callable(lr) else float(lr)
@@ -448,22 +452,20 @@ class AdamW(Adam):
         super().__init__(lr, betas, eps, weight_decay, amsgrad, **flags, fused=fused, groups=groups)
 
 
-def shared_state(state: Any) -> Any:
-    """Share the tensors of a rule's state. Settings are read and never written, so that they need no copy."""
-    if type(state) is dict and "param_groups" in state:
-        if not state["state"] and len(state) == 2:
-            return state
-        return {key: value if key == "param_groups" else map_tree(share, value) for key, value in state.items()}
-    return map_tree(share, state)
-
-
 def _real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
+def refuse_flags(settings: Mapping[str, Any]) -> None:
+    """Refuse arguments of torch.optim that mean nothing to a functional step."""
+    for flag in ("differentiable", "capturable"):
+        if settings.get(flag):
+            raise errors.CannotWrap(f"An optimizer with {flag}=True", "a step of fnlib is not differentiated or captured", "optimizer=fnlib.Adam(lr=1e-3)   # right: without it")
+
+
 def refuse_broken_kernel(like: type, settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Refuse what PyTorch 2.13 computes from memory that nobody wrote: two stock runs of it differ, too."""
-    if like is torch.optim.SGD and settings["fused"] and settings["momentum"] and any(w.is_cpu and _is_half(w) for w in weights.values()):
+    if like is torch.optim.SGD and settings.get("fused") and settings.get("momentum") and any(w.is_cpu and _is_half(w) for w in weights.values()):
         raise errors.CannotWrap(
             "torch.optim.SGD",
             "on the CPU its fused kernel reads unwritten memory where momentum meets half precision, and two runs of it differ",

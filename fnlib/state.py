@@ -60,7 +60,7 @@ def storable(tree: Any, where: str) -> Any:
         return tree
     if isinstance(tree, Mapping):
         for key in tree:
-            if type(key) not in (str, int):
+            if type(key) not in (str, int, float):
                 raise errors.CannotStore(f"the key {type(key).__name__} in {where}", key)
         return {key: storable(value, f"{where}[{key!r}]") for key, value in tree.items()}
     if type(tree) in (list, tuple):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.optim import Groups, Rule, Schedule, refuse_broken_kernel
-from fnlib.protect import same_tree, share
+from fnlib.optim import Groups, Rule, Schedule, refuse_broken_kernel, refuse_flags
+from fnlib.protect import map_tree, same_tree, share
 from fnlib.state import storable
 
 _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
@@ -46,16 +46,35 @@ class Wrapped(Rule):
                 "its step() asks for a closure that evaluates the loss again, and a functional step is given a gradient that is already there",
                 "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that needs one gradient a step",
             )
-        self.like, self.arguments = kind, settings
+        refuse_flags(settings)
+        self.like, self.arguments, self.groups, self.step_count = kind, settings, groups, 0
         if lr is not None:
             self.arguments = {"lr": lr, **settings}
-        probe = kind([nn.Parameter(torch.zeros(2, 2))], **self._fixed(self.arguments))  # its own checks, its own errors
-        self.settings = {**probe.defaults, **({"lr": lr} if lr is not None else {})}
-        self.groups = groups
-        self.step_count = 0
+        self.settings = dict(self.arguments)
+        if groups is None:  # some classes cannot be made without their groups
+            probe = self._made([nn.Parameter(torch.zeros(2, 2))])  # its own checks, its own errors
+            self.settings = {**probe.defaults, **self.settings}
 
-    def _fixed(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {**arguments, "lr": self._rate(arguments["lr"])} if callable(arguments.get("lr")) else arguments
+    def _made(self, weights: list[Any]) -> torch.optim.Optimizer:
+        """Make the optimizer object: of weights, or of groups of them."""
+        lr = self.arguments.get("lr")
+        drawn = torch.get_rng_state()
+        optimizer = self.like(weights, **{**self.arguments, "lr": self._rate(lr)} if callable(lr) else self.arguments)
+        if not torch.equal(torch.get_rng_state(), drawn):
+            torch.set_rng_state(drawn)
+            raise errors.CannotWrap(
+                self.like.__name__,
+                "making it draws random numbers, which a stock loop does once, before its first forward pass, and a functional step would do each time",
+                "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that starts from nothing",
+            )
+        return optimizer
+
+    def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
+        """Optimizers take settings in their groups that are no arguments."""
+
+    def share(self, state: Any) -> Any:
+        """Share the tensors of a state. A step may write to any of them."""
+        return map_tree(share, state)
 
     def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
@@ -99,12 +118,12 @@ class Wrapped(Rule):
     def _revive(self, places: dict[str, nn.Parameter], state: Any) -> torch.optim.Optimizer:
         """Make the optimizer object that goes on where the last one ended."""
         if self.groups is None:
-            optimizer = self.like(list(places.values()), **self._fixed(self.arguments))
+            optimizer = self._made(list(places.values()))
         else:
             partition = self.partition({name: place.detach() for name, place in places.items()})
             own = [{key: value for key, value in settings.items() if key in self._given(names, places)} for settings, names in partition]
             groups = [{"params": [places[name] for name in names], **settings} for (_, names), settings in zip(partition, own, strict=True)]
-            optimizer = self.like(groups, **self._fixed(self.arguments))
+            optimizer = self._made(groups)
         # What steps changed goes on; what the factory says (a new rate, say) is not overruled by what was saved.
         moved = set(state.get("moved", ()))
         for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
@@ -153,7 +172,7 @@ def wrap(
     >>> rule = wrap(torch.optim.RMSprop, lr=0.5)
     >>> weights, state = rule.update({"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}, rule.init({}))
     >>> weights["w"], sorted(state["state"]["w"])
-    (tensor([-4.]), ['square_avg', 'step'])
+    (tensor([-4.0000]), ['square_avg', 'step'])
     """
     return Wrapped(kind, lr, groups, settings)
 

@@ -44,7 +44,6 @@ class Network:
     kwargs: dict[str, Maker] = field(default_factory=dict)
     buffers: bool = False  # the forward pass changes buffers (or weights): the loop has the two lines for it
     training: bool | dict[str, bool] = True
-    warns: str = ""  # a warning that stock PyTorch gives too
 
     def batch(self, step: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The input of one step, drawn beside the global generator."""

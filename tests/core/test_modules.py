@@ -18,6 +18,7 @@ RULES: dict[str, tuple[Callable[[Any], torch.optim.Optimizer], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")  # stock PyTorch says it too
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("row", NETWORKS, ids=str)
 def test_network_trains_to_the_same_bits(row: Network, rule: str) -> None:
