@@ -129,6 +129,13 @@ def stale() -> list[str]:
     return [name for name, make in FILES.items() if not (LESSONS / name).exists() or (LESSONS / name).read_text(encoding="utf-8") != make()]
 
 
+def write() -> None:
+    """Write all the files."""
+    for name, make in FILES.items():
+        (LESSONS / name).parent.mkdir(parents=True, exist_ok=True)
+        (LESSONS / name).write_text(make(), encoding="utf-8", newline="\n")
+
+
 def _prerequisites() -> list[Question]:
     return [row for row in questions().values() if row.kind == "prerequisite"]
 
@@ -155,7 +162,7 @@ def _in_markdown(row: Question, heading: str) -> list[str]:
     for index, (letter, option) in enumerate(zip(LETTERS, row.options, strict=False)):
         text = f"**{option.text}**" if index == row.right else option.text
         belief = f" ({option.slug})" if option.slug else ""
-        why = f": {option.why}" if option.why else ""
+        why = f"<br>*{option.why}*" if option.why else ""
         lines.append(f"- {letter}: {text}{belief}{why}")
     return [*lines, ""]
 
@@ -178,10 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
             or f"{len(questions())} questions, all files in step."
         )
         return 1 if old else 0
-    for name, make in FILES.items():
-        (LESSONS / name).parent.mkdir(parents=True, exist_ok=True)
-        (LESSONS / name).write_text(make(), encoding="utf-8")
-        print(f"lessons/{name}")
+    write()
+    print("\n".join(f"lessons/{name}" for name in FILES))
     return 0
 
 

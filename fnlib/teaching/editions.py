@@ -110,8 +110,8 @@ def _stub(region: list[str]) -> list[str]:
 
 def _statements(region: list[str]) -> list[ast.stmt]:
     text = textwrap.dedent("\n".join(region))
-    inside = "def _():\n" + textwrap.indent(text, "    ")  # so that a return can stand in a solution
-    return ast.parse(inside).body[0].body if text.strip() else []  # type: ignore[attr-defined]
+    inside = "def _():\n" + textwrap.indent(text, "    ") + "\n    pass"  # a return may stand in it, or nothing at all
+    return ast.parse(inside).body[0].body  # type: ignore[attr-defined]
 
 
 def _stub_of(statement: ast.stmt) -> list[str]:
@@ -133,7 +133,7 @@ def _stub_of(statement: ast.stmt) -> list[str]:
 def write_student(source: Path) -> Path:
     """Write the student edition of one complete lesson, and say where."""
     target = LESSONS / source.name
-    target.write_text(dump(student(read(source))), encoding="utf-8")
+    target.write_text(dump(student(read(source))), encoding="utf-8", newline="\n")
     return target
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import nbformat
 from nbformat import NotebookNode
 
-from fnlib.teaching import editions
+from fnlib.teaching import bank, editions
 
 CHECKED = "nbval-check-output"
 SECONDS, MEGABYTES = 20.0, 700.0  # the budget of a lesson: one thread, peak of the kernel process with torch in it
@@ -133,12 +133,13 @@ def main(arguments: list[str] | None = None) -> int:
     within = True
     for path in paths:
         ran = run(editions.read(path), path.resolve().parent)
-        path.write_text(editions.dump(stored(ran.notebook)), encoding="utf-8")
+        path.write_text(editions.dump(stored(ran.notebook)), encoding="utf-8", newline="\n")
         if path.resolve().parent == editions.SOLUTIONS:
             editions.write_student(path)
         over = ran.seconds > SECONDS or ran.megabytes > MEGABYTES
         within = within and not over
         print(f"{path.name}: {ran.seconds:.1f} s, {ran.megabytes:.0f} MB{'  over the budget' if over else ''}")
+    bank.write()  # the instructor's pages name the lessons and hold their questions
     return 0 if within else 1
 
 

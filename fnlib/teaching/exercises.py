@@ -155,7 +155,8 @@ def hint(key: str, step: int = 1) -> None:
 def judge(exercise: Exercise, answer: Any, tries: int = 0) -> Result:
     """Judge an answer without printing; ``tries`` failed tries came before."""
     if is_stub(answer):
-        return _result(exercise, Outcome.NOT_ATTEMPTED, "Replace the ... and run this cell again.")
+        missing = "Your answer has no body yet. " if callable(answer) else ""
+        return _result(exercise, Outcome.NOT_ATTEMPTED, f"{missing}Replace the ... and run this cell again.")
     try:
         value = exercise.try_out(answer)
         if is_stub(value):

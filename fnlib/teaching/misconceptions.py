@@ -108,6 +108,12 @@ _ALL = (
         "04",
     ),
     Misconception(
+        "result-not-needed",
+        "a method changes the value that it is called on",
+        "it returns a new value, and what no name takes is lost",
+        "04",
+    ),
+    Misconception(
         "values-double-memory",
         "passing values on doubles the memory of training",
         "only weights and optimizer state are held twice, and only during a step; activations are often the larger part",
@@ -124,6 +130,97 @@ _ALL = (
         "a random layer repeats itself if the code does",
         "it draws from one global generator, whose state moved on at the last draw",
         "07",
+    ),
+    # Wider beliefs, which no single lesson is about; the question bank answers them by name.
+    Misconception(
+        "names-are-boxes",
+        "a name is a box that holds its object",
+        "a name points to an object; an assignment points it to another one and leaves the object as it is",
+        "00",
+    ),
+    Misconception(
+        "in-place-replaces",
+        "an in-place method gives something new",
+        "it changes what is there, all of it, and whoever holds the object sees it",
+        "00",
+    ),
+    Misconception(
+        "mistakes-are-loud",
+        "PyTorch raises an error when state goes wrong",
+        "names and shapes fit, so that the loop runs on; most bugs with state are silent",
+        "09",
+    ),
+    Misconception(
+        "gradient-is-value",
+        "the gradient is the value of the function",
+        "it is its slope: how the value changes when the input does",
+        "01",
+    ),
+    Misconception(
+        "gradient-per-example",
+        "the gradient has the shape of the batch or of the output",
+        "the loss is one number, so that each weight has one gradient, of the weight's own shape",
+        "01",
+    ),
+    Misconception(
+        "state-lives-in-module",
+        "all state of the training is kept or returned by one object",
+        "gradients stand on the weights, moments in the optimizer, randomness in a generator",
+        "01",
+    ),
+    Misconception(
+        "graph-is-network",
+        "the graph is the network, and is always there",
+        "it is the record of one forward pass, made anew each time, and one backward pass uses it up",
+        "01",
+    ),
+    Misconception(
+        "box-forbids-all",
+        "a closed box makes every need hard",
+        "what its author foresaw is one line; only what lies between its lines is out of reach",
+        "03",
+    ),
+    Misconception(
+        "box-is-open",
+        "an object that owns its state also shows it, or does not change it",
+        "the places inside the box are changed all the same, and are seen only by reaching inside",
+        "03",
+    ),
+    Misconception(
+        "trained-is-finished",
+        "an object that was trained cannot be trained again",
+        "it can; whether it goes on or starts afresh was chosen by its author",
+        "03",
+    ),
+    Misconception(
+        "style-changes-numbers",
+        "another style of loop gives other numbers",
+        "the same operations in the same order give the same bits, wherever the results are put",
+        "05",
+    ),
+    Misconception(
+        "donation-is-unguarded",
+        "memory that was given away can be read by accident",
+        "a donated value is marked before a byte is written, and says so when it is used",
+        "06",
+    ),
+    Misconception(
+        "seed-is-position",
+        "the seed is the state of the generator, or of one layer",
+        "it is where the one generator starts; each draw moves it on, and every later draw with it",
+        "07",
+    ),
+    Misconception(
+        "detach-forgets",
+        "detach clears or skips what came before",
+        "the numbers go on; only the way back for the gradient is cut",
+        "08",
+    ),
+    Misconception(
+        "carrying-teaches",
+        "a network learns from whatever state is carried on",
+        "it learns only as far back as the gradient reaches",
+        "08",
     ),
 )
 

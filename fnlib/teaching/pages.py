@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
                 bad.append(f"{path.name}: {_end(problem)}")
             else:
                 text = page(ran.notebook, path.resolve().parent, path.stem)
-                (options.out / f"{path.stem}.html").write_text(text, encoding="utf-8")
+                (options.out / f"{path.stem}.html").write_text(text, encoding="utf-8", newline="\n")
                 rows.append(f"{path.stem:<44} {ran.seconds:6.1f} s {ran.megabytes:6.0f} MB")
                 bad += [f"{path.name}: {fault}" for fault in faults(text, ran)]
             bar.update()

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # a figure reads best with one element a line
 """Draw the figures of the lessons: python lessons/figures/draw.py
 
 Each figure is one function below. A place is a square with a sharp frame, and what stood in it before is struck out. A

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # a question is read as it is printed
 """The question bank for lessons 07 to 09: running statistics, modes, randomness, hidden state, silent bugs."""
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ QUESTIONS = (
         options=(
             Option("They stay: nothing is recorded", "eval-is-no-grad"),
             Option("They move", why="The forward pass updates them in training mode; `no_grad` only stops the graph."),
-            Option("They are reset", why="Only `reset_running_stats()` does that."),
-            Option("An error is raised", why="Nothing is said."),
+            Option("They are reset", "eval-is-no-grad", why="Only `reset_running_stats()` does that."),
+            Option("An error is raised", "mistakes-are-loud", why="Nothing is said."),
         ),
         right=1,
         proof=_NORM + "with torch.no_grad():\n    norm(x)\nassert norm.running_mean.abs().sum() > 0",
@@ -29,7 +28,7 @@ QUESTIONS = (
             Option("It raises: there is no graph", "eval-is-no-grad"),
             Option("Gradients are computed as usual", why="`eval()` changes how layers compute, not what autograd records."),
             Option("Gradients are zero", "eval-is-no-grad"),
-            Option("Only the running statistics change", why="In evaluation mode they are read, not written."),
+            Option("Only the running statistics change", "eval-is-no-grad", why="In evaluation mode they are read, not written."),
         ),
         right=1,
         proof="import torch\nm = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Dropout()).eval()\nm(torch.ones(1, 2)).sum().backward()\n"
@@ -61,9 +60,10 @@ QUESTIONS = (
             Option("No: the first draw moved the generator on", why="The seed sets where the generator starts, once."),
             Option(
                 "Yes, in evaluation mode only they differ",
+                "eval-is-no-grad",
                 why="In evaluation mode dropout passes everything on, and both are equal to `x`.",
             ),
-            Option("No: dropout ignores the seed", why="It draws from the seeded generator."),
+            Option("No: dropout ignores the seed", "seed-is-position", why="It draws from the seeded generator."),
         ),
         right=1,
         proof="import torch\ndropout = torch.nn.Dropout(0.5)\nx = torch.ones(100)\ntorch.manual_seed(0)\nassert not torch.equal(dropout(x), dropout(x))",
@@ -75,8 +75,8 @@ QUESTIONS = (
         options=(
             Option("Nothing: it is not used", "random-layers-repeat"),
             Option("The initial weights of every layer built after it", why="All draws come from one generator, one after the other."),
-            Option("Only the first layer", why="Every later draw is shifted too."),
-            Option("The seed", why="The seed is the start; it is the position that moved."),
+            Option("Only the first layer", "seed-is-position", why="Every later draw is shifted too."),
+            Option("The seed", "seed-is-position", why="The seed is the start; it is the position that moved."),
         ),
         right=1,
         proof="import torch\ntorch.manual_seed(0)\na = torch.nn.Linear(2, 2)\ntorch.manual_seed(0)\n_ = torch.rand(1)\nb = torch.nn.Linear(2, 2)\n"
@@ -102,7 +102,7 @@ QUESTIONS = (
         kind="bank",
         prompt="`hidden = hidden.detach()` between two pieces of a sequence. What does the next piece get?",
         options=(
-            Option("A hidden state of zeros", why="The numbers go on; only the graph is cut."),
+            Option("A hidden state of zeros", "detach-forgets", why="The numbers go on; only the graph is cut."),
             Option("The same numbers, without the way back", why="The gradient stops here; the memory of the network does not."),
             Option("A copy with numbers of its own", "detach-copies"),
             Option("Nothing changes: `detach` is for evaluation", "eval-is-no-grad"),
@@ -115,12 +115,12 @@ QUESTIONS = (
         kind="bank",
         prompt="The task is to name the digit before. Training is truncated at every single digit, and the hidden state is carried on. What is learnt?",
         options=(
-            Option("The task, more slowly", why="No gradient ever tells the network to keep what it saw a digit ago."),
+            Option("The task, more slowly", "carrying-teaches", why="No gradient ever tells the network to keep what it saw a digit ago."),
             Option("Nothing better than chance", why="The gradient stops before it reaches the digit that matters."),
             Option(
                 "The task: the hidden state is carried", "detach-copies", "The numbers are carried; what to put into them is not learnt."
             ),
-            Option("It raises an error", why="Nothing is said: the loss just does not fall."),
+            Option("It raises an error", "mistakes-are-loud", why="Nothing is said: the loss just does not fall."),
         ),
         right=1,
     ),
@@ -144,8 +144,8 @@ QUESTIONS = (
         options=(
             Option("It adds to the first gradient", "backward-overwrites", "It would, but it never gets there."),
             Option("It raises: the graph of the first piece is used up", why="The new graph leads back into the old one, which was freed."),
-            Option("It trains through both pieces", why="For that, both must be in one backward pass."),
-            Option("It skips the first piece", why="Only `detach` says where to stop."),
+            Option("It trains through both pieces", "carrying-teaches", why="For that, both must be in one backward pass."),
+            Option("It skips the first piece", "detach-forgets", why="Only `detach` says where to stop."),
         ),
         right=1,
         proof="import torch\nrnn = torch.nn.RNN(2, 3)\nx = torch.ones(4, 1, 2)\nout, h = rnn(x)\nout.sum().backward()\nout, h = rnn(x, h)\n"
@@ -170,7 +170,7 @@ QUESTIONS = (
         options=(
             Option("Yes: the gradient is zero", "zero-gradient-no-movement"),
             Option("No: the momentum buffer moves it on", why="Set `.grad = None`, or take it out of the optimizer."),
-            Option("Yes, from the next epoch on", why="Epochs are nothing to an optimizer."),
+            Option("Yes, from the next epoch on", "zero-gradient-no-movement", why="Epochs are nothing to an optimizer."),
             Option("No: zero_grad moves it", "zero-grad-zeroes-weights"),
         ),
         right=1,
@@ -187,8 +187,8 @@ QUESTIONS = (
                 "The old weights, which nobody uses any more",
                 why="`assign=True` puts new tensors into the model; the optimizer holds the old ones.",
             ),
-            Option("Both", why="It holds only what it was given."),
-            Option("It raises", why="Nothing is missing, so nothing is said."),
+            Option("Both", "optimizer-follows", why="It holds only what it was given."),
+            Option("It raises", "mistakes-are-loud", why="Nothing is missing, so nothing is said."),
         ),
         right=1,
         proof="import torch\nm = torch.nn.Linear(2, 1)\nrule = torch.optim.SGD(m.parameters(), lr=0.1)\n"

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # a question is read as it is printed
 """The question bank for lessons 00 to 03: places that are changed."""
 
 from __future__ import annotations
@@ -16,8 +15,12 @@ QUESTIONS = (
         options=(
             Option("`[0, 0]`", "assignment-copies"),
             Option("`[1, 1]`", why="Both names point to one tensor, and `add_` wrote into it."),
-            Option("Nothing: `b` was not assigned a tensor", why="An assignment points the name to the object on its right side."),
-            Option("`[1, 0]`", why="`add_(1)` adds to every number of the tensor."),
+            Option(
+                "Nothing: `b` was not assigned a tensor",
+                "names-are-boxes",
+                why="An assignment points the name to the object on its right side.",
+            ),
+            Option("`[1, 0]`", "in-place-replaces", why="`add_(1)` adds to every number of the tensor."),
         ),
         right=1,
         proof="assert b.tolist() == [1, 1]",
@@ -51,7 +54,9 @@ QUESTIONS = (
                 why="The values never change, and the name moves on with each run.",
             ),
             Option(
-                "It trains from the start, because the factory has no weights", why="The factory binds what `model` was last rebound to."
+                "It trains from the start, because the factory has no weights",
+                "names-are-boxes",
+                why="The factory binds what `model` was last rebound to.",
             ),
         ),
         right=2,
@@ -67,7 +72,9 @@ QUESTIONS = (
                 why="Nothing that it reads is changed by running it.",
             ),
             Option(
-                "`train(model)`, where `train` calls `optimizer.step()`", why="Each run goes on from the weights that the last one left."
+                "`train(model)`, where `train` calls `optimizer.step()`",
+                "rerun-is-safe",
+                why="Each run goes on from the weights that the last one left.",
             ),
             Option(
                 "`start = nn.Linear(3, 2); trained = train(start)`",
@@ -88,7 +95,11 @@ QUESTIONS = (
                 why="The gradients are written, and the record of the forward pass is freed.",
             ),
             Option("The state of the optimizer", "optimizer-computes-gradient"),
-            Option("Nothing: it returns the gradients", why="It returns `None`; the gradients stand on the parameters."),
+            Option(
+                "Nothing: it returns the gradients",
+                "state-lives-in-module",
+                why="It returns `None`; the gradients stand on the parameters.",
+            ),
         ),
         right=1,
         proof=_ONE + "w = model.weight.detach().clone()\nresult = model(torch.ones(1, 3)).sum().backward()\n"
@@ -101,8 +112,10 @@ QUESTIONS = (
         options=(
             Option("The gradient of the second pass", "backward-overwrites"),
             Option("Twice the gradient", why="`backward` adds to what is there."),
-            Option("Their mean", why="`backward` adds; nothing divides."),
-            Option("PyTorch raises an error", why="Nothing is raised: accumulating is a feature, used for large batches."),
+            Option("Their mean", "gradient-per-example", why="`backward` adds; nothing divides."),
+            Option(
+                "PyTorch raises an error", "mistakes-are-loud", why="Nothing is raised: accumulating is a feature, used for large batches."
+            ),
         ),
         right=1,
         proof=_ONE + "x = torch.ones(1, 3)\nmodel(x).sum().backward()\nonce = model.weight.grad.clone()\nmodel(x).sum().backward()\n"
@@ -114,7 +127,7 @@ QUESTIONS = (
         prompt="What does `optimizer.zero_grad()` do, as PyTorch comes?",
         options=(
             Option("It sets the weights to zero", "zero-grad-zeroes-weights"),
-            Option("It clears the moments of the optimizer", why="The moments stay; only the gradients go."),
+            Option("It clears the moments of the optimizer", "state-lives-in-module", why="The moments stay; only the gradients go."),
             Option("It computes the gradient anew", "optimizer-computes-gradient"),
             Option("It sets `.grad` of its weights to `None`", why="`set_to_none=True` is the default; the tensors are removed."),
         ),
@@ -128,9 +141,13 @@ QUESTIONS = (
         prompt="In stock PyTorch, where is the gradient of a weight stored?",
         options=(
             Option("In the optimizer, which needs it for the step", "optimizer-computes-gradient"),
-            Option("In the loss, which computed it", why="The loss starts the backward pass; it keeps no gradient of the weights."),
+            Option(
+                "In the loss, which computed it",
+                "graph-is-network",
+                why="The loss starts the backward pass; it keeps no gradient of the weights.",
+            ),
             Option("On the weight itself, as `.grad`", why="The optimizer holds the same weights and reads `.grad` from them."),
-            Option("In the module, beside `state_dict()`", why="`state_dict()` holds no gradients."),
+            Option("In the module, beside `state_dict()`", "state-lives-in-module", why="`state_dict()` holds no gradients."),
         ),
         right=2,
         proof=_ONE + "model(torch.ones(1, 3)).sum().backward()\nassert model.weight.grad.shape == (2, 3) and not optimizer.state",
@@ -142,8 +159,8 @@ QUESTIONS = (
         options=(
             Option("Nothing: a zero gradient means no movement", "zero-gradient-no-movement"),
             Option("It moves on, by half of the last step", why="The buffer holds half of the last step, and the weight follows it."),
-            Option("It moves back", why="The buffer keeps its sign; the weight goes on as before."),
-            Option("The buffer is cleared", why="The buffer is halved, not cleared."),
+            Option("It moves back", "zero-gradient-no-movement", why="The buffer keeps its sign; the weight goes on as before."),
+            Option("The buffer is cleared", "zero-gradient-no-movement", why="The buffer is halved, not cleared."),
         ),
         right=1,
         proof="import torch\nw = torch.tensor(1.0, requires_grad=True)\nrule = torch.optim.SGD([w], lr=0.25, momentum=0.5)\npath = []\n"
@@ -156,9 +173,17 @@ QUESTIONS = (
         prompt="`model = nn.Linear(128, 64)`. What is the shape of `model.weight.grad` after a backward pass over a batch of 32?",
         options=(
             Option("`(64, 128)`", why="One number for each weight; the batch is summed or averaged by the loss."),
-            Option("`(32, 64, 128)`", why="That would be a gradient for each example; autograd gives that of the one loss."),
-            Option("`(32, 64)`", why="That is the shape of the output."),
-            Option("`(128, 64)`", why="`nn.Linear` stores its weight as (outputs, inputs), and the gradient has the shape of the weight."),
+            Option(
+                "`(32, 64, 128)`",
+                "gradient-per-example",
+                why="That would be a gradient for each example; autograd gives that of the one loss.",
+            ),
+            Option("`(32, 64)`", "gradient-per-example", why="That is the shape of the output."),
+            Option(
+                "`(128, 64)`",
+                "gradient-per-example",
+                why="`nn.Linear` stores its weight as (outputs, inputs), and the gradient has the shape of the weight.",
+            ),
         ),
         right=0,
         proof="import torch\nm = torch.nn.Linear(128, 64)\nm(torch.ones(32, 128)).mean().backward()\nassert m.weight.grad.shape == (64, 128)",
@@ -170,7 +195,7 @@ QUESTIONS = (
         options=(
             Option("The weights move by the learning rate", "backward-updates", "Without a gradient there is no step."),
             Option("Nothing, and nothing is said", why="A weight whose `.grad` is `None` is left as it is."),
-            Option("An error is raised", why="`.grad is None` is a normal state, for example of a frozen weight."),
+            Option("An error is raised", "mistakes-are-loud", why="`.grad is None` is a normal state, for example of a frozen weight."),
             Option("The gradient is computed first", "optimizer-computes-gradient"),
         ),
         right=1,
@@ -182,9 +207,9 @@ QUESTIONS = (
         prompt="The optimizer is built; then the last layer is replaced: `model[2] = nn.Linear(64, 5)`. What is trained?",
         options=(
             Option("All layers: the optimizer holds the model", "optimizer-follows"),
-            Option("The new layer only", why="The optimizer does not know of it."),
+            Option("The new layer only", "optimizer-follows", why="The optimizer does not know of it."),
             Option("The old layers; the new one stays as it was drawn", why="The optimizer holds the tensors that it was given."),
-            Option("Nothing: `step` raises", why="The old tensors still exist; nothing is missed."),
+            Option("Nothing: `step` raises", "mistakes-are-loud", why="The old tensors still exist; nothing is missed."),
         ),
         right=2,
         proof="import torch\nfrom torch import nn\nmodel = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))\n"
@@ -197,7 +222,7 @@ QUESTIONS = (
         prompt="What does this print?",
         code="x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)\n(x ** 2).sum().backward()\nprint(x.grad)",
         options=(
-            Option("`[1, 4, 9]`", why="That is the value of the function; its derivative is `2 * x`."),
+            Option("`[1, 4, 9]`", "gradient-is-value", why="That is the value of the function; its derivative is `2 * x`."),
             Option("`[2, 4, 6]`", why="The derivative of `x ** 2` is `2 * x`; no network is needed."),
             Option("`None`: there is no optimizer", "optimizer-computes-gradient"),
             Option("An error: there is no module", "functional-is-f", "Autograd works on tensors; modules are built on it."),
@@ -210,7 +235,7 @@ QUESTIONS = (
         kind="bank",
         prompt="Why does `(x ** 2).backward()` raise for a tensor of three numbers?",
         options=(
-            Option("Its graph is used up", why="It was never used."),
+            Option("Its graph is used up", "graph-is-network", why="It was never used."),
             Option(
                 "A loss is one number; for three, the weights of each must be given",
                 why="Pass them as `gradient=`, or sum first.",
@@ -229,7 +254,7 @@ QUESTIONS = (
         options=(
             Option("That of `b`", "backward-overwrites"),
             Option("The sum of both", why="`backward` adds; this is why stock loops can accumulate."),
-            Option("That of `a`; the second raises", why="The two losses have graphs of their own here."),
+            Option("That of `a`; the second raises", "graph-is-network", why="The two losses have graphs of their own here."),
             Option("None: the step recomputes it", "optimizer-computes-gradient"),
         ),
         right=1,
@@ -242,8 +267,8 @@ QUESTIONS = (
         prompt="Two optimizers hold the same weight, and both call `step()`. What happens to it?",
         options=(
             Option("It is stepped twice, in silence", why="Each optimizer updates what it holds; neither knows of the other."),
-            Option("The second step is skipped", why="Nothing records that a gradient was used."),
-            Option("An error is raised", why="Sharing is allowed, and sometimes wanted."),
+            Option("The second step is skipped", "optimizer-follows", why="Nothing records that a gradient was used."),
+            Option("An error is raised", "mistakes-are-loud", why="Sharing is allowed, and sometimes wanted."),
             Option("Each optimizer has its own copy of it", "assignment-copies"),
         ),
         right=0,
@@ -261,8 +286,8 @@ QUESTIONS = (
                 "Here the stock loop's habit misleads: `fit` starts afresh.",
             ),
             Option("It starts again from new weights", why="`warm_start=False` is the default."),
-            Option("It raises: the model is fitted", why="Fitting again is allowed."),
-            Option("Nothing: it is fitted already", why="It forgets what it had learnt and starts again."),
+            Option("It raises: the model is fitted", "mistakes-are-loud", why="Fitting again is allowed."),
+            Option("Nothing: it is fitted already", "trained-is-finished", why="It forgets what it had learnt and starts again."),
         ),
         right=1,
         proof="import numpy as np, warnings\nfrom sklearn.neural_network import MLPClassifier\nwarnings.simplefilter('ignore')\n"
@@ -274,10 +299,10 @@ QUESTIONS = (
         kind="bank",
         prompt="A model offers `model.step(feature, label)` and nothing else. Which need asks you to reach inside?",
         options=(
-            Option("Training on one more batch", why="That is what `step` is for."),
+            Option("Training on one more batch", "box-forbids-all", why="That is what `step` is for."),
             Option("Clipping the gradient between backward and update", why="Both happen inside one call; there is no line between them."),
-            Option("Choosing another learning rate before building it", why="That is an argument of the constructor."),
-            Option("Naming new images", why="The forward pass is there: `model(feature)`."),
+            Option("Choosing another learning rate before building it", "box-forbids-all", why="That is an argument of the constructor."),
+            Option("Naming new images", "box-forbids-all", why="The forward pass is there: `model(feature)`."),
         ),
         right=1,
     ),
@@ -287,7 +312,7 @@ QUESTIONS = (
         prompt="What does the encapsulated `model.step(feature, label)` make clear, compared with the stock loop?",
         options=(
             Option("Who owns the change: the object that is named in the line", why="The line names `model`, and `model` is what changes."),
-            Option("What the gradient was", why="It is computed and used inside; nothing comes out."),
+            Option("What the gradient was", "box-is-open", why="It is computed and used inside; nothing comes out."),
             Option("That nothing is changed in place", "immutable-is-untrainable", "The weights in the box are still places."),
             Option("That the model can be kept with `best = model`", "assignment-copies"),
         ),

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # a question is read as it is printed
 """The question bank for lessons 04 to 06: values that are passed on, four loops, and what immutability costs."""
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ QUESTIONS = (
         options=(
             Option("It calls `torch.nn.functional` instead of modules", "functional-is-f"),
             Option(
-                "It is written with `def` and `lambda`", why="A function can change places too; what counts is what it reads and writes."
+                "It is written with `def` and `lambda`",
+                "functional-is-f",
+                why="A function can change places too; what counts is what it reads and writes.",
             ),
             Option(
                 "State goes in as an argument and comes out as a result", why="Then a line shows all that it reads and all that it makes."
@@ -36,7 +37,7 @@ QUESTIONS = (
             Option("Its weights", "immutable-is-untrainable", "The new weights are in `parameters`; the old ones still stand."),
             Option("Nothing: the new weights are in `parameters`", why="`step` makes a new value."),
             Option("Its gradient was set to zero", "zero-grad-zeroes-weights", "The gradient is a value too, and stands as it was."),
-            Option("It is bound to `parameters`", why="Binding is the next line: `model = ModelFactory(parameters)`."),
+            Option("It is bound to `parameters`", "result-not-needed", why="Binding is the next line: `model = ModelFactory(parameters)`."),
         ),
         right=1,
         proof=_FN + "before = model.weights['0.weight'].detach().clone()\nparameters = model.step(model.backward(loss))\n"
@@ -52,7 +53,7 @@ QUESTIONS = (
                 "Nothing is trained, and the loss stays where it is",
                 why="The result must be bound to a name. This is the functional style's own bug.",
             ),
-            Option("An error is raised", why="A result that nobody binds is no error in Python."),
+            Option("An error is raised", "mistakes-are-loud", why="A result that nobody binds is no error in Python."),
             Option("The gradient is added to the next one", "backward-overwrites", "Values do not accumulate unless you add them."),
         ),
         right=1,
@@ -69,7 +70,7 @@ QUESTIONS = (
             ),
             Option("`model.step(first + second)`", why="A gradient is a value, so that two can be added."),
             Option("It cannot be done: gradients are immutable", "immutable-is-untrainable"),
-            Option("`gradient.add_(second)`", why="A value has no in-place methods; `+` makes a new one."),
+            Option("`gradient.add_(second)`", "in-place-replaces", why="A value has no in-place methods; `+` makes a new one."),
         ),
         right=1,
         proof=_FN
@@ -120,6 +121,7 @@ QUESTIONS = (
         options=(
             Option(
                 "Equal to about six digits: the order of operations differs",
+                "style-changes-numbers",
                 why="The kit uses the same operations in the same order, and the lesson compares bits.",
             ),
             Option("Bit for bit equal", why="Style decides where results are put, not how they are computed."),
@@ -146,8 +148,8 @@ QUESTIONS = (
         prompt="A ledger shows five statements, none of which changes a tensor in place, and a new `parameters` in each round. Which loop wrote it?",
         options=(
             Option("The stock loop", "immutable-is-untrainable", "Its `step` changes weights in place; that is how it trains."),
-            Option("The encapsulated `step`", why="It changes the places inside its box; the ledger sees them."),
-            Option("`fit`", why="Inside, it is a loop that changes places."),
+            Option("The encapsulated `step`", "box-is-open", why="It changes the places inside its box; the ledger sees them."),
+            Option("`fit`", "box-is-open", why="Inside, it is a loop that changes places."),
             Option("The functional loop", why="New values in each round, and nothing written over."),
         ),
         right=3,
@@ -188,7 +190,7 @@ QUESTIONS = (
         kind="bank",
         prompt="In the functional loop, how many copies of the weights are alive right after `step` returns?",
         options=(
-            Option("One", why="The old value still stands until its last name lets go of it."),
+            Option("One", "names-are-boxes", why="The old value still stands until its last name lets go of it."),
             Option("Two: the old and the new", why="And never more, unless you keep more names."),
             Option("One for each step so far", "values-double-memory", "A value that no name holds is freed at once."),
             Option("Two of weights and of activations", "values-double-memory"),
@@ -203,7 +205,7 @@ QUESTIONS = (
             Option("The second copy of the weights", "values-double-memory"),
             Option("The activations", why="They grow with the batch; the weights do not."),
             Option("The optimizer", "optimizer-computes-gradient", "SGD without momentum keeps nothing."),
-            Option("The ledger", why="It is not there unless you start it."),
+            Option("The gradients", "values-double-memory", "They are as many as the weights, and the weights are few here."),
         ),
         right=1,
     ),
@@ -213,12 +215,12 @@ QUESTIONS = (
         prompt="After `new = model.step(gradient, donate=True)` you use the old parameters. What happens?",
         options=(
             Option("They hold the old numbers", "assignment-copies", "Their memory was given away, and has new numbers in it."),
-            Option("They hold the new numbers, in silence", why="That is what the guard prevents."),
+            Option("They hold the new numbers, in silence", "donation-is-unguarded", why="That is what the guard prevents."),
             Option(
                 "An error says where they were given away, and what to do",
                 why="A donated value is marked unusable before a byte is written.",
             ),
-            Option("The process crashes", why="Freed memory is never read: the guard is in the value."),
+            Option("The process crashes", "donation-is-unguarded", why="Freed memory is never read: the guard is in the value."),
         ),
         right=2,
     ),

@@ -96,8 +96,10 @@ QUESTIONS = (
         options=(
             Option("98 %: `best` was taken before the ruin", "state-dict-is-snapshot"),
             Option("About 10 %, as after the ruin", why="The tensors in `best` are the model's own: they were ruined with it."),
-            Option("Between the two: loading mixes both", why="Loading copies numbers over numbers; nothing is mixed."),
-            Option("None: loading raises an error", why="Names and shapes fit, so it loads without a word."),
+            Option(
+                "Between the two: loading mixes both", "in-place-replaces", why="Loading copies numbers over numbers; nothing is mixed."
+            ),
+            Option("None: loading raises an error", "mistakes-are-loud", why="Names and shapes fit, so it loads without a word."),
         ),
         right=1,
         proof=(

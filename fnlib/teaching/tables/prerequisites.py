@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # a question is read as it is printed
 """The eight questions that stand before lesson 00, and again after lesson 05."""
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ QUESTIONS = (
             Option("Two, with the same numbers", "assignment-copies"),
             Option("One, with two names", why="The second line makes a name, not a list."),
             Option("Two, and they become one when `b` changes", "assignment-copies", "There never were two."),
-            Option("One; the name `a` is gone", why="A name stays until it is assigned again or deleted."),
+            Option("One; the name `a` is gone", "names-are-boxes", why="A name stays until it is assigned again or deleted."),
         ),
         right=1,
         proof="assert a is b",
@@ -36,8 +35,8 @@ QUESTIONS = (
         options=(
             Option("`[1, 2]`", "assignment-copies"),
             Option("`[1, 2, 3]`", why="There is one list, and it was changed."),
-            Option("`[3]`", why="`append` adds to what is there."),
-            Option("It raises: `b` was not told", why="Nobody is told. That is what this course is about."),
+            Option("`[3]`", "in-place-replaces", why="`append` adds to what is there."),
+            Option("It raises: `b` was not told", "mistakes-are-loud", why="Nobody is told. That is what this course is about."),
         ),
         right=1,
         proof="assert b == [1, 2, 3]",
@@ -49,9 +48,11 @@ QUESTIONS = (
         prompt="What does `b` hold at the end?",
         code="a = [1, 2]\nb = a\na = a + [3]",
         options=(
-            Option("`[1, 2, 3]`: both names follow", why="`a + [3]` makes a new list, and only the name `a` goes to it."),
+            Option(
+                "`[1, 2, 3]`: both names follow", "names-are-boxes", why="`a + [3]` makes a new list, and only the name `a` goes to it."
+            ),
             Option("`[1, 2]`: only the name `a` moved on", why="The old list was not changed; `b` still points to it."),
-            Option("`[3]`", why="Nothing was done to `b`."),
+            Option("`[3]`", "in-place-replaces", why="Nothing was done to `b`."),
             Option("`[1, 2]`, because `b` is a copy", "assignment-copies", "The right numbers for the wrong reason."),
         ),
         right=1,
@@ -64,9 +65,9 @@ QUESTIONS = (
         prompt="And what does `b` hold here?",
         code="a = [1, 2]\nb = a\na += [3]",
         options=(
-            Option("`[1, 2]`: `+=` is short for `a = a + ...`", why="For a list, `+=` changes the list in place."),
+            Option("`[1, 2]`: `+=` is short for `a = a + ...`", "names-are-boxes", why="For a list, `+=` changes the list in place."),
             Option("`[1, 2, 3]`: the one list was changed", why="For lists and tensors, `+=` writes into what is there."),
-            Option("`[3]`", why="`+=` adds to the list."),
+            Option("`[3]`", "in-place-replaces", why="`+=` adds to the list."),
             Option("`[1, 2]`, because `b` is a copy", "assignment-copies"),
         ),
         right=1,
@@ -82,8 +83,8 @@ QUESTIONS = (
         options=(
             Option("`[1, 2]`: a function works on copies", "assignment-copies", "An argument is a name for the same object."),
             Option("`[1, 2, 3]`: the function changed the list", why="Nothing in the line `grow(a)` says so."),
-            Option("`None`", why="That is what `grow(a)` returns, not what `a` holds."),
-            Option("`[3]`", why="`append` adds to what is there."),
+            Option("`None`", "in-place-replaces", why="That is what `grow(a)` returns, not what `a` holds."),
+            Option("`[3]`", "in-place-replaces", why="`append` adds to what is there."),
         ),
         right=1,
         proof="assert a == [1, 2, 3]",
@@ -97,7 +98,7 @@ QUESTIONS = (
             Option("`b = a`", "assignment-copies"),
             Option("`b = copy.deepcopy(a)`", why="It copies the object, and all that is in it."),
             Option("`b = list(a)`", "frozen-tuple-freezes", "In the same way, a new outer list holds the old inner ones."),
-            Option("`b = copy.copy(a)`", why="A shallow copy: a new outer list, the old inner ones."),
+            Option("`b = copy.copy(a)`", "frozen-tuple-freezes", why="A shallow copy: a new outer list, the old inner ones."),
         ),
         right=1,
         proof="import copy\na = [[1], [2]]\nassert [b[0] is a[0] for b in (a, copy.deepcopy(a), list(a), copy.copy(a))] == [True, False, True, True]",
@@ -109,7 +110,7 @@ QUESTIONS = (
         prompt="What does this print?",
         code="w = torch.tensor(3.0, requires_grad=True)\n(w * w).backward()\nprint(w.grad)",
         options=(
-            Option("`9`", why="That is `w * w`; the derivative is `2 * w`."),
+            Option("`9`", "gradient-is-value", why="That is `w * w`; the derivative is `2 * w`."),
             Option("`6`", why="The derivative of `w * w` is `2 * w`."),
             Option("`3`", "backward-updates", "And that is `w` itself."),
             Option("`None`, until an optimizer is there", "optimizer-computes-gradient"),
@@ -123,9 +124,17 @@ QUESTIONS = (
         kind="prerequisite",
         prompt="What is the graph behind a loss?",
         options=(
-            Option("The picture of the layers, made when the network is built", why="It is recorded anew in each forward pass."),
+            Option(
+                "The picture of the layers, made when the network is built",
+                "graph-is-network",
+                why="It is recorded anew in each forward pass.",
+            ),
             Option("The record of the operations that led to the loss", why="The backward pass walks along it, and uses it up."),
-            Option("The curve of the loss over the epochs", why="That is a plot. The graph behind one loss is what autograd walks along."),
+            Option(
+                "The curve of the loss over the epochs",
+                "graph-is-network",
+                why="That is a plot. The graph behind one loss is what autograd walks along.",
+            ),
             Option("Where the optimizer keeps the gradients", "optimizer-computes-gradient"),
         ),
         right=1,

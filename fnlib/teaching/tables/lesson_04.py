@@ -1,0 +1,246 @@
+# ruff: noqa: E501  # a question is read as it is printed
+"""Lesson 04, "Can you train a network without changing anything?": its exercises and questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnlib import SGD, Factory, Gradient, Model, Parameters, Sequential
+from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.questions import Option, Question
+
+Batches = list[tuple[Tensor, Tensor]]
+
+_criterion = nn.NLLLoss()
+
+
+def _small(optimizer: SGD) -> Factory:
+    return Sequential(nn.Linear(4, 3), nn.LogSoftmax(dim=1), optimizer=optimizer)
+
+
+def _some_batches(count: int) -> Batches:
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(8, 4, generator=generator), torch.randint(3, (8,), generator=generator)) for _ in range(count)]
+
+
+# --- 04-clip: one step with a clipped gradient ---------------------------------------------------
+
+
+def _one_step(clipped_step: Callable[[Model, Tensor], Any]) -> Any:
+    """Let ``clipped_step`` take one step, and see which value came back."""
+    model = _small(SGD(lr=0.5))(Parameters(seed=0))
+    feature, label = _some_batches(1)[0]
+    given = clipped_step(model, _criterion(model(20 * feature), label))
+    if given is None or given is ...:
+        return None
+    gradient = model.backward(_criterion(model(20 * feature), label))
+    return SimpleNamespace(
+        given=given, old=model.parameters, clipped=model.step(gradient.clip_norm(1.0)), unclipped=model.step(gradient)
+    )
+
+
+def _clipped(model: Model, loss: Tensor) -> Parameters:
+    gradient = model.backward(loss)
+    return model.step(gradient.clip_norm(1.0))
+
+
+def _clip_lost(model: Model, loss: Tensor) -> Parameters:
+    gradient = model.backward(loss)
+    gradient.clip_norm(1.0)
+    return model.step(gradient)
+
+
+def _step_lost(model: Model, loss: Tensor) -> Parameters:
+    gradient = model.backward(loss).clip_norm(1.0)
+    model.step(gradient)
+    return model.parameters
+
+
+# --- 04-take-back: refuse a step that makes the loss worse ---------------------------------------
+
+
+def _train(careful: Callable[[Factory, Parameters, Batches], Any]) -> Any:
+    """Let ``careful`` train at a rate that is often too high, and see which of the steps it took."""
+    factory, batches = _small(SGD(lr=8.0, momentum=0.9)), _some_batches(12)
+    start = factory(Parameters(seed=0)).parameters
+    given = careful(factory, start, batches)
+    if given is None or given is ...:
+        return None
+    return SimpleNamespace(given=given, start=start, wanted=_careful(factory, start, batches), reckless=_reckless(factory, start, batches))
+
+
+def _proposals(factory: Factory, parameters: Parameters, batches: Iterable[tuple[Tensor, Tensor]], take_all: bool) -> Parameters:
+    for feature, label in batches:
+        model = factory(parameters)
+        loss = _criterion(model(feature), label)
+        proposal = model.step(model.backward(loss))
+        if take_all or _criterion(factory(proposal)(feature), label) < loss:
+            parameters = proposal
+    return parameters
+
+
+def _careful(factory: Factory, parameters: Parameters, batches: Batches) -> Parameters:
+    return _proposals(factory, parameters, batches, take_all=False)
+
+
+def _reckless(factory: Factory, parameters: Parameters, batches: Batches) -> Parameters:
+    return _proposals(factory, parameters, batches, take_all=True)
+
+
+def _model_instead(factory: Factory, parameters: Parameters, batches: Batches) -> Model:
+    return factory(_careful(factory, parameters, batches))
+
+
+def _never(factory: Factory, parameters: Parameters, batches: Batches) -> Parameters:
+    for feature, label in batches:
+        model = factory(parameters)
+        model.step(model.backward(_criterion(model(feature), label)))
+    return parameters
+
+
+def _only_the_last(factory: Factory, parameters: Parameters, batches: Batches) -> Parameters:
+    new = parameters
+    for feature, label in batches:
+        model = factory(parameters)
+        loss = _criterion(model(feature), label)
+        new = model.step(model.backward(loss))
+    return new
+
+
+EXERCISES = (
+    Exercise(
+        key="04-clip",
+        objective="Given a gradient as a value, the learner makes another value of it and takes the step with that one.",
+        expects="the parameters after one step with the clipped gradient",
+        try_out=_one_step,
+        passes=lambda seen: seen.given == seen.clipped,
+        because="The clipped gradient is a new value, the step is made from it, and the unclipped one still stands.",
+        hints=(
+            "Which names do your lines bind? A value that no name takes is gone.",
+            "gradient.clip_norm(1.0) returns a gradient. Hand that one to model.step.",
+            "parameters = model.step(gradient.clip_norm(1.0))",
+        ),
+        right=(lambda: _clipped,),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: seen.given == seen.unclipped,
+                slug="result-not-needed",
+                says="Your step was made with the gradient as it was before clip_norm.",
+                examples=(lambda: _clip_lost, lambda: lambda model, loss: model.step(model.backward(loss))),
+            ),
+            Mistake(
+                matches=lambda seen: seen.given == seen.old,
+                slug="immutable-is-untrainable",
+                says="You gave back the parameters that went in: give back what step returns.",
+                examples=(lambda: _step_lost, lambda: lambda model, loss: model.parameters),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, Gradient),
+                says="That is the clipped gradient. Hand it to model.step, and give back the parameters.",
+                examples=(lambda: lambda model, loss: model.backward(loss).clip_norm(1.0),),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, Model),
+                says="That is a model. Give back the parameters: whoever calls you binds them.",
+                examples=(lambda: lambda model, loss: model.factory(_clipped(model, loss)),),
+            ),
+        ),
+    ),
+    Exercise(
+        key="04-take-back",
+        objective="Given parameters as values, the learner refuses a step by keeping the old value.",
+        expects="the parameters after all batches, without the steps that made their own batch's loss worse",
+        try_out=_train,
+        passes=lambda seen: seen.given == seen.wanted,
+        because="A refused step needs no undo: the old value, momentum included, was never touched.",
+        hints=(
+            "Call the result of model.step by a name of its own first. Which two values can you compare now?",
+            "Bind that result with ModelFactory, and look at the loss of the same batch.",
+            "if criterion(ModelFactory(proposal)(feature), label) < loss: parameters = proposal",
+        ),
+        right=(lambda: _careful,),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: seen.given == seen.reckless,
+                says="You took every step, the bad ones too. Compare the loss of the batch before and after, and keep the old value where it rose.",
+                examples=(lambda: _reckless,),
+            ),
+            Mistake(
+                matches=lambda seen: seen.given == seen.start,
+                slug="immutable-is-untrainable",
+                says="No step was taken: the name parameters was never given a new value.",
+                examples=(lambda: _never,),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, Model),
+                says="That is a model. Give back its parameters.",
+                examples=(lambda: _model_instead,),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, Parameters) and seen.given.step_count == 1,
+                slug="immutable-is-untrainable",
+                says="Every batch of yours begins at the same old parameters, so that only the last step counts.",
+                examples=(lambda: _only_the_last,),
+            ),
+        ),
+    ),
+)
+
+_PROOF = (
+    "import torch, fnlib\n"
+    "from torch import nn\n"
+    "ModelFactory = fnlib.Sequential(nn.Linear(3, 2), optimizer=fnlib.SGD(lr=0.1))\n"
+    "model = ModelFactory(fnlib.Parameters(seed=0))\n"
+    "feature = torch.ones(1, 3)\n"
+)
+
+QUESTIONS = (
+    Question(
+        key="04-start",
+        kind="predict",
+        prompt="A name is given to the parameters before the loop. What does `start` hold after 625 steps?",
+        code=(
+            "start = model.parameters\n"
+            "for feature, label in training_data:\n"
+            "    ...\n"
+            "    parameters = model.step(gradient)\n"
+            "    model = ModelFactory(parameters)"
+        ),
+        options=(
+            Option("The trained weights: one more name for an object that is trained", why="It is one more name. But no line of this loop changes the object."),
+            Option("The first weights, because `start = ...` made a copy", "assignment-copies"),
+            Option("The first weights; and `model` has them too, because values cannot be trained", "immutable-is-untrainable"),
+            Option("The first weights, and `model` is trained", why="Each step makes a new value; the first one stands as it was."),
+        ),
+        right=3,
+        proof=_PROOF
+        + "start = model.parameters\n"
+        "first = start['0.weight'].clone()\n"
+        "for _ in range(5):\n"
+        "    model = ModelFactory(model.step(model.backward(model(feature).pow(2).sum())))\n"
+        "assert torch.equal(start['0.weight'], first) and model.parameters != start",
+    ),
+    Question(
+        key="04-exit",
+        kind="exit",
+        prompt="Somebody deletes the last line of the functional loop, `model = ModelFactory(parameters)`. What happens?",
+        options=(
+            Option("Training goes on: `step` has already updated the model", "result-not-needed"),
+            Option("Each batch starts at the first weights again: the network does not learn", why="`step` made new values, and the model never got one of them."),
+            Option("An error: the old parameters were used up by `step`", why="They still stand. Only a value that was given away with `donate=True` is used up."),
+            Option("Nothing changes: without places there is no training either way", "immutable-is-untrainable"),
+        ),
+        right=1,
+        proof=_PROOF
+        + "counts = []\n"
+        "for _ in range(3):\n"
+        "    parameters = model.step(model.backward(model(feature).pow(2).sum()))\n"
+        "    counts.append(parameters.step_count)\n"
+        "assert counts == [1, 1, 1]",
+    ),
+)

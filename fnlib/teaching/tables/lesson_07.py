@@ -1,0 +1,139 @@
+"""Lesson 07, "Convolutions, running statistics, dropout": its exercises and questions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.questions import Option, Question
+
+
+def _try(evaluate: Any) -> Any:
+    """Evaluate a small network that is in the middle of its training, and see what is left behind."""
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
+    feature = torch.arange(12.0).reshape(4, 3)
+    before = network[0].running_mean.clone()
+    output = evaluate(network, feature)
+    if output is None or output is ...:
+        return None
+    if not isinstance(output, torch.Tensor):
+        raise TypeError("a tensor")
+    expected = feature / (1 + 1e-5) ** 0.5
+    return SimpleNamespace(
+        right=torch.allclose(output, expected, atol=1e-4),
+        moved=not torch.equal(network[0].running_mean, before),
+        training=network.training and network[0].training,
+        graph=output.requires_grad,
+    )
+
+
+EXERCISES = (
+    Exercise(
+        key="07-no-trace",
+        objective="Given a stock model in training, the learner evaluates it so that nothing of it is changed afterwards.",
+        expects="a function of (model, feature) that returns the output",
+        try_out=_try,
+        passes=lambda seen: seen.right and not seen.moved and seen.training and not seen.graph,
+        because="No statistic moved, no graph was recorded, and the model trains on as if nobody had looked.",
+        hints=(
+            "Two switches are needed, and both have to be set back.",
+            "eval() is one, no_grad() the other. Which of them sets itself back?",
+            "model.eval(); with torch.no_grad(): output = model(feature); model.train(); return output",
+        ),
+        right=(lambda: _without_trace,),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: seen.moved,
+                slug="eval-is-no-grad",
+                says="The running statistics moved, under no_grad too.",
+                examples=(lambda: _only_no_grad, lambda: lambda model, feature: model(feature)),
+            ),
+            Mistake(
+                matches=lambda seen: not seen.training,
+                says="The model is still in evaluation mode: the next training step would run without dropout, and in silence.",
+                examples=(lambda: _never_back,),
+            ),
+            Mistake(
+                matches=lambda seen: seen.graph,
+                slug="eval-is-no-grad",
+                says="The mode is right, and a graph was still recorded, which keeps every activation in memory.",
+                examples=(lambda: _only_eval,),
+            ),
+        ),
+    ),
+)
+
+
+def _without_trace(model: nn.Module, feature: torch.Tensor) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        output = model(feature)
+    model.train()
+    return output
+
+
+def _only_no_grad(model: nn.Module, feature: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model(feature)
+
+
+def _never_back(model: nn.Module, feature: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(feature)
+
+
+def _only_eval(model: nn.Module, feature: torch.Tensor) -> torch.Tensor:
+    model.eval()
+    output = model(feature)
+    model.train()
+    return output
+
+
+QUESTIONS = (
+    Question(
+        key="07-no-grad",
+        kind="predict",
+        prompt="A network with BatchNorm is in training. You look at one batch under `no_grad`. What is different afterwards?",
+        code="with torch.no_grad():\n    output = network(feature)",
+        options=(
+            Option("Nothing: `no_grad` means that nothing is learnt", "eval-is-no-grad"),
+            Option("The running statistics: they moved towards this batch", why="`no_grad` stops the recording of the graph; the statistics are moved by the forward pass itself."),
+            Option("The weights: they took a small step", "backward-updates"),
+            Option("The mode: the network evaluates now", "eval-is-no-grad", "The mode is set by `eval()` alone."),
+        ),
+        right=1,
+        proof=(
+            "import torch\n"
+            "from torch import nn\n"
+            "network = nn.BatchNorm1d(2)\n"
+            "before = network.running_mean.clone()\n"
+            "with torch.no_grad():\n"
+            "    network(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))\n"
+            "assert not torch.equal(network.running_mean, before)"
+        ),
+    ),
+    Question(
+        key="07-exit",
+        kind="exit",
+        prompt="`layer` is `nn.Dropout(0.5)` in training, and `torch.manual_seed(0)` was called once, at the top. Are the two outputs equal?",
+        code="first = layer(feature)\nsecond = layer(feature)",
+        options=(
+            Option("Yes: the seed was set", "random-layers-repeat"),
+            Option("Yes: it is the same layer and the same feature", "random-layers-repeat"),
+            Option("No: the first call moved the global generator on", why="Each draw moves the generator; the second call draws from where the first one left it."),
+            Option("No: the layer keeps a seed of its own", why="It keeps nothing; the state is in PyTorch's global generator."),
+        ),
+        right=2,
+        proof=(
+            "import torch\n"
+            "torch.manual_seed(0)\n"
+            "layer = torch.nn.Dropout(0.5)\n"
+            "feature = torch.ones(100)\n"
+            "assert not torch.equal(layer(feature), layer(feature))"
+        ),
+    ),
+)
