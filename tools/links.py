@@ -60,5 +60,7 @@ def replaced(text: str, old: tuple[str, str], new: tuple[str, str]) -> str:
         between = rf"({slash}(?:(?:blob|tree|raw|archive){slash})?|&branch=)"
         text = re.sub(rf"{re.escape(was)}{between}{re.escape(old[1])}(?![\w-])", rf"{now}\g<1>{new[1]}", text)
         text = re.sub(rf"(?<![\w-]){re.escape(was)}(?![\w-])", now, text)
-    text = re.sub(rf"(--branch ){re.escape(old[1])}(?![\w.-])", rf"\g<1>{new[1]}", text)
+    name_was, name_now = (repository.split("/")[1] for repository in (old[0], new[0]))
+    text = re.sub(rf"(urlpath=lab%2Ftree%2F){re.escape(name_was)}%2F", rf"\g<1>{name_now}%2F", text)  # nbgitpuller's folder
+    text = re.sub(rf"(--branch[ =]|\"--branch\", \"){re.escape(old[1])}(?![\w.-])", rf"\g<1>{new[1]}", text)
     return re.sub(rf'^(tag = "){re.escape(old[1])}"$', rf'\g<1>{new[1]}"', text, flags=re.MULTILINE)

@@ -76,7 +76,7 @@ def test_a_finished_environment_is_used_again_without_installing(monkeypatch: py
     calls: list[object] = []
     monkeypatch.setattr(environment, "pip", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(environment.torch_source, "pip_options", lambda python: [])
-    assert environment.ensure(["requirements.txt"]) == str(checkout / ".venv" / "bin" / "python")
+    assert environment.ensure(["requirements.txt"]) == str(environment.PYTHON)
     assert len(calls) == 2
     start = time.monotonic()
     environment.ensure(["requirements.txt"])

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import platform
 import subprocess
 import sys
@@ -21,7 +22,7 @@ def bare_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A Linux machine: pip not configured, no folder of wheels, no CPU index to be reached."""
     monkeypatch.setattr(torch_source, "WHEELS", tmp_path / "no wheels")
     monkeypatch.setattr(torch_source, "CPU_INDEX", "http://127.0.0.1:9")
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.delenv("CUDA", raising=False)
 
