@@ -27,11 +27,10 @@ class ScriptRecorder(Recorder):
         keeper: keeps track of what is watched.
         steps: optimizer steps to record.
         seconds: time that the recording may cost.
-        root: folder whose code is recorded; the rest is a library.
     """
 
-    def __init__(self, keeper: Keeper, *, steps: int, seconds: float, root: str) -> None:
-        super().__init__(keeper, depth=50, discover=True, follow=True, only=(root,))
+    def __init__(self, keeper: Keeper, *, steps: int, seconds: float) -> None:
+        super().__init__(keeper, depth=50, discover=True, follow=True)
         self.steps, self.seconds = steps, seconds
         self.standing: list[Finding] = []
         self.stopped_early = False

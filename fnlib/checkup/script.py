@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(f"fnlib doctor: there is no file {options.script}", file=sys.stderr)
         return 2
     ledger = Ledger()
-    recorder = ScriptRecorder(ledger._keeper, steps=options.steps, seconds=options.seconds, root=_root(options.script))
+    recorder = ScriptRecorder(ledger._keeper, steps=options.steps, seconds=options.seconds)
     ledger._recorder = recorder
     status = _run(options.script, options.arguments, recorder)
     sys.stdout.flush()
@@ -63,10 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("script", help="the script to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
     return parser
-
-
-def _root(script: str) -> str:
-    return os.path.dirname(os.path.abspath(script)) + os.sep
 
 
 def _run(script: str, arguments: list[str], recorder: ScriptRecorder) -> int:
