@@ -24,17 +24,29 @@ MARKERS = {
     "windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
     "macos": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"},
 }
-# pip evaluates "only on Windows" for the system it runs on, so what another system needs besides is asked for by name.
-ONLY_THERE = """
-import sys, json
-from importlib.metadata import distributions
+# pip decides for the system it runs on whether a package is "only for Windows" or "only for Linux" (torch's CUDA libraries),
+# whatever --platform says. So what another system needs is read from the packages installed here, in their versions.
+NEEDED_THERE = """
+import json, re, sys
+from importlib.metadata import PackageNotFoundError, distribution
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
-there = {**default_environment(), **json.loads(sys.argv[1]), "extra": ""}
-here = {**default_environment(), "extra": ""}
-needed = {Requirement(line) for d in distributions() for line in d.requires or ()}
-for r in sorted({f"{r.name}{r.specifier}" for r in needed if r.marker and r.marker.evaluate(there) and not r.marker.evaluate(here)}):
-    print(r)
+there, waiting, found = {**default_environment(), **json.loads(sys.argv[1])}, [("", r) for r in sys.argv[2:]], {}
+while waiting:
+    extra, text = waiting.pop()
+    requirement = Requirement(text)
+    if requirement.marker and not requirement.marker.evaluate({**there, "extra": extra}):
+        continue
+    key = re.sub("[-_.]+", "-", requirement.name).lower()
+    extras = {"", *requirement.extras} - found.get(key, ("", set()))[1]
+    try:
+        package = distribution(requirement.name)
+        wanted = f"{requirement.name}=={package.version.split('+')[0]}"
+        waiting += [(extra, line) for extra in extras for line in package.requires or ()]
+    except PackageNotFoundError:  # for the other system alone, so not installed here
+        wanted = f"{requirement.name}{requirement.specifier}"
+    found[key] = (wanted, found.get(key, ("", set()))[1] | extras)
+print("\\n".join(sorted(wanted for wanted, _ in found.values())))
 """
 
 
@@ -79,14 +91,24 @@ def _copy_kit(folder: Path) -> None:
 
 
 def _download(python: str, wheels: Path, here: str, target: str, version: str) -> None:
-    own = target == here and version == f"{sys.version_info[0]}.{sys.version_info[1]}"
-    options: list[str] = []
-    extra: list[str] = []
-    if not own:
-        options = ["--only-binary=:all:", "--python-version", version]
-        options += [part for name in PLATFORMS[target] for part in ("--platform", name)]
-        listing = subprocess.run([python, "-c", ONLY_THERE, json.dumps(MARKERS[target])], capture_output=True, text=True, check=True)
-        extra = listing.stdout.split()
-    system = {"linux": "linux", "windows": "win32", "macos": "darwin"}[target]
     say(f"Downloading the packages for {target} and Python {version} ...")
-    pip("download", ["--dest", str(wheels), *options, *torch_source.pip_options(python, system), "-r", CLASSROOM, "flit_core", *extra])
+    into = ["--dest", str(wheels)]
+    if target == here and version == f"{sys.version_info[0]}.{sys.version_info[1]}":
+        pip("download", [*into, *torch_source.pip_options(python), "-r", CLASSROOM, "flit_core"])
+        return
+    index = []
+    if target == "linux":
+        if not torch_source.reachable(torch_source.CPU_INDEX + "/torch/"):
+            raise Stop(f"{torch_source.CPU_INDEX} cannot be reached, and the ordinary PyTorch for Linux is too large for a stick.")
+        index = ["--extra-index-url", torch_source.CPU_INDEX]
+    platforms = [part for name in PLATFORMS[target] for part in ("--platform", name)]
+    needed = needed_there(python, target, version)
+    pip("download", [*into, *index, "--only-binary=:all:", "--no-deps", "--python-version", version, *platforms, *needed, "flit_core"])
+
+
+def needed_there(python: str, target: str, version: str) -> list[str]:
+    """Every package that the classroom needs on another system, with its version."""
+    classroom = [line for line in (ROOT / CLASSROOM).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    markers = MARKERS[target] | {"python_version": version, "python_full_version": version + ".0"}
+    listing = subprocess.run([python, "-c", NEEDED_THERE, json.dumps(markers), *classroom], capture_output=True, text=True, check=True)
+    return listing.stdout.split()

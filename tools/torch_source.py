@@ -30,7 +30,7 @@ def pip_options(python: str, system: str = sys.platform) -> list[str]:
     if os.environ.get("CUDA") == "1":
         say("PyTorch comes with its CUDA libraries, as CUDA=1 asks: several GB to download.")
         return []
-    if _reachable(CPU_INDEX + "/torch/"):
+    if reachable(CPU_INDEX + "/torch/"):
         return ["--extra-index-url", CPU_INDEX]
     say("PyTorch's CPU index cannot be reached, so pip takes the ordinary build, which brings CUDA libraries: "
         "several GB to download and on disk.")
@@ -59,7 +59,8 @@ def _local_wheel(python: str) -> bool:
     return any(any(Path(place.removeprefix("file://")).glob(f"torch-{pinned.group(1)}[+-]*.whl")) for place in places)
 
 
-def _reachable(address: str) -> bool:
+def reachable(address: str) -> bool:
+    """Whether an address answers, asked briefly."""
     try:
         with urllib.request.urlopen(address, timeout=PROBE_SECONDS) as answer:
             return bool(answer.status == 200)
