@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from tools import checks, lab, links, offline
+from tools import checks, lab, lesson_map, links, offline
 from tools.environment import BENCH, CLASSROOM, TESTS, ensure
 from tools.say import ROOT, Stop, say
 
@@ -28,6 +28,8 @@ def run(command: str, arguments: Sequence[str]) -> int:
             return _module(ensure([CLASSROOM]), "fnlib.teaching.pages", arguments)
         if command == "offline":
             return offline.write(arguments)
+        if command == "map":
+            return lesson_map.write()
         return links.fill_in(arguments)
     except Stop as stop:
         say(f"{command}: {stop}")

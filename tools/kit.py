@@ -7,6 +7,7 @@
     lessons    run every complete lesson and write HTML pages to build/lessons/
     offline    write a folder that installs with the network cut
     links      fill in where the kit is published: links OWNER/REPO TAG
+    map        write the README's table of lessons from the lessons
 
 This file is read by whatever Python there is, so it keeps to syntax that Python 2 can parse too:
 an old Python must get to the sentence that says so.
@@ -19,7 +20,7 @@ import sys
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # numpy's and torch's wheels: cp311 to cp314
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMMANDS = ("lab", "test", "bench", "lessons", "offline", "links")
+COMMANDS = ("lab", "test", "bench", "lessons", "offline", "links", "map")
 
 
 def supported(version):

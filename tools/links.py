@@ -56,8 +56,8 @@ def replaced(text: str, old: tuple[str, str], new: tuple[str, str]) -> str:
     for separator in ("/", "%2F"):  # a link inside a link is quoted
         was, now = (repository.replace("/", separator) for repository in (old[0], new[0]))
         slash = re.escape(separator)
-        # the tag directly behind the repository, or behind blob/, tree/ or branch=
-        between = rf"({slash}(?:(?:blob|tree|raw|archive){slash})?|&branch=)"
+        # the tag directly behind the repository, or behind blob/, tree/, branch= or pip's @
+        between = rf"({slash}(?:(?:blob|tree|raw|archive){slash})?|&branch=|@)"
         text = re.sub(rf"{re.escape(was)}{between}{re.escape(old[1])}(?![\w-])", rf"{now}\g<1>{new[1]}", text)
         text = re.sub(rf"(?<![\w-]){re.escape(was)}(?![\w-])", now, text)
     name_was, name_now = (repository.split("/")[1] for repository in (old[0], new[0]))

@@ -1,0 +1,119 @@
+"""What README.md says is so: its examples run, its commands and links exist, its table is that of the lessons."""
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from fnlib.teaching import SETUP_CELL
+from tools import kit, lesson_map, links
+from tools.say import BINDER, ROOT, Stop
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINKS = re.findall(r"\]\(([^)\s]+)\)", README) + re.findall(r"^\[\w+\]: (\S+)$", README, re.MULTILINE)
+
+
+def test_the_examples_run() -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=flags)
+    assert result.attempted > 10 and result.failed == 0
+
+
+def test_every_link_within_the_kit_leads_somewhere() -> None:
+    inside = [link for link in LINKS if not re.match(r"https?:", link)]
+    assert inside and not [link for link in inside if not (ROOT / unquote(link.split("#")[0])).exists()]
+
+
+def test_every_launch_link_opens_a_file_of_the_kit() -> None:
+    repository, tag = links.published()
+    opened = []
+    for link in LINKS:
+        parts = urlsplit(link)
+        query = parse_qs(parts.query)
+        if parts.netloc == "mybinder.org" and parts.path.startswith("/v2/"):
+            assert parts.path == f"/v2/gh/{repository}/{tag}"
+            opened.append(query["urlpath"][0].removeprefix("lab/tree/"))
+        elif parts.netloc == "colab.research.google.com":
+            opened.append(parts.path.removeprefix(f"/github/{repository}/blob/{tag}/"))
+        elif parts.path.endswith("/git-pull"):  # nbgitpuller clones into a folder of the repository's name
+            assert query["repo"] == [f"https://github.com/{repository}"] and query["branch"] == [tag]
+            opened.append(query["urlpath"][0].removeprefix(f"lab/tree/{repository.split('/')[1]}/"))
+    assert len(opened) >= 4
+    assert not [path for path in opened if not (ROOT / path).is_file()]
+
+
+def test_every_command_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^COMMANDS = (.+)$", makefile, re.MULTILINE).group(1).split())  # type: ignore[union-attr]
+    assert {"lab", "test"} <= {*re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)} <= targets
+    assert targets <= set(kit.COMMANDS)
+    assert {*re.findall(r"tools/kit\.py (\w+)", README)} <= set(kit.COMMANDS)
+    for module in {*re.findall(r"python -m (fnlib[\w.]*)", README)}:
+        assert importlib.util.find_spec(module) is not None, module
+
+
+def test_the_doctor_reads_a_script_as_it_stands(tmp_path: Path) -> None:
+    """The command of the README, on a script with the most common fault."""
+    script = tmp_path / "train.py"
+    script.write_text("import torch\nmodel = torch.nn.Linear(2, 1)\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+                      "for step in range(3):\n    loss = model(torch.ones(1, 2)).sum()\n    loss.backward()\n    optimizer.step()\n")
+    done = subprocess.run([sys.executable, "-m", "fnlib", "doctor", "train.py"], cwd=tmp_path, capture_output=True, text=True,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert "optimizer.zero_grad()" in done.stdout + done.stderr
+
+
+def test_the_table_is_that_of_the_lessons() -> None:
+    assert lesson_map.in_step(README) == README, "python tools/kit.py map"
+
+
+def test_a_missing_mark_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stop, match="once each, around the table"):
+        lesson_map.in_step(README.replace(lesson_map.END, ""))
+
+
+def test_sentences_point_to_a_section_that_there_is() -> None:
+    named = re.search(r'README\.md, "(.+?)"', BINDER)
+    assert named and f"### {named.group(1)}\n" in README
+    assert named.group(1) in (ROOT / "tools" / "kit.py").read_text()
+
+
+def colab_cell() -> str:
+    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "google.colab" in block)
+
+
+def test_the_colab_cell_does_nothing_elsewhere(tmp_path: Path) -> None:
+    code = colab_cell() + "\nprint(os.getcwd(), os.listdir('.'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == [str(tmp_path), "[]"], done.stderr
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the kit is cloned from its repository")
+def test_the_colab_cell_brings_the_kit_in(tmp_path: Path) -> None:
+    """As on Colab: the module google.colab is there, fnlib is not installed; GitHub is stood in for by this repository."""
+    repository, tag = links.published()
+    published = tmp_path / "published"
+    subprocess.run(["git", "clone", "-q", "--bare", str(ROOT), str(published)], check=True)
+    subprocess.run(["git", "tag", tag], cwd=published, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{published.as_uri()}.insteadOf",
+                    "GIT_CONFIG_VALUE_0": f"https://github.com/{repository}"}
+    there = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
+    code = there + colab_cell() + colab_cell() + SETUP_CELL + "\nimport fnlib; print(fnlib.__file__)"
+    (tmp_path / "content").mkdir()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "content", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(str(tmp_path / "content" / "kit"))
+
+
+def test_the_versions_agree() -> None:
+    import fnlib
+
+    assert f'version = "{fnlib.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"version: {fnlib.__version__}\n" in (ROOT / "CITATION.cff").read_text()
