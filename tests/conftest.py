@@ -35,7 +35,3 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") and "tests" in collection_path.parts:
         return collection_path.name != "conftest.py"
     return None
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--browser-pictures", default="build/browser", help="folder for the browser tests' screenshots")

@@ -12,7 +12,7 @@ def explore(draw: Callable[[Any], Picture], values: Sequence[Any], *, name: str,
     """Draw a picture for one value, and let the reader choose others with a slider.
 
     The slider is an extra: put the static version, which carries the same content, in the cell before. Without
-    ipywidgets, or outside a notebook, the first picture is all there is.
+    ipywidgets there is the picture alone, which code can still set.
 
     Args:
         draw: value -> ``Picture``; called once for each move. An error in it is raised where the slider is set.
@@ -41,7 +41,7 @@ def explore(draw: Callable[[Any], Picture], values: Sequence[Any], *, name: str,
     try:
         import ipywidgets as widgets
     except ImportError:
-        return draw(start)
+        return Unmoved(draw, start)
 
     class Explorer(widgets.VBox):  # here, because ipywidgets is imported only when a slider is wanted
         """A slider above a picture."""
@@ -69,3 +69,31 @@ def explore(draw: Callable[[Any], Picture], values: Sequence[Any], *, name: str,
             return f"[Slider: {name}. {self.picture.alt}]"
 
     return Explorer()
+
+
+class Unmoved:
+    """What stands for a slider where ipywidgets is missing: it shows its picture, and code can set it.
+
+    Args:
+        draw: value -> ``Picture``.
+        start: the first value.
+    """
+
+    def __init__(self, draw: Callable[[Any], Picture], start: Any) -> None:
+        self._draw, self.slider = draw, self
+        self.value = start
+
+    @property
+    def value(self) -> Any:
+        """The value that the picture is drawn for."""
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value, self.picture = value, self._draw(value)
+
+    def _repr_html_(self) -> str:
+        return f"{self.picture.html}<p>Without ipywidgets there is no slider here: set .slider.value instead.</p>"
+
+    def __repr__(self) -> str:
+        return f"{self.picture!r} Without ipywidgets there is no slider here: set .slider.value instead."

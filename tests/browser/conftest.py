@@ -27,6 +27,6 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def pictures(request: pytest.FixtureRequest) -> Path:
+def pictures() -> Path:
     """Where screenshots go: a folder that git ignores, kept to be looked at."""
-    return Path(request.config.getoption("--browser-pictures"))
+    return Path(os.environ.get("FNLIB_PICTURES", "build/browser"))
