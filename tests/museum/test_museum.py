@@ -98,25 +98,6 @@ def test_headline(capsys: pytest.CaptureFixture[str]) -> None:
     assert alarms == 0 and len(CORRECT) >= 14
 
 
-# --- what becomes of it in fnlib -------------------------------------------------------------------
-
-REFUSED = {"statistics_dropped": "StateDropped", "donated_value_used": "Donated"}
-
-
-@pytest.mark.parametrize("one", [one for one in EXHIBITS if one.functional], ids=lambda one: one.code)
-def test_the_functional_wing_in_fnlib(one: Exhibit) -> None:
-    module = load(one.path)
-    if not hasattr(module, "in_fnlib"):
-        pytest.skip("shown by tests/museum/test_in_fnlib.py")
-    if one.fnlib == "refused":
-        with pytest.raises(Exception) as caught:  # noqa: PT011
-            module.in_fnlib(**module.setup())
-        assert type(caught.value).__name__ == REFUSED[one.code]
-    else:
-        measured = module.harm(module.in_fnlib)
-        assert measured == pytest.approx(one.harm[0 if one.fnlib == "can still be written" else 1], rel=1e-3)
-
-
 def test_a_result_that_goes_nowhere_is_found_in_fnlib() -> None:
     module = load(museum.exhibit("result_ignored").path)
     assert {finding.code for finding in recorded(module, module.in_fnlib).findings} == {"result-ignored"}

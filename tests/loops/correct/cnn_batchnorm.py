@@ -1,8 +1,8 @@
 """A small convolutional network with BatchNorm; training and evaluation modes are switched where they belong."""
 
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 
 
 class Net(nn.Module):

@@ -41,6 +41,16 @@ def cure(network, weights, buffers, batches):
     return buffers
 
 
+def in_fnlib(network, weights, buffers, batches):
+    """Refused: a training model's `step` without its new buffers raises."""
+    import fnlib
+    model = fnlib.Factory(network)(fnlib.Parameters.from_module(network))
+    feature, target = batches[0]
+    output, buffers = model.with_buffers(feature)
+    gradient = model.backward(nn.functional.mse_loss(output, target))
+    return model.step(gradient)                     # the new statistics are left behind
+
+
 def harm(run):
     """Batches that the statistics were made from (there were 3)."""
     return run(**setup())["1.num_batches_tracked"].item()

@@ -1,8 +1,8 @@
 """The step's result is not bound to anything: the old weights are used for ever."""
 
 import torch
-from torch.func import functional_call, grad
 from torch import nn
+from torch.func import functional_call, grad
 
 
 def setup():

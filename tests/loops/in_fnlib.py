@@ -1,0 +1,325 @@
+"""The museum's tasks in fnlib: one function for each reason why a bug cannot be written, is refused, or can still be written.
+
+Each returns what it measured; `tests/museum/test_in_fnlib.py` says what that has to be. Lesson 09 shows these functions.
+"""
+
+import torch
+from torch import nn
+
+import fnlib
+
+
+def network():
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def batch(size=32):
+    return torch.randn(size, 8), torch.randint(0, 3, (size,))
+
+
+def gradient_is_a_value():
+    """Two backwards give two equal values; neither stays anywhere."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    first = model.backward(nn.functional.cross_entropy(model(feature), label))
+    second = model.backward(nn.functional.cross_entropy(model(feature), label))
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def another_structure_is_refused():
+    """Parameters of one network do not fit another: a layer cannot be replaced behind a rule's back."""
+    parameters = fnlib.Factory(network)(fnlib.Parameters(seed=0)).parameters
+    other = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5)))
+    return other(parameters)
+
+
+def rule_holds_no_weights():
+    """One rule serves two models at once: it holds neither weights nor moments."""
+    rule = fnlib.Adam(lr=0.01)
+    ModelFactory = fnlib.Factory(network, optimizer=rule)
+    feature, label = batch()
+    steps = []
+    for seed in (0, 1):
+        model = ModelFactory(fnlib.Parameters(seed=seed))
+        steps.append(model.step(model.backward(nn.functional.cross_entropy(model(feature), label))))
+    return [parameters.step_count for parameters in steps]
+
+
+def tie_is_one_entry():
+    """A weight with two names is one entry of the parameters, before and after a step."""
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.decode = nn.Embedding(10, 8), nn.Linear(8, 10, bias=False)
+            self.decode.weight = self.embed.weight
+
+        def forward(self, tokens):
+            return self.decode(torch.tanh(self.embed(tokens)))
+
+    model = fnlib.Factory(Tied)(fnlib.Parameters.from_module(Tied()))
+    tokens = torch.randint(0, 10, (16,))
+    parameters = model.step(model.backward(nn.functional.cross_entropy(model(tokens), tokens)))
+    return list(parameters)
+
+
+def name_is_a_snapshot():
+    """`best = parameters` is enough: training makes new values, the old ones stand."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    best = model.parameters
+    best_loss = nn.functional.cross_entropy(model(feature), label).item()
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(model(feature), label)
+        model = ModelFactory(model.step(model.backward(loss)))
+    return nn.functional.cross_entropy(ModelFactory(best)(feature), label).item() == best_loss
+
+
+def statistics_are_refused():
+    """A forward that changes statistics raises, under `no_grad` too."""
+    model = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))(fnlib.Parameters(seed=0))
+    with torch.no_grad():
+        return model(batch()[0])
+
+
+def evaluation_is_another_model():
+    """`model.eval()` switches nothing: it returns a model, and the training model goes on training."""
+    model = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))(fnlib.Parameters(seed=0))
+    feature = batch()[0]
+    calm = model.eval()
+    return torch.equal(calm(feature), calm(feature)), torch.equal(model(feature), model(feature))
+
+
+def mode_is_training_unless_said():
+    """Dropout is on unless the bind says otherwise: forgetting it gives another answer each time, here too."""
+    model = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))(fnlib.Parameters(seed=0))
+    feature = batch()[0]
+    return torch.equal(model(feature), model(feature))
+
+
+def frozen_statistics():
+    """A frozen BatchNorm is an argument of the bind; its statistics stand still, step after step."""
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)))
+    parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
+    before = parameters.buffers["1.running_mean"].clone()
+    for _ in range(2):
+        model = ModelFactory(parameters, training={"1": False})
+        feature, label = batch()
+        parameters = model.step(model.backward(nn.functional.cross_entropy(model(feature), label)))
+    return torch.equal(before, parameters.buffers["1.running_mean"])
+
+
+def forward_leaves_the_old_statistics():
+    """A training forward between a forward and its backward: the gradient is right all the same."""
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    clean, noisy = torch.randn(32, 8), torch.randn(32, 8) * 5 + 3
+    calm = model.eval()
+    right = calm.backward(calm(clean).pow(2).mean())
+    loss = calm(clean).pow(2).mean()
+    model.with_buffers(noisy)
+    return torch.allclose(calm.backward(loss)["0.weight"], right["0.weight"])
+
+
+def absent_entry_stands_still():
+    """A weight without an entry in the gradient is left alone, momentum or not; its moments too."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1, momentum=0.9, weight_decay=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    model = ModelFactory(model.step(model.backward(nn.functional.cross_entropy(model(feature), label))))
+    gradient = model.backward(nn.functional.cross_entropy(model(feature), label))
+    some = fnlib.Gradient({name: part for name, part in gradient.items() if not name.startswith("0.")})
+    parameters = model.step(some)
+    return [torch.equal(parameters[name], model.parameters[name]) for name in parameters]
+
+
+def gradient_says_what_moves():
+    """Leave an entry out after the backward, and its weight stands still; read the gradient to know which will move."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    gradient = model.backward(nn.functional.cross_entropy(model(feature), label))
+    gradient = fnlib.Gradient({name: part for name, part in gradient.items() if name.startswith("2.")})
+    parameters = model.step(gradient)
+    return [name for name in parameters if not torch.equal(parameters[name], model.parameters[name])] == list(gradient)
+
+
+def zero_gradient_decays():
+    """A gradient of zeros is a gradient: weight decay applies, here too."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.AdamW(lr=0.1, weight_decay=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    zeros = fnlib.Gradient({name: torch.zeros_like(weight) for name, weight in model.parameters.items()})
+    return torch.equal(model.step(zeros)["0.weight"], model.parameters["0.weight"])
+
+
+def rate_follows_the_step_count():
+    """The schedule's position is in the value: the first step uses lr(0), and a kept value resumes where it was."""
+    used = []
+
+    def schedule(step):
+        used.append(step)
+        return 0.1 * 0.5**step
+
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=schedule))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    for _ in range(3):
+        kept = model.step(model.backward(nn.functional.cross_entropy(model(feature), label)))
+        model = ModelFactory(kept)
+    used.clear()
+    model.step(model.backward(nn.functional.cross_entropy(model(feature), label)))
+    return set(used)
+
+
+def rate_of_the_factory_counts():
+    """Parameters that were trained at one rate are bound to a factory of another: its rate is used."""
+    feature, label = batch()
+    steps = []
+    for lr in (0.1, 0.001):
+        parameters = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0)).parameters
+        model = fnlib.Factory(network, optimizer=fnlib.SGD(lr=lr))(parameters)
+        gradient = model.backward(nn.functional.cross_entropy(model(feature), label))
+        steps.append((parameters["0.weight"] - model.step(gradient)["0.weight"]).norm().item())
+    return round(steps[0] / steps[1])
+
+
+def step_between_backwards():
+    """The discriminator steps first; the generator's backward still finds the weights of the forward."""
+    generator = fnlib.Factory(lambda: nn.Linear(4, 2), optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0))
+    rule = fnlib.wrap(torch.optim.Adam, lr=0.1, fused=True)
+    discriminator = fnlib.Factory(lambda: nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(), nn.Linear(8, 1)), optimizer=rule)(
+        fnlib.Parameters(seed=1)
+    )
+    noise = torch.randn(16, 4)
+    right = generator.backward(-discriminator(generator(noise)).mean())
+    score = discriminator(generator(noise)).mean()
+    discriminator.step(discriminator.backward(score, retain_graph=True))
+    return torch.allclose(generator.backward(-score)["weight"], right["weight"])
+
+
+def activation_can_be_edited():
+    """`.data` of an activation is nobody's state: the gradient is wrong, here too."""
+    model = fnlib.Factory(lambda: nn.Linear(8, 8))(fnlib.Parameters(seed=0))
+    feature = batch()[0]
+    right = model.backward(torch.exp(model(feature)).sum())
+    code = torch.exp(model(feature))
+    loss = code.sum()
+    code.data.clamp_(max=1.0)
+    return torch.allclose(model.backward(loss)["weight"], right["weight"])
+
+
+def total_keeps_graphs():
+    """A running total of losses keeps their graphs, here too."""
+    ModelFactory = fnlib.Factory(network)
+    model, total = ModelFactory(fnlib.Parameters(seed=0)), 0
+    for _ in range(5):
+        feature, label = batch()
+        loss = nn.functional.cross_entropy(model(feature), label)
+        model = ModelFactory(model.step(model.backward(loss)))
+        total += loss
+    return total.grad_fn is not None
+
+
+def hidden_state_stops_at_the_weights():
+    """A hidden state that is not detached: no error, and the same gradient as with `detach`."""
+    ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
+    chunks = torch.randn(2, 2, 5, 4)
+    gradients = []
+    for detach in (False, True):
+        model = ModelFactory(fnlib.Parameters(seed=0))
+        output, hidden = model(chunks[0])
+        model = ModelFactory(model.step(model.backward(output.pow(2).mean())))
+        output, hidden = model(chunks[1], hidden.detach() if detach else hidden)
+        gradients.append(model.backward(output.pow(2).mean()))
+    return all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+def hidden_state_retained():
+    """With `retain_graph=True` the old graph still works, for the old values stand; it grows with every batch."""
+    ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
+    model, hidden, nodes = ModelFactory(fnlib.Parameters(seed=0)), None, []
+    for _ in range(3):
+        output, hidden = model(torch.randn(2, 5, 4), hidden)
+        gradient = model.backward(output.pow(2).mean(), retain_graph=True)
+        model = ModelFactory(model.step(gradient))
+        seen, waiting = set(), [hidden.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += [inner for inner, _ in node.next_functions]
+        nodes.append(len(seen))
+    return nodes
+
+
+def draws_are_pytorchs():
+    """Initial weights come from one stream: one layer more shifts every later one, here too."""
+    short = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3)))(fnlib.Parameters(seed=0)).parameters
+    long = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 4), nn.Linear(4, 3)))(fnlib.Parameters(seed=0)).parameters
+    return torch.equal(short["0.weight"], long["0.weight"]), torch.equal(short["1.weight"], long["2.weight"])
+
+
+def seed_is_folded():
+    """One seed for the whole loop: another mask at each step, whatever is seeded elsewhere."""
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)), optimizer=fnlib.SGD(lr=0.0))
+    parameters, outputs = fnlib.Parameters(seed=0), []
+    for _ in range(5):
+        torch.manual_seed(42)
+        model = ModelFactory(parameters, seed=7)
+        output = model(torch.ones(1, 64))
+        outputs.append(output.item())
+        parameters = model.step(model.backward(output.sum()))
+    return len(set(outputs))
+
+
+class Momentum:
+    """A rule of one's own that makes the museum's mistakes: it keeps the gradient, and scales its average in place."""
+
+    def __init__(self, lr=0.1, beta=0.9):
+        self.lr, self.beta = lr, beta
+
+    def init(self, weights):
+        return {}
+
+    def update(self, weights, gradient, state):
+        average = {name: part if not state else state[name].mul_(self.beta).add_(part) for name, part in gradient.items()}
+        update = {name: part.mul_(self.lr) for name, part in average.items()}
+        return {name: weight - update[name] for name, weight in weights.items()}, average
+
+
+def own_rule_is_trusted():
+    """A rule that scales its average in place keeps the scaled one, here too."""
+    ModelFactory = fnlib.Factory(network, optimizer=Momentum(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    gradient = model.backward(nn.functional.cross_entropy(model(feature), label))
+    average = model.step(gradient).optimizer_state["0.weight"]
+    return round((average.norm() / gradient["0.weight"].norm()).item(), 3)
+
+
+def rule_is_given_copies():
+    """In-place mistakes of a rule stay inside it: the gradient and the old state are whole."""
+    ModelFactory = fnlib.Factory(network, optimizer=Momentum())
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    gradient = model.backward(nn.functional.cross_entropy(model(feature), label))
+    before = gradient["0.weight"].clone()
+    parameters = model.step(gradient)
+    state = parameters.optimizer_state["0.weight"].clone()
+    ModelFactory(parameters).step(gradient)
+    return torch.equal(before, gradient["0.weight"]), torch.equal(state, parameters.optimizer_state["0.weight"])
+
+
+def rate_on_the_object():
+    """An attribute that is set on a finished rule is not read, here either; a new rule is."""
+    rule = fnlib.SGD(lr=0.1)
+    rule.lr = 0.01
+    feature, label = batch()
+    moved = []
+    for one in (rule, fnlib.SGD(lr=0.01)):
+        model = fnlib.Factory(network, optimizer=one)(fnlib.Parameters(seed=0))
+        gradient = model.backward(nn.functional.cross_entropy(model(feature), label))
+        step = model.parameters["0.weight"] - model.step(gradient)["0.weight"]
+        moved.append(round((step.norm() / gradient["0.weight"].norm()).item(), 3))
+    return moved

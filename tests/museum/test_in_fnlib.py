@@ -1,0 +1,84 @@
+"""What the museum's table says of fnlib is what fnlib does: each verdict is held to a function that shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import fnlib
+from fnlib.teaching import museum
+from fnlib.teaching.museum import EXHIBITS
+from fnlib.teaching.museum_verdicts import IN_FNLIB
+from tests.loops import in_fnlib
+from tests.loops.load import load
+
+STAND, MOVE = True, False
+# What each function measures when its verdict holds; an exception class where the bug is refused.
+MEASURED: dict[str, Any] = {
+    "gradient_is_a_value": True,
+    "another_structure_is_refused": fnlib.WrongParameters,
+    "rule_holds_no_weights": [1, 1],
+    "own_rule_is_trusted": 0.1,  # the average is a tenth of the gradient: the mistake is there
+    "rule_is_given_copies": (True, True),
+    "tie_is_one_entry": ["embed.weight"],
+    "name_is_a_snapshot": True,
+    "statistics_are_refused": fnlib.StateDropped,
+    "mode_is_training_unless_said": False,
+    "evaluation_is_another_model": (True, False),
+    "frozen_statistics": True,
+    "forward_leaves_the_old_statistics": True,
+    "absent_entry_stands_still": [STAND, STAND, MOVE, MOVE],
+    "zero_gradient_decays": MOVE,
+    "gradient_says_what_moves": True,
+    "rate_follows_the_step_count": {3},
+    "rate_of_the_factory_counts": 100,
+    "rate_on_the_object": [0.1, 0.01],
+    "step_between_backwards": True,
+    "activation_can_be_edited": False,
+    "total_keeps_graphs": True,
+    "hidden_state_stops_at_the_weights": True,
+    "draws_are_pytorchs": (True, False),
+    "seed_is_folded": 5,
+}
+REFUSED = {"statistics_dropped": fnlib.StateDropped, "donated_value_used": fnlib.Donated, "old_state_returned": fnlib.MissingBuffers}
+
+
+@pytest.mark.parametrize("way", MEASURED)
+def test_stock_bugs_in_fnlib(way: str) -> None:
+    expected, show = MEASURED[way], getattr(in_fnlib, way)
+    if isinstance(expected, type):
+        assert IN_FNLIB[way][0] == "refused"
+        with pytest.raises(expected):
+            show()
+    else:
+        assert IN_FNLIB[way][0] != "refused"
+        assert show() == expected, show.__doc__
+
+
+def test_a_retained_graph_grows() -> None:
+    first, second, third = in_fnlib.hidden_state_retained()
+    assert first < second < third
+
+
+@pytest.mark.parametrize("one", [one for one in EXHIBITS if one.functional], ids=lambda one: one.code)
+def test_the_functional_wing_in_fnlib(one: museum.Exhibit) -> None:
+    module = load(one.path)
+    if one.fnlib == "refused":
+        with pytest.raises(REFUSED[one.code]):
+            module.in_fnlib(**module.setup())
+    else:
+        assert one.harm is not None
+        assert module.harm(module.in_fnlib) == pytest.approx(one.harm[0 if one.fnlib == "can still be written" else 1], rel=1e-3)
+
+
+def test_every_verdict_is_shown_and_used() -> None:
+    shown = {*MEASURED, "hidden_state_retained", *(one.code for one in EXHIBITS if one.functional)}
+    assert shown == set(IN_FNLIB) == {one.way for one in EXHIBITS}
+
+
+@pytest.mark.parametrize("one", EXHIBITS, ids=lambda one: one.code)
+def test_the_source_can_be_shown(one: museum.Exhibit) -> None:
+    lines = museum.source_in_fnlib(one.code).splitlines()
+    assert lines[0].startswith("def ") and '"""' in lines[1] and len(lines) <= 25
+    assert one.fnlib in ("cannot be written", "refused", "can still be written") and one.because.endswith(".")
