@@ -49,6 +49,8 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     for model in models:
         model._parameters._alive("take a gradient")
     found = iter(differentiate(loss, tuple(leaf for model in models for leaf in model._leaves.trained), retain_graph))
+    for model in models:
+        model._leaves.structure.check_left()
     return tuple(named(model._leaves, list(itertools.islice(found, len(model._leaves.trained)))) for model in models)
 
 

@@ -134,7 +134,10 @@ class Model:
             LossNotScalar, LossIndependent, GraphUsedUp, GraphOverwritten, Donated.
         """
         self._parameters._alive("take a gradient")
-        return named(self._leaves, differentiate(loss, self._leaves.trained, retain_graph))
+        found = differentiate(loss, self._leaves.trained, retain_graph)
+        if self._leaves.structure.left:
+            self._leaves.structure.check_left()
+        return named(self._leaves, found)
 
     # --- step --------------------------------------------------------------------------------
 

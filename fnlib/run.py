@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree
 
 from fnlib import errors
-from fnlib.protect import Tensors, all_unchanged, same_bits, share, share_all, unchanged
-from fnlib.randomness import Mark
+from fnlib.protect import Tensors, _in_transform, all_unchanged, same_bits, share, share_all, unchanged
+from fnlib.randomness import Mark, preserved
 from fnlib.structure import Mode, Skeleton, Structure
 
 
@@ -58,8 +59,8 @@ def run(
         The output and the buffers after the pass.
     """
     skeleton = structure.borrow(mode)
-    # What a pass does to its module shows on the first one, nearly always; then it is run again from here.
-    mark = None if structure.has_run else Mark(leaves)
+    # A pass that turns out to write to weights is run again from here. Layers of torch.nn show on the first one whether they do.
+    mark = None if structure.writes_weights or (structure.has_run and skeleton.keeps_nothing) else Mark(leaves)
     # A pass that writes to its weights (Embedding(max_norm=)) would write to the leaves, so it gets copies of its own.
     placed = [share(leaf) for leaf in leaves] if structure.writes_weights else leaves
     output = skeleton.call(placed, share_all(buffers.values()) if buffers else [], method, args, kwargs)
@@ -79,11 +80,9 @@ def run(
     if not skeleton.keeps_nothing and (attributes := skeleton.changed_attributes()):
         _refuse_memory(skeleton, placed, buffers, method, args, kwargs, attributes)
     else:
-        skeleton.clear()
-        structure.give_back(skeleton)
-    if isinstance(output, Tensor) and (output.grad_fn is None or output._base is not None):
-        if any(output is leaf or output._base is leaf for leaf in leaves):
-            output = share(output)  # a module that returns its weight: writes to the output must not reach the model
+        structure.give_back(skeleton, new_buffers)
+    if not (type(output) is Tensor and output.grad_fn is not None and output._base is None):  # nearly always
+        output = _apart(output, [*leaves, *new_weights, *new_buffers])
     if not keep:
         if changed or written:
             raise errors.StateDropped([*changed, *written], method)
@@ -91,6 +90,20 @@ def run(
     after = {name: new.detach() if new.requires_grad else new for name, new in zip(buffers, new_buffers, strict=True)}
     moved = {name: new.detach() for name, new in zip(weights, new_weights, strict=True) if name in written}
     return output, Buffers(after, moved, [*changed, *written])
+
+
+def _apart(output: Any, held: list[Tensor]) -> Any:
+    """Share what a module returns of its weights and buffers: writes to an output must not reach a value."""
+    memory = {_memory(tensor) for tensor in held}
+    parts = [part for part in _pytree.tree_leaves(output) if isinstance(part, Tensor) and part.layout is torch.strided]
+    if not any(_memory(part) in memory for part in parts):
+        return output
+    return _pytree.tree_map_only(Tensor, lambda part: share(part) if _memory(part) in memory else part, output)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Identify the memory of a tensor, without writing to it (asking for its address would)."""
+    return 0 if tensor.layout is not torch.strided or _in_transform(tensor) else tensor.untyped_storage()._cdata
 
 
 def _changed(before: Mapping[str, Tensor], after: list[Tensor]) -> list[str]:
@@ -110,13 +123,12 @@ def _refuse_memory(
     attributes: list[str],
 ) -> None:
     """Run twice more from one state, without and with the changed attributes: if the outputs differ, they are state, and refused."""
-    mark = Mark(placed)
     structure = skeleton.structure
     fresh = structure.borrow(skeleton.mode)
     outputs = []
     for module in (fresh, skeleton):
-        outputs.append(module.call(placed, share_all(buffers.values()), method, args, kwargs))
-        mark.restore()
+        with preserved():
+            outputs.append(module.call(placed, share_all(buffers.values()), method, args, kwargs))
     if not _same_output(*outputs):
         raise errors.HiddenState(attributes, "gives another output when it is run again on the same input")
 

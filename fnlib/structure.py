@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.protect import share, unchanged
+from fnlib.protect import share, share_all, unchanged
 from fnlib.randomness import preserved
 
 Place = tuple[Any, Any, int]  # a container, a key in it, and the index of the tensor that belongs there
@@ -67,6 +69,12 @@ class Structure:
             )
         layout = Layout.of(module)
         self.aliases, self.transient = layout.aliases, layout.transient
+        for name, weight in layout.weights.items():
+            if getattr(weight, "_post_accumulate_grad_hooks", None):
+                raise errors.UnsupportedModule(
+                    f"'{name}' has a hook that waits for its .grad (register_post_accumulate_grad_hook), and backward here returns a value "
+                    "instead: it would never be called. Use the gradient that model.backward(loss) returns."
+                )
         self.hooks = {name: list(weight._backward_hooks.values()) for name, weight in layout.weights.items() if weight._backward_hooks}
         # Tensors on "meta" have names, shapes and kinds, and no content.
         self.weights = {name: nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for name, weight in layout.weights.items()}
@@ -76,22 +84,51 @@ class Structure:
         self.trained_names = [name for name, weight in self.weights.items() if weight.requires_grad]
         self.trains_all = len(self.trained) == len(self.weights)
         self.has_run = False
-        self.writes_weights = False  # learnt from the first forward pass that does
+        # Whether forward passes write to weights; for other layers this is learnt from the first pass that does.
+        self.writes_weights = any(getattr(part, "max_norm", None) is not None for part in module.modules())
         self._another = another
         self._idle: dict[Mode, list[Skeleton]] = {}
         self._idle.setdefault(True, []).append(Skeleton(self, module, True))
+        self.left: deque[Skeleton] = deque(maxlen=8)  # to a graph or an output that will run parts of them again
 
     def borrow(self, mode: Mode) -> Skeleton:
         """Take a skeleton that no other forward pass is using: this makes one factory safe in threads and nested calls."""
         try:
             return self._idle[mode].pop()
         except (KeyError, IndexError):
-            with preserved():
-                return Skeleton(self, self._another(), mode)
+            pass
+        for skeleton in list(self.left):
+            if skeleton.mode == mode and not skeleton.is_held():
+                self.left.remove(skeleton)
+                return skeleton
+        with preserved():
+            return Skeleton(self, self._another(), mode)
 
-    def give_back(self, skeleton: Skeleton) -> None:
-        """Return a skeleton that is as it was."""
-        self._idle.setdefault(skeleton.mode, []).append(skeleton)
+    def give_back(self, skeleton: Skeleton, buffers: list[Tensor]) -> None:
+        """Return a skeleton that is as it was, or leave it as it stands to what still refers to it.
+
+        ``torch.utils.checkpoint`` runs parts of a module again in backward, and a forward pass may return a
+        function of its module: both need the tensors in their places.
+        """
+        if skeleton.is_held():
+            skeleton.after = share_all(buffers)
+            skeleton.fill(skeleton.placed, share_all(buffers))
+            self.left.append(skeleton)
+        else:
+            skeleton.clear()
+            self._idle.setdefault(skeleton.mode, []).append(skeleton)
+
+    def check_left(self) -> None:
+        """Refuse a backward pass that changed buffers: it came after the pass that returned them."""
+        for skeleton in list(self.left):
+            names = [name for name, new, old in zip(self.buffers, skeleton.found_buffers(), skeleton.after, strict=True) if not unchanged(new, old)]
+            if names:
+                self.left.remove(skeleton)
+                raise errors.UnsupportedModule(
+                    f"A part of this network runs again in backward (torch.utils.checkpoint) and changes {errors._names(names)} a second "
+                    "time: stock PyTorch counts both, and buffers that with_buffers has already returned cannot. Leave such a layer out of "
+                    "the checkpoint, or bind it with training=False."
+                )
 
 
 class Skeleton:
@@ -127,9 +164,27 @@ class Skeleton:
         self.keys = [tuple(registry) for registry in self.registries]
         self.sizes = [len(registry) for registry in self.registries]
         self.keeps_nothing = not (self.containers or self.tensors or self.opaque or self.registries)
+        self.parts = list(module.modules())
+        self.flags = [part.training for part in self.parts]
+        self.absent = [  # places of None: a tensor that a forward pass puts there is not one of the value's
+            (f"{path}.{key}" if path else key, registry, key)
+            for path, part in module.named_modules()
+            if not _keeps_nothing(part)
+            for registry in (part._parameters, part._buffers)
+            for key, tensor in registry.items()
+            if tensor is None
+        ]
+        self.references: int | None = None
+
+    def is_held(self) -> bool:
+        """Say whether something refers to the module that did not before its forward passes."""
+        return self.references is not None and sum(map(sys.getrefcount, self.parts)) > self.references
 
     def call(self, weights: list[Tensor], buffers: list[Tensor], method: str | None, args: Any, kwargs: Any) -> Any:
         """Run a forward pass. What stands in the places afterwards is in `found`; an error leaves the skeleton to be thrown away."""
+        if self.references is None:
+            self.references = sum(map(sys.getrefcount, self.parts))
+        self.placed = weights
         self.fill(weights, buffers)
         output = self.module(*args, **kwargs) if method is None else getattr(self.module, method)(*args, **kwargs)
         self.found = self.read(self.weight_places, weights), self.read(self.buffer_places, buffers) if buffers else buffers
@@ -146,7 +201,15 @@ class Skeleton:
 
     def clear(self) -> None:
         """Take the tensors out again."""
+        self.placed = self.after = []
         self.fill(*self.structure.empty)
+
+    def found_buffers(self) -> list[Tensor]:
+        """Return the buffers that stand in their places now."""
+        found: list[Any] = [None] * len(self.structure.buffers)
+        for container, key, i in self.buffer_places:
+            found[i] = container.get(key)
+        return found
 
     @staticmethod
     def read(places: list[Place], placed: list[Tensor]) -> list[Tensor]:
@@ -160,20 +223,27 @@ class Skeleton:
     def changed_attributes(self) -> list[str]:
         """Name the attributes that differ from before the forward pass. Tensors in places do not count."""
         changed: list[str] | None
+        for container, key, i in self.alias_places:  # by the tensors that stand there before and after
+            with contextlib.suppress(LookupError):
+                if container[key] is self.found[0][i]:
+                    container[key] = self.structure.empty[0][i]
         try:
             changed = [] if self.containers == self.before else None
         except (RuntimeError, ValueError):  # tensors or arrays compared element by element: other objects, then
             changed = None
         if changed is None:
             changed = [name for parts in zip(self.labels, self.containers, self.before, strict=True) for name in _which(*parts)]
+        changed += [f"{type(part).__name__}.training" for part, flag in zip(self.parts, self.flags, strict=True) if part.training is not flag]
         changed += [label for label, tensor, origin in self.tensors if not unchanged(tensor, origin)]
         changed += [label for label, value, before in self.opaque if _pickled(value) != before]
         return changed
 
     def grew(self) -> list[str]:
         """Name parameters, buffers and modules that a forward pass added or removed."""
-        if list(map(len, self.registries)) == self.sizes:
-            return []
+        if (filled := [label for label, registry, key in self.absent if registry.get(key) is not None]) or list(
+            map(len, self.registries)
+        ) == self.sizes:
+            return filled
         return [str(key) for registry, keys in zip(self.registries, self.keys, strict=True) for key in set(registry) ^ set(keys)]
 
     def _survey(self, indices: dict[int, int]) -> None:
@@ -217,6 +287,8 @@ class Skeleton:
         for path, part in self.module.named_modules():
             if _keeps_nothing(part):
                 continue
+            if isinstance(part, nn.RNNBase):
+                _hold_still(part)
             derived = frozenset().union(*(names for kind, names in _DERIVED if isinstance(part, kind)))
             own = vars(part)
             self.watched.append((path, _Without(own, derived) if derived else own))
@@ -233,6 +305,21 @@ def _keeps_nothing(part: nn.Module) -> bool:
     own = vars(part)
     as_written = type(part).__module__.startswith("torch.nn.modules.") and not isinstance(part, nn.RNNBase)
     return as_written and not part._forward_hooks and not part._forward_pre_hooks and "forward" not in own
+
+
+def _hold_still(part: nn.RNNBase) -> None:
+    """Let an RNN use its second list of weights as we fill it.
+
+    It makes a new one when the weights are not those that it saw last: at each step, that is, and the last
+    list would keep an old value alive. Weights that are computed (weight norm), and those on CUDA, which it lays out
+    in one piece of memory, it goes on to collect by itself.
+    """
+
+    def current(name: str) -> Callable[[], Tensor | None]:
+        return lambda: None if part._parameters[name].is_cuda else part._parameters[name]  # type: ignore[union-attr]
+
+    if all(part._parameters.get(name) is not None for name in part._flat_weights_names):
+        part._flat_weight_refs = [current(name) for name in part._flat_weights_names]  # type: ignore[misc]
 
 
 class _Without:

@@ -1,6 +1,29 @@
 """The ledger: which statement changed which state."""
 
+from fnlib.ledger.compare import Comparison, compare
 from fnlib.ledger.entries import Alias, Bound, Change, Counts, Entry, Event, Finding, Links, Summary
+from fnlib.ledger.errors import AlreadyRecording, LedgerError, NoSuchIteration, NothingToCompare, UnknownObject, UnknownWatch
 from fnlib.ledger.ledger import Ledger
+from fnlib.ledger.view import View
 
-__all__ = ["Alias", "Bound", "Change", "Counts", "Entry", "Event", "Finding", "Ledger", "Links", "Summary"]
+__all__ = [
+    "Alias",
+    "AlreadyRecording",
+    "Bound",
+    "Change",
+    "Comparison",
+    "Counts",
+    "Entry",
+    "Event",
+    "Finding",
+    "Ledger",
+    "LedgerError",
+    "Links",
+    "NoSuchIteration",
+    "NothingToCompare",
+    "Summary",
+    "UnknownObject",
+    "UnknownWatch",
+    "View",
+    "compare",
+]

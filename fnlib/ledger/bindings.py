@@ -52,6 +52,11 @@ class Bindings:
                 self.known[name] = self._remember(value, None)
                 self._watch(name, value)
 
+    def end(self) -> None:
+        """The frame has ended: its names are gone, and with them what was followed under them."""
+        for name in list(self.followed):
+            self._unfollow(name)
+
     def met(self, path: Path, value: Any) -> None:
         """A statement names an object: begin to watch it if objects are to be discovered."""
         if self.discover and isinstance(value, _DISCOVERED) and not self._is_watched(value):
@@ -87,9 +92,7 @@ class Bindings:
             owner = data.get("name") or (max(names, key=lambda name: self.known[name].age or 0) if names else "loss")
             note = f"and the part of it behind {', '.join(sorted(set(names) - {owner}))}" if set(names) - {owner} else ""
             kept = data["retain_graph"]
-            changes.append(
-                Change(owner, "graph", "graph", "kept" if kept else "removed", "built", "kept" if kept else "freed", note=note)
-            )
+            changes.append(Change(owner, "graph", "graph", "kept" if kept else "removed", "built", "kept" if kept else "freed", note=note))
         return changes
 
     def _bind(self, name: str, value: Any, before: _Name | None, changes: list[Change]) -> None:
@@ -198,6 +201,5 @@ def _text(value: Any) -> str:
 def _written(path: Path) -> str:
     """A path as it is written in code."""
     return "".join(
-        f"[{step.key!r}]" if isinstance(step, Subscript) else (f".{step}" if number else str(step))
-        for number, step in enumerate(path)
+        f"[{step.key!r}]" if isinstance(step, Subscript) else (f".{step}" if number else str(step)) for number, step in enumerate(path)
     )

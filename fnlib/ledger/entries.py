@@ -333,7 +333,7 @@ def count(entries: list[Entry]) -> Counts:
     overwritten = rebound = 0
     for entry in entries:
         owned = any(change.state not in UNOWNED for change in entry.changes)
-        if entry.kind == "statement" or owned:
+        if entry.has_source and (entry.kind == "statement" or owned):
             seen[entry.where] = seen.get(entry.where, False) or entry.acts_at_a_distance
         overwritten += sum(change.overwritten for change in entry.changes)
         rebound += sum(change.rebound for change in entry.changes if entry.kind == "statement")

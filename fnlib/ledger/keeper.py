@@ -8,7 +8,6 @@ does so inside of `fnlib.ledger.content.quietly`.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import torch

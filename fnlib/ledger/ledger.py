@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from fnlib.ledger.entries import STATES, Alias, Counts, Entry, Event, Finding, count
-from fnlib.ledger.errors import AlreadyRecording, NoSuchIteration, UnknownWatch
+from fnlib.ledger.entries import STATES, Alias, Entry, Finding
+from fnlib.ledger.errors import AlreadyRecording, UnknownWatch
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.record import Recorder
-from fnlib.ledger.view import View
+from fnlib.ledger.view import Shown
 from fnlib.ledger.watch import watch as watches_of
 
 
-class Ledger:
+class Ledger(Shown):
     """Record which statement changes which state, in ordinary PyTorch code.
 
     Pass the objects to watch, under the names that the table shall use. Without any, the ledger watches the modules,
@@ -70,6 +70,31 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._end(error)
 
+    def run(self, *code: CodeType, namespace: dict[str, Any]) -> None:
+        """Record compiled code as a whole: a script, a notebook cell.
+
+        Args:
+            code: what ``compile`` returned, one or several that run one after the other.
+            namespace: the variables to run it with.
+
+        >>> import torch
+        >>> from fnlib.ledger import Ledger
+        >>> ledger = Ledger()
+        >>> ledger.run(compile("a = torch.ones(2)\\na += 1", "<example>", "exec"), namespace={"torch": torch})
+        >>> [(change.label, change.kind) for entry in ledger.entries for change in entry.changes]
+        [('a', 'created'), ('a', 'changed in place')]
+        """
+        self._begin(None, inside_with=False)
+        error: BaseException | None = None
+        try:
+            for part in code:
+                exec(part, namespace)
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            self._end(error)
+
     def _begin(self, frame: FrameType | None, *, inside_with: bool) -> None:
         if self._started:
             raise AlreadyRecording
@@ -86,7 +111,7 @@ class Ledger:
     # --- reading -------------------------------------------------------------------------------
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Entry]:  # type: ignore[override]
         """One entry for each time a statement ran, in order."""
         return self._recorder.entries
 
@@ -101,38 +126,20 @@ class Ledger:
         return sorted(found, key=lambda entry: entry.index)
 
     @property
-    def iterations(self) -> int:
-        """How many iterations of the outermost loop were recorded; 0 without one."""
-        return max((entry.iterations[0][1] for entry in self.entries if entry.iterations and entry.kind == "statement"), default=0)
-
-    def iteration(self, number: int) -> View:
-        """Open one iteration of the outermost loop: its entries, counts and table alone.
-
-        Raises:
-            NoSuchIteration: it was not recorded.
-        """
-        found = [entry for entry in self.entries if entry.iterations and entry.iterations[0][1] == number]
-        if number < 1 or number > self.iterations:
-            raise NoSuchIteration(number, self.iterations)
-        return View(found, f"iteration {number}", self.watched)
-
-    @property
-    def events(self) -> list[Event]:
-        """All calls that were seen, in order."""
-        return [event for entry in sorted(self.entries, key=lambda entry: entry.index) for event in entry.all_events]
-
-    @property
     def aliases(self) -> tuple[Alias, ...]:
         """Who shared storage with whom at the end."""
         return self.entries[-1].aliases if self.entries else self._keeper.sites().aliases()
 
     @property
-    def counts(self) -> Counts:
-        """Statements that act at a distance, values overwritten, names rebound."""
-        return count(self.entries)
+    def title(self) -> str:  # type: ignore[override]
+        """What was recorded, for the head of the table."""
+        watched = ", ".join(self.watched or dict.fromkeys(one.label for one in self._keeper.watches if one.order < 4))
+        loops = self.iterations
+        runs = f"; {loops} iterations folded, ledger.iteration(1) opens one" if loops > 1 else ""
+        return f"Ledger of {watched or 'nothing'}{runs}"
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> list[str]:  # type: ignore[override]
         """What the recording does not cover, in sentences."""
         return [*self._recorder.notes, *(f"{label} {why}" for label, why in self._keeper.unfollowed.items())]
 

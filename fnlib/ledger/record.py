@@ -127,9 +127,7 @@ class Recorder:
         if self._froze:
             gc.unfreeze()
         if sys.gettrace() is not self._trace and self.failure is None:
-            self.notes.append(
-                "another tracer (a debugger's breakpoint, or sys.settrace) took over; what ran after it is in the last entry"
-            )
+            self.notes.append("another tracer (a debugger's breakpoint, or sys.settrace) took over; what ran after it is in the last entry")
         sys.settrace(self._previous)
         self._trace = None
         if error is not None and self._frames and (running := self._frames[-1].running) is not None:
@@ -245,6 +243,8 @@ class Recorder:
     def _end(self, one: _Frame) -> None:
         with quietly():
             self._close(one)
+        if self.on:
+            one.bindings.end()
 
     def _count_loops(self, one: _Frame, statement: Statement, at_first: bool) -> None:
         """Number the iterations: one more whenever a loop's header or first body statement follows its body."""

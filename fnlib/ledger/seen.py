@@ -17,9 +17,10 @@ from fnlib.ledger.watch import Watch
 class Seen:
     """What stood in a place: which object, where its numbers lay, and a copy of them that nobody writes to.
 
-    ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak reference (``weak``) where holding it would hold a graph. ``copies`` are those of
-    its dense parts: one for an ordinary tensor, none for a plain ``value``. For ordinary tensors ``live`` and ``bits`` are the
-    tensor and the copy as integers, so that NaN equals itself and -0.0 does not equal 0.0.
+    ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak reference (``weak``) where
+    holding it would hold a graph. ``copies`` are those of its dense parts: one for an ordinary tensor, none for a plain
+    ``value``. For ordinary tensors ``live`` and ``bits`` are the tensor and the copy as integers, so that NaN equals itself
+    and -0.0 does not equal 0.0.
     """
 
     watch: Watch

@@ -1,14 +1,88 @@
-"""`View`: some of a ledger's entries, with counts and a table of their own."""
+"""`View`: entries with counts, a table and a dict. One iteration of a loop is one; so is a whole ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from fnlib.ledger.entries import Counts, Entry, Event, count
+from fnlib.ledger.entries import Alias, Counts, Entry, Event, count
+from fnlib.ledger.errors import NoSuchIteration
+from fnlib.ledger.html import html
+from fnlib.ledger.plain import as_dict
+from fnlib.ledger.table import text
 
 
-class View:
-    """Part of a recording: one iteration of a loop, or any entries that were picked.
+class Shown:
+    """What a ledger and a part of one have in common: counts, a table, a dict."""
+
+    entries: list[Entry]
+    title: str
+    watched: tuple[str, ...]
+    notes: Sequence[str] = ()
+
+    @property
+    def counts(self) -> Counts:
+        """Statements that act at a distance, values overwritten, names rebound."""
+        return count(self.entries)
+
+    @property
+    def events(self) -> list[Event]:
+        """The calls that were seen, in order."""
+        return sorted((event for entry in self.entries for event in entry.all_events), key=lambda event: event.order)
+
+    @property
+    def aliases(self) -> tuple[Alias, ...]:
+        """Who shared storage with whom after the last entry."""
+        return self.entries[-1].aliases if self.entries else ()
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations of the loop around the first statement in a loop were recorded; 0 without one."""
+        return len(self._iterations(None))
+
+    def iteration(self, number: int, *, line: int | None = None) -> View:
+        """Open one iteration of a loop: its entries, counts and table alone.
+
+        Args:
+            number: from 1; the iterations of an inner loop are counted through.
+            line: first line of the loop's header; by default the loop around the first statement that stands in one.
+
+        Raises:
+            NoSuchIteration: it was not recorded.
+        """
+        found = self._iterations(line)
+        if not 1 <= number <= len(found):
+            raise NoSuchIteration(number, len(found))
+        return View(found[number - 1], f"iteration {number} of {len(found)}", self.watched)
+
+    def _iterations(self, line: int | None) -> list[list[Entry]]:
+        """The entries of each iteration of a loop."""
+        if line is None:
+            line = next((entry.iterations[-1][0] for entry in self.entries if entry.iterations and entry.kind == "statement"), None)
+        found: dict[tuple[tuple[int, int], ...], list[Entry]] = {}
+        for entry in self.entries:
+            lines = [header for header, _ in entry.iterations]
+            if line in lines:
+                found.setdefault(entry.iterations[: lines.index(line) + 1], []).append(entry)
+        return [some for some in found.values() if any(entry.kind == "statement" for entry in some)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as dicts, lists, numbers and strings, ready for JSON."""
+        return as_dict(self.entries, self.counts, self.watched, self.aliases, self.notes)
+
+    def __str__(self) -> str:
+        return text(self.entries, self.counts, self.title, self.notes)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        loops = self._iterations(None)
+        some = [(f"iteration {number}", entries) for number, entries in enumerate(loops, 1)] if len(loops) > 1 else []
+        return html(self.entries, self.counts, self.title, self.notes, some)
+
+
+class View(Shown):
+    """Some entries of a ledger.
 
     Args:
         entries: the entries, in order.
@@ -18,13 +92,3 @@ class View:
 
     def __init__(self, entries: Sequence[Entry], title: str, watched: tuple[str, ...]) -> None:
         self.entries, self.title, self.watched = list(entries), title, watched
-
-    @property
-    def counts(self) -> Counts:
-        """Statements that act at a distance, values overwritten, names rebound."""
-        return count(self.entries)
-
-    @property
-    def events(self) -> list[Event]:
-        """The calls that were seen in these entries, in order."""
-        return [event for entry in self.entries for event in entry.all_events]

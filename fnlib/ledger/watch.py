@@ -93,7 +93,6 @@ class ModuleWatch(Watch):
             if child is not None:
                 self._part(f"{prefix}{name}.", child, tensor, plain, ids)
 
-
     def flat(self, value: nn.Module) -> tuple[list[Any], list[Tensor]]:
         tables, met = [value.__dict__], {id(value)}
         for table in tables:
@@ -144,7 +143,6 @@ class OptimizerWatch(Watch):
                 name = str(key)
             for place, leaf in leaves(name, state):
                 (tensor if isinstance(leaf, Tensor) else plain)(place, "optimizer state", leaf)
-
 
     def flat(self, value: Optimizer) -> tuple[list[Any], list[Tensor]] | None:
         plain: list[Any] = []
@@ -282,9 +280,7 @@ def holds_tensors(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(leaf, Tensor) for _, leaf in leaves("", value))
 
 
-def watch(
-    name: str, value: Any, label_of: Callable[[Tensor], str | None], *, weakly: bool = False
-) -> list[Watch]:
+def watch(name: str, value: Any, label_of: Callable[[Tensor], str | None], *, weakly: bool = False) -> list[Watch]:
     """Make the watches for one object; several for a list of them.
 
     Raises:
