@@ -1,0 +1,91 @@
+"""The closed box against the stock loop, bit for bit, and against what scikit-learn does."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+import fnlib
+from fnlib import encapsulated
+
+RULES = [
+    (fnlib.SGD(lr=0.1), lambda weights: torch.optim.SGD(weights, lr=0.1)),
+    (fnlib.SGD(lr=0.1, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9)),
+    (fnlib.Adam(lr=0.01), lambda weights: torch.optim.Adam(weights, lr=0.01)),
+]
+
+
+def layers() -> list[nn.Module]:
+    return [nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.25), nn.Linear(8, 3)]
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(40, 6, generator=generator), torch.randint(0, 3, (40,), generator=generator)
+
+
+@pytest.mark.parametrize(("rule", "stock"), RULES, ids=["SGD", "momentum", "Adam"])
+def test_fit_has_the_bits_of_the_stock_loop(rule: object, stock: object) -> None:
+    feature, label = data()
+    box = encapsulated.Sequential(*layers(), loss=nn.CrossEntropyLoss(), optimizer=rule, seed=0)
+    torch.manual_seed(0)
+    network = nn.Sequential(*layers())
+    optimizer = stock(network.parameters())
+    torch.manual_seed(5)
+    box.fit(feature, label, epochs=3, batch_size=16, seed=2)
+    torch.manual_seed(5)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(3):
+        for batch in torch.randperm(40, generator=generator).split(16):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(feature[batch]), label[batch]).backward()
+            optimizer.step()
+    state = box.parameters.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+    network.eval()
+    assert torch.equal(box(feature), network(feature).detach())
+
+
+def test_a_second_fit_goes_on_and_restart_begins_again() -> None:
+    feature, label = data()
+    boxes = [encapsulated.Sequential(*layers()[:1], loss=nn.CrossEntropyLoss(), seed=0) for _ in range(2)]
+    boxes[0].fit(feature, label, epochs=1, seed=1).fit(feature, label, epochs=1, seed=2)
+    assert boxes[0].parameters.step_count == 4 and len(boxes[0].loss_curve_) == 2
+    boxes[0].fit(feature, label, epochs=1, seed=1, restart=True)
+    boxes[1].fit(feature, label, epochs=1, seed=1)
+    assert boxes[0].parameters == boxes[1].parameters and len(boxes[0].loss_curve_) == 1
+
+
+def test_scikit_learn_restarts_as_the_docstring_says() -> None:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    feature, label = (part.numpy() for part in data())
+    other = MLPClassifier(hidden_layer_sizes=(4,), max_iter=2, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        first = [w.copy() for w in other.fit(feature, label).coefs_]
+        second = other.fit(feature, label).coefs_
+    assert all(numpy.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_numpy_arrays_are_taken() -> None:
+    feature, label = data()
+    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0)
+    twin = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0)
+    box.fit(feature.double().numpy(), label.numpy(), epochs=1, seed=0)
+    twin.fit(feature, label, epochs=1, seed=0)
+    assert box.parameters == twin.parameters
+    assert 0.0 <= box.score(feature.numpy(), label.numpy()) <= 1.0
+
+
+def test_what_does_not_match_is_refused_and_changes_nothing() -> None:
+    feature, label = data()
+    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0)
+    before = box.parameters
+    with pytest.raises(fnlib.WrongParameters, match="40 examples, 39 labels"):
+        box.fit(feature, label[1:])
+    with pytest.raises(IndexError, match="out of bounds"):  # PyTorch's own
+        box.step(feature, label + 7)
+    assert box.parameters is before
