@@ -33,10 +33,7 @@ def main(arguments: list[str]) -> int:
     if not os.path.isfile(options.script):
         print(f"fnlib doctor: there is no file {options.script}", file=sys.stderr)
         return 2
-    ledger = Ledger()
-    recorder = ScriptRecorder(ledger._keeper, steps=options.steps, seconds=options.seconds)
-    ledger._recorder = recorder
-    status = _run(options.script, options.arguments, recorder)
+    ledger, recorder, status = record(options.script, options.arguments, steps=options.steps, seconds=options.seconds)
     sys.stdout.flush()
     report = Report([*find(ledger), *recorder.standing])
     if report:
@@ -50,6 +47,24 @@ def main(arguments: list[str]) -> int:
         )
     sick = report if options.strict else report.certain
     return status or int(bool(sick))
+
+
+def record(script: str, arguments: list[str], *, steps: int = 100, seconds: float = 60.0) -> tuple[Ledger, ScriptRecorder, int]:
+    """Run a script as the main program and record its first steps.
+
+    Args:
+        script: its file.
+        arguments: its own arguments.
+        steps: optimizer steps to record.
+        seconds: time that the recording may cost.
+
+    Returns:
+        The recording, its recorder (which has the findings on standing state), and the script's exit status.
+    """
+    ledger = Ledger()
+    recorder = ScriptRecorder(ledger._keeper, steps=steps, seconds=seconds)
+    ledger._recorder = recorder
+    return ledger, recorder, _run(script, arguments, recorder)
 
 
 def _parser() -> argparse.ArgumentParser:

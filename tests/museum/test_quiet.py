@@ -218,7 +218,8 @@ def statistics_move_between_two_forwards_in_training_mode() -> fnlib.Ledger:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
         for _ in range(2):
-            left, right = model(torch.randn(8, 4)), model(torch.randn(8, 4))
+            left = model(torch.randn(8, 4))
+            right = model(torch.randn(8, 4))
             optimizer.zero_grad()
             (left - right).pow(2).mean().backward()
             optimizer.step()
