@@ -174,6 +174,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         without=tuple(without),
         unwatched=unwatched,
         dead=dead,
+        token=recorder.keeper.token(optimizer),
         closure=closure is not None,
         rates=tuple(group.get("lr") for group in optimizer.param_groups),
         type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",

@@ -61,7 +61,7 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
                     that had none; unwatched: number of tensors held that no watched module owns; dead: of these,
-                    those without gradient; closure: whether it was given one; rates; type, with its module
+                    those without gradient; token: of the optimizer; closure: whether it was given one; rates; type, with its module
 ``zero_grad``       optimizer or module label
 ``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's
 ``scheduler built`` class name; optimizer

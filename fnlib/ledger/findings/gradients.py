@@ -13,11 +13,11 @@ from fnlib.ledger.findings.story import Rule, Story, norm_after
 
 @dataclass(eq=False, slots=True)
 class Deposit:
-    """One backward pass: what it left in ``.grad``, and who has used it: (optimizer, line, weight, order)."""
+    """One backward pass: what it left in ``.grad``, and who has used it: (optimizer, line, weight, order, its token)."""
 
     entry: Entry
     order: int
-    used: list[tuple[str, int, str, int]] = field(default_factory=list)
+    used: list[tuple[str, int, str, int, int | None]] = field(default_factory=list)
 
     @property
     def weights(self) -> set[str]:
@@ -66,22 +66,23 @@ class Gradients(Rule):
         for weight in weights:
             lying = self.lies.get(weight, [])
             for deposit in lying:
-                self.judge(entry, optimizer, weight, deposit, lying)
+                self.judge(entry, event, weight, deposit, lying)
             self.stepped[weight] = (optimizer, any(weight not in deposit.weights for deposit in lying))
         for weight in weights:
             for deposit in self.lies.get(weight, ()):
-                deposit.used.append((optimizer, entry.line, weight, event.order))
+                deposit.used.append((optimizer, entry.line, weight, event.order, event.data["token"]))
         self.judge_nothing(entry, optimizer, [*weights, *event.data["without"]])
 
-    def judge(self, entry: Entry, optimizer: str, weight: str, deposit: Deposit, lying: list[Deposit]) -> None:
+    def judge(self, entry: Entry, event: Event, weight: str, deposit: Deposit, lying: list[Deposit]) -> None:
         """Has this backward been used before, here or elsewhere?"""
+        optimizer, token = event.subject, event.data["token"]  # optimizers that are not watched share a label
         here = [used for used in deposit.used if used[2] == weight]
         if here:
             other, line, *_ = here[-1]
-            code = "gradient-used-twice" if other == optimizer else "weight-stepped-twice"
+            code = "gradient-used-twice" if here[-1][4] == token else "weight-stepped-twice"
             self.story.report(code, "certain", entry, weight, optimizer=optimizer, other=other, earlier=line)
             return
-        elsewhere = [used for used in deposit.used if used[0] != optimizer]
+        elsewhere = [used for used in deposit.used if used[4] != token]
         if elsewhere and any(later.order > elsewhere[0][3] for later in lying):
             self.story.report(
                 "gradient-of-another-loss", "question", entry, weight,
