@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fnlib import teaching as teaching
     from fnlib.checkup import doctor as doctor
     from fnlib.ledger import Ledger as Ledger
-    from fnlib.ledger import compare as compare
+    from fnlib.ledger.compare import compare as compare
     from fnlib.pure_step import train_step as train_step
 
 # Found when first used, so that `import fnlib` costs little and the core stands alone.

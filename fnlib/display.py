@@ -289,7 +289,7 @@ def _network(factory: Factory) -> str:
     try:
         return repr(skeleton.module)
     finally:
-        structure.give_back(skeleton)
+        structure.give_back(skeleton, [])
 
 
 def _kind(network: str) -> str:

@@ -201,7 +201,8 @@ class Skeleton:
 
     def clear(self) -> None:
         """Take the tensors out again."""
-        self.placed = self.after = []
+        self.placed = []
+        self.after: list[Tensor] = []
         self.fill(*self.structure.empty)
 
     def found_buffers(self) -> list[Tensor]:

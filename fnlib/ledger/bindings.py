@@ -173,7 +173,7 @@ def _age(value: Tensor) -> int | None:
 
 
 def _find(name: str, local: dict[str, Any], world: dict[str, Any]) -> Any:
-    return local[name] if name in local else world.get(name, MISSING)  # type: ignore[call-overload]
+    return local[name] if name in local else world.get(name, MISSING)
 
 
 def _is_empty(module: nn.Module) -> bool:

@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.backward import differentiate
-from fnlib.factory import Model
 from fnlib.ledger.graph import graph_of
 from fnlib.ledger.saved import saved_by
+from fnlib.model import Model
 from fnlib.protect import in_transform
 
 if TYPE_CHECKING:
@@ -157,7 +157,9 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
     optimizer = arguments[0] if arguments else None
     if not isinstance(optimizer, Optimizer):
         return
-    with_gradient, without, unwatched, dead = [], [], 0, 0
+    with_gradient: list[Any] = []
+    without: list[Any] = []
+    unwatched, dead = 0, 0
     for group in optimizer.param_groups:
         for weight in group["params"]:
             label = recorder.keeper.weight_label(weight)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fnlib.ledger.entries import Summary
 
-is_cow = torch._C._is_cow_tensor
-data_address = torch._C._data_address
+is_cow: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
+data_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
 SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
 
@@ -35,7 +37,7 @@ class quietly:
         for one in self._stack:
             one.__enter__()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         for one in reversed(self._stack):
             one.__exit__(*error)
 
@@ -150,7 +152,7 @@ def fingerprint(tensor: Tensor) -> str:
         dense = dense.contiguous()
     if dense.dtype is not torch.float32:
         dense = _bits(dense) if dense.numel() else dense.to(torch.uint8)
-    return f"{zlib.crc32(dense.numpy()):08x}"
+    return f"{zlib.crc32(cast(Any, dense.numpy())):08x}"
 
 
 def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: int | None, keep: bool) -> Summary:

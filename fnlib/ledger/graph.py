@@ -38,7 +38,7 @@ def graph_of(tensors: Iterable[Any]) -> Graph:
     while waiting and len(seen) < LIMIT:
         node, user = waiting.pop()
         if type(node) is _LEAF:
-            leaf = node.variable
+            leaf: Any = node.variable  # type: ignore[attr-defined]
             found.leaves[id(leaf)] = leaf
             uses.setdefault(id(leaf), []).append(user)
             seen.add(node)

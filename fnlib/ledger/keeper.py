@@ -122,7 +122,7 @@ class Keeper(Owners):
         spot = data_address(tensor)
         if spot != known.spots[0] or spot in self.at or tensor.shape != known.copies[0].shape or tensor.stride() != live.stride():
             self._tensor_at_length(place, state, tensor, known)
-        elif torch.equal(live, known.bits):  # type: ignore[arg-type]
+        elif torch.equal(live, known.bits):
             self.at[spot] = [known]
             self._now[place] = known
         else:
@@ -190,7 +190,7 @@ class Keeper(Owners):
         is_value: bool,
     ) -> Seen:
         """Take a tensor in: its identity, and copies, shared with what is known to hold the same bytes."""
-        copies = None
+        copies: tuple[Tensor, ...] | None = None
         first = self.at[spots[0]][0] if len(spots) == 1 and spots[0] in self.at else None
         if first is not None and len(first.copies) == 1 and same(dense[0], first.copies[0]):
             copies = first.copies

@@ -31,7 +31,10 @@ class Owners:
 
     def drop(self, gone: Iterable[Watch]) -> None:
         """Stop watching: a name that was followed was bound to something else."""
-        out = {id(one): one.forget() for one in gone}
+        out = set()
+        for one in gone:
+            one.forget()
+            out.add(id(one))
         self.watches = [one for one in self.watches if id(one) not in out]
 
     def renamed(self, label: str) -> None:

@@ -46,16 +46,16 @@ class RandomState:
         if "numpy" in sys.modules:
             states["numpy"] = _numpy_state()
         where = self._python_at
-        states["python"] = random.getstate() if where is None else (ctypes.string_at(*where), random._inst.gauss_next)  # type: ignore[attr-defined]
+        states["python"] = random.getstate() if where is None else (ctypes.string_at(*where), random._inst.gauss_next)
         return states
 
 
 def _find_python_state() -> tuple[int, int] | None:
     """Address and size of the state inside Python's shared generator, if its bytes are what ``getstate`` says."""
     try:
-        address = id(random._inst) + object.__basicsize__  # type: ignore[attr-defined]
+        address = id(random._inst) + object.__basicsize__
         size = 4 * (_WORDS + 1)
-        if sys.implementation.name != "cpython" or type(random._inst).__basicsize__ < object.__basicsize__ + size:  # type: ignore[attr-defined]
+        if sys.implementation.name != "cpython" or type(random._inst).__basicsize__ < object.__basicsize__ + size:
             return None
         index, *words = struct.unpack(f"={_WORDS + 1}I", ctypes.string_at(address, size))
         return (address, size) if random.getstate()[1] == (*words, index) else None

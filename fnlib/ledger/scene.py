@@ -123,7 +123,7 @@ def _marks(row: Row, lanes: Lanes) -> list[Mark]:
         found.setdefault((lane, kind), []).append(change)
         for other in change.also:
             if (twin := lanes.of_label(other, change, row.number)) not in (None, lane):
-                twins.setdefault((twin, kind), []).append(change)  # type: ignore[arg-type]
+                twins.setdefault((twin, kind), []).append(change)
     marks = []
     for (lane, kind), changes in found.items():
         first = changes[0]

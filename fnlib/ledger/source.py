@@ -145,7 +145,7 @@ class _Reader:
             if not blocks and not isinstance(node, _SCOPES):
                 self.add(first, last, "statement", loops, [node])
                 continue
-            inner = [block[0].lineno for block in blocks] or [_start(node.body[0])]  # type: ignore[union-attr]
+            inner = [block[0].lineno for block in blocks] or [_start(node.body[0])]  # type: ignore[attr-defined]
             end = max(first, min(min(inner), last + 1) - 1)
             if min(inner) <= node.lineno or any(line == node.lineno for line in inner):
                 self.add(first, last, "statement", loops, [node])  # a compound statement on one line

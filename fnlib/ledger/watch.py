@@ -69,7 +69,8 @@ class ModuleWatch(Watch):
     order = 0
 
     def read(self, value: nn.Module, tensor: Visit, plain: Visit) -> None:
-        self.ids = ids = {}
+        ids: dict[int, str] = {}
+        self.ids = ids
         self._part("", value, tensor, plain, ids)
 
     def _part(self, prefix: str, module: nn.Module, tensor: Visit, plain: Visit, ids: dict[int, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,9 +14,10 @@ from fnlib.teaching.questions import Option, Question
 
 def _try(evaluate: Any) -> Any:
     """Evaluate a small network that is in the middle of its training, and see what is left behind."""
-    network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
+    statistics = nn.BatchNorm1d(3)
+    network = nn.Sequential(statistics, nn.Dropout(0.5))
     feature = torch.arange(12.0).reshape(4, 3)
-    before = network[0].running_mean.clone()
+    before = cast(torch.Tensor, statistics.running_mean).clone()
     output = evaluate(network, feature)
     if output is None or output is ...:
         return None
@@ -25,8 +26,8 @@ def _try(evaluate: Any) -> Any:
     expected = feature / (1 + 1e-5) ** 0.5
     return SimpleNamespace(
         right=torch.allclose(output, expected, atol=1e-4),
-        moved=not torch.equal(network[0].running_mean, before),
-        training=network.training and network[0].training,
+        moved=not torch.equal(cast(torch.Tensor, statistics.running_mean), before),
+        training=network.training and statistics.training,
         graph=output.requires_grad,
     )
 
