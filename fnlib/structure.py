@@ -203,6 +203,7 @@ class Skeleton:
         """Take the tensors out again."""
         self.placed = []
         self.after: list[Tensor] = []
+        self.found: tuple[list[Tensor], list[Tensor]] = ([], [])
         self.fill(*self.structure.empty)
 
     def found_buffers(self) -> list[Tensor]:
@@ -224,10 +225,13 @@ class Skeleton:
     def changed_attributes(self) -> list[str]:
         """Name the attributes that differ from before the forward pass. Tensors in places do not count."""
         changed: list[str] | None
-        for container, key, i in self.alias_places:  # by the tensors that stand there before and after
+        for place in list(self.alias_places):
+            container, key, i = place
             with contextlib.suppress(LookupError):
                 if container[key] is self.found[0][i]:
                     container[key] = self.structure.empty[0][i]
+                    continue
+            self.alias_places.remove(place)  # the pass put something else there, and a second run must find it there
         try:
             changed = [] if self.containers == self.before else None
         except (RuntimeError, ValueError):  # tensors or arrays compared element by element: other objects, then
@@ -259,7 +263,7 @@ class Skeleton:
                     )
                 self.alias_places.append((holder, key, indices[id(value)]))
             elif isinstance(value, (*_ATOMS, *_CODE, nn.Module)) or id(value) in seen:
-                if isinstance(value, nn.Module) and id(value) not in seen and value not in registered:
+                if isinstance(value, nn.Module) and id(value) not in seen and id(value) not in registered:
                     seen.add(id(value))
                     visit(vars(value), label, None, None)
             elif isinstance(value, Tensor):
@@ -284,7 +288,7 @@ class Skeleton:
                 seen.add(id(value))
                 self.opaque.append((label, value, pickled))
 
-        registered = set(self.module.modules())
+        registered = {id(part) for part in self.module.modules()}  # not the parts: a reference too many would spoil is_held
         for path, part in self.module.named_modules():
             if _keeps_nothing(part):
                 continue
