@@ -46,7 +46,7 @@ def plot(ledger: Any, *, iteration: int | None = None, title: str = "") -> Ledge
     >>> with Ledger(weight=weight) as ledger:
     ...     _ = weight.mul_(3)
     >>> plot(ledger)
-    [Picture: What each statement changes. Line 2, _ = weight.mul_(3): ... changes in place weight...]
+    [Picture: What each statement changes. Line 2, _ = weight.mul_(3): changes in place weight's values (1 tensor)...]
     """
     return _figure([scene(ledger, iteration=iteration)], [title])
 
@@ -73,8 +73,8 @@ def plot_pair(a: Any, b: Any, *, titles: tuple[str, str] = ("", ""), iteration: 
     ...     _ = weight.mul_(3)
     >>> with Ledger(weight=weight) as values:
     ...     new = weight * 3
-    >>> plot_pair(places, values, titles=("places", "values")).alt
-    'places. What each statement changes. ... values. What each statement changes. Line 2, new = weight * 3: creates new...'
+    >>> print(plot_pair(places, values, titles=("places", "values")).alt)
+    places. What each statement changes. ... values. What each statement changes. Line 2, new = weight * 3: creates new...
     """
     return _figure([scene(a, iteration=iteration), scene(b, iteration=iteration)], list(titles))
 

@@ -88,7 +88,7 @@ def _places(x: float) -> list[str]:
         arrow(x + 210, 108, x + 210, 157),
         arrow(x + 330, 108, x + 272, 157),
         place(x + 100, 162, ["1", "1.5", "2"]),
-        text(x + 208, 270, "one place, three names: each write is seen by all", size=15),
+        text(x + 208, 270, "one place, three names: all see each write", size=14),
         text(x + 208, 293, "what stood there before is gone", size=15, color=VERMILLION),
     ]
 
