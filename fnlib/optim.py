@@ -460,12 +460,21 @@ def refuse_flags(settings: Mapping[str, Any]) -> None:
     """Refuse arguments of torch.optim that mean nothing to a functional step."""
     for flag in ("differentiable", "capturable"):
         if settings.get(flag):
-            raise errors.CannotWrap(f"An optimizer with {flag}=True", "a step of fnlib is not differentiated or captured", "optimizer=fnlib.Adam(lr=1e-3)   # right: without it")
+            raise errors.CannotWrap(
+                f"An optimizer with {flag}=True",
+                "a step of fnlib is not differentiated or captured",
+                "optimizer=fnlib.Adam(lr=1e-3)   # right: without it",
+            )
 
 
 def refuse_broken_kernel(like: type, settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Refuse what PyTorch 2.13 computes from memory that nobody wrote: two stock runs of it differ, too."""
-    if like is torch.optim.SGD and settings.get("fused") and settings.get("momentum") and any(w.is_cpu and _is_half(w) for w in weights.values()):
+    if (
+        like is torch.optim.SGD
+        and settings.get("fused")
+        and settings.get("momentum")
+        and any(w.is_cpu and _is_half(w) for w in weights.values())
+    ):
         raise errors.CannotWrap(
             "torch.optim.SGD",
             "on the CPU its fused kernel reads unwritten memory where momentum meets half precision, and two runs of it differ",
@@ -498,7 +507,7 @@ def _alike(weights: list[Tensor], marks: Sequence[bool] | None = None) -> list[l
 
 
 def _batches(weights: list[Tensor], most: int = 1 << 22) -> list[list[int]]:
-    """Group indices so that temporary memory stays near `most` elements: one list for a small network, one weight at a time for a large one."""
+    """Group indices so that temporary memory stays near `most` elements: a small network at once, a large one weight by weight."""
     batches: list[list[int]] = [[]]
     size = 0
     for i, weight in enumerate(weights):

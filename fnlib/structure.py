@@ -121,7 +121,11 @@ class Structure:
     def check_left(self) -> None:
         """Refuse a backward pass that changed buffers: it came after the pass that returned them."""
         for skeleton in list(self.left):
-            names = [name for name, new, old in zip(self.buffers, skeleton.found_buffers(), skeleton.after, strict=True) if not unchanged(new, old)]
+            names = [
+                name
+                for name, new, old in zip(self.buffers, skeleton.found_buffers(), skeleton.after, strict=True)
+                if not unchanged(new, old)
+            ]
             if names:
                 self.left.remove(skeleton)
                 raise errors.UnsupportedModule(
@@ -203,7 +207,7 @@ class Skeleton:
         """Take the tensors out again."""
         self.placed = []
         self.after: list[Tensor] = []
-        self.found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.found = ([], [])
         self.fill(*self.structure.empty)
 
     def found_buffers(self) -> list[Tensor]:
@@ -238,7 +242,9 @@ class Skeleton:
             changed = None
         if changed is None:
             changed = [name for parts in zip(self.labels, self.containers, self.before, strict=True) for name in _which(*parts)]
-        changed += [f"{type(part).__name__}.training" for part, flag in zip(self.parts, self.flags, strict=True) if part.training is not flag]
+        changed += [
+            f"{type(part).__name__}.training" for part, flag in zip(self.parts, self.flags, strict=True) if part.training is not flag
+        ]
         changed += [label for label, tensor, origin in self.tensors if not unchanged(tensor, origin)]
         changed += [label for label, value, before in self.opaque if _pickled(value) != before]
         return changed

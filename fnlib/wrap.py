@@ -43,7 +43,7 @@ class Wrapped(Rule):
         if required:
             raise errors.CannotWrap(
                 kind.__name__,
-                "its step() asks for a closure that evaluates the loss again, and a functional step is given a gradient that is already there",
+                "its step() asks for a closure that evaluates the loss again, and a functional step is given a gradient",
                 "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that needs one gradient a step",
             )
         refuse_flags(settings)
@@ -64,7 +64,7 @@ class Wrapped(Rule):
             torch.set_rng_state(drawn)
             raise errors.CannotWrap(
                 self.like.__name__,
-                "making it draws random numbers, which a stock loop does once, before its first forward pass, and a functional step would do each time",
+                "making it draws random numbers, which a stock loop does once and a functional step would do each time",
                 "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that starts from nothing",
             )
         return optimizer
@@ -90,7 +90,9 @@ class Wrapped(Rule):
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
         optimizer.step()
         after = [_frozen_group(group, names, label) for group in optimizer.param_groups]
-        moved = set(state.get("moved", ())) | {key for old, new in zip(before, after, strict=True) for key in new if not _same(old.get(key), new[key])}
+        moved = set(state.get("moved", ())) | {
+            key for old, new in zip(before, after, strict=True) for key in new if not _same(old.get(key), new[key])
+        }
         for key in moved:
             if any(isinstance(group.get(key), bytes) for group in after):
                 raise errors.CannotStore(f"{label}.param_groups[{key!r}]", optimizer.param_groups[0][key], ", and this step changed it")
@@ -101,7 +103,10 @@ class Wrapped(Rule):
                 if isinstance(frozen, bytes):
                     raise errors.CannotStore(f"{self.like.__name__}.{key}", value, ", and this step changed it")
                 kept[key] = frozen
-        new_state: dict[str, Any] = {"state": {}, "param_groups": [{k: v for k, v in group.items() if not isinstance(v, bytes)} for group in after]}
+        new_state: dict[str, Any] = {
+            "state": {},
+            "param_groups": [{k: v for k, v in group.items() if not isinstance(v, bytes)} for group in after],
+        }
         for key, value in dict[Any, Any](optimizer.state).items():
             if id(key) in names:
                 new_state["state"][names[id(key)]] = storable(_pack(value, names), f"{label}.state")

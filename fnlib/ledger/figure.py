@@ -121,7 +121,8 @@ class Panel:
 
     def __init__(self, drawn: Scene, title: str) -> None:
         self.scene, self.title = drawn, title
-        self.codes = [elided("  " * row.indent + row.code + (f"  \N{MULTIPLICATION SIGN}{row.times}" if _again(row, drawn) else ""), LONGEST) for row in drawn.rows]
+        times = [f"  \N{MULTIPLICATION SIGN}{row.times}" if _again(row, drawn) else "" for row in drawn.rows]
+        self.codes = [elided("  " * row.indent + row.code + again, LONGEST) for row, again in zip(drawn.rows, times, strict=True)]
         self.codes_width = max([width_of(code, CODE, MONO) for code in self.codes], default=80.0)
         self.x = self._columns()
         end = max(self.x.values(), default=0.0) + (self._needs(drawn.lanes[-1]) / 2 if drawn.lanes else 0.0)
@@ -211,7 +212,8 @@ class Panel:
         self._changes(axes, middle, at)
         for number, line in enumerate(self.words):
             loud = line.startswith("!")
-            _text(axes, left + (14 if loud else 0), bottom + 15 + 13.5 * number, line.removeprefix("!").strip(), size=WORDS, color="#222222")
+            start = left + (14 if loud else 0)
+            _text(axes, start, bottom + 15 + 13.5 * number, line.removeprefix("!").strip(), size=WORDS, color="#222222")
             if loud:
                 warning(axes, left + 5, bottom + 15 + 13.5 * number)
 

@@ -28,7 +28,9 @@ _PARTS = {
     "name": "itself",
     "graph": "itself",
 }
-_ORDER = ("", "old", "new", "itself", ".grad", "weights", "requires_grad", "buffers", "mode", "moments", "rate", "settings", "state", "values")
+_ORDER = (
+    "", "old", "new", "itself", ".grad", "weights", "requires_grad", "buffers", "mode", "moments", "rate", "settings", "state", "values",
+)  # fmt: skip
 _KEPT_BESIDE = ("Parameters", "Gradient")  # values whose earlier one is drawn beside the new one if it lives on
 _NAMES_AT_MOST = 8
 
@@ -154,7 +156,8 @@ class Lanes:
                 found.append((self.root(event.subject), "weights"))
             elif event.kind == "step":
                 found.extend((self.root(label), ".grad") for label in event.data["weights"])
-        return [lane for lane in dict.fromkeys(found) if lane[0] in self._names or lane[0] in self.modules | self.optimizers | self.schedulers]
+        owners = self.modules | self.optimizers | self.schedulers
+        return [lane for lane in dict.fromkeys(found) if lane[0] in self._names or lane[0] in owners]
 
     def source(self, row: Row, target: Key, reads: list[Key]) -> Key | None:
         """Of the lanes that a statement reads, the one through which it changes another lane."""
@@ -213,7 +216,8 @@ def _is_module(change: Change) -> bool:
     """Whether a change shows that its owner is a network: its weight's name has a place, or a name was bound to one."""
     if change.state == "name":
         return isinstance(change.after, Bound) and change.after.is_module
-    return change.state in ("weight", "gradient", "requires_grad flag") and bool(change.place.strip(".")) and change.place not in ("grad", "requires_grad")
+    of_a_weight = change.state in ("weight", "gradient", "requires_grad flag")
+    return of_a_weight and bool(change.place.strip(".")) and change.place not in ("grad", "requires_grad")
 
 
 def _has_graph(change: Change) -> bool:

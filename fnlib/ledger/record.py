@@ -8,16 +8,14 @@ watched (`fnlib.ledger.keeper`), and makes an `Entry` of the statement that has 
 from __future__ import annotations
 
 import gc
-import os
 import sys
-import sysconfig
 import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from types import CodeType, FrameType
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import torch
 
@@ -32,16 +30,8 @@ from fnlib.ledger.names import values_along
 from fnlib.ledger.randomness import RandomState
 from fnlib.ledger.seen import Delta, merge
 from fnlib.ledger.source import Loop, Region, Statement, region
-
-Trace = Callable[[FrameType, str, Any], Any]
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_LIBRARIES = tuple(
-    {os.path.dirname(os.path.abspath(torch.__file__)), _HERE, *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib"))}
-)
-
-
-class Enough(BaseException):
-    """Ends a script once as much of it is recorded as was asked for."""
+from fnlib.ledger.tracing import Outcome, Users, both, forget_locals, raised_text
+from fnlib.ledger.tracing import Trace as Trace
 
 
 @dataclass(eq=False, slots=True)
@@ -77,11 +67,9 @@ class _Frame:
 class Recorder:
     """Records the statements of one frame, and of the functions that it calls down to a depth."""
 
-    def __init__(
-        self, keeper: Keeper, *, depth: int, discover: bool, follow: bool, limit: int | None = None, only: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, keeper: Keeper, *, depth: int, discover: bool, follow: bool, only: tuple[str, ...] = ()) -> None:
         self.keeper = keeper
-        self.depth, self.discover, self.follow, self.limit, self.only = depth, discover, follow, limit, only
+        self.depth, self.discover, self.follow, self.users = depth, discover, follow, Users(only)
         self.entries: list[Entry] = []
         self.notes: list[str] = []
         self.failure: Exception | None = None
@@ -98,13 +86,21 @@ class Recorder:
         self._ages: list[int] = []
         self._indexes: list[int] = []
         self._threads = 0
-        self._user_files: dict[str, bool] = {}
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """Folders or files outside of which code counts as a library's; none: wherever the user's code is."""
+        return self.users.only
+
+    @only.setter
+    def only(self, roots: tuple[str, ...]) -> None:
+        self.users = Users(roots)
 
     # --- start and stop ------------------------------------------------------------------------
 
     def start(self, frame: FrameType | None, *, inside_with: bool) -> None:
         """Begin with the next statement of a frame; without one, with the first frame of the user's that is called."""
-        self._previous = sys.gettrace()
+        self._previous = cast("Trace | None", sys.gettrace())
         self._threads = threading.active_count()
         self._froze = gc.get_freeze_count() == 0
         if self._froze:
@@ -131,7 +127,7 @@ class Recorder:
         sys.settrace(self._previous)
         self._trace = None
         if error is not None and self._frames and (running := self._frames[-1].running) is not None:
-            running.entry.raised = running.entry.raised or _text(error)
+            running.entry.raised = running.entry.raised or raised_text(error)
         while self._frames:
             one = self._frames[-1]
             if self.failure is None:
@@ -139,7 +135,7 @@ class Recorder:
             self._frames.pop()
             if len(self._frames) == 0 or one.depth == 0:
                 one.frame.f_trace = one.before
-                _forget_locals(one.frame)
+                forget_locals(one.frame)
 
     def _enter(self, frame: FrameType, *, inside_with: bool, before: Trace | None) -> _Frame:
         found = region(frame, inside_with=inside_with)
@@ -159,7 +155,7 @@ class Recorder:
 
     def _tracer(self) -> Trace:
         """The thread's trace function. It is called for every call in the program, so the common answer comes first."""
-        get, users = self._handlers.get, self._user_code
+        get, users = self._handlers.get, self.users.has
 
         def call(frame: FrameType, event: str, argument: Any) -> Trace | None:
             code = frame.f_code
@@ -178,7 +174,7 @@ class Recorder:
             inner = previous(frame, event, argument)
             if sys.gettrace() is not call:
                 sys.settrace(call)  # coverage puts itself back with each call that it is told of
-            return _both(inner, local)
+            return both(inner, local)
 
         return call
 
@@ -187,7 +183,7 @@ class Recorder:
         if data is None:
             return None
         frame.f_trace_lines = self._previous is not None
-        return _Outcome(data)
+        return Outcome(data)
 
     def _begin(self, frame: FrameType) -> Trace:
         self._enter(frame, inside_with=False, before=None)
@@ -204,14 +200,12 @@ class Recorder:
             elif event == "exception" and one.running is not None:
                 loop_ends = one.running.entry.kind == "header" and argument[0] is StopIteration
                 if not loop_ends:
-                    one.running.entry.raised = _text(argument[1])
+                    one.running.entry.raised = raised_text(argument[1])
             elif event == "return" and one.depth > 0 or (event == "return" and not one.region.span):
                 self._guard(self._end, one)
                 self._frames.pop()
         if one.before is not None:
             one.before = one.before(frame, event, argument)
-        if self.limit is not None and self._steps >= self.limit and event == "line" and self.on:
-            raise Enough
         return self._local
 
     def _guard(self, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -370,56 +364,3 @@ class Recorder:
                 if value is values[0]:
                     return name
         return ""
-
-    def _user_code(self, code: CodeType) -> bool:
-        """Whether code is the user's: not a library's, not a comprehension, and with source to show."""
-        if code.co_name.startswith("<") and code.co_name != "<module>":
-            return False
-        known = self._user_files.get(code.co_filename)
-        if known is None:
-            path = os.path.abspath(code.co_filename)
-            known = not code.co_filename.startswith("<frozen") and not path.startswith(_LIBRARIES)
-            if self.only:  # not code without a file, whatever the folder in which the script is run
-                known = known and not code.co_filename.startswith("<") and path.startswith(self.only)
-            self._user_files[code.co_filename] = known
-        return known and not torch._C._functorch.peek_interpreter_stack()
-
-
-class _Outcome:
-    """Local trace function that adds to a call's data whether it raised."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> _Outcome:
-        if event != "line":
-            self.data["raised"] = event == "exception" or self.data["raised"]
-        return self
-
-
-def _both(first: Trace | None, second: Trace | None) -> Trace | None:
-    """One local trace function of two."""
-    if first is None or second is None:
-        return first or second
-    held: list[Trace | None] = [first, second]
-
-    def local(frame: FrameType, event: str, argument: Any) -> Any:
-        held[:] = [None if one is None else one(frame, event, argument) for one in held]
-        return local
-
-    return local
-
-
-def _text(error: object) -> str:
-    """``ValueError: its first line``."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _forget_locals(frame: FrameType) -> None:
-    """Empty the copy of a function's variables that Python before 3.13 keeps for tracers, so that it holds nothing alive."""
-    optimized = 0x1
-    if sys.version_info < (3, 13) and frame.f_code.co_flags & optimized:
-        frame.f_locals.clear()

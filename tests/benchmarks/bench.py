@@ -60,7 +60,9 @@ class Line:
     def __str__(self) -> str:
         other, ours = ("" if value is None else f"{value:,.1f}" for value in (self.other, self.ours))
         ratio, within = ("-", "not measured") if self.ratio is None else (f"{self.ratio:.2f}", "yes" if self.within else "NO")
-        return f"{self.case:56} {other:>11} {ours:>11} {self.unit:4} {ratio:>6} {self.limit:>6.2f}  {within}{self.note and f' ({self.note})'}"
+        return (
+            f"{self.case:56} {other:>11} {ours:>11} {self.unit:4} {ratio:>6} {self.limit:>6.2f}  {within}{self.note and f' ({self.note})'}"
+        )
 
 
 HEADING = f"{'case':56} {'other':>11} {'fnlib':>11} {'':4} {'ratio':>6} {'limit':>6}  within?"
@@ -124,7 +126,10 @@ def large(rule: str, limit: float) -> Measure:
                 worker.close()
         stock, ours = (statistics.median(taken[side]) / 1000 for side in ("stock", "donated"))
         lines = [Line(f"{name}, donated: time", limit, "us", stock, ours, ours / stock)]
-        donated, kept = Line(f"{name}, donated: peak memory", limit, "MiB"), Line("  not donated: extra memory / what is replaced", 1.00, "MiB")
+        donated, kept = (
+            Line(f"{name}, donated: peak memory", limit, "MiB"),
+            Line("  not donated: extra memory / what is replaced", 1.00, "MiB"),
+        )
         if all(peak.values()):
             replaced = COPIES[rule] * effort.weights * 4 / 2**20
             donated.other, donated.ours, donated.ratio = peak["stock"], peak["donated"], peak["donated"] / peak["stock"]
@@ -197,7 +202,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = MEASURES[name](QUICK) if options.quick else measured(MEASURES[name], Effort())
         print(*found, sep="\n", flush=True)
         lines += found
-    machine = {"system": platform.platform(), "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1}
+    machine = {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": 1,
+    }
     versions = {"python": platform.python_version(), "torch": torch.__version__, "fnlib": fnlib.__version__}
     rows = [{**dataclasses.asdict(line), "within": line.within} for line in lines]
     options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.quick:
         print("Quick: everything ran. The figures mean nothing; leave --quick out to measure.")
         return 0
-    print(f"{len(lines) - len(past) - len(missing)} of {len(lines)} lines within their limits, {len(missing)} not measured. Written to {options.json}.")
+    print(
+        f"{len(lines) - len(past) - len(missing)} of {len(lines)} lines within their limits, {len(missing)} not measured. "
+        f"Written to {options.json}."
+    )
     return 1 if past else 0
 
 

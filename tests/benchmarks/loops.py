@@ -116,7 +116,9 @@ class Jax:
 
         torch.manual_seed(0)
         self.params = {name: jax.numpy.array(tensor.detach().numpy()) for name, tensor in task.build().named_parameters()}
-        self.batches = itertools.cycle([(jax.numpy.array(feature.numpy()), jax.numpy.array(label.numpy())) for feature, label in task.batches])
+        self.batches = itertools.cycle(
+            [(jax.numpy.array(feature.numpy()), jax.numpy.array(label.numpy())) for feature, label in task.batches]
+        )
         optimizer = optax.sgd(lr)
         self.state_of_optimizer = optimizer.init(self.params)
 

@@ -25,7 +25,9 @@ def seed_everything() -> None:
     torch.manual_seed(0)
 
 
-def stock_run(row: Network, optimize: Optimize, steps: int = STEPS, schedule: Callable[[int], float] | None = None) -> tuple[nn.Module, torch.optim.Optimizer, list[Tensor]]:
+def stock_run(
+    row: Network, optimize: Optimize, steps: int = STEPS, schedule: Callable[[int], float] | None = None
+) -> tuple[nn.Module, torch.optim.Optimizer, list[Tensor]]:
     """Train as everybody does."""
     seed_everything()
     module = row.build()
@@ -98,7 +100,9 @@ def assert_same_state(mine: Any, stock: Any, what: str) -> None:
         assert mine == stock, f"{what}: {mine!r} is not {stock!r}"
 
 
-def assert_same_run(parameters: fnlib.Parameters, losses: list[Tensor], module: nn.Module, optimizer: torch.optim.Optimizer, stock_losses: list[Tensor]) -> None:
+def assert_same_run(
+    parameters: fnlib.Parameters, losses: list[Tensor], module: nn.Module, optimizer: torch.optim.Optimizer, stock_losses: list[Tensor]
+) -> None:
     """Hold a functional run to a stock one: losses, weights, strides, buffers, optimizer state."""
     for step, (mine, stock) in enumerate(zip(losses, stock_losses, strict=True)):
         assert_same_tensor(mine, stock, f"loss of step {step}")
@@ -119,5 +123,3 @@ def assert_same_run(parameters: fnlib.Parameters, losses: list[Tensor], module: 
         assert_same_state(state[name], entries, f"state of {name}")
     shared = {key: value for key, value in optimizer.state.items() if isinstance(key, str)}
     assert_same_state(parameters.optimizer_state.get("shared", {}), shared, "shared state")
-
-

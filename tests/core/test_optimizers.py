@@ -35,7 +35,9 @@ def decay(step: int) -> float:
     return 0.1 * 0.9**step
 
 
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.NAdam], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.NAdam], ids=lambda kind: kind.__name__
+)
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_scheduled_rate(kind: Any, wrapped: bool) -> None:
     """lr(0) at the first step, and each later one where the stock loop sets it."""
@@ -71,7 +73,9 @@ def by_name(name: str, weight: torch.Tensor) -> dict[str, Any]:
     return {"lr": 0.5} if name.startswith("last") else {}
 
 
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad], ids=lambda kind: kind.__name__
+)
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_groups(kind: Any, wrapped: bool) -> None:
     if not wrapped and kind not in OWN:

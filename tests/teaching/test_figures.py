@@ -1,4 +1,5 @@
 """The drawn figures: as committed as they are made, with a title and a description, and readable on dark pages."""
+
 from __future__ import annotations
 
 import importlib.util

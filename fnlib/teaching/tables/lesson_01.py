@@ -33,7 +33,13 @@ def _right(cells: Mapping[str, tuple[str, ...]]) -> int:
 
 def _filled(**changes: tuple[str, str]) -> dict[str, tuple[str, str]]:
     """The right ledger with some rows filled in as people fill them in."""
-    short = {"zero": "optimizer.zero_grad()", "forward": "output = model(feature)", "a": "loss_a.backward()", "b": "loss_b.backward()", "step": "optimizer.step()"}
+    short = {
+        "zero": "optimizer.zero_grad()",
+        "forward": "output = model(feature)",
+        "a": "loss_a.backward()",
+        "b": "loss_b.backward()",
+        "step": "optimizer.step()",
+    }
     return LEDGER | {short[key]: row for key, row in changes.items()}
 
 
@@ -84,7 +90,10 @@ QUESTIONS = (
         code="optimizer.zero_grad()\noutput = model(feature)\nloss = criterion(output, label)\nloss.backward()",
         options=(
             Option("The weights: they took a step downhill", "backward-updates"),
-            Option("`.grad` of each weight: the model holds a gradient", why="`backward` writes `.grad`; the weights wait for `optimizer.step()`."),
+            Option(
+                "`.grad` of each weight: the model holds a gradient",
+                why="`backward` writes `.grad`; the weights wait for `optimizer.step()`.",
+            ),
             Option("The optimizer: it holds the gradient now", "optimizer-computes-gradient"),
             Option("Nothing until `optimizer.step()` runs", why="The weights wait until then, but `.grad` is written by `backward`."),
         ),
@@ -105,7 +114,10 @@ QUESTIONS = (
         prompt="One weight, rate 1/4, momentum 1/2. In the third step the gradient is exactly 0. What does the weight do in this step?",
         options=(
             Option("It stays: nothing pushes it", "zero-gradient-no-movement"),
-            Option("It moves on, carried by the moment of the steps before", why="The moment still points downhill; the step follows the moment."),
+            Option(
+                "It moves on, carried by the moment of the steps before",
+                why="The moment still points downhill; the step follows the moment.",
+            ),
             Option("It goes back to where it was", why="A step never looks back at old weights."),
             Option("It becomes 0", "zero-grad-zeroes-weights", "Neither the weight nor the moment is set to zero by a zero gradient."),
         ),
@@ -128,7 +140,9 @@ QUESTIONS = (
         prompt="Which of the five lines changes state and also names the owner of what it changes?",
         code="optimizer.zero_grad()\noutput = model(feature)\nloss = criterion(output, label)\nloss.backward()\noptimizer.step()",
         options=(
-            Option("`optimizer.zero_grad()`", "optimizer-computes-gradient", "The gradients are the model's, and the line names the optimizer."),
+            Option(
+                "`optimizer.zero_grad()`", "optimizer-computes-gradient", "The gradients are the model's, and the line names the optimizer."
+            ),
             Option("`optimizer.step()`", why="It moves the model's weights, and the line names the optimizer."),
             Option("None of them", why="Three change state of the model; none of the three has the model in it."),
             Option("`output = model(feature)`", why="It names the model and changes nothing of it; it binds a new name."),

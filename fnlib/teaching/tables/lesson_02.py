@@ -45,11 +45,15 @@ EXERCISES = (
             'torch.optim.SGD([{"params": encoder.parameters(), "lr": 0.25}, {"params": decoder.parameters(), "lr": 0.0625}])',
         ),
         right=(
-            lambda: lambda encoder, decoder: torch.optim.SGD(
-                [{"params": encoder.parameters(), "lr": 0.25}, {"params": decoder.parameters(), "lr": 0.0625}]
+            lambda: (
+                lambda encoder, decoder: torch.optim.SGD(
+                    [{"params": encoder.parameters(), "lr": 0.25}, {"params": decoder.parameters(), "lr": 0.0625}]
+                )
             ),
-            lambda: lambda encoder, decoder: torch.optim.SGD(
-                [{"params": encoder.parameters()}, {"params": decoder.parameters(), "lr": 0.0625}], lr=0.25
+            lambda: (
+                lambda encoder, decoder: torch.optim.SGD(
+                    [{"params": encoder.parameters()}, {"params": decoder.parameters(), "lr": 0.0625}], lr=0.25
+                )
             ),
         ),
         mistakes=(
@@ -57,9 +61,11 @@ EXERCISES = (
                 matches=lambda seen: isinstance(seen, (tuple, list)),
                 says="These are several optimizers, and the loop would have to step each. One optimizer can hold both networks, in two groups.",
                 examples=(
-                    lambda: lambda encoder, decoder: (
-                        torch.optim.SGD(encoder.parameters(), lr=0.25),
-                        torch.optim.SGD(decoder.parameters(), lr=0.0625),
+                    lambda: (
+                        lambda encoder, decoder: (
+                            torch.optim.SGD(encoder.parameters(), lr=0.25),
+                            torch.optim.SGD(decoder.parameters(), lr=0.0625),
+                        )
                     ),
                 ),
             ),
@@ -73,8 +79,10 @@ EXERCISES = (
                 matches=lambda seen: _all(seen.encoder, 0.0625) and _all(seen.decoder, 0.25),
                 says="The two rates are the wrong way round.",
                 examples=(
-                    lambda: lambda encoder, decoder: torch.optim.SGD(
-                        [{"params": encoder.parameters(), "lr": 0.0625}, {"params": decoder.parameters(), "lr": 0.25}]
+                    lambda: (
+                        lambda encoder, decoder: torch.optim.SGD(
+                            [{"params": encoder.parameters(), "lr": 0.0625}, {"params": decoder.parameters(), "lr": 0.25}]
+                        )
                     ),
                 ),
             ),
@@ -99,9 +107,17 @@ QUESTIONS = (
         ),
         options=(
             Option("Those of the new layer: it is in the decoder now", "optimizer-follows"),
-            Option("Those of the old layer, which is gone", why="The optimizer still holds them, but no gradient reaches them, so it skips them."),
-            Option("None at all", why="The optimizer holds the old tensors, which get no gradient; the new tensors get one, which nobody applies."),
-            Option("It raises: the optimizer finds a layer missing", "optimizer-follows", "It never looks at the model, so it misses nothing."),
+            Option(
+                "Those of the old layer, which is gone",
+                why="The optimizer still holds them, but no gradient reaches them, so it skips them.",
+            ),
+            Option(
+                "None at all",
+                why="The optimizer holds the old tensors, which get no gradient; the new tensors get one, which nobody applies.",
+            ),
+            Option(
+                "It raises: the optimizer finds a layer missing", "optimizer-follows", "It never looks at the model, so it misses nothing."
+            ),
         ),
         right=2,
         proof=(
@@ -129,11 +145,7 @@ QUESTIONS = (
         ),
         right=1,
         proof=(
-            "import torch\n"
-            "w = torch.tensor(1.0, requires_grad=True)\n"
-            "(2 * w).backward()\n"
-            "(3 * w).backward()\n"
-            "assert w.grad.item() == 5.0"
+            "import torch\nw = torch.tensor(1.0, requires_grad=True)\n(2 * w).backward()\n(3 * w).backward()\nassert w.grad.item() == 5.0"
         ),
     ),
 )

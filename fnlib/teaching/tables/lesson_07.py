@@ -102,7 +102,10 @@ QUESTIONS = (
         code="with torch.no_grad():\n    output = network(feature)",
         options=(
             Option("Nothing: `no_grad` means that nothing is learnt", "eval-is-no-grad"),
-            Option("The running statistics: they moved towards this batch", why="`no_grad` stops the recording of the graph; the statistics are moved by the forward pass itself."),
+            Option(
+                "The running statistics: they moved towards this batch",
+                why="`no_grad` stops the recording of the graph; the statistics are moved by the forward pass itself.",
+            ),
             Option("The weights: they took a small step", "backward-updates"),
             Option("The mode: the network evaluates now", "eval-is-no-grad", "The mode is set by `eval()` alone."),
         ),
@@ -125,7 +128,10 @@ QUESTIONS = (
         options=(
             Option("Yes: the seed was set", "random-layers-repeat"),
             Option("Yes: it is the same layer and the same feature", "random-layers-repeat"),
-            Option("No: the first call moved the global generator on", why="Each draw moves the generator; the second call draws from where the first one left it."),
+            Option(
+                "No: the first call moved the global generator on",
+                why="Each draw moves the generator; the second call draws from where the first one left it.",
+            ),
             Option("No: the layer keeps a seed of its own", why="It keeps nothing; the state is in PyTorch's global generator."),
         ),
         right=2,
