@@ -23,6 +23,9 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 # JupyterLab's question "Would you like to get Jupyter news?" reaches for the network and hides the lesson.
 QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
+# `make test` brings nbgrader; its buttons for teachers do not belong into a learner's window.
+HIDDEN = {"disabledExtensions": {"@jupyter/nbgrader": True}}
+
 
 def ensure(requirements: Sequence[str]) -> str:
     """Makes .venv hold these requirement files and fnlib itself, and returns its Python.
@@ -136,9 +139,10 @@ def explain(lines: Sequence[str]) -> str:
 
 
 def _write_stamp(wanted: dict[str, str]) -> None:
-    overrides = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    overrides.parent.mkdir(parents=True, exist_ok=True)
-    overrides.write_text(json.dumps(QUIET), encoding="utf-8")
+    settings = {"share/jupyter/lab/settings/overrides.json": QUIET, "etc/jupyter/labconfig/page_config.json": HIDDEN}
+    for name, setting in settings.items():
+        (VENV / name).parent.mkdir(parents=True, exist_ok=True)
+        (VENV / name).write_text(json.dumps(setting), encoding="utf-8")
     STAMP.write_text(json.dumps({**_stamp(), **wanted, "root": str(ROOT)}), encoding="utf-8")
     UNFINISHED.unlink(missing_ok=True)
 
