@@ -37,7 +37,9 @@ class Sequential:
     1.0
     """
 
-    def __init__(self, *modules: nn.Module, loss: Callable[[Any, Any], Tensor], optimizer: UpdateRule | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self, *modules: nn.Module, loss: Callable[[Any, Any], Tensor], optimizer: UpdateRule | None = None, seed: int | None = None
+    ) -> None:
         self.loss = loss
         self.factory = Factory(nn.Sequential(*modules), optimizer=optimizer)
         self._start = self.factory(Parameters(seed=seed)).parameters
@@ -86,7 +88,9 @@ class Sequential:
         feature, label = _tensor(X), _tensor(y)
         if len(feature) != len(label):
             raise errors.WrongParameters(
-                "Examples and labels do not match", f"{len(feature)} examples, {len(label)} labels", "box.fit(X, y)   # one label for each example"
+                "Examples and labels do not match",
+                f"{len(feature)} examples, {len(label)} labels",
+                "box.fit(X, y)   # one label for each example",
             )
         if restart:
             self.parameters, self.loss_curve_ = self._start, []

@@ -46,7 +46,7 @@ class RandomState:
         if "numpy" in sys.modules:
             states["numpy"] = _numpy_state()
         where = self._python_at
-        states["python"] = random.getstate() if where is None else (ctypes.string_at(*where), vars(random._inst)["gauss_next"])  # type: ignore[attr-defined]
+        states["python"] = random.getstate() if where is None else (ctypes.string_at(*where), vars(random._inst)["gauss_next"])
         return states
 
 
