@@ -127,7 +127,9 @@ class Recorder:
         sys.settrace(self._previous)
         self._trace = None
         if error is not None and self._frames and (running := self._frames[-1].running) is not None:
-            running.entry.raised = running.entry.raised or raised_text(error)
+            leaves = self._frames[-1].region.span is not None and running.entry.line == self._frames[-1].region.span[0]
+            if not leaves:  # the `with` that the error passes through on its way out did not raise it
+                running.entry.raised = running.entry.raised or raised_text(error)
         while self._frames:
             one = self._frames[-1]
             if self.failure is None:
@@ -198,8 +200,9 @@ class Recorder:
             if event == "line":
                 self._guard(self._line, one)
             elif event == "exception" and one.running is not None:
-                loop_ends = one.running.entry.kind == "header" and argument[0] is StopIteration
-                if not loop_ends:
+                header = one.running.entry.kind == "header"
+                leaves = header and one.region.span is not None and one.running.entry.line == one.region.span[0]
+                if not leaves and not (header and argument[0] is StopIteration):
                     one.running.entry.raised = raised_text(argument[1])
             elif event == "return" and one.depth > 0 or (event == "return" and not one.region.span):
                 self._guard(self._end, one)

@@ -28,6 +28,7 @@ class Cell:
     how: str
     far: bool = False
     kind: str = ""
+    values: tuple[str, str] | None = None  # of a single number or flag: before and after
     iterations: list[int] = field(default_factory=list)
     when: str = ""
 
@@ -90,6 +91,8 @@ def _row(runs: list[Entry], least: int) -> Row:
         for cell in cells_of(entry):
             known = cells.setdefault((cell.what, cell.how, cell.far), cell)
             known.iterations.append(number)
+            if known.values is not None and cell.values is not None:
+                known.values = (known.values[0], cell.values[1])
     if len(runs) > 1:
         _join_names(cells)
         for cell in cells.values():
@@ -117,6 +120,9 @@ def _gathered(cells: Iterable[Cell]) -> list[Cell]:
     """Put names to which the same happened into one cell: ``feature, label``."""
     found: list[Cell] = []
     for cell in cells:
+        if cell.values is not None:
+            what, _, many = cell.what.partition(" (")
+            cell.what = f"{what} {cell.values[0]} to {cell.values[1]}" + (f" ({many}" if many else "")
         last = found[-1] if found else None
         if last is not None and cell.how.startswith("name") and (cell.how, cell.when) == (last.how, last.when):
             last.what += f", {cell.what}"
@@ -146,9 +152,10 @@ def cells_of(entry: Entry) -> list[Cell]:
             else:
                 found.append(Cell(one.owner, _GRAPH[one.kind], kind=one.kind))
         elif one.state == "random state":
-            found.append(Cell(f"random state ({one.place})", "moved", kind="changed in place"))
+            found.append(Cell(f"random state ({generator_of(one)})", "moved", kind="changed in place"))
         else:
-            found.append(Cell(_what(changes), one.kind, far, one.kind))
+            what, values = _what(changes)
+            found.append(Cell(what, one.kind + _also(changes), far, one.kind, values))
     return found
 
 
@@ -158,24 +165,37 @@ def _name(change: Change) -> str:
     return f"{change.owner} ({held})" if held.endswith((" tensors", " tensor")) else change.owner
 
 
-def _what(changes: list[Change]) -> str:
-    """``model: 4 weights``; a single number or flag is shown with its values."""
+def generator_of(change: Change) -> str:
+    """Which random generator moved: "torch", "numpy", "python", or the name of one of the program's own."""
+    return change.place if change.owner == "random" else change.owner
+
+
+def _what(changes: list[Change]) -> tuple[str, tuple[str, str] | None]:
+    """``model: 4 weights``, and the values before and after of a single number or flag, or of flags that all went one way."""
     one = changes[0]
     plain = isinstance(one.after, (bool, int, float, str)) or isinstance(one.before, (bool, int, float, str))
-    values = {(repr(change.before), repr(change.after)) for change in changes}
+    values = {(_number(change.before), _number(change.after)) for change in changes}
     if plain and len(values) == 1 and (len(changes) == 1 or one.state in ("mode flag", "requires_grad flag")):
-        before, after = next(iter(values))
-        place = one.place.rpartition("].")[2] if len(changes) == 1 else one.place.rpartition(".")[2]
-        many = "" if len(changes) == 1 else f" ({len(changes)})"
-        return f"{one.owner}: {place} {_number(one.before)} to {_number(one.after)}{many}" if before != after else f"{one.owner}: {place}"
-    if one.place in ("", "grad"):
-        return one.label
+        place = one.place.removeprefix("param_groups[0].") if len(changes) == 1 else f"{one.place.rpartition('.')[2]} ({len(changes)})"
+        return f"{one.owner}: {place}", next(iter(values))
+    if len(changes) == 1 and not plain:
+        return one.label, None
     if one.state in ("optimizer state", "scheduler state"):
-        return f"{one.owner}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} of its state"
+        return f"{one.owner}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} of its state", None
     noun = _MANY[one.state]
     if len(changes) > 1:
         noun = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{one.owner}: {len(changes)} {noun}"
+    return f"{one.owner}: {len(changes)} {noun}", None
+
+
+def _also(changes: list[Change]) -> str:
+    """The other owners of the same storage: a change to it is a change to them."""
+    others = dict.fromkeys(label.partition(".")[0] for change in changes for label in change.also)
+    others.pop(changes[0].owner, None)
+    if not others:
+        return ""
+    shown = list(others)[:2]
+    return f", and with it {' and '.join(shown)}" + (f" and {len(others) - 2} more" if len(others) > 2 else "")
 
 
 def _number(value: object) -> str:

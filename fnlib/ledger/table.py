@@ -6,12 +6,13 @@ import textwrap
 from collections.abc import Sequence
 
 from fnlib.ledger.entries import Counts, Entry
-from fnlib.ledger.rows import Cell, Row, rows_of
+from fnlib.ledger.rows import Cell, Row, generator_of, rows_of
 
 WIDTH = 100
 FAR = "!"
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
-_STATEMENT, _WHAT = (18, 40), (14, 34)  # least and most columns
+_BETWEEN = 13  # columns of the line number, the mark and the gaps
+_STATEMENT, _WHAT, _HOW = (30, 40), (14, 36), 20  # least and most columns
 
 
 def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str] = ()) -> str:
@@ -29,8 +30,7 @@ def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[s
     rows = rows_of(entries)
     lines = [title]
     if rows:
-        statement = _fit([one_line(row) for row in rows], *_STATEMENT)
-        what = _fit([cell.what for row in rows for cell in row.cells], *_WHAT)
+        statement, what = _widths(rows)
         lines.append(f"{'line':>5}  {'statement':<{statement}}    {'what it changed':<{what}}  how".rstrip())
         for row in rows:
             lines += _lines(row, statement, what)
@@ -48,9 +48,9 @@ def captions(entries: Sequence[Entry], counts: Counts) -> list[str]:
     said = []
     if any(change.state == "graph" and change.kind == "removed" for change in changes):
         said.append("the graph behind a loss is used up")
-    moved = sorted({change.place for change in changes if change.state == "random state"})
-    if moved:
-        said.append(f"the random state of {' and '.join(moved)} moves")
+    *others, last = ["", *sorted({generator_of(change) for change in changes if change.state == "random state"})]
+    if last:
+        said.append(f"the random state of {', '.join(others[1:])}{' and ' if others[1:] else ''}{last} moves")
     if blind := len({entry.where for entry in entries if not entry.has_source}):
         said.append(f"{blind} statement{'s' * (blind > 1)} without source text, of which it cannot be told what they name")
     if said:
@@ -63,7 +63,7 @@ def _lines(row: Row, statement: int, what: int) -> list[str]:
     lines = []
     for number, cell in enumerate(cells):
         head = f"{row.line:>5}  {_cut(one_line(row), statement):<{statement}}" if number == 0 else " " * (7 + statement)
-        how = f"{cell.how} ({cell.when})" if cell.when else cell.how
+        how = _how(cell)
         mark = FAR if cell.far else " "
         line = f"{head}  {mark} {_cut(cell.what, what):<{what}}  "
         first, *rest = textwrap.wrap(how, WIDTH - len(line)) or [""]
@@ -80,8 +80,21 @@ def one_line(row: Row) -> str:
     return " " * row.indent + "> " * row.depth + source
 
 
-def _fit(texts: list[str], least: int, most: int) -> int:
-    return max(least, min(most, max(map(len, texts), default=0)))
+def _widths(rows: list[Row]) -> tuple[int, int]:
+    """Columns for statements and for what they changed; what is left is for how. Words are wrapped there, elsewhere cut."""
+    cells = [cell for row in rows for cell in row.cells]
+    longest = max((len(_how(cell)) for cell in cells), default=0)
+    what = max(_WHAT[0], min(_WHAT[1], max((len(cell.what) for cell in cells), default=0)))
+    written = max(len("statement") * 2, *(len(one_line(row)) for row in rows))
+    room = WIDTH - _BETWEEN - what
+    statement = min(written, _STATEMENT[1], room - _HOW)
+    if statement > room - longest >= _STATEMENT[0]:
+        statement = room - longest  # a little less of a long statement, and nothing needs wrapping
+    return statement, what
+
+
+def _how(cell: Cell) -> str:
+    return f"{cell.how} ({cell.when})" if cell.when else cell.how
 
 
 def _cut(content: str, width: int) -> str:

@@ -1,0 +1,184 @@
+"""The essay's five-line loop: the exact table, wherever the loop stands."""
+
+from __future__ import annotations
+
+import runpy
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fnlib.ledger import Ledger
+
+SETUP = """
+import torch
+from torch import nn
+from fnlib.ledger import Ledger
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+criterion = nn.NLLLoss()
+training_data = [(torch.randn(32, 128), torch.randint(0, 10, (32,))) for _ in range(3)]
+"""
+
+BODY = """\
+for feature, label in training_data:
+    optimizer.zero_grad()
+    output = model(feature)
+    loss = criterion(output, label)
+    loss.backward()
+    optimizer.step()
+"""
+
+# Line numbers are those of the loop's place in its file.
+TABLE = """\
+Ledger of model, optimizer; 3 iterations folded, ledger.iteration(1) opens one
+ line  statement                               what it changed     how
+{0:5}  for feature, label in training_data:    feature, label      name bound
+{1:5}      optimizer.zero_grad()             ! model: 4 gradients  removed (iterations 2-3)
+{2:5}      output = model(feature)             output              name bound, graph built
+{3:5}      loss = criterion(output, label)     loss                name bound, graph built
+{4:5}      loss.backward()                   ! model: 4 gradients  created
+                                               loss                graph freed
+{5:5}      optimizer.step()                  ! model: 4 weights    changed in place
+! the statement does not name the owner of what it changes: action at a distance
+3 of 5 statements act at a distance; 12 values overwritten; 4 names rebound
+not counted: the graph behind a loss is used up"""
+
+SECOND = """\
+iteration 2 of 3
+ line  statement                               what it changed     how
+{0:5}  for feature, label in training_data:    feature, label      name bound again
+{1:5}      optimizer.zero_grad()             ! model: 4 gradients  removed
+{2:5}      output = model(feature)             output              name bound again, graph built
+{3:5}      loss = criterion(output, label)     loss                name bound again, graph built
+{4:5}      loss.backward()                   ! model: 4 gradients  created
+                                               loss                graph freed
+{5:5}      optimizer.step()                  ! model: 4 weights    changed in place
+! the statement does not name the owner of what it changes: action at a distance
+3 of 5 statements act at a distance; 4 values overwritten; 2 names rebound
+not counted: the graph behind a loss is used up"""
+
+
+def expected(table: str, first: int) -> str:
+    return table.format(*range(first, first + 6))
+
+
+def with_ledger(body: str) -> str:
+    return "with Ledger(model=model, optimizer=optimizer) as ledger:\n" + textwrap.indent(body, "    ")
+
+
+def run_file(path: Path, source: str) -> Ledger:
+    path.write_text(source)
+    return runpy.run_path(str(path))["ledger"]
+
+
+def line_of(source: str, text: str) -> int:
+    return next(number for number, line in enumerate(source.splitlines(), 1) if text in line)
+
+
+def test_at_module_level(tmp_path: Path) -> None:
+    source = SETUP + with_ledger(BODY)
+    ledger = run_file(tmp_path / "loop.py", source)
+    first = line_of(source, "for feature")
+    assert str(ledger) == expected(TABLE, first)
+    assert str(ledger.iteration(2)) == expected(SECOND, first)
+
+
+def test_in_a_function(tmp_path: Path) -> None:
+    function = "def train():\n" + textwrap.indent(with_ledger(BODY) + "\nreturn ledger", "    ")
+    source = SETUP + function + "\nledger = train()\n"
+    ledger = run_file(tmp_path / "loop.py", source)
+    assert str(ledger) == expected(TABLE, line_of(source, "for feature"))
+
+
+def test_in_a_method_of_a_class(tmp_path: Path) -> None:
+    method = "class Trainer:\n    def train(self):\n" + textwrap.indent(with_ledger(BODY) + "\nreturn ledger", " " * 8)
+    source = SETUP + method + "\nledger = Trainer().train()\n"
+    ledger = run_file(tmp_path / "loop.py", source)
+    assert str(ledger) == expected(TABLE, line_of(source, "for feature"))
+
+
+def test_in_nested_loops(tmp_path: Path) -> None:
+    source = SETUP + with_ledger("for epoch in range(2):\n" + textwrap.indent(BODY, "    "))
+    ledger = run_file(tmp_path / "loop.py", source)
+    first = line_of(source, "for epoch")
+    assert str(ledger) == (
+        f"""\
+Ledger of model, optimizer; 6 iterations folded, ledger.iteration(1) opens one
+ line  statement                                   what it changed     how
+{first:5}  for epoch in range(2):                      epoch               name bound
+{first + 1:5}      for feature, label in training_data:    feature, label      name bound
+{first + 2:5}          optimizer.zero_grad()             ! model: 4 gradients  removed (5 of 6 times)
+{first + 3:5}          output = model(feature)             output              name bound, graph built
+{first + 4:5}          loss = criterion(output, label)     loss                name bound, graph built
+{first + 5:5}          loss.backward()                   ! model: 4 gradients  created
+                                                   loss                graph freed
+{first + 6:5}          optimizer.step()                  ! model: 4 weights    changed in place
+! the statement does not name the owner of what it changes: action at a distance
+3 of 5 statements act at a distance; 24 values overwritten; 10 names rebound
+not counted: the graph behind a loss is used up"""
+    )
+    bodies = [entry.iterations for entry in ledger.entries if entry.source == "loss.backward()"]
+    assert bodies == [((first, epoch), (first + 1, batch)) for epoch in (1, 2) for batch in (1, 2, 3)]
+    assert str(ledger.iteration(5)).splitlines()[0] == "iteration 5 of 6"
+    assert len(ledger.iteration(2, line=first).entries) == 3 * 6 + 1
+
+
+def test_one_iteration_recorded_inside_of_the_loop(tmp_path: Path) -> None:
+    lines = BODY.splitlines()
+    source = SETUP + lines[0] + "\n" + textwrap.indent(with_ledger(textwrap.dedent("\n".join(lines[1:]))), "    ") + "\n"
+    ledger = run_file(tmp_path / "loop.py", source)
+    assert ledger.iterations == 0 and [entry.iteration for entry in ledger.entries] == [None] * 5
+    assert str(ledger.counts) == "3 of 5 statements act at a distance; 4 values overwritten; 2 names rebound"
+
+
+def shell() -> object:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    InteractiveShell.clear_instance()
+    return InteractiveShell.instance()
+
+
+def test_in_a_notebook_cell() -> None:
+    ipython = shell()
+    ipython.run_cell(SETUP).raise_error()
+    ipython.run_cell(with_ledger(BODY)).raise_error()
+    assert str(ipython.user_ns["ledger"]) == expected(TABLE, 2)
+    assert str(ipython.user_ns["ledger"].iteration(2)) == expected(SECOND, 2)
+
+
+def test_in_a_notebook_cell_that_defines_and_calls_a_function() -> None:
+    ipython = shell()
+    ipython.run_cell(SETUP).raise_error()
+    ipython.run_cell("def train():\n" + textwrap.indent(with_ledger(BODY) + "return ledger", "    ") + "\nledger = train()").raise_error()
+    assert str(ipython.user_ns["ledger"]) == expected(TABLE, 3)
+
+
+def test_it_fits_100_columns_whatever_the_code_looks_like() -> None:
+    a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    optimizer = torch.optim.Adam(a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show.parameters())
+    with Ledger(a_rather_long_name_for_a_model=a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show) as ledger:
+        for _ in range(2):
+            optimizer.zero_grad(), a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show(torch.randn(4, 2)).sum().backward()
+            optimizer.step()
+    assert max(map(len, str(ledger).splitlines())) <= 100
+
+
+def test_the_dict_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
+    import json
+
+    ledger = run_file(tmp_path / "loop.py", SETUP + with_ledger(BODY))
+    found = json.loads(json.dumps(ledger.to_dict(), allow_nan=False))
+    assert found["watched"] == ["model", "optimizer"]
+    assert found["counts"] == {"at_a_distance": 3, "statements": 5, "overwritten": 12, "rebound": 4}
+    assert len(found["entries"]) == 3 * 6
+    step = found["entries"][5]["changes"][0]
+    assert (step["owner"], step["place"], step["state"], step["kind"], step["named"]) == (
+        "model", "0.weight", "weight", "changed in place", False,
+    )  # fmt: skip
+    assert step["moved"] == pytest.approx(0.01 * found["entries"][4]["changes"][0]["after"]["norm"], rel=1e-4)
+    assert {alias["names"][0] for alias in found["aliases"]} == {"model.0.weight", "model.0.bias", "model.2.weight", "model.2.bias"}
