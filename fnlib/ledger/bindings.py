@@ -153,6 +153,8 @@ class Bindings:
                 )
                 return False
             return True
+        if any(id(value) in one.ids for one in self.keeper.watches):
+            return False  # a part of what is watched: a group of an optimizer
         return parameters_of(value) is not MISSING or (type(value).__name__ in ("dict", "OrderedDict") and holds_tensors(value))
 
     def _unfollow(self, name: str) -> None:

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from fnlib.ledger.entries import Summary
 
 is_cow: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
-data_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
+storage_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
 SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
 
@@ -87,7 +87,7 @@ def address(tensor: Tensor) -> int:
         return 0
     if is_cow(tensor):
         return int(tensor.untyped_storage()._cdata)
-    return data_address(tensor)
+    return storage_address(tensor) + tensor.storage_offset() * tensor.itemsize
 
 
 def span(tensor: Tensor, start: int) -> tuple[int, int]:
@@ -111,9 +111,13 @@ def same(tensor: Tensor, copy: Tensor) -> bool:
     """Whether a dense tensor still holds the bytes of an earlier copy. Reads, and nothing else."""
     if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device:
         return False
-    if is_cow(tensor) and is_cow(copy) and data_address(tensor) == data_address(copy):
+    if is_cow(tensor) and is_cow(copy) and _place(tensor) == _place(copy):
         return True  # nobody can have written here: a write would have moved one of them away
     return torch.equal(_bits(tensor), _bits(copy))
+
+
+def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
+    return storage_address(tensor), tensor.storage_offset(), tensor.stride()
 
 
 def copied(tensor: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fnlib.ledger.aliases import Sites
-from fnlib.ledger.content import SAME_SIZE, address, copied, data_address, is_cow, parts, same, span, unreadable
+from fnlib.ledger.content import SAME_SIZE, address, copied, is_cow, parts, same, span, storage_address, unreadable
 from fnlib.ledger.entries import Links, State
 from fnlib.ledger.owners import Owners
 from fnlib.ledger.seen import Delta, Seen, equal, rewritten
@@ -119,7 +119,7 @@ class Keeper(Owners):
         if known is None or (live := known.live) is None or (known.held() if known.weak else known.held) is not tensor:
             self._tensor_at_length(place, state, tensor, known)
             return
-        spot = data_address(tensor)
+        spot = storage_address(tensor) + tensor.storage_offset() * tensor.itemsize
         if spot != known.spots[0] or spot in self.at or tensor.shape != known.copies[0].shape or tensor.stride() != live.stride():
             self._tensor_at_length(place, state, tensor, known)
         elif torch.equal(live, known.bits):

@@ -150,7 +150,10 @@ class Recorder:
             bindings.begin(frame.f_locals, frame.f_globals)
             self._frames.append(one)
             if inside_with:
-                self._open(one, found.at(frame), modes)
+                header = found.at(frame)
+                if not header.has_source:
+                    header.kind = "header"  # the `with` itself, as far as it can be told
+                self._open(one, header, modes)
         return one
 
     # --- the interpreter's events --------------------------------------------------------------

@@ -43,14 +43,17 @@ def replay(ledger: Any) -> Any:
         def __init__(self) -> None:
             last = len(entries)
             self.slider = widgets.IntSlider(value=0, min=0, max=last, description="statement", continuous_update=True)
-            self.play = widgets.Play(value=0, min=0, max=last, interval=1500, description="Play through the statements")
-            self._link = widgets.jslink((self.play, "value"), (self.slider, "value"))
+            self.play = widgets.Button(description="Next statement")
+            self.play.on_click(self._next)
             self.shown = widgets.HTML(_page(entries, 0))
             self.slider.observe(self._move, names="value")
             super().__init__([widgets.HBox([self.play, self.slider]), self.shown])
 
         def _move(self, change: Any) -> None:
             self.shown.value = _page(entries, change["new"])
+
+        def _next(self, _: Any) -> None:
+            self.slider.value = (self.slider.value + 1) % (len(entries) + 1)
 
         def __repr__(self) -> str:
             return str(ledger)

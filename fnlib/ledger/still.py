@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fnlib.ledger.content import data_address
+from fnlib.ledger.content import storage_address
 from fnlib.ledger.seen import Seen
 
-_size, _stride = Tensor.size, Tensor.stride
+_size, _stride, _offset = Tensor.size, Tensor.stride, Tensor.storage_offset
 Flat = tuple[list[Any], list[Tensor]]  # all plain values and identities, and all tensors, in a fixed order
 
 
@@ -27,12 +27,12 @@ class Still:
         seen: what was seen in its places.
     """
 
-    __slots__ = ("_bits", "_live", "_plain", "_sizes", "_spots", "_strides", "_tensors", "_types", "at")
+    __slots__ = ("_bits", "_live", "_plain", "_sizes", "_offsets", "_storages", "_strides", "_tensors", "_types", "at")
 
     def __init__(self, flat: Flat, sights: list[Seen]) -> None:
         self._plain, tensors = flat
         self._types = list(map(type, self._plain))
-        self._spots = [seen.spots[0] for seen in sights]
+        self._storages, self._offsets = list(map(storage_address, tensors)), list(map(_offset, tensors))
         self._live = [seen.live for seen in sights]
         self._bits = [seen.bits for seen in sights]
         self._sizes, self._strides = list(map(_size, tensors)), list(map(_stride, tensors))
@@ -61,7 +61,8 @@ class Still:
             and list(map(type, plain)) == self._types
             and len(tensors) == len(self._tensors)
             and all(map(is_, tensors, self._tensors))
-            and list(map(data_address, tensors)) == self._spots
+            and list(map(storage_address, tensors)) == self._storages
+            and list(map(_offset, tensors)) == self._offsets
             and list(map(_size, tensors)) == self._sizes
             and list(map(_stride, tensors)) == self._strides
             and all(map(torch.equal, self._live, self._bits))  # type: ignore[arg-type]

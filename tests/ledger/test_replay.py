@@ -32,7 +32,9 @@ def test_every_step_shows_its_statement_and_its_changes() -> None:
         for change in entry.changes:
             assert change.kind in player.shown.value and change.owner in player.shown.value
     assert "action at a distance" in player.shown.value and "momentum_buffer" in player.shown.value
-    assert player.play.max == player.slider.max == len(ledger.entries)
+    assert player.slider.max == len(ledger.entries)
+    player.play.click()
+    assert player.slider.value == 0
 
 
 def test_without_widgets_the_table_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
