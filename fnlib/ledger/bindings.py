@@ -19,7 +19,7 @@ from fnlib.ledger.graph import age_of, graph_of
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import MISSING
 from fnlib.ledger.source import Path, Subscript
-from fnlib.ledger.watch import TensorWatch, Watch, holds_tensors, parameters_of, watch
+from fnlib.ledger.watch import OptimizerWatch, TensorWatch, Watch, holds_tensors, parameters_of, watch
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
 _DISCOVERED = (nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler)
@@ -164,7 +164,13 @@ class Bindings:
     def _discover(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module) and (self.keeper.module_label(value) or _is_empty(value)):
             return
-        self.keeper.prime(watch(self.keeper.free_label(name), value, self.keeper.weight_label, weakly=True))
+        found = watch(self.keeper.free_label(name), value, self.keeper.weight_label, weakly=True)
+        if isinstance(value, nn.Module):  # optimizers that were met before can call its weights by their names now
+            for one in self.keeper.watches:
+                if isinstance(one, OptimizerWatch):
+                    one.named = {}
+                    found.append(one)
+        self.keeper.prime(found)
 
     def _is_watched(self, value: Any) -> bool:
         return any(one.value() is value for one in self.keeper.watches)

@@ -87,7 +87,7 @@ def address(tensor: Tensor) -> int:
         return 0
     if is_cow(tensor):
         return int(tensor.untyped_storage()._cdata)
-    return storage_address(tensor) + tensor.storage_offset() * tensor.itemsize
+    return int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
 
 
 def span(tensor: Tensor, start: int) -> tuple[int, int]:
@@ -117,7 +117,7 @@ def same(tensor: Tensor, copy: Tensor) -> bool:
 
 
 def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
-    return storage_address(tensor), tensor.storage_offset(), tensor.stride()
+    return storage_address(tensor), int(tensor.storage_offset()), tensor.stride()
 
 
 def copied(tensor: Tensor) -> Tensor:

@@ -120,6 +120,7 @@ class OptimizerWatch(Watch):
     def __init__(self, label: str, value: Any, label_of: Callable[[Tensor], str | None], **how: Any) -> None:
         super().__init__(label, value, **how)
         self.label_of = label_of
+        self.named: dict[int, str] = {}  # state stays in its place when its weight has left the model
 
     def read(self, value: Optimizer, tensor: Visit, plain: Visit) -> None:
         self.ids = ids = {id(value): "", id(value.param_groups): "param_groups", id(value.state): "state"}
@@ -137,10 +138,12 @@ class OptimizerWatch(Watch):
                 else:
                     for place, leaf in leaves(f"{prefix}.{name}", entry):
                         (tensor if isinstance(leaf, Tensor) else plain)(place, "group entry", leaf)
+        known, self.named = self.named, {}
         for key, state in value.state.items():
             if isinstance(key, Tensor):
                 ids[id(state)] = "state"
-                name = self.label_of(key) or own.get(id(key), "a tensor it does not hold")
+                name = known.get(id(key)) or self.label_of(key) or own.get(id(key), "a tensor it does not hold")
+                self.named[id(key)] = name
             else:
                 name = str(key)
             for place, leaf in leaves(name, state):
