@@ -2,7 +2,15 @@
 
 from fnlib.ledger.compare import Comparison, compare
 from fnlib.ledger.entries import Alias, Bound, Change, Counts, Entry, Event, Finding, Links, Summary
-from fnlib.ledger.errors import AlreadyRecording, LedgerError, NoSuchIteration, NothingToCompare, UnknownObject, UnknownWatch
+from fnlib.ledger.errors import (
+    AlreadyRecording,
+    LedgerError,
+    NoSuchIteration,
+    NothingToCompare,
+    RecordingFailed,
+    UnknownObject,
+    UnknownWatch,
+)
 from fnlib.ledger.ledger import Ledger
 from fnlib.ledger.view import View
 
@@ -21,6 +29,7 @@ __all__ = [
     "Links",
     "NoSuchIteration",
     "NothingToCompare",
+    "RecordingFailed",
     "Summary",
     "UnknownObject",
     "UnknownWatch",

@@ -38,6 +38,16 @@ class AlreadyRecording(LedgerError, RuntimeError):
         )
 
 
+class RecordingFailed(LedgerError, RuntimeError):
+    """The ledger itself failed; the code that it watched ran on without it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"the ledger itself failed, with {type(error).__name__}: {error}. The recorded code ran to its end, unrecorded from there on. "
+            "This is a fault of fnlib, not of your code; what was recorded before it is in the ledger."
+        )
+
+
 class UnknownWatch(LedgerError, ValueError):
     """``watch=`` names a kind of state that there is not."""
 

@@ -56,10 +56,21 @@ class Keeper(Owners):
         new = [one for one in watches if one not in self.watches]
         if new:
             self.add(new)
+        if len(new) < len(watches):
+            again = set(map(id, watches))
+            kept = {spot: [seen for seen in held if id(seen.watch) not in again] for spot, held in self.at.items()}
+            self.at = {spot: held for spot, held in kept.items() if held}
         self._deltas = []
         self._read(watches)
         self._finish()
         self._deltas = []
+
+    def close(self) -> None:
+        """Let go of everything that was watched, and of the copies; labels stay."""
+        for one in self.watches:
+            one.forget()
+            one.value = _gone
+        self.at, self._was, self._deltas, self._now, self._tokens = {}, {}, [], {}, {}
 
     def _read(self, watches: list[Watch]) -> None:
         for one in watches:
@@ -136,7 +147,7 @@ class Keeper(Owners):
     def _tensor_at_length(self, place: str, state: State, tensor: Tensor, known: Seen | None) -> None:
         """The same for a tensor that is new, has a twin, or is of a rare kind."""
         if state == "weight":
-            self.label_weight(tensor, self._label(place))
+            self.label_weight(tensor, self._label(place), weakly=state not in self.kinds or tensor.grad_fn is not None)
         if state not in self.kinds:
             return
         why = unreadable(tensor)
@@ -151,6 +162,14 @@ class Keeper(Owners):
         unchanged = False
         if known is not None and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
             unchanged = known.value == shape and self._stays(known, tensor, dense, spots, is_value)
+        if (
+            unchanged
+            and known is not None
+            and len(known.copies) == 1
+            and spot in self.at
+            and self.at[spot][0].copies[0].shape == tensor.shape
+        ):
+            known.copies, known.bits = self.at[spot][0].copies, self.at[spot][0].bits  # one copy for all names of the storage
         if not unchanged:
             seen = self._sight(place, state, tensor, known, dense, spots, shape, is_value)
             if known is None or not self._follows_twin(known, tensor, spot, is_value):
@@ -241,3 +260,7 @@ class Keeper(Owners):
             places = [(held[0].span, [(one.label, one.token) for one in held if one.watch.order != 1]) for held in self.at.values()]
             self._sites = Sites(places, self._held)
         return self._sites
+
+
+def _gone() -> None:
+    return None

@@ -7,7 +7,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from fnlib.ledger.entries import STATES, Alias, Entry, Finding
-from fnlib.ledger.errors import AlreadyRecording, UnknownWatch
+from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownWatch
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.record import Recorder
 from fnlib.ledger.view import Shown
@@ -106,7 +106,7 @@ class Ledger(Shown):
         if error is not None:
             self.raised = f"{type(error).__name__}: {error}"
         if self._recorder.failure is not None and error is None:
-            raise self._recorder.failure
+            raise RecordingFailed(self._recorder.failure) from self._recorder.failure
 
     # --- reading -------------------------------------------------------------------------------
 

@@ -82,9 +82,9 @@ class Owners:
         if known is not None and not known[2]:
             self._tokens[id(value)] = (weakref.ref(value), known[1], True)
 
-    def label_weight(self, tensor: Tensor, label: str) -> None:
+    def label_weight(self, tensor: Tensor, label: str, *, weakly: bool) -> None:
         """A tensor is the weight of this label; its first label stays."""
-        if (token := self.token(tensor)) is not None:
+        if (token := self.token(tensor, weakly=weakly)) is not None:
             self._weights.setdefault(token, label)
 
     def unlabel(self, seen: Seen) -> None:

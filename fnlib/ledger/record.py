@@ -106,11 +106,11 @@ class Recorder:
         if self._froze:
             gc.freeze()  # the many small objects of a recording would have all of PyTorch's searched for garbage
         self.on = True
+        with quietly():
+            self.keeper.look()
         if frame is not None:
             self._enter(frame, inside_with=inside_with, before=frame.f_trace)
             frame.f_trace = self._local
-        with quietly():
-            self.keeper.look()
         self._guard(lambda: None)  # the time of the first statement runs from here
         self._trace = self._tracer()
         sys.settrace(self._trace)
@@ -138,6 +138,7 @@ class Recorder:
             if len(self._frames) == 0 or one.depth == 0:
                 one.frame.f_trace = one.before
                 forget_locals(one.frame)
+        self.keeper.close()
 
     def _enter(self, frame: FrameType, *, inside_with: bool, before: Trace | None) -> _Frame:
         found = region(frame, inside_with=inside_with)

@@ -1,0 +1,269 @@
+"""What goes wrong, or cannot be followed, is said."""
+
+from __future__ import annotations
+
+import bdb
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fnlib.errors import FnlibError
+from fnlib.ledger import AlreadyRecording, Ledger, LedgerError, NoSuchIteration, NothingToCompare, UnknownObject, UnknownWatch, compare
+
+
+def test_an_exception_passes_through_and_the_ledger_keeps_what_it_saw() -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught, Ledger(model=model) as ledger:
+        with torch.no_grad():
+            model.weight.add_(1)
+        model(torch.ones(1, 3))
+        raise AssertionError("not reached")
+    assert [entry.raised is not None for entry in ledger.entries] == [False, True]
+    assert ledger.entries[0].changes[0].label == "model.weight" and ledger.raised == f"RuntimeError: {caught.value}"
+    assert "       raised RuntimeError: mat1 and mat2 shapes cannot be multiplied" in str(ledger)
+    assert len(ledger.entries) == 2
+
+
+def test_a_statement_that_changes_something_and_then_raises() -> None:
+    x = torch.zeros(2)
+
+    def change() -> None:
+        x.add_(1)
+        raise KeyError("late")
+
+    with pytest.raises(KeyError), Ledger(x=x, depth=1) as ledger:
+        change()
+    (entry,) = ledger.entries
+    assert entry.changes[0].kind == "changed in place" and entry.raised == "KeyError: 'late'"
+    assert [inner.raised for inner in entry.inside] == [None, "KeyError: 'late'"]
+
+
+def test_leaving_with_return_break_and_sys_exit() -> None:
+    def leave(how: str) -> Ledger:
+        for _ in range(2):
+            with Ledger(x=torch.ones(1)) as ledger:
+                if how == "return":
+                    return ledger
+                if how == "break":
+                    break
+                sys.exit(3)
+        return ledger
+
+    assert leave("return").raised is None and leave("break").raised is None
+    with pytest.raises(SystemExit):
+        leave("exit")
+    assert sys.gettrace() is None or "coverage" in repr(sys.gettrace())
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(len, "A function keeps no state"), (3, "an? int"), ([1], "int"), (object(), "object"), ("text", "str"), ({"a": 1}, "dict")],
+)
+def test_an_unknown_object_is_named_before_recording_starts(value: object, says: str) -> None:
+    with pytest.raises(UnknownObject, match=says) as caught:
+        Ledger(thing=value)
+    assert "# wrong" in str(caught.value) and "# right" in str(caught.value) and "thing" in str(caught.value)
+    assert isinstance(caught.value, FnlibError)
+
+
+def test_other_errors_teach() -> None:
+    ledger = Ledger(x=torch.ones(1))
+    with ledger:
+        pass
+    with pytest.raises(AlreadyRecording, match="ledger of its own|a ledger of its own"), ledger:
+        pass
+    with pytest.raises(UnknownWatch, match="'weights', which is no kind of state"):
+        Ledger(x=torch.ones(1), watch={"weights"})
+    with pytest.raises(NoSuchIteration, match="no loop was recorded"):
+        ledger.iteration(1)
+    with pytest.raises(NothingToCompare, match="not a Linear"):
+        compare(nn.Linear(1, 1), ledger)
+    assert all(issubclass(kind, LedgerError) for kind in (AlreadyRecording, UnknownWatch, NoSuchIteration, NothingToCompare))
+
+
+def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
+    class Marked(torch.Tensor):
+        pass
+
+    class Wrapping(torch.Tensor):
+        @staticmethod
+        def __new__(cls, inner: torch.Tensor) -> Wrapping:
+            return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+        def __init__(self, inner: torch.Tensor) -> None:
+            self.inner = inner
+
+        @classmethod
+        def __torch_dispatch__(cls, function: object, types: object, arguments: tuple = (), keywords: dict | None = None) -> object:
+            raise AssertionError("the ledger must not compute with it")
+
+    class Flat(Wrapping):
+        def __tensor_flatten__(self) -> tuple[list[str], None]:
+            return ["inner"], None
+
+    meta, marked, wrapping, flat = torch.zeros(2, device="meta"), torch.zeros(2).as_subclass(Marked), Wrapping(torch.ones(2)), Flat(torch.ones(2))
+    lazy, embedding = nn.LazyLinear(2), nn.Embedding(4, 2, sparse=True)
+    things = {"meta": meta, "marked": marked, "wrapping": wrapping, "flat": flat, "lazy": lazy, "embedding": embedding}
+    with Ledger(**things, half=torch.ones(2, dtype=torch.bfloat16), imaginary=torch.ones(2, dtype=torch.complex64)) as ledger:
+        marked.add_(1)
+        flat.inner.add_(1)
+        lazy(torch.ones(1, 3))
+        embedding(torch.tensor([1])).sum().backward()
+        embedding.weight.grad._values().mul_(2)
+    changed = [{change.label for change in entry.changes if change.state not in ("name", "graph", "random state")} for entry in ledger.entries]
+    assert changed[0] == {"marked"} and changed[1] == {"flat"} and {"lazy.weight", "lazy.bias"} <= changed[2]
+    assert changed[3] == changed[4] == {"embedding.weight.grad"}
+    assert ledger.entries[4].changes[0].kind == "changed in place"
+    notes = "\n".join(ledger.notes)
+    assert "meta is a meta tensor" in notes and "wrapping is a Wrapping that computes its own operations" in notes
+    assert "lazy.weight has no shape yet" in notes and "flat" not in notes and "marked" not in notes
+    assert "note: meta is a meta tensor" in str(ledger)
+
+
+def test_other_dtypes_are_compared_by_their_bytes() -> None:
+    kinds = (torch.bfloat16, torch.float16, torch.float64, torch.complex64, torch.complex128, torch.int8, torch.bool, torch.int64, torch.float8_e4m3fn)
+    tensors = {str(kind).removeprefix("torch."): torch.zeros(3, 2).to(kind).t() for kind in kinds}
+    with Ledger(**tensors) as ledger:
+        for tensor in tensors.values():
+            tensor[0, 0] = 1
+        for tensor in tensors.values():
+            tensor[0, 0] = 1
+    told = [change.label for entry in ledger.entries for change in entry.changes if change.state == "value"]
+    assert told == list(tensors)
+
+
+def test_a_thread_that_is_not_followed_is_named() -> None:
+    x, go = torch.zeros(1), threading.Event()
+
+    def later() -> None:
+        go.wait(5)
+        x.add_(1)
+
+    with Ledger(x=x) as ledger:
+        thread = threading.Thread(target=later)
+        thread.start()
+        go.set(), thread.join()
+    assert any("started a thread" in note for note in ledger.notes)
+    assert [change.label for entry in ledger.entries for change in entry.changes if change.owner == "x"] == ["x"]
+
+
+def test_two_threads_each_with_a_ledger() -> None:
+    found = {}
+
+    def record(name: str) -> None:
+        x = torch.zeros(1)
+        with Ledger(x=x) as ledger:
+            for _ in range(20):
+                x.add_(1)
+        found[name] = sum(change.owner == "x" for entry in ledger.entries for change in entry.changes)
+
+    threads = [threading.Thread(target=record, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys("abcd", 20)
+
+
+class Counting(bdb.Bdb):
+    """A debugger that only notes the lines it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[int] = []
+
+    def user_line(self, frame: object) -> None:
+        self.lines.append(frame.f_lineno)  # type: ignore[attr-defined]
+        self.set_step()
+
+
+def test_a_debugger_that_traces_already() -> None:
+    def program(recorded: bool) -> Ledger | None:
+        x = torch.zeros(1)
+        if recorded:
+            with Ledger(x=x) as ledger:
+                x.add_(1)
+                x.add_(2)
+            return ledger
+        return None
+
+    debugger = Counting()
+    ledger = debugger.runcall(program, True)
+    first = program.__code__.co_firstlineno
+    assert [change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x"] == [1.0, 2.0]
+    assert {first + line for line in (1, 2, 3, 4, 5, 6)} <= set(debugger.lines)
+    assert sys.gettrace() is None or "coverage" in repr(sys.gettrace())
+
+
+def test_a_tracer_that_takes_over_is_named() -> None:
+    x = torch.zeros(1)
+    with Ledger(x=x) as ledger:
+        x.add_(1)
+        sys.settrace(None)
+        x.add_(2)
+    assert any("another tracer" in note for note in ledger.notes)
+    assert sum(change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x") == 3.0
+
+
+def test_coverage_that_traces_already(tmp_path: Path) -> None:
+    coverage = pytest.importorskip("coverage")
+    assert coverage
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import torch
+            from fnlib.ledger import Ledger
+            def called(x):
+                return x + 1
+            x = torch.zeros(1)
+            with Ledger(x=x) as ledger:
+                x.add_(1)
+                y = called(x)
+                x.add_(2)
+            moved = [change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x"]
+            assert moved == [1.0, 2.0], moved
+            z = 1
+            """
+        )
+    )
+    here = os.getcwd()
+    command = [sys.executable, "-m", "coverage", "run", "--include=program.py", str(program)]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": here}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "trace-changed" not in done.stderr, done.stderr
+    report = subprocess.run([sys.executable, "-m", "coverage", "report", "-m"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "100%" in report.stdout, report.stdout
+
+
+def test_a_fault_of_the_ledger_reaches_its_user_only_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(1)
+    ledger = Ledger(x=x)
+
+    def broken() -> None:
+        raise ZeroDivisionError("a bug in the ledger")
+
+    monkeypatch.setattr(ledger._keeper, "sites", broken)
+    with pytest.raises(LedgerError, match="a bug in the ledger"), ledger:
+        x.add_(1)
+        x.add_(2)
+    assert x.item() == 3.0 and isinstance(ledger._recorder.failure, ZeroDivisionError)
+
+
+def test_scalers_and_two_optimizers() -> None:
+    model = nn.Linear(2, 2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1)
+    optimizers = [torch.optim.SGD([weight], lr=0.1) for weight in model.parameters()]
+    with Ledger(model=model, scaler=scaler, optimizers=optimizers) as ledger:
+        scaler.scale(model(torch.ones(1, 2)).sum()).backward()
+        scaler.step(optimizers[0])
+        scaler.update()
+    changed = [{change.label for change in entry.changes if change.state not in ("name", "graph")} for entry in ledger.entries]
+    assert changed[1] >= {"model.weight"} and "scaler.scale" in changed[2]
+    assert [event.subject for event in ledger.events if event.kind == "step"] == ["optimizers[0]"]
