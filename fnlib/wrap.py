@@ -7,6 +7,7 @@ what it keeps becomes a value.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pickle
 from collections.abc import Mapping
@@ -182,12 +183,16 @@ def wrap(
     return Wrapped(kind, lr, groups, settings)
 
 
-_OF_EVERY_OPTIMIZER = frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {}))) | {"_opt_called", "_optimizer_step_pre_hooks"}
+@functools.cache
+def _of_every_optimizer() -> frozenset[str]:
+    """Name the attributes of every optimizer. Not found on import: the first optimizer makes PyTorch load its compiler, for a second."""
+    return frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {}))) | {"_opt_called", "_optimizer_step_pre_hooks"}
 
 
 def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The attributes that this optimizer has beyond those of every optimizer."""
-    return {key: value for key, value in vars(optimizer).items() if key not in _OF_EVERY_OPTIMIZER and not callable(value)}
+    known = _of_every_optimizer()
+    return {key: value for key, value in vars(optimizer).items() if key not in known and not callable(value)}
 
 
 def _frozen_group(group: dict[str, Any], names: Mapping[int, str], label: str) -> dict[str, Any]:
