@@ -30,6 +30,51 @@ def _keep_then_train(keep: Callable[[nn.Module], Any]) -> Any:
     return SimpleNamespace(kept=kept, intact=intact, is_model=kept is model)
 
 
+# --- 00-early-stop: the best epoch, not the last -------------------------------------------------
+
+
+def _stop_early(best_epoch: Callable[..., Any]) -> Any:
+    """Let ``best_epoch`` train a model whose score rises for three epochs and then falls."""
+    model = nn.Linear(3, 2)
+    states = [copy.deepcopy(model.state_dict())]
+
+    def train_one_epoch() -> None:
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(1.0)
+        states.append(copy.deepcopy(model.state_dict()))
+
+    def score() -> float:
+        return -abs(len(states) - 4.0)
+
+    kept = best_epoch(model, train_one_epoch, score, 5)
+    if kept is None or kept is ...:
+        return None
+    values = kept.state_dict() if isinstance(kept, nn.Module) else kept
+    which = [epoch for epoch, state in enumerate(states) if all(torch.equal(values[name], state[name]) for name in state)]
+    return SimpleNamespace(
+        epoch=which[0] if which else None, own=values["bias"].data_ptr() == model.bias.data_ptr(), epochs=len(states) - 1
+    )
+
+
+def _early_stop(
+    keep: Callable[[nn.Module], Any], better: Callable[[float, float], bool] = lambda new, old: new > old
+) -> Callable[..., Any]:
+    def best_epoch(model: nn.Module, train_one_epoch: Callable[[], None], score: Callable[[], float], epochs: int) -> Any:
+        best, highest = None, float("-inf")
+        for _ in range(epochs):
+            train_one_epoch()
+            if better(score(), highest):
+                best, highest = keep(model), score()
+        return best
+
+    return best_epoch
+
+
+def _copied(model: nn.Module) -> Any:
+    return copy.deepcopy(model.state_dict())
+
+
 EXERCISES = (
     Exercise(
         key="00-keep-best",
@@ -85,16 +130,53 @@ EXERCISES = (
             ),
         ),
     ),
+    Exercise(
+        key="00-early-stop",
+        objective="Given a training that gets worse again, the learner returns the best epoch's weights and not the last one's.",
+        expects="a function that trains and returns the weights of the epoch with the highest score",
+        try_out=_stop_early,
+        passes=lambda seen: seen.epoch == 3 and seen.epochs == 5,
+        because="The third of five epochs scored highest, and its weights came back as they were then.",
+        hints=(
+            "Two names are enough: the highest score so far, and what you kept when you saw it.",
+            "What you keep must not change in the next epoch. You wrote such a line above.",
+            "if score() > highest: highest, best = score(), copy.deepcopy(model.state_dict())",
+        ),
+        right=(lambda: _early_stop(_copied), lambda: _early_stop(copy.deepcopy)),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: seen.own,
+                slug="state-dict-is-snapshot",
+                says="What you gave back after the last epoch shares its numbers with the model.",
+                examples=(lambda: _early_stop(lambda model: model.state_dict()), lambda: _early_stop(lambda model: model)),
+            ),
+            Mistake(
+                matches=lambda seen: seen.epochs != 5,
+                says="Train all the epochs that were asked for.",
+                examples=(lambda: lambda model, train_one_epoch, score, epochs: (train_one_epoch(), _copied(model))[1],),
+            ),
+            Mistake(
+                matches=lambda seen: seen.epoch == 5,
+                says="These are the weights of the last epoch. Keep a copy each time the score is higher than ever before.",
+                examples=(lambda: _early_stop(_copied, better=lambda new, old: True),),
+            ),
+            Mistake(
+                matches=lambda seen: seen.epoch == 1,
+                says="These are the weights of the first epoch. Is the highest score brought up to date?",
+                examples=(lambda: _early_stop(_copied, better=lambda new, old: old == float("-inf")),),
+            ),
+        ),
+    ),
 )
 
 QUESTIONS = (
     Question(
         key="00-best",
         kind="predict",
-        prompt="The model names 98 % right. You keep `best`, train one epoch at a ruinous rate, and load `best`. How many are right now?",
+        prompt="The model names more than 95 % right. You keep `best`, train one epoch at a ruinous rate, and load `best`. How many are right now?",
         code="best = model.state_dict()\ntrain(model, lr=ruinous)\nmodel.load_state_dict(best)",
         options=(
-            Option("98 %: `best` was taken before the ruin", "state-dict-is-snapshot"),
+            Option("More than 95 %: `best` was taken before the ruin", "state-dict-is-snapshot"),
             Option("About 10 %, as after the ruin", why="The tensors in `best` are the model's own: they were ruined with it."),
             Option(
                 "Between the two: loading mixes both", "in-place-replaces", why="Loading copies numbers over numbers; nothing is mixed."
@@ -111,6 +193,28 @@ QUESTIONS = (
             "ruined = model.weight.detach().clone()\n"
             "model.load_state_dict(best)\n"
             "assert torch.equal(model.weight, ruined)"
+        ),
+    ),
+    Question(
+        key="00-exit",
+        kind="exit",
+        prompt="Training goes on for another week. Which of these names still means today's weights then?",
+        options=(
+            Option("`best = copy.deepcopy(model.state_dict())`", why="The copy has numbers of its own, and nothing trains those."),
+            Option("`best = model.state_dict()`", "state-dict-is-snapshot"),
+            Option("`best = dict(model.named_parameters())`", "assignment-copies", "The dict is new; the tensors in it are the model's."),
+            Option("`best = {name: w.detach() for name, w in model.named_parameters()}`", "detach-copies"),
+        ),
+        right=0,
+        proof=(
+            "import copy, torch\n"
+            "model = torch.nn.Linear(2, 2)\n"
+            "ways = [copy.deepcopy(model.state_dict()), model.state_dict(), dict(model.named_parameters()),\n"
+            "        {name: w.detach() for name, w in model.named_parameters()}]\n"
+            "before = model.weight.detach().clone()\n"
+            "with torch.no_grad():\n"
+            "    model.weight.add_(1)\n"
+            "assert [torch.equal(way['weight'], before) for way in ways] == [True, False, False, False]"
         ),
     ),
 )
