@@ -68,13 +68,19 @@ def differentiate(loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool) 
     try:
         if in_transform():
             return torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
-        one = lazy_clone(_ONE) if loss.is_cpu and loss.dtype is torch.float32 and not loss.shape else torch.ones_like(loss)
+        one = lazy_clone(_ONE) if loss.is_cpu and loss.dtype is torch.float32 and not loss.shape else _one_like(loss)
         return cast(Sequence[Tensor | None], _run_backward((loss,), (one,), retain_graph, False, leaves, True, accumulate_grad=False))
     except RuntimeError as error:
         named = _explained(error, loss)
         if named is error:
             raise
         raise named from error
+
+
+def _one_like(loss: Tensor) -> Tensor:
+    if loss.is_complex():
+        raise errors.LossNotScalar(loss)
+    return torch.ones_like(loss)
 
 
 def named(leaves: Leaves, found: Sequence[Tensor | None]) -> Gradient:

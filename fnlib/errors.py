@@ -188,7 +188,9 @@ class LossNotScalar(FnlibError, ValueError):
 
     def __init__(self, loss: object) -> None:
         shape = getattr(loss, "shape", None)
-        what = f"has shape {tuple(shape)}" if shape is not None else f"is a {type(loss).__name__}"
+        what = "is a " + type(loss).__name__ if shape is None else f"has shape {tuple(shape)}"
+        if shape is not None and loss.dtype.is_complex:  # type: ignore[attr-defined]
+            what = "is complex, which has no least"
         super().__init__(
             f"A gradient is taken of one number, and this loss {what}."
             + _block(

@@ -49,6 +49,12 @@ class Factory:
                 "a factory takes an update rule, not an optimizer",
                 f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)",
             )
+        if not all(callable(getattr(self.optimizer, method, None)) for method in ("init", "update")):
+            raise errors.CannotWrap(
+                repr(self.optimizer),
+                "an update rule is an object with init(weights) and update(weights, gradient, state)",
+                "optimizer=fnlib.SGD(lr=0.01)",
+            )
         self._rule_name: str = (
             getattr(self.optimizer, "name", None) or f"{type(self.optimizer).__module__}.{type(self.optimizer).__qualname__}"
         )
@@ -92,9 +98,12 @@ class Factory:
             check_match("weight", parameters._alive("be bound"), structure.weights, right)
             check_match("buffer", parameters._buffers, structure.buffers, right)
             parameters._weights = {name: parameters._alive()[name] for name in structure.weights}  # in the order of the network
+            parameters._buffers = {name: parameters._buffers[name] for name in structure.buffers}
             if parameters._structure is None:
                 parameters._structure = structure
-        mode: Mode = training if isinstance(training, bool) else tuple(sorted(training.items()))
+        mode: Mode = training if isinstance(training, bool) else _mode(training)
+        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
+            raise errors.WrongParameters("A seed is a whole number", f"this is {seed!r}", "model = ModelFactory(parameters, seed=0)")
         return Model(self, parameters, mode, seed, parameters._buffers)
 
     @property
@@ -106,8 +115,16 @@ class Factory:
                 self._structure = Structure(copy_structure(instance), lambda: copy_structure(instance))
             else:
                 with preserved():
-                    self._structure = Structure(self._built(), self._built)
+                    self._structure = self._taken_apart(self._built())
         return self._structure
+
+    def _taken_apart(self, first: nn.Module) -> Structure:
+        """Make the structure of a module that was built; of copies where the build hands out modules that it keeps."""
+        with preserved():
+            second = self._built()
+        if _parts(first) & _parts(second):
+            return Structure(copy_structure(first), lambda: copy_structure(self._built()))
+        return Structure(first, self._built)
 
     def _built(self) -> nn.Module:
         module = self._build()
@@ -130,6 +147,8 @@ class Factory:
             with preserved():
                 module = build()
         parameters = Parameters.from_module(module)
+        if self._structure is None and self._instance is None:
+            self._structure = self._taken_apart(module)
         for target in (draw["device"], draw["dtype"]):
             parameters = parameters if target is None else parameters.to(target)
         return parameters
@@ -143,6 +162,20 @@ class Factory:
         from fnlib.display import factory_html
 
         return factory_html(self)
+
+
+def _mode(training: object) -> Mode:
+    if isinstance(training, Mapping) and all(isinstance(flag, bool) for flag in training.values()):
+        return tuple(sorted(training.items()))
+    raise errors.WrongParameters(
+        "training is True, False or a mapping of submodule names to them",
+        f"this is {training!r}",
+        'model = ModelFactory(parameters, training={"bn": False})',
+    )
+
+
+def _parts(module: nn.Module) -> set[int]:
+    return {id(part) for parts in (module.modules(), module.parameters(), module.buffers()) for part in parts}
 
 
 def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Factory:  # noqa: N802  (the field's name)

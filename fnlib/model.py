@@ -174,9 +174,8 @@ class Model:
         new_buffers = self._buffers
         if buffers is not None:
             changed_weights = buffers.weights if isinstance(buffers, Buffers) else {}
-            held = _taken(buffers)
-            check_match(
-                "buffer", held, structure.buffers, "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+            held = _taken(
+                buffers, structure.buffers, "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
             )
             new_buffers, weights = held, {**weights, **changed_weights}
         elif self._changed:
@@ -226,8 +225,7 @@ class Model:
         >>> buffers["0.num_batches_tracked"]
         tensor(2)
         """
-        held = _taken(buffers)
-        check_match("buffer", held, self._factory.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
+        held = _taken(buffers, self._factory.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
         return Model(self._factory, self._parameters, self._mode, self._seed, held)
 
     def eval(self) -> Model:
@@ -257,6 +255,8 @@ def _caller() -> str:
     return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
 
 
-def _taken(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take buffers over: those of `with_buffers` are ours already."""
-    return buffers.raw if isinstance(buffers, Buffers) else {name: owned(buffers[name]) for name in buffers}
+def _taken(buffers: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str) -> dict[str, Tensor]:
+    """Check buffers and take them over, in the order of the network: those of `with_buffers` are ours already."""
+    raw = buffers.raw if isinstance(buffers, Buffers) else buffers
+    check_match("buffer", raw, expected, right)
+    return {name: raw[name] if raw is not buffers else owned(raw[name]) for name in expected}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fnlib import errors
 from fnlib.protect import Tensors, map_tree, register_as_tree, same_tree, share
-from fnlib.state import check_match, owned, storable
+from fnlib.state import check_mapping, check_match, owned, storable
 
 if TYPE_CHECKING:
     from fnlib.display import Difference
@@ -90,9 +90,10 @@ class Parameters(Mapping[str, Tensor]):
         >>> parameters["weight"].equal(network.weight)
         True
         """
-        from fnlib.structure import Layout
+        from fnlib.structure import Layout, refuse_hidden_ties
 
         layout = Layout.of(module)
+        refuse_hidden_ties(layout)
         with torch.inference_mode(False):
             return cls._make(
                 {name: tensor.detach().clone() for name, tensor in layout.weights.items()},
@@ -226,12 +227,21 @@ class Parameters(Mapping[str, Tensor]):
         Returns:
             New parameters.
 
+        Raises:
+            WrongParameters: a dtype that is not of floating numbers.
+
         >>> import fnlib
         >>> parameters = fnlib.Parameters.from_module(nn.BatchNorm1d(2)).to(torch.float64)
         >>> parameters["weight"].dtype, parameters.buffers["num_batches_tracked"].dtype
         (torch.float64, torch.int64)
         """
         weights = self._alive("be moved")
+        if isinstance(target, torch.dtype) and not target.is_floating_point:
+            raise errors.WrongParameters(
+                "Parameters are converted to dtypes of floating numbers",
+                f"{target} would make weights another kind of number",
+                "parameters = parameters.to(torch.float64)   # complex weights become complex128",
+            )
 
         def move(tensor: Tensor) -> Tensor:
             if not isinstance(target, torch.dtype):
@@ -449,8 +459,8 @@ def _restore(parts: dict[str, Any]) -> Parameters:
 def _merge(kind: str, mine: dict[str, Tensor], given: Mapping[str, Tensor] | None, aliases: Mapping[str, str]) -> dict[str, Tensor]:
     if given is None:
         return mine
+    right = f"parameters.replace({kind}s={{name: tensor}})   # names of this network, shapes as they are"
+    check_mapping(kind, given, right)
     given = {aliases.get(name, name): given[name] for name in given}
-    check_match(
-        kind, given, mine, f"parameters.replace({kind}s={{name: tensor}})   # names of this network, shapes as they are", partial=True
-    )
+    check_match(kind, given, mine, right, partial=True)
     return {name: owned(given[name]) if name in given else tensor for name, tensor in mine.items()}

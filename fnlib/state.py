@@ -12,13 +12,27 @@ from fnlib import errors
 from fnlib.protect import share
 
 
+def check_mapping(kind: str, given: object, right: str) -> None:
+    """Raise `WrongParameters` unless `given` is a mapping."""
+    if not isinstance(given, Mapping):
+        raise errors.WrongParameters(
+            f"A mapping of {_plural(kind)} is wanted, names to tensors", f"this is a {type(given).__name__}", right
+        )
+
+
+def _plural(kind: str) -> str:
+    return kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
+
+
 def check_match(
     kind: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str, partial: bool = False, exact: bool = False
 ) -> None:
     """Raise `WrongParameters` unless names, shapes, kinds and devices of `given` are those of `expected`."""
 
     def wrong(detail: str) -> errors.WrongParameters:
-        return errors.WrongParameters(f"These {kind}s do not match", detail, right)
+        return errors.WrongParameters(f"These {_plural(kind)} do not match", detail, right)
+
+    check_mapping(kind, given, right)
 
     unknown, missing = [name for name in given if name not in expected], [name for name in expected if name not in given]
     if unknown or (missing and not partial):

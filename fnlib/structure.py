@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import pickle
 import sys
 import types
@@ -223,7 +224,9 @@ class Skeleton:
         found = list(placed)
         for container, key, i in places:
             if container.get(key) is not placed[i]:
-                found[i] = container.get(key)
+                if container.get(key) is None:
+                    raise errors.HiddenState([key], "adds or removes them while it runs")
+                found[i] = container[key]
         return found
 
     def changed_attributes(self) -> list[str]:
@@ -414,6 +417,10 @@ def _set_mode(module: nn.Module, mode: Mode) -> None:
 def copy_structure(module: nn.Module) -> nn.Module:
     """Copy a module instance with its weights and buffers on "meta": names, shapes and kinds without content."""
     layout = Layout.of(module)
+    refuse_hidden_ties(layout)
+    _refuse_closures(
+        module, {id(part) for part in module.modules()} | {id(t) for t in (*layout.weights.values(), *layout.buffers.values())}
+    )
     memo: dict[int, Any] = {
         id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in layout.weights.values()
     }
@@ -427,3 +434,44 @@ def copy_structure(module: nn.Module) -> nn.Module:
             f"This {type(module).__name__} cannot be copied ({type(error).__name__}: {str(error).splitlines()[0]}). "
             "Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
         ) from error
+
+
+def _refuse_closures(module: nn.Module, own: set[int]) -> None:
+    """Refuse to copy a network with functions that hold parts of it: the copies would go on using the original's weights."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            for function in (value, *value.values()) if isinstance(value, dict) else (value,):
+                held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
+                if any(id(getattr(inside, "__self__", inside)) in own for inside in held):
+                    raise errors.UnsupportedModule(
+                        f"'{path + '.' if path else ''}{name}' of this network is a function that holds a part of the network: in a copy it would go on "
+                        "using the weights of the original. Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: "
+                        "Network(...))\n"
+                    )
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def refuse_hidden_ties(layout: Layout) -> None:
+    """Refuse weights and buffers that overlap in memory without being one tensor: a write to one changes the other."""
+    spans = sorted(
+        (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.storage_offset() + _extent(tensor), name)
+        for name, tensor in {**layout.weights, **layout.buffers}.items()
+        if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel()
+    )
+    for (memory, _, end, name), (following, start, _, other) in itertools.pairwise(spans):
+        if memory == following and start < end:
+            raise errors.UnsupportedModule(
+                f"'{name}' and '{other}' are two tensors in one piece of memory: training one changes the other, and values cannot follow. "
+                "Tie them by name:\n\n    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
+                "    network.decoder.weight = network.encoder.weight             # right: one weight under two names\n"
+            )
+
+
+def _extent(tensor: Tensor) -> int:
+    return 1 + sum((size - 1) * abs(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))

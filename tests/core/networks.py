@@ -533,3 +533,95 @@ class Experts(nn.Module):
         if float(x.real[0, 0]) > 0:
             y = y + self.sometimes(y)
         return self.last(y)
+
+
+class NoneBuffer(nn.Module):
+    """A buffer that is empty until the first forward pass fills it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("mean", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mean is None:
+            self.mean = x.detach().mean(0)
+        return self.layer(x - self.mean)
+
+
+class EmptiesBuffer(nn.Module):
+    """A buffer that the forward pass takes away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x) if self.mean is None else self.layer(x - self.mean)
+        self.mean = None
+        return y
+
+
+class Switches(nn.Module):
+    """Leaves its dropout in another mode after the first pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.drop = nn.Linear(4, 64), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop(self.layer(x))
+        self.drop.eval()
+        return y
+
+
+class CheckpointedNorm(nn.Module):
+    """A BatchNorm that runs again in backward: stock PyTorch counts its statistics twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        from torch.utils.checkpoint import checkpoint
+
+        return checkpoint(self.body, x, use_reentrant=False)
+
+
+class ReturnsFunction(nn.Module):
+    """Its output is a function of its weights, to be called later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        return lambda scale: self.layer(x) * scale
+
+
+class ReturnsState(nn.Module):
+    """Hands out its own tensors: weights, views of them, and buffers, in a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 4))
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Any:
+        return {"y": x @ self.weight.T, "all": (self.weight, self.weight[0], self.weight.detach()), "mean": [self.mean]}
+
+
+class LateClip(nn.Module):
+    """Writes to its weight, but not on the first pass; draws before it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.drop = nn.Linear(4, 16), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop(self.layer(x))
+        if x.sum() > 0:
+            with torch.no_grad():
+                self.layer.weight.clamp_(-0.2, 0.2)
+        return y

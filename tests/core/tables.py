@@ -155,6 +155,7 @@ NETWORKS = [
     Network("outputs in dicts and tuples", nets.ManyOutputs),
     Network("a gradient inside", nets.GradientPenalty),
     Network("checkpointed", nets.Checkpointed),
+    Network("weights clipped in forward, on some passes", nets.LateClip, R5, buffers=True),
     Network("hooks", nets.hooked),
     Network("an attribute kept", nets.Caching),
     Network("a table computed once", nets.RotaryCache),
