@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.protect import map_tree, register_as_tree, same_tree, share
+from fnlib.state import owned
 
 
 class Gradient(Mapping[str, Tensor]):
@@ -39,8 +40,7 @@ class Gradient(Mapping[str, Tensor]):
                 raise errors.WrongParameters(
                     "This is not a gradient", f"'{name}' is a {type(tensor).__name__}, not a tensor", "fnlib.Gradient({name: tensor, ...})"
                 )
-            shared = share(tensor)
-            tensors[name] = shared if shared is tensor else shared.detach()
+            tensors[name] = owned(tensor)
         self._tensors = tensors
         self._structure = None
 

@@ -18,7 +18,7 @@ from fnlib.parameters import Parameters
 from fnlib.protect import Tensors, map_tree, share, share_all
 from fnlib.randomness import seeded
 from fnlib.run import Buffers, run
-from fnlib.state import check_match, owned, storable
+from fnlib.state import check_match, kept, owned, storable
 from fnlib.structure import Mode
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Model:
             check_match(
                 "updated weight", given_weights, structure.weights, "return {name: new_weight for name in weights}, state   # in update"
             )
-            new_weights = {key: owned(given_weights[key]) for key in structure.weights}
+            new_weights = {key: kept(given_weights[key]) for key in structure.weights}
             new_state = storable(new_state, "the state that update returned")
         return Parameters._make(
             new_weights,

@@ -203,7 +203,7 @@ class Parameters(Mapping[str, Tensor]):
         mine = self._alive("be replaced in part")
         state, rule = (self._state, self._rule)
         if optimizer_state is not _KEEP:
-            state = storable(optimizer_state, "optimizer_state")
+            state = storable(optimizer_state, "optimizer_state", owned)
             rule = None if optimizer_state is None else rule
         return Parameters._make(
             _merge("weight", mine, weights, self._aliases),

@@ -12,6 +12,7 @@ from torch.utils import _pytree
 from fnlib import errors
 from fnlib.protect import Tensors, _in_transform, all_unchanged, same_bits, share, share_all, unchanged
 from fnlib.randomness import Mark, preserved
+from fnlib.state import owned
 from fnlib.structure import Mode, Skeleton, Structure
 
 
@@ -63,7 +64,8 @@ def run(
     mark = None if structure.writes_weights or (structure.has_run and skeleton.keeps_nothing) else Mark(leaves)
     # A pass that writes to its weights (Embedding(max_norm=)) would write to the leaves, so it gets copies of its own.
     placed = [share(leaf) for leaf in leaves] if structure.writes_weights else leaves
-    output = skeleton.call(placed, share_all(buffers.values()) if buffers else [], method, args, kwargs)
+    given_buffers = share_all(buffers.values()) if buffers else []
+    output = skeleton.call(placed, given_buffers, method, args, kwargs)
     structure.has_run = True
     new_weights, new_buffers = skeleton.found
     written = _changed(weights, new_weights)
@@ -87,9 +89,17 @@ def run(
         if changed or written:
             raise errors.StateDropped([*changed, *written], method)
         return output, _NO_BUFFERS
-    after = {name: new.detach() if new.requires_grad else new for name, new in zip(buffers, new_buffers, strict=True)}
-    moved = {name: new.detach() for name, new in zip(weights, new_weights, strict=True) if name in written}
+    places = zip(buffers, given_buffers, new_buffers, strict=True)
+    after = {name: _own(new, given) for name, given, new in places}
+    moved = {name: _own(new, given) for name, given, new in zip(weights, placed, new_weights, strict=True) if name in written}
     return output, Buffers(after, moved, [*changed, *written])
+
+
+def _own(new: Tensor, given: Tensor) -> Tensor:
+    """Take over what stands in a place after a pass: another tensor than the one that was put there may be the user's."""
+    if new is not given:
+        return owned(new)
+    return new.detach() if new.requires_grad else new
 
 
 def _apart(output: Any, held: list[Tensor]) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.protect import share
+from fnlib.protect import _in_transform, share
 
 
 def check_mapping(kind: str, given: object, right: str) -> None:
@@ -61,24 +61,29 @@ def _number_kind(tensor: Tensor) -> str:
 
 
 def owned(tensor: Tensor) -> Tensor:
-    """Take a tensor over: what its giver writes to it later does not reach the taker."""
+    """Take over a tensor that a user gives: a copy, as NumPy may hold a view of its memory, where no write is noticed."""
+    return tensor if _in_transform(tensor) else tensor.detach().clone()
+
+
+def kept(tensor: Tensor) -> Tensor:
+    """Take over a tensor that an update rule made: what it writes to it later does not reach the value."""
     shared = share(tensor)
     return shared.detach() if shared.requires_grad else shared
 
 
-def storable(tree: Any, where: str) -> Any:
+def storable(tree: Any, where: str, take: Callable[[Tensor], Tensor] = kept) -> Any:
     """Take a tree of state over, or raise `CannotStore` for what a value cannot carry."""
     if isinstance(tree, Tensor):
-        return owned(tree)
+        return take(tree)
     if tree is None or type(tree) in (bool, int, float, complex, str):
         return tree
     if isinstance(tree, Mapping):
         for key in tree:
             if type(key) not in (str, int, float):
                 raise errors.CannotStore(f"the key {type(key).__name__} in {where}", key)
-        return {key: storable(value, f"{where}[{key!r}]") for key, value in tree.items()}
+        return {key: storable(value, f"{where}[{key!r}]", take) for key, value in tree.items()}
     if type(tree) in (list, tuple):
-        return type(tree)(storable(value, f"{where}[{i}]") for i, value in enumerate(tree))
+        return type(tree)(storable(value, f"{where}[{i}]", take) for i, value in enumerate(tree))
     if isinstance(tree, (torch.dtype, torch.device)):
         return str(tree)
     raise errors.CannotStore(where, tree)
