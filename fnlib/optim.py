@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.protect import map_tree, share
+from fnlib.protect import map_tree, share, share_all
 
 Schedule = Callable[[int], float]
 Groups = Callable[[str, Tensor], Mapping[str, Any]]
@@ -66,10 +66,16 @@ class Rule:
         return {"state": {}, "param_groups": []}
 
     def share(self, state: Any) -> Any:
-        """Share the tensors of a state. Settings are read and never written, so that they need no copy."""
+        """Share the tensors of a state that `update` writes to: not the settings, nor the counters, which it replaces."""
         if not state["state"]:
             return state
-        return {**state, "state": map_tree(share, state["state"])}
+        entries = {name: dict(entry) for name, entry in state["state"].items()}
+        written = [
+            (entry, key) for entry in entries.values() for key, value in entry.items() if key != "step" and isinstance(value, Tensor)
+        ]
+        for (entry, key), tensor in zip(written, share_all([entry[key] for entry, key in written]), strict=True):
+            entry[key] = tensor
+        return {**state, "state": entries}
 
     def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Move each weight that has a gradient. The tensors that are passed in are used up.
@@ -83,7 +89,8 @@ class Rule:
             The new weights and the new state.
         """
         if self._left_to_torch(weights, gradient):
-            return self._wrapped().update(weights, gradient, state)
+            entries = {name: map_tree(share, entry) for name, entry in state["state"].items()}  # counters too: it counts in place
+            return self._wrapped().update(weights, gradient, {**state, "state": entries})
         moments = dict(state["state"])
         partition = self.partition(weights)
         for settings, names in partition:
@@ -382,10 +389,12 @@ class Adam(Rule):
         return new_weights, new_moments
 
     def _begin(self, weights: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
-        """Make the moments of weights that move for the first time."""
+        """Make the moments of weights that move for the first time. They share a counter: it is never written to."""
+        zeros: dict[torch.device | None, Tensor] = {}
         for w, entry in zip(weights, moments, strict=True):
             if not entry:
-                entry["step"] = torch.zeros((), dtype=torch.float32, device=w.device if settings["fused"] else None)
+                device = w.device if settings["fused"] else None
+                entry["step"] = zeros.setdefault(device, torch.zeros((), dtype=torch.float32, device=device))
                 entry["exp_avg"] = torch.zeros_like(w, memory_format=torch.preserve_format)
                 entry["exp_avg_sq"] = torch.zeros_like(w, memory_format=torch.preserve_format)
                 if settings["amsgrad"]:
@@ -393,11 +402,15 @@ class Adam(Rule):
 
     def _count(self, moments: list[dict[str, Tensor]]) -> list[float]:
         """Count the step. Weights that moved equally often share one counter: it is a value, and one addition serves all."""
-        later: dict[float, Tensor] = {}
+        counted: dict[Tensor, tuple[Tensor, float]] = {}  # by identity
+        later: dict[tuple[float, torch.device], Tensor] = {}
         numbers = []
         for entry in moments:
-            number = entry["step"].item() + 1
-            entry["step"] = later.setdefault(number, entry["step"] + 1)
+            before = entry["step"]
+            if before not in counted:
+                number = before.item() + 1
+                counted[before] = later.setdefault((number, before.device), before + 1), number
+            entry["step"], number = counted[before]
             numbers.append(number)
         return numbers
 
