@@ -158,20 +158,20 @@ class Model:
             MissingBuffers, WrongParameters, WrongRule, Donated, CannotStore.
         """
         factory, old = self._factory, self._parameters
-        weights, structure, rule = old._alive("take a step"), self._leaves.structure, factory.optimizer
+        raw, structure, rule = old._alive("take a step"), self._leaves.structure, factory.optimizer
         tensors = gradient._tensors if isinstance(gradient, Gradient) else gradient
         if not isinstance(gradient, Gradient) or gradient._structure is not structure:
             check_match(
                 "gradient entry",
                 tensors,
-                weights,
+                raw,
                 "parameters = model.step(model.backward(loss))   # a gradient of this model",
                 partial=True,
                 exact=True,
             )
         if old._rule is not None and old._rule != factory._rule_name:
             raise errors.WrongRule(old._rule, factory._rule_name)
-        new_buffers = self._buffers
+        new_buffers, weights = self._buffers, raw
         if buffers is not None:
             changed_weights = buffers.weights if isinstance(buffers, Buffers) else {}
             held = _taken(
@@ -183,8 +183,10 @@ class Model:
         rule = rule.at(old._step_count) if hasattr(rule, "at") else rule
         state = rule.init(Tensors(weights)) if old._state is None else old._state
         if donate:
-            _, state_given = old._donate(_caller())
+            given, state_given = old._donate(_caller())
+            weights = {name: given[name] if tensor is raw[name] else share(tensor) for name, tensor in weights.items()}
             state = state if state_given is None else state_given
+            del raw, given  # nobody else may hold what is to be reused
         else:
             weights = dict(zip(weights, share_all(weights.values()), strict=True))
             state = rule.share(state) if isinstance(rule, Rule) else map_tree(share, state)

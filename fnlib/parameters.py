@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.protect import Tensors, map_tree, register_as_tree, same_tree, share
+from fnlib.protect import Tensors, map_tree, register_as_tree, same_tree, share, share_all
 from fnlib.state import check_mapping, check_match, owned, storable
 
 if TYPE_CHECKING:
@@ -401,8 +401,11 @@ class Parameters(Mapping[str, Tensor]):
             torch.autograd.graph.increment_version(leaf)
             leaf.data = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
             leaf._donated = errors.Donated(self._describe(), where)
+        # Shared, as another value may hold the same tensors (`replace` copies nothing): memory that nobody else holds is
+        # reused all the same, because the originals end here.
+        given = dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)
         self._weights = self._leaves = self._state = None
-        return weights, state
+        return given
 
     def __repr__(self) -> str:
         from fnlib.display import parameters_text
