@@ -1,0 +1,230 @@
+# ruff: noqa: E501  # a question is read as it is printed
+"""Lesson 05, "Do four loops learn the same?": its exercises and questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.questions import Option, Question
+
+Weights = dict[str, Tensor]
+Fifth = Callable[[nn.Module, Any, Weights, list[tuple[Tensor, Tensor]], float], Any]
+
+# --- 05-which: four anonymous ledgers --------------------------------------------------------------
+
+_WHICH = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}
+
+
+def _named(answer: Mapping[str, Any]) -> dict[str, str]:
+    """The answer with its letters and names as they are asked for."""
+    return {str(letter).strip().upper(): str(name).strip().lower() for letter, name in answer.items() if name is not ...}
+
+
+def _swapped(one: str, other: str) -> dict[str, str]:
+    return {**_WHICH, one: _WHICH[other], other: _WHICH[one]}
+
+
+# --- 05-fifth: a loop of one's own with the same bits ----------------------------------------------
+
+
+def _train(fifth: Fifth) -> Any:
+    """Let ``fifth`` take 30 steps, and lay its weights beside those of the stock loop."""
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    network, criterion = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), nn.LogSoftmax(dim=1)), nn.NLLLoss()
+    batches = [(torch.randn(8, 6), torch.randint(3, (8,))) for _ in range(30)]
+    torch.set_rng_state(torch_state)
+    weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    first = {name: weight.clone() for name, weight in weights.items()}
+    given = fifth(network, criterion, weights, batches, 0.3)
+    if given is None or given is ...:
+        return None
+    untouched = _same(weights, first) and _same(dict(network.named_parameters()), first)
+    network.load_state_dict(first)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
+    for feature, label in batches:
+        optimizer.zero_grad()
+        criterion(network(feature), label).backward()
+        optimizer.step()
+    wanted = {name: weight.detach() for name, weight in network.named_parameters()}
+    return SimpleNamespace(given=given, wanted=wanted, first=first, untouched=untouched)
+
+
+def _same(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in others)
+
+
+def _close(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return weights.keys() == others.keys() and all(torch.allclose(weights[name], others[name], atol=1e-4) for name in others)
+
+
+def _loop(move: Callable[[Tensor, Tensor, float], Tensor]) -> Fifth:
+    """A loop in plain PyTorch that moves each weight by ``move(weight, gradient, lr)``."""
+
+    def fifth(network: nn.Module, criterion: Any, weights: Weights, batches: list[tuple[Tensor, Tensor]], lr: float) -> Weights:
+        def loss_of(weights: Weights, feature: Tensor, label: Tensor) -> Tensor:
+            return criterion(torch.func.functional_call(network, weights, (feature,)), label)
+
+        for feature, label in batches:
+            gradient = torch.func.grad(loss_of)(weights, feature, label)
+            weights = {name: move(weights[name], gradient[name], lr) for name in weights}
+        return weights
+
+    return fifth
+
+
+def _result_lost(network: nn.Module, criterion: Any, weights: Weights, batches: list[tuple[Tensor, Tensor]], lr: float) -> Weights:
+    _loop(lambda weight, gradient, lr: torch.add(weight, gradient, alpha=-lr))(network, criterion, weights, batches, lr)
+    return weights
+
+
+EXERCISES = (
+    Exercise(
+        key="05-which",
+        objective="Given the ledger of a loop without names, the learner says which of four styles wrote it.",
+        expects='a dictionary such as {"A": "stock", "B": "fit", "C": "functional", "D": "encapsulated"}, each loop once',
+        try_out=_named,
+        passes=lambda named: named == _WHICH,
+        because="D works on places at a distance, A and C on places inside a box, and B changes nothing in place.",
+        hints=(
+            "Look for 'changed in place' first. One of the four never says it.",
+            "How many statements does one step take? And in which ledger does one statement use up four graphs?",
+            "B is functional, D is stock. A and C are the boxes: C has all four steps in one statement.",
+        ),
+        right=(lambda: dict(_WHICH), lambda: {letter.lower(): name.upper() for letter, name in _WHICH.items()}),
+        mistakes=(
+            Mistake(
+                matches=lambda named: named == _swapped("B", "D"),
+                slug="in-place-replaces",
+                says="In D a weight is changed in place; in B each statement only binds a name.",
+                examples=(lambda: _swapped("B", "D"),),
+            ),
+            Mistake(
+                matches=lambda named: named == _swapped("A", "C"),
+                says="Both are boxes. One of them used up four graphs in a single statement: all four steps are inside of it.",
+                examples=(lambda: _swapped("A", "C"),),
+            ),
+            Mistake(
+                matches=lambda named: sorted(named) == list("ABCD") and "functional" in (named["A"], named["C"]),
+                slug="box-is-open",
+                says="One statement and 0 at a distance is not yet functional: look at 'changed in place' in it.",
+                examples=(lambda: _swapped("A", "B"), lambda: _swapped("B", "C")),
+            ),
+            Mistake(
+                matches=lambda named: sorted(named) == list("ABCD") and "stock" in (named["A"], named["C"]),
+                slug="state-lives-in-module",
+                says="The stock loop takes a statement for each of them; A and C take one statement for all.",
+                examples=(lambda: _swapped("A", "D"), lambda: _swapped("C", "D")),
+            ),
+        ),
+    ),
+    Exercise(
+        key="05-fifth",
+        objective="Given a stock loop, the learner writes a loop of their own on values that ends at the same bits.",
+        expects="a dict of weights, with the names that went in",
+        try_out=_train,
+        passes=lambda seen: _same(seen.given, seen.wanted) and seen.untouched,
+        because="30 steps, the same bits as torch.optim.SGD, and the weights that went in stand as they were.",
+        hints=(
+            "The first code cell of lesson 04 has one such step. Put it in a loop, and bind its result.",
+            "torch.func.grad(loss_of)(weights, feature, label) gives the gradient. Which rounding does SGD make when it adds?",
+            "weights = {name: torch.add(weights[name], gradient[name], alpha=-lr) for name in weights}",
+        ),
+        right=(lambda: _loop(lambda weight, gradient, lr: torch.add(weight, gradient, alpha=-lr)),),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: not seen.untouched,
+                slug="in-place-replaces",
+                says="The weights that went in have changed. Make new ones: torch.add, not add_.",
+                examples=(lambda: _loop(lambda weight, gradient, lr: weight.add_(gradient, alpha=-lr)),),
+            ),
+            Mistake(
+                matches=lambda seen: _same(seen.given, seen.first),
+                slug="immutable-is-untrainable",
+                says="You gave back the weights that went in. Bind what each step makes, and give back the last.",
+                examples=(lambda: _result_lost,),
+            ),
+            Mistake(
+                matches=lambda seen: not _same(seen.given, seen.wanted) and _close(seen.given, seen.wanted),
+                slug="style-changes-numbers",
+                says="Yours agree with the stock loop up to rounding, so an operation differs: weight - lr * gradient rounds the product first, torch.add(weight, gradient, alpha=-lr) need not.",
+                examples=(lambda: _loop(lambda weight, gradient, lr: weight - lr * gradient),),
+            ),
+            Mistake(
+                matches=lambda seen: seen.given.keys() == seen.wanted.keys(),
+                says="These weights are those of another trajectory. Does each step begin where the last one ended, and go downhill?",
+                examples=(lambda: _loop(lambda weight, gradient, lr: weight + lr * gradient),),
+            ),
+        ),
+    ),
+)
+
+QUESTIONS = (
+    Question(
+        key="05-bits",
+        kind="predict",
+        prompt="Four loops train the same network with Adam: stock, encapsulated `step`, `fit`, functional. Same start, same batches. How do the weights compare after 375 steps?",
+        options=(
+            Option(
+                "The same bits in all four", why="The same operations run in the same order; the loops differ in where the results are put."
+            ),
+            Option("Equal to about six digits: each style rounds in its own way", "style-changes-numbers"),
+            Option(
+                "The functional ones differ: new values lose the moments of Adam",
+                "state-lives-in-module",
+                "`parameters` hold the moments too.",
+            ),
+            Option("The functional ones are as at the start: values cannot be trained", "immutable-is-untrainable"),
+        ),
+        right=0,
+        proof=(
+            "import torch, fnlib\n"
+            "from torch import nn\n"
+            "network = nn.Linear(3, 2)\n"
+            "model = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.01))(fnlib.Parameters.from_module(network))\n"
+            "optimizer = torch.optim.Adam(network.parameters(), lr=0.01)\n"
+            "for feature in torch.randn(20, 4, 3):\n"
+            "    optimizer.zero_grad()\n"
+            "    network(feature).square().mean().backward()\n"
+            "    optimizer.step()\n"
+            "    model = model.factory(model.step(model.backward(model(feature).square().mean())))\n"
+            "assert all(torch.equal(model.parameters[name], weight) for name, weight in network.named_parameters())"
+        ),
+    ),
+    Question(
+        key="05-exit",
+        kind="exit",
+        prompt="The ledger of `loss = box.step(feature, label)` says: 0 of 1 statement act at a distance. What does that not tell you?",
+        options=(
+            Option(
+                "That the statement names what it changes",
+                why="This is just what it tells: the text names `box`, and `box` owns all that changed.",
+            ),
+            Option(
+                "That nothing is computed from the gradient",
+                "optimizer-computes-gradient",
+                "A gradient is computed in each loop; the box shows none.",
+            ),
+            Option(
+                "Whether a value was overwritten: it was",
+                why="0 at a distance and some overwritten: the owner is named, and its old weights are lost all the same.",
+            ),
+            Option("Nothing: 0 at a distance means that no place was changed", "box-is-open"),
+        ),
+        right=2,
+        proof=(
+            "import torch, fnlib\n"
+            "from torch import nn\n"
+            "box = fnlib.encapsulated.Sequential(nn.Linear(2, 1), loss=nn.MSELoss(), seed=0)\n"
+            "before = box.parameters['0.weight']\n"
+            "box.step(torch.ones(1, 2), torch.zeros(1, 1))\n"
+            "assert not torch.equal(box.parameters['0.weight'], before)"
+        ),
+    ),
+)
