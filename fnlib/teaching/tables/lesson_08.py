@@ -1,0 +1,148 @@
+"""Lesson 08, "Does recurrence need a redesign?": its exercises and questions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.questions import Option, Question
+
+Pair = tuple[Tensor, Tensor]
+
+
+def _try(truncate: Any) -> Any:
+    """Truncate the hidden state that an LSTM has handed out, and see what goes on and what stops."""
+    lstm = nn.LSTM(2, 3)
+    _, hidden = lstm(torch.arange(8.0).reshape(4, 1, 2))
+    wanted = [part.detach().clone() for part in hidden]
+    result = truncate(hidden)
+    if result is None or result is ...:
+        return None
+    if not (isinstance(result, (tuple, list)) and len(result) == 2 and all(isinstance(part, Tensor) for part in result)):
+        raise TypeError("The next piece needs a pair of tensors, (h, c).")
+    return SimpleNamespace(
+        numbers=all(part.shape == old.shape and torch.equal(part.detach(), old) for part, old in zip(result, wanted, strict=True)),
+        zeros=not any(bool(part.detach().any()) for part in result),
+        linked=[part.requires_grad for part in result],
+    )
+
+
+EXERCISES = (
+    Exercise(
+        key="08-truncate",
+        objective="Given the hidden state of an LSTM, the learner truncates it: the numbers go on, the gradient stops.",
+        expects="a function of hidden, a pair (h, c), that returns a pair",
+        try_out=_try,
+        passes=lambda seen: seen.numbers and seen.linked == [False, False],
+        because="Both tensors keep their numbers, and neither leads back into the old graph.",
+        hints=(
+            "An LSTM hands on two tensors. Both lead back into the graph.",
+            "A tuple has no detach(); its tensors have.",
+            "h, c = hidden; return h.detach(), c.detach()",
+        ),
+        right=(lambda: _both, lambda: lambda hidden: tuple(part.detach().clone() for part in hidden)),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: seen.zeros,
+                slug="detach-forgets",
+                says="You gave zeros: the network starts afresh and remembers nothing.",
+                examples=(lambda: lambda hidden: tuple(torch.zeros_like(part) for part in hidden),),
+            ),
+            Mistake(
+                matches=lambda seen: seen.numbers and seen.linked in ([True, False], [False, True]),
+                says="One of the two still leads back: the next backward meets the used graph through it.",
+                examples=(lambda: _only_h, lambda: _only_c),
+            ),
+            Mistake(
+                matches=lambda seen: seen.numbers and seen.linked == [True, True],
+                says="Both still lead back. A copy made by clone() is part of the graph too; only detach() cuts.",
+                examples=(lambda: lambda hidden: hidden, lambda: lambda hidden: tuple(part.clone() for part in hidden)),
+            ),
+        ),
+    ),
+)
+
+
+def _both(hidden: Pair) -> Pair:
+    h, c = hidden
+    return h.detach(), c.detach()
+
+
+def _only_h(hidden: Pair) -> Pair:
+    h, c = hidden
+    return h.detach(), c
+
+
+def _only_c(hidden: Pair) -> Pair:
+    h, c = hidden
+    return h, c.detach()
+
+
+QUESTIONS = (
+    Question(
+        key="08-undetached",
+        kind="predict",
+        prompt="A stock loop carries the hidden state from piece to piece. What happens in its second turn?",
+        code=(
+            "hidden = None\n"
+            "for feature, label in pieces:\n"
+            "    output, hidden = network(feature, hidden)\n"
+            "    criterion(output, label).backward()"
+        ),
+        options=(
+            Option("It learns from both pieces together", "carrying-teaches", "For that, both must be in one backward pass."),
+            Option("Nothing special: the hidden state is only numbers", why="It is a tensor, and a tensor carries its graph along."),
+            Option("`backward` frees the hidden state, so that it is zero", "detach-forgets", "It frees the graph; the numbers stay."),
+            Option(
+                "`backward` raises an error",
+                why="The way back leads through the hidden state into the graph of the first piece, which is used up.",
+            ),
+        ),
+        right=3,
+        proof=(
+            "import torch\n"
+            "rnn = torch.nn.RNN(2, 3)\n"
+            "hidden, raised = None, []\n"
+            "for _ in range(2):\n"
+            "    output, hidden = rnn(torch.ones(4, 1, 2), hidden)\n"
+            "    try:\n"
+            "        output.sum().backward()\n"
+            "        raised.append(False)\n"
+            "    except RuntimeError as error:\n"
+            "        raised.append('second time' in str(error))\n"
+            "assert raised == [False, True]"
+        ),
+    ),
+    Question(
+        key="08-exit",
+        kind="exit",
+        prompt="The hidden state is detached between two pieces. Which rows does the loss of the second piece send a gradient to?",
+        code="_, hidden = rnn(first)\noutput, _ = rnn(second, hidden.detach())\noutput.sum().backward()",
+        options=(
+            Option("Those of both pieces: the hidden state was carried", "carrying-teaches"),
+            Option(
+                "Those of the second piece only",
+                why="The numbers of the first piece are used; the way back to its rows is cut.",
+            ),
+            Option("Those of the second piece, as if the first had not been read", "detach-forgets"),
+            Option("None: `detach` stops every gradient", why="It cuts one tensor; the rest of the graph is as it was."),
+        ),
+        right=1,
+        proof=(
+            "import torch\n"
+            "torch.manual_seed(0)\n"
+            "rnn = torch.nn.RNN(2, 3)\n"
+            "first = torch.ones(4, 1, 2, requires_grad=True)\n"
+            "second = torch.ones(4, 1, 2, requires_grad=True)\n"
+            "_, hidden = rnn(first)\n"
+            "output, _ = rnn(second, hidden.detach())\n"
+            "output.sum().backward()\n"
+            "assert first.grad is None and second.grad is not None\n"
+            "assert not torch.equal(output, rnn(second)[0])"
+        ),
+    ),
+)
