@@ -39,9 +39,7 @@ def _one_step(clipped_step: Callable[[Model, Tensor], Any]) -> Any:
     if given is None or given is ...:
         return None
     gradient = model.backward(_criterion(model(20 * feature), label))
-    return SimpleNamespace(
-        given=given, old=model.parameters, clipped=model.step(gradient.clip_norm(1.0)), unclipped=model.step(gradient)
-    )
+    return SimpleNamespace(given=given, old=model.parameters, clipped=model.step(gradient.clip_norm(1.0)), unclipped=model.step(gradient))
 
 
 def _clipped(model: Model, loss: Tensor) -> Parameters:
@@ -119,7 +117,7 @@ EXERCISES = (
         expects="the parameters after one step with the clipped gradient",
         try_out=_one_step,
         passes=lambda seen: seen.given == seen.clipped,
-        because="The clipped gradient is a new value, the step is made from it, and the unclipped one still stands.",
+        because="The clipped gradient is a new value, and the unclipped one still stands.",
         hints=(
             "Which names do your lines bind? A value that no name takes is gone.",
             "gradient.clip_norm(1.0) returns a gradient. Hand that one to model.step.",
@@ -212,14 +210,16 @@ QUESTIONS = (
             "    model = ModelFactory(parameters)"
         ),
         options=(
-            Option("The trained weights: one more name for an object that is trained", why="It is one more name. But no line of this loop changes the object."),
+            Option(
+                "The trained weights: one more name for an object that is trained",
+                why="It is one more name. But no line of this loop changes the object.",
+            ),
             Option("The first weights, because `start = ...` made a copy", "assignment-copies"),
             Option("The first weights; and `model` has them too, because values cannot be trained", "immutable-is-untrainable"),
             Option("The first weights, and `model` is trained", why="Each step makes a new value; the first one stands as it was."),
         ),
         right=3,
-        proof=_PROOF
-        + "start = model.parameters\n"
+        proof=_PROOF + "start = model.parameters\n"
         "first = start['0.weight'].clone()\n"
         "for _ in range(5):\n"
         "    model = ModelFactory(model.step(model.backward(model(feature).pow(2).sum())))\n"
@@ -231,13 +231,18 @@ QUESTIONS = (
         prompt="Somebody deletes the last line of the functional loop, `model = ModelFactory(parameters)`. What happens?",
         options=(
             Option("Training goes on: `step` has already updated the model", "result-not-needed"),
-            Option("Each batch starts at the first weights again: the network does not learn", why="`step` made new values, and the model never got one of them."),
-            Option("An error: the old parameters were used up by `step`", why="They still stand. Only a value that was given away with `donate=True` is used up."),
+            Option(
+                "Each batch starts at the first weights again: the network does not learn",
+                why="`step` made new values, and the model never got one of them.",
+            ),
+            Option(
+                "An error: the old parameters were used up by `step`",
+                why="They still stand. Only a value that was given away with `donate=True` is used up.",
+            ),
             Option("Nothing changes: without places there is no training either way", "immutable-is-untrainable"),
         ),
         right=1,
-        proof=_PROOF
-        + "counts = []\n"
+        proof=_PROOF + "counts = []\n"
         "for _ in range(3):\n"
         "    parameters = model.step(model.backward(model(feature).pow(2).sum()))\n"
         "    counts.append(parameters.step_count)\n"

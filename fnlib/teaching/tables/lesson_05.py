@@ -91,7 +91,7 @@ EXERCISES = (
         expects='a dictionary such as {"A": "stock", "B": "fit", "C": "functional", "D": "encapsulated"}, each loop once',
         try_out=_named,
         passes=lambda named: named == _WHICH,
-        because="D works on places at a distance, A and C on places inside a box, and B changes nothing in place.",
+        because="D works at a distance, A and C inside a box, and B changes nothing in place.",
         hints=(
             "Look for 'changed in place' first. One of the four never says it.",
             "How many statements does one step take? And in which ledger does one statement use up four graphs?",
@@ -130,7 +130,7 @@ EXERCISES = (
         expects="a dict of weights, with the names that went in",
         try_out=_train,
         passes=lambda seen: _same(seen.given, seen.wanted) and seen.untouched,
-        because="30 steps, the same bits as torch.optim.SGD, and the weights that went in stand as they were.",
+        because="The same bits as torch.optim.SGD, and what went in stands as it was.",
         hints=(
             "The first code cell of lesson 04 has one such step. Put it in a loop, and bind its result.",
             "torch.func.grad(loss_of)(weights, feature, label) gives the gradient. Which rounding does SGD make when it adds?",
@@ -203,17 +203,13 @@ QUESTIONS = (
         prompt="The ledger of `loss = box.step(feature, label)` says: 0 of 1 statement act at a distance. What does that not tell you?",
         options=(
             Option(
-                "That the statement names what it changes",
+                "Whether the statement names what it changes",
                 why="This is just what it tells: the text names `box`, and `box` owns all that changed.",
             ),
+            Option("Anything at all: what happens in a box cannot be known", "box-forbids-all"),
             Option(
-                "That nothing is computed from the gradient",
-                "optimizer-computes-gradient",
-                "A gradient is computed in each loop; the box shows none.",
-            ),
-            Option(
-                "Whether a value was overwritten: it was",
-                why="0 at a distance and some overwritten: the owner is named, and its old weights are lost all the same.",
+                "Whether a value was overwritten and lost",
+                why="It was: the owner is named, and its old weights are lost all the same.",
             ),
             Option("Nothing: 0 at a distance means that no place was changed", "box-is-open"),
         ),
