@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +37,16 @@ def save(parameters: Parameters, path: str | os.PathLike[str]) -> None:
     tensors: dict[str, Tensor] = {}
     structure = _flatten(parameters._export(), tensors)
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    # Beside the old file, under a name of its own, with the rights of an ordinary file (safetensors gives its owner's alone).
+    name = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    name.touch(exist_ok=False)
+    rights = name.stat().st_mode
     try:
         save_file(tensors, name, metadata={"format": _FORMAT, "tree": json.dumps(structure)})
+        name.chmod(rights)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
 
 
@@ -59,10 +62,10 @@ def load(path: str | os.PathLike[str]) -> Parameters:
             if metadata.get("format") != _FORMAT:
                 raise errors.NotAParametersFile(path, "it is a safetensors file that something else wrote")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        return _restore(_unflatten(json.loads(metadata["tree"]), tensors))
+        return _restore(_checked(_unflatten(json.loads(metadata["tree"]), tensors)))
     except SafetensorError as error:
         raise errors.NotAParametersFile(path, f"it is cut short or no safetensors file ({error})") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if isinstance(error, errors.FnlibError):
             raise
         raise errors.NotAParametersFile(path, f"its description does not fit its tensors ({type(error).__name__}: {error})") from error
@@ -71,6 +74,8 @@ def load(path: str | os.PathLike[str]) -> Parameters:
 def _flatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
     """Describe a tree in JSON and put its tensors aside. Each container says what it is, so that nothing is guessed on reading."""
     if isinstance(tree, Tensor):
+        if tree.layout is not torch.strided:
+            raise errors.CannotStore("a tensor", tree, " of a sparse layout, which a file cannot hold")
         name = str(len(tensors))
         plain = tree.detach().resolve_conj().resolve_neg()
         # Stored in the order of memory: one dimension, so that channels-last weights come back channels-last.
@@ -111,5 +116,15 @@ def _unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
         return float.fromhex(content)
     if kind == "complex":
         return complex(*map(float.fromhex, content))
-    values = [_unflatten(value, tensors) for value in content]
-    return tuple(values) if kind == "tuple" else values
+    return {"list": list, "tuple": tuple}[kind](_unflatten(value, tensors) for value in content)
+
+
+def _checked(parts: Any) -> Any:
+    """Raise unless the parts of a value are what `save` writes: a file may be anybody's."""
+    for part, kind in {"weights": dict, "buffers": dict, "aliases": dict, "transient": list, "step_count": int, "rule": str | None}.items():
+        if not isinstance(parts[part], kind):
+            raise TypeError(f"{part} is a {type(parts[part]).__name__}")
+    for name, tensor in {**parts["weights"], **parts["buffers"]}.items():
+        if not (isinstance(name, str) and isinstance(tensor, Tensor)):
+            raise TypeError(f"{name} is a {type(tensor).__name__}")
+    return parts
