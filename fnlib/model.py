@@ -187,12 +187,11 @@ class Model:
             weights = {name: given[name] if tensor is raw[name] else share(tensor) for name, tensor in weights.items()}
             state = state if state_given is None else state_given
             del raw, given  # nobody else may hold what is to be reused
-        else:
-            weights = dict(zip(weights, share_all(weights.values()), strict=True))
-            state = rule.share(state) if isinstance(rule, Rule) else map_tree(share, state)
         if isinstance(rule, Rule):
-            new_weights, new_state = rule.update(weights, tensors, state)
-        else:  # somebody else's: what it returns is checked and taken over
+            new_weights, new_state = rule.update(weights, tensors, state, in_place=donate)
+        else:  # somebody else's: it may write to what it is given, and what it returns is checked and taken over
+            if not donate:
+                weights, state = dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)
             with torch.no_grad():
                 given_weights, new_state = rule.update(weights, {name: share(tensors[name]) for name in tensors}, state)
             check_match(

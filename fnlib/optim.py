@@ -5,9 +5,9 @@ A rule is any object with two methods, and this file holds the three that the le
     init(weights) -> state                                  before the first step
     update(weights, gradient, state) -> (weights, state)    at each step
 
-What a rule is given is copy-on-write, so that the arithmetic below may work in place, in the order of
-operations of ``torch.optim``: that is what makes the results equal bit for bit. Where the memory has been
-donated, the same lines reuse it. A rule may have a third method, ``at(step_count)``, which returns the rule
+What a rule of yours is given is copy-on-write, so that it may work in place. The arithmetic below follows the order
+of operations of ``torch.optim``: that is what makes the results equal bit for bit. It makes new tensors, and only
+where the memory has been donated it reuses that. A rule may have a third method, ``at(step_count)``, which returns the rule
 with everything scheduled set to its value for that step.
 """
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.protect import map_tree, share, share_all
+from fnlib.protect import share, share_all
 
 Schedule = Callable[[int], float]
 Groups = Callable[[str, Tensor], Mapping[str, Any]]
@@ -65,42 +65,42 @@ class Rule:
         """Return the state before the first step: as in torch.optim, moments are made when a weight first moves."""
         return {"state": {}, "param_groups": []}
 
-    def share(self, state: Any) -> Any:
-        """Share the tensors of a state that `update` writes to: not the settings, nor the counters, which it replaces."""
-        if not state["state"]:
-            return state
-        entries = {name: dict(entry) for name, entry in state["state"].items()}
-        written = [
-            (entry, key) for entry in entries.values() for key, value in entry.items() if key != "step" and isinstance(value, Tensor)
-        ]
-        for (entry, key), tensor in zip(written, share_all([entry[key] for entry, key in written]), strict=True):
-            entry[key] = tensor
-        return {**state, "state": entries}
-
-    def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Move each weight that has a gradient. The tensors that are passed in are used up.
+    def update(
+        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any, *, in_place: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Move each weight that has a gradient.
 
         Args:
             weights: name -> weight.
             gradient: name -> tensor of the weight's shape; a weight without an entry stays.
             state: what `init` or the last `update` returned.
+            in_place: reuse the memory of the weights and the state, which are used up then. The bits are the same.
 
         Returns:
             The new weights and the new state.
         """
         if self._left_to_torch(weights, gradient):
-            entries = {name: map_tree(share, entry) for name, entry in state["state"].items()}  # counters too: it counts in place
-            return self._wrapped().update(weights, gradient, {**state, "state": entries})
-        moments = dict(state["state"])
+            return self._wrapped().update(weights, gradient, state, in_place=in_place)
+        weights, moments = dict(weights), dict(state["state"])
         partition = self.partition(weights)
+        moved: set[str] = set()
         for settings, names in partition:
             moving = names if len(gradient) == len(weights) else [name for name in names if name in gradient]
             if not moving:
                 continue
             own = [dict(moments[name]) if name in moments else {} for name in moving]
-            self._apply([weights[name] for name in moving], [gradient[name] for name in moving], own, settings)
+            places, slopes, here = [weights[name] for name in moving], [gradient[name] for name in moving], in_place
+            if not in_place and (settings["fused"] or not _are_plain(places)):
+                # Fused kernels write in place, and so the strides stay that a new tensor would not have: on shared tensors, then.
+                places, own, here = share_all(places), [_shared(entry) for entry in own], True
+            weights.update(zip(moving, self._apply(places, slopes, own, settings, here), strict=True))
+            moved.update(moving)
             if own[0]:
                 moments.update(zip(moving, own, strict=True))
+        if not in_place and len(moved) < len(weights):  # two values must not hold one tensor: one of them may be given away
+            for name in weights.keys() - moved:
+                weights[name] = share(weights[name])
+                moments |= {name: _shared(moments[name])} if name in moments else {}
         return weights, {"state": moments, "param_groups": [settings for settings, _ in partition]}
 
     def _left_to_torch(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
@@ -122,7 +122,7 @@ class Rule:
             return [({**self.settings, "lr": self._rate(lr)} if callable(lr) else self.settings, list(weights))]
         parts: list[tuple[Mapping[str, Any], list[str]]] = []
         for name, weight in weights.items():
-            own = dict(self.groups(name, weight))
+            own = dict(self.groups(name, share(weight)))
             self._check_group(name, own)
             for settings, names in parts:
                 if settings == own:
@@ -145,8 +145,10 @@ class Rule:
     def _rate(self, lr: Any) -> float:
         return float(lr(self.step_count)) if callable(lr) else float(lr)
 
-    def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
-        """Move weights and moments in place."""
+    def _apply(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], in_place: bool
+    ) -> list[Tensor]:
+        """Return moved weights, and put moved moments into their dicts."""
         raise NotImplementedError
 
     def traced(
@@ -219,7 +221,9 @@ class SGD(Rule):
         # foreach=True rounds momentum to half precision before it multiplies
         return bool(self.settings["momentum"] and self.settings["foreach"]) and _any(weights, _is_half)
 
-    def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+    def _apply(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], in_place: bool
+    ) -> list[Tensor]:
         if settings["fused"]:
             return self._apply_fused(weights, gradient, moments, settings)
         momentum, dampening = settings["momentum"], settings["dampening"]
@@ -230,14 +234,18 @@ class SGD(Rule):
         if momentum:
             ahead = []
             for g, entry in zip(gradient, moments, strict=True):
-                if "momentum_buffer" in entry:
-                    entry["momentum_buffer"] = entry["momentum_buffer"].mul_(momentum).add_(g, alpha=1 - dampening)
+                last = entry.get("momentum_buffer")
+                if last is None:
+                    buffer = g.clone()
                 else:
-                    entry["momentum_buffer"] = g.clone()
-                buffer = entry["momentum_buffer"]
+                    buffer = (last.mul_(momentum) if in_place else last.mul(momentum)).add_(g, alpha=1 - dampening)
+                entry["momentum_buffer"] = buffer
                 ahead.append(g.add(buffer, alpha=momentum) if settings["nesterov"] else buffer)
             gradient = ahead
+        if not in_place:
+            return list(torch._foreach_add(weights, gradient, alpha=-settings["lr"]))
         torch._foreach_add_(weights, gradient, alpha=-settings["lr"])
+        return weights
 
     def traced(
         self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], rate: Tensor
@@ -258,7 +266,7 @@ class SGD(Rule):
 
     def _apply_fused(
         self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]
-    ) -> None:
+    ) -> list[Tensor]:
         starts = [bool(settings["momentum"]) and not entry for entry in moments]
         for start, entry, g in zip(starts, moments, gradient, strict=True):
             if start:
@@ -276,6 +284,7 @@ class SGD(Rule):
                 maximize=settings["maximize"],
                 is_first_step=starts[at[0]],
             )
+        return weights
 
 
 class Adam(Rule):
@@ -336,7 +345,9 @@ class Adam(Rule):
             return True
         return _any(weights, _is_half) or _any(gradient, _is_sparse) or (self.settings["fused"] and _any(weights, _is_complex))
 
-    def _apply(self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]) -> None:
+    def _apply(
+        self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], in_place: bool
+    ) -> list[Tensor]:
         self._begin(weights, moments, settings)
         steps = self._count(moments)
         if settings["fused"]:
@@ -344,24 +355,31 @@ class Adam(Rule):
         lr, (beta1, beta2), decay = settings["lr"], settings["betas"], settings["weight_decay"]
         if settings["maximize"]:
             gradient = [-g for g in gradient]
-        if decay and settings["decoupled_weight_decay"]:
-            torch._foreach_mul_(weights, 1 - lr * decay)
-        elif decay:
+        if decay and not settings["decoupled_weight_decay"]:
             gradient = [g.add(w, alpha=decay) for g, w in zip(gradient, weights, strict=True)]
+        moved: list[Tensor] = []
         for batch in _batches(weights):
             w, g = [_real(weights[i]) for i in batch], [_real(gradient[i]) for i in batch]
             mean, square = ([_real(moments[i][key]) for i in batch] for key in ("exp_avg", "exp_avg_sq"))
-            torch._foreach_lerp_(mean, g, 1 - beta1)
-            torch._foreach_mul_(square, beta2)
+            if decay and settings["decoupled_weight_decay"]:
+                w = _each("mul", in_place, w, 1 - lr * decay)
+            mean = _each("lerp", in_place, mean, g, 1 - beta1)
+            square = _each("mul", in_place, square, beta2)
             torch._foreach_addcmul_(square, g, g, 1 - beta2)
+            later = {"exp_avg": mean, "exp_avg_sq": square}
             if settings["amsgrad"]:
-                greatest = [_real(moments[i]["max_exp_avg_sq"]) for i in batch]
-                torch._foreach_maximum_(greatest, square)
-                square = greatest
+                square = _each("maximum", in_place, [_real(moments[i]["max_exp_avg_sq"]) for i in batch], square)
+                later["max_exp_avg_sq"] = square
             denominator = torch._foreach_sqrt(square)
             torch._foreach_div_(denominator, [(1 - beta2 ** steps[i]) ** 0.5 for i in batch])
             torch._foreach_add_(denominator, settings["eps"])
-            torch._foreach_addcdiv_(w, mean, denominator, [-(lr / (1 - beta1 ** steps[i])) for i in batch])
+            w = _each("addcdiv", in_place, w, mean, denominator, [-(lr / (1 - beta1 ** steps[i])) for i in batch])
+            if not in_place:
+                moved += w
+                for key, tensors in later.items():
+                    for i, tensor in zip(batch, tensors, strict=True):
+                        moments[i][key] = tensor
+        return weights if in_place else moved
 
     def traced(
         self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any], rate: Tensor
@@ -416,7 +434,7 @@ class Adam(Rule):
 
     def _apply_fused(
         self, weights: list[Tensor], gradient: list[Tensor], moments: list[dict[str, Tensor]], settings: dict[str, Any]
-    ) -> None:
+    ) -> list[Tensor]:
         kernel = torch._fused_adamw_ if settings["decoupled_weight_decay"] else torch._fused_adam_
         for at in _alike(weights):
             kernel(
@@ -431,6 +449,7 @@ class Adam(Rule):
                 eps=settings["eps"],
                 maximize=settings["maximize"],
             )
+        return weights
 
 
 class AdamW(Adam):
@@ -463,6 +482,24 @@ class AdamW(Adam):
     ) -> None:
         flags: dict[str, Any] = {"maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable}
         super().__init__(lr, betas, eps, weight_decay, amsgrad, **flags, fused=fused, groups=groups)
+
+
+def _each(operation: str, in_place: bool, tensors: list[Tensor], *others: Any) -> list[Tensor]:
+    """Call one of the operations of PyTorch that take a list of tensors, in place or not."""
+    if not in_place:
+        return list(getattr(torch, f"_foreach_{operation}")(tensors, *others))
+    getattr(torch, f"_foreach_{operation}_")(tensors, *others)
+    return tensors
+
+
+def _are_plain(tensors: list[Tensor]) -> bool:
+    """Say whether the results of arithmetic on these are laid out like them, and no view as real numbers is needed."""
+    return all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_complex, tensors))
+
+
+def _shared(entry: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Share the tensors of a state that a step writes to: not the counters, which it replaces."""
+    return {key: value if key == "step" or not isinstance(value, Tensor) else share(value) for key, value in entry.items()}
 
 
 def _real(tensor: Tensor) -> Tensor:

@@ -73,12 +73,14 @@ class Wrapped(Rule):
     def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
         """Optimizers take settings in their groups that are no arguments."""
 
-    def share(self, state: Any) -> Any:
-        """Share the tensors of a state. A step may write to any of them."""
-        return map_tree(share, state)
-
-    def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def update(
+        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any, *, in_place: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
+        if in_place:  # fnlib's rules let one counter serve several weights, and an optimizer counts each in place
+            state = map_tree(lambda tensor: tensor if tensor.dim() else share(tensor), state)
+        else:
+            weights, state = {name: share(weights[name]) for name in weights}, map_tree(share, state)
         refuse_broken_kernel(self.like, self.settings, weights)
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
         for name, place in places.items():
