@@ -13,6 +13,7 @@ from fnlib.initial import redraw
 from fnlib.model import Model
 from fnlib.optim import SGD, UpdateRule
 from fnlib.parameters import Parameters
+from fnlib.protect import outside_transforms
 from fnlib.randomness import preserved
 from fnlib.state import check_match
 from fnlib.structure import Mode, Structure, copy_structure
@@ -114,13 +115,13 @@ class Factory:
                 instance = self._instance
                 self._structure = Structure(copy_structure(instance), lambda: copy_structure(instance))
             else:
-                with preserved():
+                with preserved(), outside_transforms():
                     self._structure = self._taken_apart(self._built())
         return self._structure
 
     def _taken_apart(self, first: nn.Module) -> Structure:
         """Make the structure of a module that was built; of copies where the build hands out modules that it keeps."""
-        with preserved():
+        with preserved(), outside_transforms():
             second = self._built()
         if _parts(first) & _parts(second):
             return Structure(copy_structure(first), lambda: copy_structure(self._built()))

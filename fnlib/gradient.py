@@ -36,7 +36,9 @@ class Gradient(Mapping[str, Tensor]):
     def __init__(self, mapping: Mapping[str, Tensor]) -> None:
         tensors: dict[str, Tensor] = {}
         if not isinstance(mapping, Mapping):
-            raise errors.WrongParameters("This is not a gradient", f"it is a {type(mapping).__name__}", "fnlib.Gradient({name: tensor, ...})")
+            raise errors.WrongParameters(
+                "This is not a gradient", f"it is a {type(mapping).__name__}", "fnlib.Gradient({name: tensor, ...})"
+            )
         for name, tensor in mapping.items():
             if not isinstance(tensor, Tensor):
                 raise errors.WrongParameters(

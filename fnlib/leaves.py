@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fnlib.parameters import Parameters
-from fnlib.protect import in_transform, share_all
+from fnlib.protect import _in_transform as is_wrapped
+from fnlib.protect import in_transform, outside_transforms, share_all
 from fnlib.structure import Structure
 
 
@@ -24,8 +25,14 @@ class Leaves:
         self.structure = structure
         self.all = share_all(weights.values())
         self.trained = tuple(self.all) if structure.trains_all else tuple(self.all[i] for i in structure.trained)
-        for leaf in self.trained:
-            leaf.requires_grad_()
+        if in_transform():  # it follows its own tensors; ours are marked outside
+            with outside_transforms():
+                for leaf in self.trained:
+                    if not is_wrapped(leaf):
+                        leaf.requires_grad_()
+        else:
+            for leaf in self.trained:
+                leaf.requires_grad_()
         self.contiguous = all(map(Tensor.is_contiguous, self.trained))
         if structure.hooks:
             for name, leaf in zip(weights, self.all, strict=True):

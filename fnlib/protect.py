@@ -8,6 +8,7 @@ written to, and takes a copy of its own then.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -39,8 +40,11 @@ def share(tensor: Tensor) -> Tensor:
     >>> a
     tensor([0., 0.])
     """
-    if _in_transform(tensor):  # inside torch.func the transform owns the tensor, and a copy would hide it
-        return tensor
+    if _active_transform() is not None:
+        if _in_transform(tensor):  # the transform owns the tensor, and a copy would hide it
+            return tensor
+        with outside_transforms():
+            return share(tensor)
     if _lazy_clone is not None and type(tensor) in (Tensor, torch.nn.Parameter):
         try:
             return _lazy_clone(tensor)
@@ -92,17 +96,29 @@ def unchanged(tensor: Tensor, origin: Tensor) -> bool:
     A tensor that is still copy-on-write has not been written to. One that is not may have been: some
     kernels (LSTM's, for one) ask for writable memory and only read, so that the bytes decide.
     """
-    return _is_cow(tensor) or _in_transform(tensor) or same_bits(tensor, origin)
+    return _in_transform(tensor) or _is_cow(tensor) or same_bits(tensor, origin)
 
 
 def all_unchanged(tensors: Collection[Tensor], origins: Collection[Tensor]) -> bool:
     """Say whether nothing was written to any of `tensors` since they were shared from `origins`."""
-    return all(map(_is_cow, tensors)) or all(map(unchanged, tensors, origins))
+    return (not in_transform() and all(map(_is_cow, tensors))) or all(map(unchanged, tensors, origins))
 
 
 def in_transform() -> bool:
     """Say whether a transform of ``torch.func`` is running: its tensors belong to it and must not outlive it."""
     return _active_transform() is not None
+
+
+@contextlib.contextmanager
+def outside_transforms() -> Iterator[None]:
+    """Step out of the transforms of ``torch.func`` that are running, to work on tensors that are not theirs."""
+    if not in_transform():
+        yield
+        return
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+    with temporarily_clear_interpreter_stack():
+        yield
 
 
 class Tensors(Mapping[str, Tensor]):

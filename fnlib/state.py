@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.protect import _in_transform, share
+from fnlib.protect import _in_transform, outside_transforms, share
 
 
 def check_mapping(kind: str, given: object, right: str) -> None:
@@ -62,7 +62,10 @@ def _number_kind(tensor: Tensor) -> str:
 
 def owned(tensor: Tensor) -> Tensor:
     """Take over a tensor that a user gives: a copy, as NumPy may hold a view of its memory, where no write is noticed."""
-    return tensor if _in_transform(tensor) else tensor.detach().clone()
+    if _in_transform(tensor):
+        return tensor
+    with outside_transforms():
+        return tensor.detach().clone()
 
 
 def kept(tensor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.protect import share, share_all, unchanged
+from fnlib.protect import outside_transforms, share, share_all, unchanged
 from fnlib.randomness import preserved
 
 Place = tuple[Any, Any, int]  # a container, a key in it, and the index of the tensor that belongs there
@@ -102,7 +102,7 @@ class Structure:
             if skeleton.mode == mode and not skeleton.is_held():
                 self.left.remove(skeleton)
                 return skeleton
-        with preserved():
+        with preserved(), outside_transforms():
             return Skeleton(self, self._another(), mode)
 
     def give_back(self, skeleton: Skeleton, buffers: list[Tensor]) -> None:
