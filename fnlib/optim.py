@@ -77,13 +77,12 @@ class Rule:
             in_place: reuse the memory of the weights and the state, which are used up then. The bits are the same.
 
         Returns:
-            The new weights and the new state.
+            The new weights and the new state. What does not move is passed on as it is.
         """
         if self._left_to_torch(weights, gradient):
             return self._wrapped().update(weights, gradient, state, in_place=in_place)
         weights, moments = dict(weights), dict(state["state"])
         partition = self.partition(weights)
-        moved: set[str] = set()
         for settings, names in partition:
             moving = names if len(gradient) == len(weights) else [name for name in names if name in gradient]
             if not moving:
@@ -94,13 +93,8 @@ class Rule:
                 # Fused kernels write in place, and so the strides stay that a new tensor would not have: on shared tensors, then.
                 places, own, here = share_all(places), [_shared(entry) for entry in own], True
             weights.update(zip(moving, self._apply(places, slopes, own, settings, here), strict=True))
-            moved.update(moving)
             if own[0]:
                 moments.update(zip(moving, own, strict=True))
-        if not in_place and len(moved) < len(weights):  # two values must not hold one tensor: one of them may be given away
-            for name in weights.keys() - moved:
-                weights[name] = share(weights[name])
-                moments |= {name: _shared(moments[name])} if name in moments else {}
         return weights, {"state": moments, "param_groups": [settings for settings, _ in partition]}
 
     def _left_to_torch(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:

@@ -77,9 +77,7 @@ class Wrapped(Rule):
         self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any, *, in_place: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
-        if in_place:  # fnlib's rules let one counter serve several weights, and an optimizer counts each in place
-            state = map_tree(lambda tensor: tensor if tensor.dim() else share(tensor), state)
-        else:
+        if not in_place:  # an optimizer writes in place, to its counters too
             weights, state = {name: share(weights[name]) for name in weights}, map_tree(share, state)
         refuse_broken_kernel(self.like, self.settings, weights)
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
