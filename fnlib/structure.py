@@ -443,8 +443,9 @@ def _refuse_closures(module: nn.Module, own: set[int]) -> None:
             for function in (value, *value.values()) if isinstance(value, dict) else (value,):
                 held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
                 if any(id(getattr(inside, "__self__", inside)) in own for inside in held):
+                    where = f"{path}.{name}" if path else name
                     raise errors.UnsupportedModule(
-                        f"'{path + '.' if path else ''}{name}' of this network is a function that holds a part of the network: in a copy it would go on "
+                        f"'{where}' of this network is a function that holds a part of the network: in a copy it would go on "
                         "using the weights of the original. Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: "
                         "Network(...))\n"
                     )

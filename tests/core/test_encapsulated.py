@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy
 import pytest
 import torch
@@ -63,11 +66,16 @@ def test_scikit_learn_restarts_as_the_docstring_says() -> None:
     from sklearn.neural_network import MLPClassifier
 
     feature, label = (part.numpy() for part in data())
-    other = MLPClassifier(hidden_layer_sizes=(4,), max_iter=2, random_state=0)
-    with pytest.warns(ConvergenceWarning):
-        first = [w.copy() for w in other.fit(feature, label).coefs_]
-        second = other.fit(feature, label).coefs_
+
+    def coefficients(**arguments: bool) -> list[list[numpy.ndarray]]:
+        other = MLPClassifier(hidden_layer_sizes=(4,), max_iter=2, random_state=0, **arguments)
+        with pytest.warns(ConvergenceWarning):
+            return [[w.copy() for w in other.fit(feature, label).coefs_] for _ in range(2)]
+
+    first, second = coefficients()
     assert all(numpy.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    first, second = coefficients(warm_start=True)
+    assert not any(numpy.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_numpy_arrays_are_taken() -> None:
@@ -89,3 +97,54 @@ def test_what_does_not_match_is_refused_and_changes_nothing() -> None:
     with pytest.raises(IndexError, match="out of bounds"):  # PyTorch's own
         box.step(feature, label + 7)
     assert box.parameters is before
+
+
+def test_arrays_that_cannot_be_written_to_and_arrays_that_are_written_to_later() -> None:
+    feature, label = (part.numpy().copy() for part in data())
+    feature.flags.writeable = False
+    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0).fit(feature, label, epochs=1, seed=0)
+    assert (box.predict(feature) == label).float().mean() == box.score(feature, label)
+    owned = feature.copy()
+    tensor = encapsulated._tensor(owned)
+    owned[:] = 0
+    assert tensor.any()
+
+
+def test_an_interrupted_fit_stands_after_its_last_whole_step() -> None:
+    feature, label = data()
+    calls = []
+
+    def loss(output: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(output, wanted)
+
+    box = encapsulated.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3), loss=loss, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        box.fit(feature, label, epochs=5, batch_size=16, seed=0)
+    assert box.parameters.step_count == 2 and box.parameters.buffers["1.num_batches_tracked"] == 2
+    assert box.fit(feature, label, epochs=1, batch_size=16).parameters.step_count == 5
+
+
+def test_the_progress_bar_is_loaded_when_first_used() -> None:
+    code = "import sys, fnlib.encapsulated; sys.exit('tqdm.auto' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_box_is_the_functional_loop_inside() -> None:
+    """The same core: what a box holds goes on in an open loop, and back."""
+    feature, label = data()
+    box = encapsulated.Sequential(*layers(), loss=nn.CrossEntropyLoss(), optimizer=fnlib.Adam(lr=0.01), seed=0)
+    box.step(feature, label)
+    ModelFactory = fnlib.Sequential(*layers(), optimizer=fnlib.Adam(lr=0.01))
+    torch.manual_seed(3)
+    model = ModelFactory(box.parameters)
+    output, buffers = model.with_buffers(feature)
+    parameters = model.step(model.backward(nn.functional.cross_entropy(output, label)), buffers=buffers)
+    torch.manual_seed(3)
+    kept = box.parameters
+    loss = box.step(feature, label)
+    assert box.parameters == parameters and not loss.requires_grad and loss.shape == ()
+    box.parameters = kept
+    assert box.parameters.step_count == 1
