@@ -54,7 +54,13 @@ class Sequential:
             label: its labels.
 
         Returns:
-            The loss before the step, a tensor without dimensions and without a graph.
+            The loss before the step, a tensor without dimensions and without a graph (``float(loss)`` is the number).
+
+        >>> import fnlib
+        >>> box = fnlib.encapsulated.Sequential(nn.Linear(2, 1), loss=nn.MSELoss(), seed=0)
+        >>> losses = [float(box.step([[1.0, 2.0]], [[3.0]])) for _ in range(100)]
+        >>> losses[0] > 1, losses[-1] < 1e-3, box.parameters.step_count
+        (True, True, 100)
         """
         feature, label = _tensor(feature), _tensor(label)
         model = self.factory(self.parameters)
@@ -78,10 +84,21 @@ class Sequential:
             restart: begin with the weights that the box was made with.
 
         Returns:
-            The box itself. ``loss_curve_`` holds the mean loss of each epoch.
+            The box itself. ``loss_curve_`` holds the mean loss of each epoch. Interrupted, the box stands
+            after its last whole step.
 
         Raises:
             WrongParameters: X and y do not have the same number of examples.
+
+        >>> import fnlib
+        >>> box = fnlib.encapsulated.Sequential(nn.Linear(2, 2), loss=nn.CrossEntropyLoss(), seed=0)
+        >>> X, y = torch.randn(64, 2), torch.arange(64) % 2
+        >>> box.fit(X, y, epochs=2, batch_size=16).parameters.step_count
+        8
+        >>> box.fit(X, y, epochs=1, batch_size=16).parameters.step_count, len(box.loss_curve_)
+        (12, 3)
+        >>> box.fit(X, y, epochs=1, batch_size=16, restart=True).parameters.step_count
+        4
         """
         from tqdm.auto import tqdm
 
@@ -102,16 +119,44 @@ class Sequential:
         return self
 
     def __call__(self, feature: Any) -> Tensor:
-        """Return the output of the network in evaluation, without a graph."""
+        """Return the output of the network in evaluation, without a graph. Before any step, that of the initial weights.
+
+        Args:
+            feature: a batch, a tensor or a NumPy array.
+
+        >>> import fnlib
+        >>> fnlib.encapsulated.Sequential(nn.Linear(2, 1), nn.Dropout(), loss=nn.MSELoss())(torch.ones(4, 2)).shape
+        torch.Size([4, 1])
+        """
         with torch.no_grad():
             return self.factory(self.parameters, training=False)(_tensor(feature))
 
     def predict(self, X: Any) -> Tensor:  # noqa: N803
-        """Return for each example the index of the greatest output, a tensor of integers."""
+        """Return for each example the class with the greatest output. (For a network that does not classify, call the box.)
+
+        Args:
+            X: examples; a tensor or a NumPy array.
+
+        Returns:
+            A tensor of integers, one for each example.
+
+        >>> import fnlib
+        >>> fnlib.encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss()).predict([[0.1, 0.9], [0.8, 0.2]])
+        tensor([1, 0])
+        """
         return self(X).argmax(dim=1)
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
-        """Return the share of examples whose label is predicted, from 0 to 1."""
+        """Return the share of examples whose label is predicted, from 0 to 1.
+
+        Args:
+            X: examples; a tensor or a NumPy array.
+            y: their labels.
+
+        >>> import fnlib
+        >>> fnlib.encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss()).score([[0.1, 0.9], [0.8, 0.2]], [1, 1])
+        0.5
+        """
         return float((self.predict(X) == _tensor(y)).float().mean())
 
     def __repr__(self) -> str:
@@ -122,5 +167,5 @@ def _tensor(data: Any) -> Any:
     """Take NumPy arrays and lists too; floating numbers become PyTorch's default kind, as its layers expect."""
     if isinstance(data, Tensor):
         return data
-    tensor = torch.as_tensor(data)
+    tensor = torch.tensor(data)  # a copy: what the array's owner writes later changes nothing here
     return tensor.to(torch.get_default_dtype()) if tensor.dtype is torch.float64 else tensor
