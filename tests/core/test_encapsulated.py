@@ -148,3 +148,10 @@ def test_a_box_is_the_functional_loop_inside() -> None:
     assert box.parameters == parameters and not loss.requires_grad and loss.shape == ()
     box.parameters = kept
     assert box.parameters.step_count == 1
+
+
+def test_the_loss_curve_is_the_mean_over_examples() -> None:
+    feature, label = data()
+    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), optimizer=fnlib.SGD(lr=0.0), seed=0)
+    box.fit(feature, label, epochs=2, batch_size=16)  # batches of 16, 16 and 8
+    assert box.loss_curve_ == pytest.approx([float(nn.functional.cross_entropy(box(feature), label))] * 2, rel=1e-5)
