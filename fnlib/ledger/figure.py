@@ -17,21 +17,21 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import FancyBboxPatch, Polygon
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import text_to_path
 
 from fnlib.ledger.caption import caption
-from fnlib.ledger.glyphs import CHANGE, INK, arrow, glyph, legend_width, legends, ring, warning
+from fnlib.ledger.glyphs import INK, arrow, glyph, legend_width, legends, ring, warning
 from fnlib.ledger.lanes import Key, Lane
-from fnlib.ledger.scene import Scene
+from fnlib.ledger.scene import Arrow, Scene
 from fnlib.ledger.shown import elided
 
 DOTS_PER_INCH = 100  # 1280 dots wide on a projector are 12.8 inches
-WIDTH = 921.0  # points: what two panels may take beside each other
+WIDTH = 1000.0  # points: what two panels may take beside each other
 SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # both come with matplotlib
-CODE, LABEL, TITLE, HEAD, WORDS = 9.0, 8.0, 8.5, 8.5, 9.0  # sizes of text
-MARGIN, GUTTER, GAP, BETWEEN = 12.0, 22.0, 8.0, 26.0
-LONGEST = 44  # characters of code
+CODE, LABEL, TITLE, HEAD, WORDS = 8.6, 8.0, 8.5, 8.5, 9.0  # sizes of text
+MARGIN, GUTTER, GAP, BETWEEN = 11.0, 20.0, 5.0, 22.0
+LONGEST = 52  # characters of code
 
 
 class LedgerFigure(Figure):
@@ -77,8 +77,9 @@ def width_of(text: str, size: float, family: str = SANS) -> float:
 
 def draw(scenes: list[Scene], titles: list[str], alt: str) -> LedgerFigure:
     """Draw one scene, or two beside each other if they fit, else below each other."""
-    panels = [Panel(one, title) for one, title in zip(scenes, titles, strict=True)]
-    beside = sum(panel.width for panel in panels) + BETWEEN * (len(panels) - 1) + 2 * MARGIN <= WIDTH * 1.06
+    longest = LONGEST if len(scenes) == 1 else LONGEST - 14
+    panels = [Panel(one, title, longest) for one, title in zip(scenes, titles, strict=True)]
+    beside = sum(panel.width for panel in panels) + BETWEEN * (len(panels) - 1) + 2 * MARGIN <= WIDTH
     width = sum(panel.width for panel in panels) + BETWEEN * (len(panels) - 1) if beside else max(panel.width for panel in panels)
     rows = legends(scenes, max(width, 360.0), lambda text: width_of(text, LABEL))
     width = max(width, *(legend_width(row, lambda text: width_of(text, LABEL)) for row in rows))
@@ -100,8 +101,6 @@ def draw(scenes: list[Scene], titles: list[str], alt: str) -> LedgerFigure:
     axes.axis("off")
     left, top = MARGIN, MARGIN
     level = max(panel.above for panel in panels) if beside else None
-    deepest = max(panel.below for panel in panels) if beside else None
-    del deepest
     for panel in panels:
         panel.paint(axes, left, top, level)
         if beside:
@@ -119,11 +118,12 @@ def draw(scenes: list[Scene], titles: list[str], alt: str) -> LedgerFigure:
 class Panel:
     """The layout of one scene: where its rows and lanes stand, relative to its upper left corner."""
 
-    def __init__(self, drawn: Scene, title: str) -> None:
+    def __init__(self, drawn: Scene, title: str, longest: int) -> None:
         self.scene, self.title = drawn, title
-        times = [f"  \N{MULTIPLICATION SIGN}{row.times}" if _again(row, drawn) else "" for row in drawn.rows]
-        self.codes = [elided("  " * row.indent + row.code + again, LONGEST) for row, again in zip(drawn.rows, times, strict=True)]
-        self.codes_width = max([width_of(code, CODE, MONO) for code in self.codes], default=80.0)
+        self.codes = [elided("  " * row.indent + row.code, longest) for row in drawn.rows]
+        self.codes_width = 1.02 * max([width_of(code, CODE, MONO) for code in self.codes], default=80.0)
+        if any(row.alerts or row.entry.raised for row in drawn.rows):
+            self.codes_width += 14.0
         self.x = self._columns()
         end = max(self.x.values(), default=0.0) + (self._needs(drawn.lanes[-1]) / 2 if drawn.lanes else 0.0)
         self.width = max(end, width_of(title, 12) * 1.1, 330.0)
@@ -163,7 +163,7 @@ class Panel:
         """The middle of each lane: no two words beside each other touch, and heads fit over their lanes."""
         lanes = self.scene.lanes
         x: dict[Key, float] = {}
-        edge = GUTTER + self.codes_width + 14
+        edge = GUTTER + self.codes_width + 9
         for at, lane in enumerate(lanes):
             new_group = at == 0 or lanes[at - 1].head != lane.head or (not lane.head and lane.apart)
             edge += GAP if new_group and at else 0.0
@@ -191,7 +191,7 @@ class Panel:
                     cells[mark.lane] = cells.get(mark.lane, 0) + len(mark.labels)
             lines = max(cells.values(), default=0)
             lines = max(lines, int(any(at == row.number for at, _ in self.scene.still)))
-            tops.append(tops[-1] + 28.0 + 9.6 * lines)
+            tops.append(tops[-1] + 29.0 + (9.6 * lines - 2.0 if lines else 0.0))
         return tops
 
     # --- painting ------------------------------------------------------------------------------
@@ -242,11 +242,11 @@ class Panel:
 
     def _code(self, axes: Axes, left: float, middle: Sequence[float]) -> None:
         for row, code, y in zip(self.scene.rows, self.codes, middle, strict=True):
-            _text(axes, left + 15, y, str(row.line), size=7.5, ha="right", color="#767676", family=MONO)
+            _text(axes, left + GUTTER - 6, y, str(row.line), size=7.5, ha="right", color="#767676", family=MONO)
             quiet = row.entry.kind == "header" or not row.entry.changes
             _text(axes, left + GUTTER, y, code, size=CODE, family=MONO, color="#555555" if quiet else "#000000")
             if row.alerts or row.entry.raised:
-                warning(axes, left + GUTTER + width_of(code, CODE, MONO) + 9, y)
+                warning(axes, left + GUTTER + 1.02 * width_of(code, CODE, MONO) + 10, y)
 
     def _changes(self, axes: Axes, middle: Sequence[float], at: dict[Key, float]) -> None:
         cells: dict[tuple[int, Key], list[Any]] = {}
@@ -254,7 +254,7 @@ class Panel:
             cells.setdefault((mark.row, mark.lane), []).append(mark)
         for change in self.scene.arrows:
             x = at[change.target] + self._shift(cells[change.row, change.target], change.kind)
-            arrow(axes, at[change.source], x, middle[change.row], change.kind, change.distant)
+            arrow(axes, at[change.source], x, middle[change.row], change.kind, change.distant, self._rank(change))
         for row, lane in self.scene.rings:
             ring(axes, at[lane], middle[row])
         for (row, lane), marks in cells.items():
@@ -264,8 +264,15 @@ class Panel:
                 for label in mark.labels:
                     _text(axes, at[lane], middle[row] + down, label, size=LABEL, ha="center", color=INK[mark.kind], halo=True)
                     down += 9.6
+        for row, lane in self.scene.alerts:
+            warning(axes, at[lane] + (13 if (row, lane) in cells else 0), middle[row])
         for row, lane in self.scene.still:
             _text(axes, at[lane], middle[row] + 14, "still there", size=LABEL, ha="center", style="italic", color="#333333", halo=True)
+
+    def _rank(self, change: Arrow) -> int:
+        """Arrows that leave one place together: the farther passes over the nearer."""
+        lengths = [abs(self.x[one.target] - self.x[one.source]) for one in self.scene.arrows if one.row == change.row]
+        return sorted(set(lengths)).index(abs(self.x[change.target] - self.x[change.source]))
 
     def _shift(self, marks: Sequence[Any], kind: str) -> float:
         """Marks of one cell stand beside each other."""
@@ -273,11 +280,6 @@ class Panel:
             return 0.0
         kinds = [mark.kind for mark in marks]
         return (kinds.index(kind) - (len(kinds) - 1) / 2) * 15.0
-
-
-def _again(row: Any, drawn: Scene) -> bool:
-    """Whether a statement ran more often than its loop's iterations tell."""
-    return row.times > 1 and not drawn.which
 
 
 def _box(x: float, y: float, width: float, height: float, color: str, round_: float) -> FancyBboxPatch:
@@ -292,6 +294,3 @@ def _text(
     drawn = axes.text(x, y, text, fontsize=size, color=color, family=family, va="center_baseline", parse_math=False, zorder=6, **how)
     if halo:
         drawn.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85})
-
-
-__all__ = ["CHANGE", "LedgerFigure", "Polygon", "draw", "width_of"]

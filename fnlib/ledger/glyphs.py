@@ -68,11 +68,11 @@ def warning(axes: Axes, x: float, y: float) -> None:
     axes.plot([x], [y + 3.2], marker="o", markersize=1.7, color="white", markeredgewidth=0, zorder=7)
 
 
-def arrow(axes: Axes, start: float, end: float, y: float, kind: str, distant: bool) -> None:
-    """From one lane to another, in a bow of constant height, so that no bow reaches into the row above."""
+def arrow(axes: Axes, start: float, end: float, y: float, kind: str, distant: bool, rank: int = 0) -> None:
+    """From one lane to another, in a bow that stays within its row; a higher ``rank`` passes over a lower one."""
     side = 1.0 if end > start else -1.0
     x0, y0, x1, y1 = start + 3.5 * side, y - 3.0, end - 6.5 * side, y - 5.5
-    height = 14.0 if abs(end - start) > 60 else 9.0
+    height = min(8.0 + 4.5 * rank, 15.0) + (2.0 if abs(end - start) > 90 else 0.0)
     middle = ((x0 + x1) / 2, y - 2 * height + 2)
     color = CHANGE[kind][2]
     dx, dy = x1 - middle[0], y1 - middle[1]
@@ -123,8 +123,8 @@ def legends(scenes: Sequence[Scene], width: float, measure: Measure) -> list[lis
     kinds = {mark.kind for one in scenes for mark in one.marks}
     signs = [
         Sign("created", "created"),
-        Sign("changed in place", "changed in place"),
-        Sign("replaced", "now holds another value"),
+        Sign("changed in place", "changed in place: the old value is lost"),
+        Sign("replaced", "replaced: holds another value"),
         Sign("removed", "removed"),
         Sign("read", "read"),
         Sign("named", "the statement names the owner"),

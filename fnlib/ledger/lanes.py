@@ -57,7 +57,8 @@ class Lanes:
         self.schedulers |= {event.subject for event in events if event.kind == "scheduler step" and not event.subject.startswith("(")}
         self._labels = {*watched, *(change.owner for _, change in changes if change.state not in ("graph", "name", "random state"))}
         self._labels |= {label for row in rows for label in row.entry.named}
-        forwards = {self.root(event.subject) for event in events if event.kind in ("forward", "state_dict", "load_state_dict")}
+        weighty = {self.root(label) for row in rows for label in row.entry.links.weights}  # a loss or an activation has none
+        forwards = {self.root(event.subject) for event in events if event.kind in ("forward", "state_dict", "load_state_dict")} & weighty
         modules = {change.owner for _, change in changes if change.state in ("buffer", "mode flag") or _is_module(change)}
         self._rows = rows
         self._names: dict[str, int] = {}  # name -> the row that binds it last; -1 if none does
@@ -173,6 +174,18 @@ class Lanes:
         if target[0] in row.entry.named and not any(lane[0] == target[0] and lane[1] == "itself" for lane in reads):
             return None  # the statement names the owner itself: the change comes from the text
         return next(iter([lane for lane in acting if lane in through] or acting or through), None)
+
+    def of_finding(self, place: str, row: int) -> Key:
+        """The lane of what a finding is about: ``discriminator.2.weight and 1 more``."""
+        label = place.split(" ")[0].rstrip(",")
+        owner = self.root(label)
+        if owner in self._names:
+            return self._name(owner, row)
+        if owner in self.schedulers:
+            return (owner, "state")
+        if owner in self.optimizers:
+            return (owner, "itself" if label == owner else "rate" if label.endswith(".lr") else "moments")
+        return (owner, ".grad" if label.endswith(".grad") else "weights")
 
     # --- in which order ------------------------------------------------------------------------
 

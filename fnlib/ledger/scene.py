@@ -46,7 +46,11 @@ class Arrow:
 
 @dataclass(slots=True)
 class Scene:
-    """A picture before it is drawn. ``rings`` are what rows read: (row, lane). ``still`` are values that outlive their name."""
+    """A picture before it is drawn.
+
+    ``rings`` are what rows read, as (row, lane); ``still`` are values that outlive their name; ``alerts`` are what
+    findings are about.
+    """
 
     rows: list[Row]
     lanes: list[Lane]
@@ -56,6 +60,7 @@ class Scene:
     still: list[tuple[int, Key]]
     counts: Counts
     findings: list[Finding] = field(default_factory=list)
+    alerts: list[tuple[int, Key]] = field(default_factory=list)
     which: str = ""
     notes: int = 0
 
@@ -85,6 +90,8 @@ def scene(recording: Any, *, iteration: int | None = None) -> Scene:
     findings = [finding for finding in getattr(part, "findings", []) if finding.severity == "certain"]
     for row in rows:
         row.alerts = [finding for finding in findings if row.holds(finding)]
+    shown = {lane.key for lane in kept}
+    alerts = [(row.number, lanes.of_finding(finding.place, row.number)) for row in rows for finding in row.alerts]
     return Scene(
         rows,
         kept,
@@ -94,6 +101,7 @@ def scene(recording: Any, *, iteration: int | None = None) -> Scene:
         lanes.still,
         part.counts,
         findings,
+        [alert for alert in dict.fromkeys(alerts) if alert[1] in shown],
         _which(recording, iteration),
         len(getattr(recording, "notes", ())),
     )
