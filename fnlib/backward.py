@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +14,7 @@ from fnlib import errors
 from fnlib.gradient import Gradient
 from fnlib.leaves import Leaves
 from fnlib.protect import in_transform, lazy_clone, share, share_all
+from fnlib.randomness import one_at_a_time
 
 if TYPE_CHECKING:
     from fnlib.model import Model
@@ -48,7 +50,10 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     """
     for model in models:
         model._parameters._alive("take a gradient")
-    found = iter(differentiate(loss, tuple(leaf for model in models for leaf in model._leaves.trained), retain_graph))
+    leaves = tuple(leaf for model in models for leaf in model._leaves.trained)
+    runs_again = any(model._leaves.structure.left for model in models)  # and draws again, where the first pass drew
+    with one_at_a_time if runs_again else contextlib.nullcontext():
+        found = iter(differentiate(loss, leaves, retain_graph))
     for model in models:
         model._leaves.structure.check_left()
     return tuple(named(model._leaves, list(itertools.islice(found, len(model._leaves.trained)))) for model in models)

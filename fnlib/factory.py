@@ -14,7 +14,7 @@ from fnlib.model import Model
 from fnlib.optim import SGD, UpdateRule
 from fnlib.parameters import Parameters
 from fnlib.protect import outside_transforms
-from fnlib.randomness import preserved
+from fnlib.randomness import one_at_a_time, preserved
 from fnlib.state import check_match
 from fnlib.structure import Mode, Structure, copy_structure
 
@@ -110,14 +110,21 @@ class Factory:
     @property
     def structure(self) -> Structure:
         """Names, shapes and module tree, made when they are first needed."""
-        if self._structure is None:
-            if self._instance is not None:
-                instance = self._instance
-                self._structure = Structure(copy_structure(instance), lambda: copy_structure(instance))
-            else:
-                with preserved(), outside_transforms():
-                    self._structure = self._taken_apart(self._built())
-        return self._structure
+        if self._structure is not None:
+            return self._structure
+        if self._instance is not None:
+            instance = self._instance
+            return self._publish(Structure(copy_structure(instance), lambda: copy_structure(instance)))
+        with preserved(), outside_transforms():
+            structure = self._taken_apart(self._built())
+        return self._publish(structure)
+
+    def _publish(self, structure: Structure) -> Structure:
+        """Keep a structure, unless another thread was first: all threads share one."""
+        with one_at_a_time:
+            if self._structure is None:
+                self._structure = structure
+            return self._structure
 
     def _taken_apart(self, first: nn.Module) -> Structure:
         """Make the structure of a module that was built; of copies where the build hands out modules that it keeps."""
@@ -149,7 +156,9 @@ class Factory:
                 module = build()
         parameters = Parameters.from_module(module)
         if self._structure is None and self._instance is None:
-            self._structure = self._taken_apart(module)
+            structure = self._taken_apart(module)
+            del module  # a structure counts references to its modules from when others can see it
+            self._publish(structure)
         for target in (draw["device"], draw["dtype"]):
             parameters = parameters if target is None else parameters.to(target)
         return parameters

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.backward import differentiate, named
+from fnlib.backward import backward, differentiate, named
 from fnlib.gradient import Gradient
 from fnlib.leaves import Leaves
 from fnlib.optim import Rule
@@ -134,10 +134,9 @@ class Model:
             LossNotScalar, LossIndependent, GraphUsedUp, GraphOverwritten, Donated.
         """
         self._parameters._alive("take a gradient")
-        found = differentiate(loss, self._leaves.trained, retain_graph)
         if self._leaves.structure.left:
-            self._leaves.structure.check_left()
-        return named(self._leaves, found)
+            return backward(loss, self, retain_graph=retain_graph)[0]
+        return named(self._leaves, differentiate(loss, self._leaves.trained, retain_graph))
 
     # --- step --------------------------------------------------------------------------------
 

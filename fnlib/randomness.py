@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_one_at_a_time = threading.RLock()  # PyTorch's generator is one for all threads; reentrant for nested models
+one_at_a_time = threading.RLock()  # PyTorch's generator is one for all threads; reentrant for nested models
 
 
 def _cuda_devices() -> list[int]:
@@ -25,7 +25,7 @@ def preserved() -> Iterator[None]:
     state = random.getstate()
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy else None
-    with _one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
+    with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
         try:
             yield
         finally:
@@ -38,7 +38,7 @@ def preserved() -> Iterator[None]:
 def seeded(seed: int, step_count: int) -> Iterator[None]:
     """Seed PyTorch's generators from a seed and a step count, and put them back where they were on leaving."""
     folded = int.from_bytes(hashlib.blake2b(f"{seed}/{step_count}".encode(), digest_size=8).digest(), "little") >> 1
-    with _one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
+    with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
         torch.manual_seed(folded)
         yield
 

@@ -100,8 +100,9 @@ class Structure:
             pass
         for skeleton in list(self.left):
             if skeleton.mode == mode and not skeleton.is_held():
-                self.left.remove(skeleton)
-                return skeleton
+                with contextlib.suppress(ValueError):  # another thread took it
+                    self.left.remove(skeleton)
+                    return skeleton
         with preserved(), outside_transforms():
             return Skeleton(self, self._another(), mode)
 
@@ -128,7 +129,8 @@ class Structure:
                 if not unchanged(new, old)
             ]
             if names:
-                self.left.remove(skeleton)
+                with contextlib.suppress(ValueError):
+                    self.left.remove(skeleton)
                 raise errors.UnsupportedModule(
                     f"A part of this network runs again in backward (torch.utils.checkpoint) and changes {errors._names(names)} a second "
                     "time: stock PyTorch counts both, and buffers that with_buffers has already returned cannot. Leave such a layer out of "
