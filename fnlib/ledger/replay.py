@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from types import SimpleNamespace
 from typing import Any
 
 from fnlib.ledger.entries import Change, Entry
@@ -18,7 +19,8 @@ def replay(ledger: Any) -> Any:
 
     Returns:
         A widget with ``.slider`` (0 is the state before the first statement) and ``.play``, and ``.shown``, the HTML of the
-        present step. Without ipywidgets, or in a terminal, the table stands in its place: it carries the same content.
+        present step. Without ipywidgets the table stands in its place, which carries the same content; code can set its
+        ``.slider`` too.
 
     Example:
         >>> import torch
@@ -34,7 +36,7 @@ def replay(ledger: Any) -> Any:
     try:
         import ipywidgets as widgets
     except ImportError:
-        return ledger
+        return Unmoved(ledger)
     entries = list(ledger.entries)
 
     class Player(widgets.VBox):
@@ -59,6 +61,28 @@ def replay(ledger: Any) -> Any:
             return str(ledger)
 
     return Player()
+
+
+class Unmoved:
+    """What stands for the player where ipywidgets is missing: the table of the whole recording, and a slider for code.
+
+    Args:
+        ledger: the recording.
+    """
+
+    def __init__(self, ledger: Any) -> None:
+        self.ledger, self.slider, self.value = ledger, self, 0
+
+    @property
+    def shown(self) -> Any:
+        """An object whose ``value`` is the HTML of the present step, as in the player."""
+        return SimpleNamespace(value=_page(list(self.ledger.entries), self.value))
+
+    def _repr_html_(self) -> str:
+        return str(self.ledger._repr_html_())
+
+    def __repr__(self) -> str:
+        return str(self.ledger)
 
 
 def _page(entries: list[Entry], step: int) -> str:

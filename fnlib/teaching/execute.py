@@ -31,11 +31,15 @@ CELL_TIMEOUT = 120
 _PEAK = """\
 import sys as _sys
 try:
-    import resource as _resource
-    _peak = _resource.getrusage(_resource.RUSAGE_SELF).ru_maxrss * (1 if _sys.platform == "darwin" else 1024)
-except ImportError:
-    import psutil as _psutil
-    _peak = _psutil.Process().memory_info().peak_wset
+    # ru_maxrss would count what the parent held when it forked; VmHWM begins with the kernel's own program
+    _peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+except (OSError, StopIteration):
+    try:
+        import resource as _resource
+        _peak = _resource.getrusage(_resource.RUSAGE_SELF).ru_maxrss * (1 if _sys.platform == "darwin" else 1024)
+    except ImportError:
+        import psutil as _psutil
+        _peak = _psutil.Process().memory_info().peak_wset
 print(_peak)"""
 
 

@@ -40,4 +40,7 @@ def test_every_step_shows_its_statement_and_its_changes() -> None:
 def test_without_widgets_the_table_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     ledger = recorded()
-    assert ledger.replay() is ledger
+    player = ledger.replay()
+    player.slider.value = 2
+    assert "▶ loss.backward()" in player.shown.value
+    assert str(player) == str(ledger) and player._repr_html_() == ledger._repr_html_()
