@@ -162,14 +162,10 @@ class Keeper(Owners):
         unchanged = False
         if known is not None and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
             unchanged = known.value == shape and self._stays(known, tensor, dense, spots, is_value)
-        if (
-            unchanged
-            and known is not None
-            and len(known.copies) == 1
-            and spot in self.at
-            and self.at[spot][0].copies[0].shape == tensor.shape
-        ):
-            known.copies, known.bits = self.at[spot][0].copies, self.at[spot][0].bits  # one copy for all names of the storage
+        if unchanged and known is not None and len(known.copies) == 1 and spot in self.at:
+            first = self.at[spot][0]  # one copy for all names of a storage
+            if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
+                known.copies, known.bits = first.copies, first.bits
         if not unchanged:
             seen = self._sight(place, state, tensor, known, dense, spots, shape, is_value)
             if known is None or not self._follows_twin(known, tensor, spot, is_value):

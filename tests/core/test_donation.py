@@ -129,7 +129,10 @@ def test_memory_is_reused(rule: str) -> None:
     model = ModelFactory(model.step(model.backward(loss_of(model(X)))))
 
     def addresses(parameters: fnlib.Parameters) -> list[int]:
-        held = [*parameters._weights.values(), *(t for entry in parameters._state["state"].values() for key, t in entry.items() if key != "step")]
+        held = [
+            *parameters._weights.values(),
+            *(t for entry in parameters._state["state"].values() for key, t in entry.items() if key != "step"),
+        ]
         return [tensor.const_data_ptr() for tensor in held]
 
     old = addresses(model.parameters)

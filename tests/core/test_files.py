@@ -37,7 +37,9 @@ def test_what_is_loaded_equals_what_was_saved(row: Network, tmp_path: Path) -> N
     assert loaded == parameters
     assert [tensor.stride() for tensor in loaded.values()] == [tensor.stride() for tensor in parameters.values()]
     assert list(loaded) == list(parameters) and list(loaded.buffers) == list(parameters.buffers)
-    assert {key: (t.stride(), t.dtype) for key, t in loaded.state_dict().items()} == {key: (t.stride(), t.dtype) for key, t in parameters.state_dict().items()}
+    assert {key: (t.stride(), t.dtype) for key, t in loaded.state_dict().items()} == {
+        key: (t.stride(), t.dtype) for key, t in parameters.state_dict().items()
+    }
     assert loaded == pickle.loads(pickle.dumps(parameters)) == copy.deepcopy(parameters)
     fnlib.Factory(row.build)(loaded.replace(optimizer_state=None), training=row.training)
 
@@ -53,10 +55,16 @@ parameters = fnlib.Parameters.load({path!r} + ".half")
 train({run!r}, parameters, 10).save({path!r} + ".whole")
 """
 RUNS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
-    "Adam": (lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)), lambda: fnlib.Adam(lr=lambda step: 0.1 / (1 + step), amsgrad=True)),
+    "Adam": (
+        lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)),
+        lambda: fnlib.Adam(lr=lambda step: 0.1 / (1 + step), amsgrad=True),
+    ),
     "momentum": (nets.TiedModule, lambda: fnlib.SGD(lr=0.1, momentum=0.9, nesterov=True)),
     "wrapped": (nets.Complex, lambda: fnlib.wrap(torch.optim.NAdam, lr=0.1)),
-    "groups": (nets.Frozen, lambda: fnlib.wrap(torch.optim.ASGD, t0=3, groups=lambda name, weight: {"lr": 0.5} if weight.ndim == 1 else {})),
+    "groups": (
+        nets.Frozen,
+        lambda: fnlib.wrap(torch.optim.ASGD, t0=3, groups=lambda name, weight: {"lr": 0.5} if weight.ndim == 1 else {}),
+    ),
 }
 
 
@@ -82,9 +90,15 @@ def test_a_run_resumes_to_the_bit_in_a_new_process(run: str, tmp_path: Path) -> 
     assert resumed.step_count == STEPS
 
 
+TENSORS = [
+    torch.tensor(1.5), torch.arange(3), torch.ones(2, 3).t(), torch.tensor([True]), torch.tensor(1j), torch.zeros(0, 3),
+    torch.tensor([1.0], dtype=torch.bfloat16),
+]  # fmt: skip
+KEYS = st.text(max_size=4) | st.integers() | st.floats(allow_nan=False)
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=5) | st.complex_numbers() | st.sampled_from([torch.tensor(1.5), torch.arange(3), torch.ones(2, 3).t(), torch.tensor([True]), torch.tensor(1j), torch.zeros(0, 3), torch.tensor([1.0], dtype=torch.bfloat16)]),
-    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=4) | st.integers() | st.floats(allow_nan=False), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=5) | st.complex_numbers()
+    | st.sampled_from(TENSORS),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=8,
 )  # fmt: skip
 

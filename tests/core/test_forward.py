@@ -64,7 +64,9 @@ def test_a_cache_is_discarded() -> None:
 @pytest.mark.parametrize("build", [nets.Locked], ids=["lock"])
 def test_what_cannot_be_copied_is_built(build: Any) -> None:
     assert bound(build)(X).shape == (5, 4)
-    with pytest.raises(fnlib.UnsupportedModule, match=r"cannot be copied .*thread.lock.*\n.*\n *ModelFactory = fnlib.Factory\(lambda: Network"):
+    with pytest.raises(
+        fnlib.UnsupportedModule, match=r"cannot be copied .*thread.lock.*\n.*\n *ModelFactory = fnlib.Factory\(lambda: Network"
+    ):
         fnlib.Factory(build())
 
 

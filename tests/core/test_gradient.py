@@ -62,7 +62,7 @@ def test_scaling_is_that_of_vectors(a: fnlib.Gradient, b: fnlib.Gradient, s: flo
     assert same((a * s) * t, a * (s * t))
     assert same((a + b) * s, a * s + b * s)
     assert same(a * (s + t), a * s + a * t)
-    assert (a * 1) == a and (a / 1) == a and same(-(-a), a) and same(-a, a * -1)
+    assert (a * 1) == a and (a / 1) == a and same(-1 * -a, a) and same(-a, a * -1)
     assert set(a * s) == set(a)
     if s:
         assert torch.equal(vector(a / 2), vector(a) / 2)
@@ -183,7 +183,9 @@ def test_adding_something_else_is_a_type_error(other: Any) -> None:
 def test_a_factor_that_changes_the_kind_is_refused() -> None:
     gradient = fnlib.Gradient({"a": torch.ones(2)})
     for scale in (lambda: gradient * 1j, lambda: gradient / torch.tensor(2j), lambda: gradient * torch.tensor(1.0, dtype=torch.complex64)):
-        with pytest.raises(fnlib.WrongParameters, match="This factor would change the kind of the gradient: torch.float32 would become torch.complex64"):
+        with pytest.raises(
+            fnlib.WrongParameters, match="This factor would change the kind of the gradient: torch.float32 would become torch.complex64"
+        ):
             scale()
     assert (gradient * torch.tensor(2.0, dtype=torch.float64))["a"].dtype == torch.float32
     with pytest.raises(TypeError):

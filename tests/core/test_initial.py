@@ -92,7 +92,11 @@ def test_every_redrawable_layer_is_in_the_table() -> None:
 def test_a_network_redraws_in_the_order_of_its_building() -> None:
     def build() -> nn.Module:
         return nn.Sequential(
-            OrderedDict(body=nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()), many=nn.ModuleList([nn.Linear(2, 2), nn.LSTM(2, 3)]), head=nn.Linear(3, 1))
+            OrderedDict(
+                body=nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()),
+                many=nn.ModuleList([nn.Linear(2, 2), nn.LSTM(2, 3)]),
+                head=nn.Linear(3, 1),
+            )
         )
 
     parameters = fnlib.Factory(spoiled(build()))(fnlib.Parameters(seed=1)).parameters

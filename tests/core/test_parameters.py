@@ -124,7 +124,11 @@ def test_copies_and_pickles_are_values_of_their_own() -> None:
             with pytest.raises(fnlib.Donated):
                 copied["0.weight"]
     empty = fnlib.Parameters(seed=3, dtype=torch.float64)
-    assert ModelFactory(pickle.loads(pickle.dumps(empty))).parameters == ModelFactory(copy.deepcopy(empty)).parameters == ModelFactory(empty).parameters
+    assert (
+        ModelFactory(pickle.loads(pickle.dumps(empty))).parameters
+        == ModelFactory(copy.deepcopy(empty)).parameters
+        == ModelFactory(empty).parameters
+    )
 
 
 def test_replace() -> None:

@@ -86,7 +86,9 @@ WRITES: dict[str, Callable[[Tensor], Any]] = {
     "typed storage": lambda t: torch.frombuffer(memoryview(t.numpy()), dtype=t.dtype).fill_(7),
     "pointer": through_pointer,
     "foreach": lambda t: torch._foreach_add_([t], 7.0),
-    "fused kernel": lambda t: torch._fused_sgd_([t], [torch.ones_like(t)], [], weight_decay=0, momentum=0, lr=1.0, dampening=0, nesterov=False, maximize=False, is_first_step=True),  # fmt: skip
+    "fused kernel": lambda t: torch._fused_sgd_(
+        [t], [torch.ones_like(t)], [], weight_decay=0, momentum=0, lr=1.0, dampening=0, nesterov=False, maximize=False, is_first_step=True
+    ),  # fmt: skip
     "optimizer": through_optimizer,
     "fused optimizer": through_fused_optimizer,
     "batchnorm": through_module,
@@ -118,7 +120,12 @@ def trained() -> tuple[fnlib.Factory, fnlib.Model, fnlib.Gradient, Any]:
 HANDED_OUT: dict[str, Callable[[fnlib.Model, fnlib.Gradient, Any], tuple[Tensor, Any]]] = {
     "parameters": lambda m, g, b: (m.parameters["0.weight"], m.parameters),
     "parameters.values()": lambda m, g, b: (next(iter(m.parameters.values())), m.parameters),
-    "parameters.buffers": lambda m, g, b: (m.parameters.buffers["1.running_mean"][None].expand(2, 4).contiguous() if False else m.parameters.buffers["1.running_mean"].unsqueeze(0), m.parameters),  # fmt: skip
+    "parameters.buffers": lambda m, g, b: (
+        m.parameters.buffers["1.running_mean"][None].expand(2, 4).contiguous()
+        if False
+        else m.parameters.buffers["1.running_mean"].unsqueeze(0),
+        m.parameters,
+    ),  # fmt: skip
     "optimizer_state": lambda m, g, b: (m.parameters.optimizer_state["state"]["0.weight"]["exp_avg"], m.parameters),
     "state_dict": lambda m, g, b: (m.parameters.state_dict()["0.weight"], m.parameters),
     "model.weights": lambda m, g, b: (m.weights["0.weight"].detach(), m.parameters),
@@ -195,7 +202,8 @@ def test_what_was_given_is_taken_over(kind: str) -> None:
             array[...] = 7
         else:
             view[...] = 7
-        held = value["weight"] if isinstance(value, fnlib.Gradient) else value.optimizer_state["state"]["weight"] if value.optimizer_state else value["weight"]  # fmt: skip
+        moments = None if isinstance(value, fnlib.Gradient) else value.optimizer_state
+        held = moments["state"]["weight"] if moments else value["weight"]
         assert held.eq(1).all()
 
 
@@ -235,7 +243,9 @@ def test_buffers_given_as_a_dict_are_taken_over() -> None:
     assert torch.equal(parameters.buffers["0.running_mean"], expected)
     assert list(parameters.buffers) == ["0.running_mean", "0.running_var", "0.num_batches_tracked"]
     assert torch.equal(later.with_buffers(torch.zeros(5, 4))[1]["0.running_mean"], expected * 0.9)
-    assert torch.equal(fnlib.Sequential(nn.BatchNorm1d(4))(parameters).eval()(torch.zeros(1, 4)).isfinite(), torch.ones(1, 4, dtype=torch.bool))
+    assert torch.equal(
+        fnlib.Sequential(nn.BatchNorm1d(4))(parameters).eval()(torch.zeros(1, 4)).isfinite(), torch.ones(1, 4, dtype=torch.bool)
+    )
 
 
 def test_a_pass_touches_no_grad_no_flag_no_generator() -> None:

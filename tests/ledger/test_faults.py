@@ -108,7 +108,12 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
         def __tensor_flatten__(self) -> tuple[list[str], None]:
             return ["inner"], None
 
-    meta, marked, wrapping, flat = torch.zeros(2, device="meta"), torch.zeros(2).as_subclass(Marked), Wrapping(torch.ones(2)), Flat(torch.ones(2))
+    meta, marked, wrapping, flat = (
+        torch.zeros(2, device="meta"),
+        torch.zeros(2).as_subclass(Marked),
+        Wrapping(torch.ones(2)),
+        Flat(torch.ones(2)),
+    )
     lazy, embedding = nn.LazyLinear(2), nn.Embedding(4, 2, sparse=True)
     things = {"meta": meta, "marked": marked, "wrapping": wrapping, "flat": flat, "lazy": lazy, "embedding": embedding}
     with Ledger(**things, half=torch.ones(2, dtype=torch.bfloat16), imaginary=torch.ones(2, dtype=torch.complex64)) as ledger:
@@ -117,7 +122,9 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
         lazy(torch.ones(1, 3))
         embedding(torch.tensor([1])).sum().backward()
         embedding.weight.grad._values().mul_(2)
-    changed = [{change.label for change in entry.changes if change.state not in ("name", "graph", "random state")} for entry in ledger.entries]
+    changed = [
+        {change.label for change in entry.changes if change.state not in ("name", "graph", "random state")} for entry in ledger.entries
+    ]
     assert changed[0] == {"marked"} and changed[1] == {"flat"} and {"lazy.weight", "lazy.bias"} <= changed[2]
     assert changed[3] == changed[4] == {"embedding.weight.grad"}
     assert ledger.entries[4].changes[0].kind == "changed in place"
@@ -128,7 +135,17 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
 
 
 def test_other_dtypes_are_compared_by_their_bytes() -> None:
-    kinds = (torch.bfloat16, torch.float16, torch.float64, torch.complex64, torch.complex128, torch.int8, torch.bool, torch.int64, torch.float8_e4m3fn)
+    kinds = (
+        torch.bfloat16,
+        torch.float16,
+        torch.float64,
+        torch.complex64,
+        torch.complex128,
+        torch.int8,
+        torch.bool,
+        torch.int64,
+        torch.float8_e4m3fn,
+    )
     tensors = {str(kind).removeprefix("torch."): torch.zeros(3, 2).to(kind).t() for kind in kinds}
     with Ledger(**tensors) as ledger:
         for tensor in tensors.values():

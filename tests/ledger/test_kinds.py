@@ -152,7 +152,7 @@ def test_random_states() -> None:
         np.random.randn()  # the second of a pair moves only what is held back
         random.random()
         torch.rand(1, generator=generator)
-        1 + 1
+        abs(-1)
     moved = [[(change.owner, change.place) for change in entry.changes] for entry in ledger.entries]
     numpy_ = [("random", "numpy")]
     assert moved == [[("random", "torch")], numpy_, numpy_, numpy_, [("random", "python")], [("generator", "")], []]
@@ -169,7 +169,9 @@ def test_the_graph_is_built_kept_and_freed() -> None:
         except RuntimeError:
             pass
         free = weight.detach().sum()
-    graphs = [[(change.owner, change.kind, change.after) for change in entry.changes if change.state == "graph"] for entry in ledger.entries]
+    graphs = [
+        [(change.owner, change.kind, change.after) for change in entry.changes if change.state == "graph"] for entry in ledger.entries
+    ]
     assert graphs[:5] == [[("loss", "created", "built")], [("loss", "kept", "kept")], [("loss", "removed", "freed")], [], []]
     assert ledger.entries[3].raised.startswith("RuntimeError: Trying to backward") and graphs[-1] == []
     del free
@@ -234,7 +236,7 @@ def test_values_of_the_package_are_seen_whole() -> None:
         gradient = model.backward(output.sum())
         parameters["0.weight"].add_(1)  # a write to what was handed out does not reach the value
         later = model.step(gradient, buffers=buffers)
-        later = model.step(gradient, buffers=buffers, donate=True)
+        later = model.step(gradient, buffers=buffers, donate=True)  # noqa: F841
     assert [told(entry) - {("random.torch", "changed in place")} for entry in ledger.entries[:4]] == [set()] * 4
     given = {change.label: change.kind for change in ledger.entries[4].changes if change.state != "name"}
     assert given["parameters.0.weight"] == "removed"  # given away

@@ -139,7 +139,11 @@ def test_against_brute_force(optimizer: str, statements: list[str]) -> None:
 
     recorded = things(optimizer)
     recorded["held"] = recorded["x"]
-    source = "with Ledger(model=model, optimizer=optimizer, scheduler=scheduler, x=x, follow=False) as ledger:\n    " + "\n    ".join(statements) + "\n"
+    source = (
+        "with Ledger(model=model, optimizer=optimizer, scheduler=scheduler, x=x, follow=False) as ledger:\n    "
+        + "\n    ".join(statements)
+        + "\n"
+    )
     name = "<random loop>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     exec(compile(source, name, "exec"), recorded)

@@ -7,6 +7,8 @@ from torch import nn
 
 from fnlib.ledger import Ledger
 
+# fmt: off: the layout of the statements is what is tested here
+
 
 def sources(ledger: Ledger) -> list[str]:
     return [entry.source for entry in ledger.entries]
@@ -165,13 +167,12 @@ def test_generators_resume_where_they_were() -> None:
             yield number
 
     with Ledger(x=x, depth=1) as ledger:
-        for number in batches():
+        for _ in batches():
             x.add_(10)
     moved = [(entry.source, [change.moved for change in entry.changes if change.owner == "x"]) for entry in ledger.walk()]
     assert ("x.add_(1)", [1.0]) in moved and ("x.add_(10)", [10.0]) in moved
     headers = [entry for entry in ledger.entries if entry.kind == "header"]
     assert [change.moved for entry in headers for change in entry.changes if change.owner == "x"] == [1.0, 1.0]
-    del number
 
 
 def test_recursion_and_methods() -> None:
@@ -216,7 +217,7 @@ def test_what_a_statement_reads_and_binds() -> None:
     place = Place()
     with Ledger(x=torch.ones(1)) as ledger:
         result = place.inner["a"][0] + len("text")
-        first, (second, *rest) = 1, (2, 3)
+        first, (second, *rest) = 1, (2, 3)  # noqa: F841
         result += 1
     assert ledger.entries[0].reads == ("place.inner['a'][0]", "len") and ledger.entries[0].binds == ("result",)
     assert ledger.entries[1].binds == ("first", "second", "rest")

@@ -163,7 +163,10 @@ def test_it_fits_100_columns_whatever_the_code_looks_like() -> None:
     optimizer = torch.optim.Adam(a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show.parameters())
     with Ledger(a_rather_long_name_for_a_model=a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show) as ledger:
         for _ in range(2):
-            optimizer.zero_grad(), a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show(torch.randn(4, 2)).sum().backward()
+            (
+                optimizer.zero_grad(),
+                a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show(torch.randn(4, 2)).sum().backward(),
+            )
             optimizer.step()
     assert max(map(len, str(ledger).splitlines())) <= 100
 

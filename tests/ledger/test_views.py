@@ -1,0 +1,220 @@
+"""The comparison, the page and the cell magic show what the table shows."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+
+import fnlib
+from fnlib.ledger import Ledger
+
+DATA = [(torch.randn(8, 4), torch.randint(0, 3, (8,))) for _ in range(2)]
+
+
+def stock() -> Ledger:
+    model, criterion = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Ledger(model=model, optimizer=optimizer) as ledger:
+        for feature, label in DATA:
+            optimizer.zero_grad()
+            output = model(feature)
+            loss = criterion(output, label)
+            loss.backward()
+            optimizer.step()
+    return ledger
+
+
+def functional() -> Ledger:
+    ModelFactory, criterion = fnlib.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), nn.CrossEntropyLoss()
+    model = ModelFactory(fnlib.Parameters())
+    parameters = model.parameters
+    with Ledger(model=model, parameters=parameters) as ledger:
+        for feature, label in DATA:
+            output = model(feature)
+            loss = criterion(output, label)
+            gradient = model.backward(loss)
+            parameters = model.step(gradient)
+            model = ModelFactory(parameters)
+    return ledger
+
+
+COMPARISON = """\
+iteration 2 of 2                                 | iteration 2 of 2
+-------------------------------------------------+-------------------------------------------------
+for feature, label in DATA:                      | for feature, label in DATA:
+    feature, label: name bound again             |     feature, label: name bound again
+    optimizer.zero_grad()                        |
+      ! model: 4 gradients: removed              |
+    output = model(feature)                      |     output = model(feature)
+        output: name bound again, graph built    |         output: name bound again, graph built
+    loss = criterion(output, label)              |     loss = criterion(output, label)
+        loss: name bound again, graph built      |         loss: name bound again, graph built
+    loss.backward()                              |     gradient = model.backward(loss)
+      ! model: 4 gradients: created              |         gradient (4 tensors): name bound again
+        loss: graph freed                        |         loss: graph freed
+    optimizer.step()                             |     parameters = model.step(gradient)
+      ! model: 4 weights: changed in place       |         parameters (4 tensors): name bound again
+                                                 |     model = ModelFactory(parameters)
+                                                 |         model (4 tensors): name bound again
+-------------------------------------------------+-------------------------------------------------
+3 of 5 statements act at a distance; 4 values    | 0 of 5 statements act at a distance; 0 values
+overwritten; 2 names rebound                     | overwritten; 5 names rebound
+not counted: the graph behind a loss is used up  | not counted: the graph behind a loss is used up
+! the statement does not name the owner of what it changes: action at a distance"""
+
+
+def test_two_loops_side_by_side() -> None:
+    comparison = fnlib.compare(stock().iteration(2), functional().iteration(2))
+    assert str(comparison) == COMPARISON
+    found = json.loads(json.dumps(comparison.to_dict()))
+    assert found["counts"][0]["at_a_distance"] == 3 and found["counts"][1]["at_a_distance"] == 0
+    assert len(found["rows"]) == 7 and [pair[1] is None for pair in found["rows"]].index(True) == 1
+    assert max(map(len, str(fnlib.compare(stock(), functional())).splitlines())) <= 100
+
+
+class Page(html.parser.HTMLParser):
+    """Text and tags of a page; fails on what is not closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_says_what_the_table_says_and_asks_for_nothing() -> None:
+    ledger = stock()
+    for shown in (ledger, ledger.iteration(1), fnlib.compare(ledger, functional())):
+        page = shown._repr_html_()
+        found = Page(page)
+        text = " ".join("".join(found.words).split())
+        for entry in ledger.iteration(1).entries:
+            assert entry.source in text
+        assert "model: 4 weights" in text and "changed in place" in text and "not counted: the graph behind a loss is used up" in text
+        assert not re.search(r"(src|href|@import|url\()", page) and "<script" not in page and "http" not in page
+        colours = re.findall(r"[^-]color:([^;\"]+)", page)
+        # Words take the page's own colour, in either theme; only signs are coloured, and each has a word beside it.
+        assert set(colours) <= {"inherit", "var(--jp-content-font-color1, inherit)", "#009E73", "#D55E00", "#0072B2", "#777777", "#E69F00"}
+        for tag, attributes in found.tags:
+            assert tag != "span" or attributes.get("aria-hidden") == "true"
+    details = [tag for tag, _ in Page(ledger._repr_html_()).tags if tag == "details"]
+    assert len(details) == 2  # one for each iteration
+    assert any(tag == "th" and attributes.get("scope") == "row" for tag, attributes in Page(ledger._repr_html_()).tags)
+
+
+def test_source_text_is_escaped_on_the_page() -> None:
+    x = torch.zeros(1)
+    with Ledger(x=x) as ledger:
+        x.add_(1 < 2 and "<b>" != "&")
+    assert "1 &lt; 2 and &quot;&lt;b&gt;&quot; != &quot;&amp;&quot;" in ledger._repr_html_()
+
+
+def test_a_long_run_keeps_its_page_short() -> None:
+    x = torch.zeros(1)
+    with Ledger(x=x) as ledger:
+        for _ in range(200):
+            x.add_(1)
+    page = ledger._repr_html_()
+    assert page.count("<details>") == 12 and "188 more iterations" in page and len(str(ledger).splitlines()) == 5
+
+
+def shell() -> object:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    InteractiveShell.clear_instance()
+    ipython = InteractiveShell.instance()
+    ipython.run_line_magic("load_ext", "fnlib.ledger.magic")
+    ipython.run_cell(
+        textwrap.dedent(
+            """
+            import torch
+            from torch import nn
+            torch.manual_seed(0)
+            model = nn.Linear(2, 1)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            def train_step():
+                optimizer.zero_grad()
+                model(torch.ones(1, 2)).sum().backward()
+                optimizer.step()
+            """
+        )
+    ).raise_error()
+    return ipython
+
+
+def test_the_cell_magic(capsys: pytest.CaptureFixture[str]) -> None:
+    ipython = shell()
+    ipython.run_cell(
+        "%%ledger model optimizer\nfor step in range(2):\n    optimizer.zero_grad()\n"
+        "    model(torch.ones(1, 2)).sum().backward()\n    optimizer.step()\nstep + 40"
+    ).raise_error()
+    ledger = ipython.user_ns["ledger"]
+    assert [entry.source for entry in ledger.iteration(2).entries if entry.kind == "statement"] == [
+        "optimizer.zero_grad()", "model(torch.ones(1, 2)).sum().backward()", "optimizer.step()",
+    ]  # fmt: skip
+    assert ledger.iteration(2).counts.at_a_distance == 2  # the forward and backward in one line names the model
+    assert ledger.entries[-1].source == "step + 40" and ledger.watched == ("model", "optimizer")
+    printed = capsys.readouterr().out
+    assert "41" in printed and "model: 2 weights" in printed  # the cell's last value, and the table
+    assert ipython.user_ns["step"] == 1
+
+
+def test_the_cell_magic_without_names_with_options_and_with_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    ipython = shell()
+    ipython.run_cell("%%ledger --into seen --depth 1 --keep\ntrain_step()\noptimizer.param_groups[0]['lr'] = 1.0").raise_error()
+    seen = ipython.user_ns["seen"]
+    assert [inner.source for inner in seen.entries[0].inside][-1] == "optimizer.step()"
+    weights = [change for change in seen.entries[0].changes if change.state == "weight"]
+    assert weights and weights[0].after.value is not None
+    for line, says in (("missing", "there is no variable missing yet"), ("--deep 3", "does not know --deep")):
+        capsys.readouterr()
+        result = ipython.run_cell(f"%%ledger {line}\nx = 1")
+        assert says in str(result.error_in_exec)
+    capsys.readouterr()
+    result = ipython.run_cell("%%ledger model\nwith torch.no_grad(): model.weight.add_(1)\nmodel(torch.ones(1, 3))")
+    assert isinstance(result.error_in_exec, RuntimeError)
+    assert "raised RuntimeError" in capsys.readouterr().out and ipython.user_ns["ledger"].entries[0].changes
+
+
+def test_in_a_real_kernel() -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = [
+        "import torch\nfrom torch import nn\nimport fnlib\n%load_ext fnlib.ledger.magic\nmodel = nn.Linear(2, 1)",
+        "with fnlib.Ledger(model=model) as ledger:\n    loss = model(torch.ones(1, 2)).sum()\n    loss.backward()\nledger",
+        "%%ledger model\nwith torch.no_grad():\n    model.weight.add_(1)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=120).execute()
+    for cell, text in ((1, "model: 2 gradients"), (2, "model.weight")):
+        data = [output.data for output in notebook.cells[cell].outputs if "data" in output]
+        assert text in data[0]["text/plain"] and text in data[0]["text/html"]
+
+
+def test_the_ledger_does_not_import_what_it_does_not_need() -> None:
+    program = (
+        "import sys, fnlib.ledger, fnlib.ledger.magic; print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
