@@ -193,6 +193,12 @@ _ALL = (
         "03",
     ),
     Misconception(
+        "same-name-same-meaning",
+        "a method of the same name does the same everywhere",
+        "whether a second fit goes on or starts afresh is its author's choice; only the documentation or a second call tells",
+        "03",
+    ),
+    Misconception(
         "style-changes-numbers",
         "another style of loop gives other numbers",
         "the same operations in the same order give the same bits, wherever the results are put",

@@ -188,21 +188,37 @@ def sharing() -> str:
 
 
 def closed_box() -> str:
-    """Lesson 03: the encapsulated model."""
-    inner = [("weights", 292), ("gradient", 428), ("optimizer", 564)]
-    parts = [
-        text(20, 40, "The closed box", size=20, bold=True, anchor="start"),
-        text(110, 158, "feature, label", mono=True),
-        arrow(190, 152, 242, 152, color=GREY),
-        box(246, 80, 434, 150, color=INK, round_=False, fill="#f3f3f3"),
-        text(463, 106, "model", mono=True, bold=True),
-        *(box(x - 26, 128, 122, 60, color=VERMILLION, round_=False, dashed=True) for _, x in inner),
-        *(text(x + 35, 164, word, size=15, color=GREY) for word, x in inner),
-        text(463, 216, "model.step(feature, label)", size=15, mono=True),
-        text(350, 270, "one owner, one line; what happens inside is seen only by reaching inside", size=15),
+    """Lesson 03: the same five lines in the open and in a box."""
+    steps = [
+        ("optimizer.zero_grad()", 88),
+        ("output = model(feature)", 116),
+        ("loss = criterion(output, label)", 144),
+        ("loss.backward()", 172),
+        ("optimizer.step()", 246),
     ]
-    said = "A closed box named model holds weights, gradient and optimizer. Features and labels go in; nothing comes out but through the box's own methods."
-    return picture(700, 296, "The closed box", said, *parts)
+    inner = [("weights", 456), ("gradient", 562), ("optimizer", 668)]
+    parts = [
+        text(20, 40, "Five lines: room between them", size=19, bold=True, anchor="start"),
+        *(text(28, y, words, size=15, mono=True, anchor="start") for words, y in steps),
+        box(28, 186, 292, 38, color=BLUE, round_=False, dashed=True),
+        text(174, 210, "inspect, clip, accumulate", size=15, color=BLUE),
+        text(190, 290, "each need is a line of yours", size=15),
+        text(440, 40, "The closed box: a few doors", size=19, bold=True, anchor="start"),
+        box(440, 66, 342, 160, color=INK, round_=False, fill="#f3f3f3"),
+        text(611, 96, "box.step(feature, label)", size=15, mono=True, bold=True),
+        *(box(x, 118, 98, 60, color=VERMILLION, round_=False, dashed=True) for _, x in inner),
+        *(text(x + 49, 153, word, size=15, color=GREY) for word, x in inner),
+        name(484, 231, "loss="),
+        name(587, 231, "optimizer="),
+        name(716, 231, "parameters"),
+        text(611, 290, "what has a door is easy", size=15),
+    ]
+    said = (
+        "Left, the five lines of the stock loop. Between loss.backward() and optimizer.step() there is room for lines of your own: inspect, clip, "
+        "accumulate. Right, a closed box named after its one call, box.step(feature, label). Weights, gradient and optimizer are inside, out of sight. "
+        "The box has three doors, loss=, optimizer= and parameters; there is none between the lines inside."
+    )
+    return picture(800, 316, "The closed box", said, *parts)
 
 
 def where_state_lives() -> str:
