@@ -261,8 +261,8 @@ QUESTIONS = (
         prompt="`box` is a closed box of `fnlib`, `classifier` is scikit-learn's `MLPClassifier`, as it comes. Both are fitted twice. What does the second call do?",
         code="box.fit(X, y)\nbox.fit(X, y)\n\nclassifier.fit(X, y)\nclassifier.fit(X, y)",
         options=(
-            Option("Both go on where the first call ended", "same-name-same-meaning"),
-            Option("Both start afresh: `fit` means to train from the beginning", "same-name-same-meaning"),
+            Option("Both go on where the first call ended", "same-name-same-meaning", "The stock loop goes on, and the box with it."),
+            Option("Both start afresh: `fit` means to train from the beginning", "same-name-same-meaning", "It means that in scikit-learn."),
             Option("The box goes on, and the classifier starts afresh", why="Their authors chose differently, each with a reason."),
             Option("Nothing: both are trained already", "trained-is-finished"),
         ),
