@@ -7,7 +7,7 @@ even this does not help. Below each mark stands the name that does it, so that t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fnlib.teaching.pictures import Picture, show
 from fnlib.teaching.style import BLUE, GREEN, VERMILLION, canvas
@@ -51,12 +51,12 @@ def needs(ways: Mapping[str, Sequence[str]], styles: Sequence[str], *, title: st
         >>> needs({"clip": (".grad", "inside: factory")}, ("stock", "closed box"))
         [Picture: clip: stock, one line (.grad); closed box, reach inside (factory).]
     """
-    for need, row in ways.items():
-        if len(row) != len(styles):
-            raise ValueError(f"{need!r} has {len(row)} ways for {len(styles)} styles: {', '.join(styles)}.")
-    figure, axes = canvas((9.0, 1.2 + 0.72 * len(ways)))
+    for need, texts in ways.items():
+        if len(texts) != len(styles):
+            raise ValueError(f"{need!r} has {len(texts)} ways for {len(styles)} styles: {', '.join(styles)}.")
+    figure, axes = canvas((9.0, 1.0 + 0.72 * len(ways)))
     axes.axis("off")
-    axes.set(xlim=(-0.95, len(styles) - 0.1), ylim=(len(ways) - 0.35, -0.85), title=title)
+    axes.set(xlim=(-0.95, len(styles) - 0.05), ylim=(len(ways) - 0.5, -0.85), title=title)
     for column, style in enumerate(styles):
         axes.text(column + 0.22, -0.62, style, fontsize=12.5, fontweight="bold", va="center")
     for row, (need, texts) in enumerate(ways.items()):
@@ -70,7 +70,7 @@ def needs(ways: Mapping[str, Sequence[str]], styles: Sequence[str], *, title: st
 def _draw(axes: Axes, column: int, row: int, way: str) -> None:
     """Shape, word and colour say the same, so that none of them is needed alone."""
     kind = mark(way)
-    look = {"color": MARKS[kind], "markersize": 15, "markeredgewidth": 2.5}
+    look: dict[str, Any] = {"color": MARKS[kind], "markersize": 15, "markeredgewidth": 2.5}
     if kind == "impossible":
         axes.plot([column + 0.08], [row], marker="x", **look)
     else:

@@ -1,4 +1,5 @@
 """The picture of needs against styles: every pair is said, and a row that is too short is refused."""
+
 from __future__ import annotations
 
 import pytest

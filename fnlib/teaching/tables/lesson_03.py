@@ -94,7 +94,7 @@ def _open_door(kind: type[Box]) -> Any:
     gradient = model.backward(plain.loss(model(feature), label))
     door.start, door.clipped = start, model.step(gradient.clip_norm(_MAX_NORM))
     loss = plain.step(feature, label)
-    said = clipped.step(feature, label, max_norm=_MAX_NORM)  # type: ignore[call-arg]
+    said: Any = clipped.step(feature, label, max_norm=_MAX_NORM)  # type: ignore[call-arg]
     if said is None and clipped.parameters == start or said is ...:
         return None
     without.step(feature, label)
@@ -262,7 +262,9 @@ QUESTIONS = (
         code="box.fit(X, y)\nbox.fit(X, y)\n\nclassifier.fit(X, y)\nclassifier.fit(X, y)",
         options=(
             Option("Both go on where the first call ended", "same-name-same-meaning", "The stock loop goes on, and the box with it."),
-            Option("Both start afresh: `fit` means to train from the beginning", "same-name-same-meaning", "It means that in scikit-learn."),
+            Option(
+                "Both start afresh: `fit` means to train from the beginning", "same-name-same-meaning", "It means that in scikit-learn."
+            ),
             Option("The box goes on, and the classifier starts afresh", why="Their authors chose differently, each with a reason."),
             Option("Nothing: both are trained already", "trained-is-finished"),
         ),
@@ -282,7 +284,10 @@ QUESTIONS = (
         prompt="A box offers `step(feature, label)`, and takes `loss=` and `optimizer=` when it is built. Which need is one line?",
         options=(
             Option("To print the gradient: the box owns it, so it can show it", "box-is-open"),
-            Option("To move the weights by the gradients of two batches at once: call `step` twice", why="Each call moves the weights: these are two steps, not one."),
+            Option(
+                "To move the weights by the gradients of two batches at once: call `step` twice",
+                why="Each call moves the weights: these are two steps, not one.",
+            ),
             Option("None: whoever closes a box gives up all needs", "box-forbids-all"),
             Option("To add a second loss on the output: write it into `loss=`", why="There is a door for it; its author foresaw it."),
         ),
@@ -317,8 +322,15 @@ QUESTIONS = (
         code="best = box\nkept = box.parameters\nbox.fit(feature, label, epochs=10)",
         options=(
             Option("Both hold the weights from before", "assignment-copies"),
-            Option("Both hold the new weights: a box shows what it holds now", "box-is-open", why="`kept` names a value, and values do not change."),
-            Option("`best` holds the new weights, `kept` the ones from before", why="`best` is one more name for the box; `kept` is a value that was in it."),
+            Option(
+                "Both hold the new weights: a box shows what it holds now",
+                "box-is-open",
+                why="`kept` names a value, and values do not change.",
+            ),
+            Option(
+                "`best` holds the new weights, `kept` the ones from before",
+                why="`best` is one more name for the box; `kept` is a value that was in it.",
+            ),
             Option("`best` is as before, `kept` is new", "names-are-boxes"),
         ),
         right=2,
@@ -332,10 +344,23 @@ QUESTIONS = (
         kind="bank",
         prompt="`box.step(a, p)`, then `box.step(b, q)`. Is this the same as one step with the mean of the two gradients?",
         options=(
-            Option("Yes: gradients are added up until they are used", "state-lives-in-module", why="A box that steps uses its gradient at once."),
-            Option("No: the second gradient is taken where the first step has led", why="The weights move in between, so that the second gradient is another one."),
-            Option("Yes: the order of operations does not matter", "style-changes-numbers", why="Here the operations are not the same ones."),
-            Option("No: the second call repeats the first gradient", "backward-overwrites", why="Each call has a forward and a backward pass of its own."),
+            Option(
+                "Yes: gradients are added up until they are used",
+                "state-lives-in-module",
+                why="A box that steps uses its gradient at once.",
+            ),
+            Option(
+                "No: the second gradient is taken where the first step has led",
+                why="The weights move in between, so that the second gradient is another one.",
+            ),
+            Option(
+                "Yes: the order of operations does not matter", "style-changes-numbers", why="Here the operations are not the same ones."
+            ),
+            Option(
+                "No: the second call repeats the first gradient",
+                "backward-overwrites",
+                why="Each call has a forward and a backward pass of its own.",
+            ),
         ),
         right=1,
         proof=_BOX + "inside = box.factory(box.parameters)\n"
@@ -350,7 +375,10 @@ QUESTIONS = (
         kind="bank",
         prompt="A box is built with `optimizer=fnlib.SGD(lr=0.1)`. Why not with `optimizer=torch.optim.SGD(lr=0.1)`?",
         options=(
-            Option("The stock optimizer wants the weights when it is built, and the box makes them later", why="`fnlib.SGD` is a rule: it holds no weights and can be built first."),
+            Option(
+                "The stock optimizer wants the weights when it is built, and the box makes them later",
+                why="`fnlib.SGD` is a rule: it holds no weights and can be built first.",
+            ),
             Option("Both work: an optimizer finds the weights of its model", "optimizer-follows"),
             Option("The stock optimizer cannot compute a gradient for a box", "optimizer-computes-gradient"),
             Option("It works, and the numbers differ in the last digits", "style-changes-numbers"),
