@@ -29,18 +29,53 @@ def _names(names: Iterable[str], most: int = 4) -> str:
 
 
 class Immutable(FnlibError, TypeError):
-    """A value was asked to change."""
+    """A value was asked to change, or a rule or a factory after it was made."""
 
-    def __init__(self, kind: str, name: str = "name") -> None:
+    def __init__(self, kind: str, name: str = "name", *, lines: tuple[str, ...] = (), why: str = "") -> None:
+        variable = kind.lower()
         right = (
             f"parameters = parameters.replace(weights={{'{name}': tensor}})"
             if kind == "Parameters"
-            else f"{kind.lower()} = fnlib.{kind}({{**{kind.lower()}, '{name}': tensor}})"
+            else f"{variable} = fnlib.{kind}({{**{variable}, '{name}': tensor}})"
         )
         super().__init__(
-            f"{kind} is a value and never changes: whoever holds it would see another value."
-            + _block(f"{kind.lower()}['{name}'] = tensor      # wrong: changes a value in place", right + "   # right: makes a new one")
+            (why or f"{kind} is a value and never changes: whoever holds it would see another value.")
+            + _block(
+                *lines or (f"{variable}['{name}'] = tensor      # wrong: changes a value in place", right + "   # right: makes a new one")
+            )
         )
+
+    @classmethod
+    def rule(cls, call: str, name: str, value: object, known: bool) -> Immutable:
+        """An attribute was set on a finished rule, as one sets ``optimizer.lr``, where nothing would read it."""
+        setting = f"{name}={_shown(value)}" if known else "..."
+        lines = [
+            f"rule.{name} = {_shown(value)}   # wrong: nothing reads it",
+            "",
+            f"ModelFactory = fnlib.Factory(Network, optimizer={call}{setting}))   # right: a new rule, in a new factory",
+            "model = ModelFactory(parameters)   # the same parameters go on",
+        ]
+        if name == "lr":
+            lines += ["", f"optimizer={call}lr=lambda step: 0.1 * 0.99**step)   # right: a rate that follows the step count"]
+        return cls("Rule", name, lines=tuple(lines), why="An update rule is finished when it is made; all its settings are arguments.")
+
+    @classmethod
+    def factory(cls, name: str, value: object) -> Immutable:
+        """An attribute was set on a finished factory, under the models that it has bound."""
+        new = f"optimizer={_shown(value)}" if name == "optimizer" else "..."
+        lines = (
+            f"ModelFactory.{name} = {_shown(value)}   # wrong: would change what models that are bound do",
+            "",
+            f"ModelFactory = fnlib.Factory(Network, {new})   # right: a new factory",
+            "model = ModelFactory(parameters.replace(optimizer_state=None))   # for the same weights; another rule starts afresh",
+        )
+        return cls("Factory", name, lines=lines, why="A factory is finished when it is made: its models rely on it.")
+
+
+def _shown(value: object) -> str:
+    """Write a value as code, if it is short."""
+    code = repr(value)
+    return code if len(code) <= 60 and "\n" not in code and not code.startswith("<") else "..."
 
 
 class Donated(FnlibError, RuntimeError):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.initial import redraw
+from fnlib.blueprint import Blueprint
+from fnlib.finished import Finished
 from fnlib.model import Model
-from fnlib.optim import SGD, UpdateRule
+from fnlib.optim import SGD
 from fnlib.parameters import Parameters
-from fnlib.protect import outside_transforms
-from fnlib.randomness import one_at_a_time, preserved
+from fnlib.rule import UpdateRule, checked_rule, name_of
 from fnlib.state import check_match
-from fnlib.structure import Mode, Structure, copy_structure
+from fnlib.structure import Mode, Structure
+
+_RIGHT = "model = ModelFactory(parameters)   # parameters of this network: its own steps, or Parameters.from_module(network)"
 
 
-class Factory:
+class Factory(Finished):
     """A network's structure and its update rule, without weights: call it with parameters to get a model.
 
     Args:
@@ -29,6 +30,8 @@ class Factory:
 
     Raises:
         LazyModule, UnsupportedModule: the network cannot be bound to parameters.
+        CannotWrap: the optimizer is no update rule.
+        Immutable: an attribute is set later; what a factory is made of stays.
 
     >>> import fnlib
     >>> square = type("Square", (nn.Module,), {"forward": lambda self, x: x**2})
@@ -42,33 +45,9 @@ class Factory:
     """
 
     def __init__(self, build: Callable[[], nn.Module] | nn.Module, optimizer: UpdateRule | None = None) -> None:
-        self.optimizer: UpdateRule = SGD(lr=0.01) if optimizer is None else optimizer
-        if isinstance(self.optimizer, torch.optim.Optimizer) or isinstance(self.optimizer, type):
-            kind = self.optimizer if isinstance(self.optimizer, type) else type(self.optimizer)
-            raise errors.CannotWrap(
-                kind.__name__,
-                "a factory takes an update rule, not an optimizer",
-                f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)",
-            )
-        if not all(callable(getattr(self.optimizer, method, None)) for method in ("init", "update")):
-            raise errors.CannotWrap(
-                repr(self.optimizer),
-                "an update rule is an object with init(weights) and update(weights, gradient, state)",
-                "optimizer=fnlib.SGD(lr=0.01)",
-            )
-        self._rule_name: str = (
-            getattr(self.optimizer, "name", None) or f"{type(self.optimizer).__module__}.{type(self.optimizer).__qualname__}"
-        )
-        self._structure: Structure | None = None
-        self._instance: nn.Module | None = None
-        if isinstance(build, nn.Module):
-            self._instance = copy_structure(build)
-        elif callable(build):
-            self._build = build
-        else:
-            raise errors.UnsupportedModule(
-                f"A factory is made of a module or of something that builds one, not of a {type(build).__name__}."
-            )
+        self.optimizer = SGD(lr=0.01) if optimizer is None else checked_rule(optimizer)
+        self._rule_name = name_of(self.optimizer)
+        self._blueprint = Blueprint(build)
 
     def __call__(self, parameters: Parameters, *, training: bool | Mapping[str, bool] = True, seed: int | None = None) -> Model:
         """Bind parameters: make the model that they describe.
@@ -91,77 +70,28 @@ class Factory:
             raise errors.WrongParameters(
                 "A factory binds parameters", f"this is a {type(parameters).__name__}", "model = ModelFactory(fnlib.Parameters(seed=0))"
             )
-        if parameters._draw is not None and parameters._weights is None and parameters._donated is None:
-            parameters = self._draw(parameters)
-        structure = self.structure
-        if parameters._structure is not structure:
-            right = "model = ModelFactory(parameters)   # parameters of this network: its own steps, or Parameters.from_module(network)"
-            check_match("weight", parameters._alive("be bound"), structure.weights, right)
-            check_match("buffer", parameters._buffers, structure.buffers, right)
-            parameters._weights = {name: parameters._alive()[name] for name in structure.weights}  # in the order of the network
-            parameters._buffers = {name: parameters._buffers[name] for name in structure.buffers}
-            if parameters._structure is None:
-                parameters._structure = structure
-        mode: Mode = training if isinstance(training, bool) else _mode(training)
-        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
-            raise errors.WrongParameters("A seed is a whole number", f"this is {seed!r}", "model = ModelFactory(parameters, seed=0)")
-        return Model(self, parameters, mode, seed, parameters._buffers)
+        if parameters._is_empty():
+            parameters = self._blueprint.draw(parameters)
+        buffers = parameters._buffers if parameters._structure is self.structure else self._fitting(parameters)
+        return Model(self, parameters, _checked_mode(training), _checked_seed(seed), buffers)
+
+    def _fitting(self, parameters: Parameters) -> dict[str, Tensor]:
+        """Check that parameters are those of this network; return their buffers in its order."""
+        weights, structure = parameters._alive("be bound"), self.structure
+        check_match("weight", weights, structure.weights, _RIGHT)
+        check_match("buffer", parameters._buffers, structure.buffers, _RIGHT)
+        in_order = [*weights, *parameters._buffers] == [*structure.weights, *structure.buffers]
+        if parameters._structure is None and in_order:
+            parameters._structure = structure  # checked once and for all
+        return {name: parameters._buffers[name] for name in structure.buffers}
 
     @property
     def structure(self) -> Structure:
-        """Names, shapes and module tree, made when they are first needed."""
-        if self._structure is not None:
-            return self._structure
-        if self._instance is not None:
-            instance = self._instance
-            return self._publish(Structure(copy_structure(instance), lambda: copy_structure(instance)))
-        with preserved(), outside_transforms():
-            structure = self._taken_apart(self._built())
-        return self._publish(structure)
+        """Names, shapes and module tree of the network, without values."""
+        return self._blueprint.structure
 
-    def _publish(self, structure: Structure) -> Structure:
-        """Keep a structure, unless another thread was first: all threads share one."""
-        with one_at_a_time:
-            if self._structure is None:
-                self._structure = structure
-            return self._structure
-
-    def _taken_apart(self, first: nn.Module) -> Structure:
-        """Make the structure of a module that was built; of copies where the build hands out modules that it keeps."""
-        with preserved(), outside_transforms():
-            second = self._built()
-        if _parts(first) & _parts(second):
-            return Structure(copy_structure(first), lambda: copy_structure(self._built()))
-        return Structure(first, self._built)
-
-    def _built(self) -> nn.Module:
-        module = self._build()
-        if not isinstance(module, nn.Module):
-            raise errors.UnsupportedModule(f"The build of this factory returned a {type(module).__name__}, not an nn.Module.")
-        return module
-
-    def _draw(self, empty: Parameters) -> Parameters:
-        """Draw initial weights as building the network would."""
-        draw = cast(dict[str, Any], empty._draw)
-
-        def build() -> nn.Module:
-            if draw["seed"] is not None:
-                torch.manual_seed(draw["seed"])
-            return self._built() if self._instance is None else redraw(self._instance)
-
-        if draw["seed"] is None:
-            module = build()
-        else:
-            with preserved():
-                module = build()
-        parameters = Parameters.from_module(module)
-        if self._structure is None and self._instance is None:
-            structure = self._taken_apart(module)
-            del module  # a structure counts references to its modules from when others can see it
-            self._publish(structure)
-        for target in (draw["device"], draw["dtype"]):
-            parameters = parameters if target is None else parameters.to(target)
-        return parameters
+    def _refusal(self, name: str, value: Any) -> Exception:
+        return errors.Immutable.factory(name, value)
 
     def __repr__(self) -> str:
         from fnlib.display import factory_text
@@ -174,7 +104,9 @@ class Factory:
         return factory_html(self)
 
 
-def _mode(training: object) -> Mode:
+def _checked_mode(training: object) -> Mode:
+    if isinstance(training, bool):
+        return training
     if isinstance(training, Mapping) and all(isinstance(flag, bool) for flag in training.values()):
         return tuple(sorted(training.items()))
     raise errors.WrongParameters(
@@ -184,8 +116,10 @@ def _mode(training: object) -> Mode:
     )
 
 
-def _parts(module: nn.Module) -> set[int]:
-    return {id(part) for parts in (module.modules(), module.parameters(), module.buffers()) for part in parts}
+def _checked_seed(seed: Any) -> int | None:
+    if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
+        raise errors.WrongParameters("A seed is a whole number", f"this is {seed!r}", "model = ModelFactory(parameters, seed=0)")
+    return seed
 
 
 def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Factory:  # noqa: N802  (the field's name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from fnlib import errors
-from fnlib.structure import copy_structure
+from fnlib.layout import copy_structure
 
 # Layers without weights, and layers whose reset_parameters draws what their constructor draws, in the same order.
 # tests/test_initial.py holds every one of them to the bits of a freshly built layer.

@@ -16,14 +16,14 @@ class Leaves:
 
     Args:
         structure: whose weights they are, and which of them are trained.
-        weights: the value's own tensors, in the structure's order.
+        weights: the value's own tensors.
     """
 
     __slots__ = ("all", "contiguous", "structure", "trained")
 
     def __init__(self, structure: Structure, weights: dict[str, Tensor]) -> None:
         self.structure = structure
-        self.all = share_all(weights.values())
+        self.all = share_all([weights[name] for name in structure.weights])
         self.trained = tuple(self.all) if structure.trains_all else tuple(self.all[i] for i in structure.trained)
         if in_transform():  # it follows its own tensors; ours are marked outside
             with outside_transforms():
@@ -35,7 +35,7 @@ class Leaves:
                 leaf.requires_grad_()
         self.contiguous = all(map(Tensor.is_contiguous, self.trained))
         if structure.hooks:
-            for name, leaf in zip(weights, self.all, strict=True):
+            for name, leaf in zip(structure.weights, self.all, strict=True):
                 for hook in structure.hooks.get(name, ()):
                     leaf.register_hook(hook)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +10,24 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.backward import backward, differentiate, named
+from fnlib.donation import give_away
 from fnlib.gradient import Gradient
 from fnlib.leaves import Leaves
-from fnlib.optim import Rule
 from fnlib.parameters import Parameters
 from fnlib.protect import Tensors, map_tree, share, share_all
 from fnlib.randomness import seeded
+from fnlib.rule import Rule, UpdateRule
 from fnlib.run import Buffers, run
 from fnlib.state import check_match, kept, owned, storable
 from fnlib.structure import Mode
 
 if TYPE_CHECKING:
     from fnlib.factory import Factory
+
+
+_OF_THIS_MODEL = "parameters = model.step(model.backward(loss))   # a gradient of this model"
+_ALL_BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+_FOR_ALL_NAMES = "return {name: new_weight for name in weights}, state   # in update"
 
 
 class Model:
@@ -97,11 +102,16 @@ class Model:
         return self._forward(method, args, kwargs, keep=False)[0]
 
     def _forward(self, method: str | None, args: Any, kwargs: Any, keep: bool) -> tuple[Any, Buffers]:
-        raw = self._parameters._alive("run a forward pass")
+        leaves, weights = self._leaves, self._own_weights("run a forward pass")
         if self._seed is None:
-            return run(self._factory.structure, self._mode, raw, self._leaves.all, self._buffers, method, args, kwargs, keep)
+            return run(leaves.structure, self._mode, weights, leaves.all, self._buffers, method, args, kwargs, keep)
         with seeded(self._seed, self._parameters._step_count):
-            return run(self._factory.structure, self._mode, raw, self._leaves.all, self._buffers, method, args, kwargs, keep)
+            return run(leaves.structure, self._mode, weights, leaves.all, self._buffers, method, args, kwargs, keep)
+
+    def _own_weights(self, action: str) -> dict[str, Tensor]:
+        """Return the tensors of the value, in the order of the network."""
+        weights, structure = self._parameters._alive(action), self._leaves.structure
+        return weights if self._parameters._structure is structure else {name: weights[name] for name in structure.weights}
 
     # --- backward ----------------------------------------------------------------------------
 
@@ -118,7 +128,7 @@ class Model:
         True
         """
         self._parameters._alive()
-        return Tensors(dict(zip(self._factory.structure.weights, self._leaves.all, strict=True)))
+        return Tensors(dict(zip(self._leaves.structure.weights, self._leaves.all, strict=True)))
 
     def backward(self, loss: Tensor, *, retain_graph: bool = False) -> Gradient:
         """Return the gradient of a loss with respect to the weights of this model.
@@ -156,58 +166,35 @@ class Model:
         Raises:
             MissingBuffers, WrongParameters, WrongRule, Donated, CannotStore.
         """
-        factory, old = self._factory, self._parameters
-        raw, structure, rule = old._alive("take a step"), self._leaves.structure, factory.optimizer
+        factory, old, structure = self._factory, self._parameters, self._leaves.structure
+        own = self._own_weights("take a step")
         tensors = gradient._tensors if isinstance(gradient, Gradient) else gradient
         if not isinstance(gradient, Gradient) or gradient._structure is not structure:
-            check_match(
-                "gradient entry",
-                tensors,
-                raw,
-                "parameters = model.step(model.backward(loss))   # a gradient of this model",
-                partial=True,
-                exact=True,
-            )
+            check_match("gradient entry", tensors, own, _OF_THIS_MODEL, partial=True, exact=True)
         if old._rule is not None and old._rule != factory._rule_name:
             raise errors.WrongRule(old._rule, factory._rule_name)
-        new_buffers, weights = self._buffers, raw
-        if buffers is not None:
-            changed_weights = buffers.weights if isinstance(buffers, Buffers) else {}
-            held = _taken(
-                buffers, structure.buffers, "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
-            )
-            new_buffers, weights = held, {**weights, **changed_weights}
-        elif self._changed:
+        if buffers is None and self._changed:
             raise errors.MissingBuffers(self._changed)
+        new_buffers = self._buffers if buffers is None else _taken(buffers, structure.buffers, _ALL_BUFFERS)
+        weights = own
+        if isinstance(buffers, Buffers) and buffers.weights:
+            check_match("weight", buffers.weights, structure.weights, _ALL_BUFFERS, partial=True)
+            weights = {**own, **buffers.weights}
+        rule: UpdateRule = factory.optimizer
         rule = rule.at(old._step_count) if hasattr(rule, "at") else rule
         state = rule.init(Tensors(weights)) if old._state is None else old._state
         if donate:
-            given, state_given = old._donate(_caller())
-            weights = {name: given[name] if tensor is raw[name] else share(tensor) for name, tensor in weights.items()}
+            if isinstance(rule, Rule):
+                rule.partition(weights)  # what a schedule or groups= may raise comes before anything is given away
+            given, state_given = give_away(old)
+            weights = {name: given[name] if tensor is own[name] else share(tensor) for name, tensor in weights.items()}
             state = state if state_given is None else state_given
-            del raw, given  # nobody else may hold what is to be reused
-        if isinstance(rule, Rule):
+            del own, given  # nobody else may hold what is to be reused
+        if isinstance(rule, Rule) and rule.trusted:
             new_weights, new_state = rule.update(weights, tensors, state, in_place=donate)
-        else:  # somebody else's: it may write to what it is given, and what it returns is checked and taken over
-            if not donate:
-                weights, state = dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)
-            with torch.no_grad():
-                given_weights, new_state = rule.update(weights, {name: share(tensors[name]) for name in tensors}, state)
-            check_match(
-                "updated weight", given_weights, structure.weights, "return {name: new_weight for name in weights}, state   # in update"
-            )
-            new_weights = {key: kept(given_weights[key]) for key in structure.weights}
-            new_state = storable(new_state, "the state that update returned")
-        return Parameters._make(
-            new_weights,
-            new_buffers,
-            state=new_state,
-            rule=factory._rule_name,
-            step_count=old._step_count + 1,
-            aliases=old._aliases,
-            transient=old._transient,
-            structure=structure,
-        )
+        else:
+            new_weights, new_state = _updated_by(rule, weights, tensors, state, structure.weights, donate)
+        return old._next(new_weights, new_buffers, new_state, rule=factory._rule_name, step_count=old._step_count + 1, structure=structure)
 
     # --- other models of the same value ------------------------------------------------------
 
@@ -225,7 +212,7 @@ class Model:
         >>> buffers["0.num_batches_tracked"]
         tensor(2)
         """
-        held = _taken(buffers, self._factory.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
+        held = _taken(buffers, self._leaves.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
         return Model(self._factory, self._parameters, self._mode, self._seed, held)
 
     def eval(self) -> Model:
@@ -247,12 +234,21 @@ class Model:
         return model_html(self)
 
 
-def _caller() -> str:
-    """Say which line outside this package is being executed."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fnlib"):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+def _updated_by(
+    rule: UpdateRule,
+    weights: dict[str, Tensor],
+    gradient: Mapping[str, Tensor],
+    state: Any,
+    expected: Mapping[str, Tensor],
+    donate: bool,
+) -> tuple[dict[str, Tensor], Any]:
+    """Call a rule that is somebody else's: it may write to what it is given, and what it returns is checked and taken over."""
+    if not donate:
+        weights, state = dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)
+    with torch.no_grad():
+        new_weights, new_state = rule.update(weights, {name: share(gradient[name]) for name in gradient}, state)
+    check_match("updated weight", new_weights, expected, _FOR_ALL_NAMES)
+    return {name: kept(new_weights[name]) for name in expected}, storable(new_state, "the state that update returned")
 
 
 def _taken(buffers: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str) -> dict[str, Tensor]:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.protect import Tensors, map_tree, register_as_tree, same_tree, share, share_all
+from fnlib.conversion import Target, check_target, converted, converted_state
+from fnlib.protect import Tensors, map_tree, register_as_tree, same_tree, share
 from fnlib.state import check_mapping, check_match, owned, storable
 
 if TYPE_CHECKING:
-    from fnlib.display import Difference
+    from fnlib.difference import Difference
 
 _KEEP: Any = object()  # stands for "as it is" where None has a meaning of its own
 
@@ -44,33 +45,22 @@ class Parameters(Mapping[str, Tensor]):
 
     _weights: dict[str, Tensor] | None
     _buffers: dict[str, Tensor]
-    _state: Any
-    _rule: str | None
+    _state: Any  # the optimizer's
+    _rule: str | None  # the name of the rule that made the state
     _step_count: int
-    _aliases: Mapping[str, str]
-    _transient: frozenset[str]
+    _aliases: Mapping[str, str]  # second name of a tied weight -> its first
+    _transient: frozenset[str]  # buffers that are left out of a state_dict
     _structure: Any  # what these were checked against: binding checks once
     _leaves: Any  # where gradients of this value are taken: see leaves.py
     _donated: str | None  # where the value was given away
     _draw: dict[str, Any] | None  # how empty parameters are to be drawn
     __slots__ = (
-        "__weakref__",
-        "_aliases",
-        "_buffers",
-        "_donated",
-        "_draw",
-        "_leaves",
-        "_rule",
-        "_state",
-        "_step_count",
-        "_structure",
-        "_transient",
+        "__weakref__", "_aliases", "_buffers", "_donated", "_draw", "_leaves", "_rule", "_state", "_step_count", "_structure", "_transient",
         "_weights",
-    )
+    )  # fmt: skip
 
     def __init__(self, *, seed: int | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
-        _fill(self, None, {})
-        self._draw = {"seed": seed, "device": device, "dtype": dtype}
+        self._fill(None, {}, draw={"seed": seed, "device": device, "dtype": dtype})
 
     # --- making ------------------------------------------------------------------------------
 
@@ -90,7 +80,7 @@ class Parameters(Mapping[str, Tensor]):
         >>> parameters["weight"].equal(network.weight)
         True
         """
-        from fnlib.structure import Layout, refuse_hidden_ties
+        from fnlib.layout import Layout, refuse_hidden_ties
 
         layout = Layout.of(module)
         refuse_hidden_ties(layout)
@@ -102,36 +92,7 @@ class Parameters(Mapping[str, Tensor]):
                 transient=layout.transient,
             )
 
-    @classmethod
-    def _make(
-        cls,
-        weights: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        *,
-        state: Any = None,
-        rule: str | None = None,
-        step_count: int = 0,
-        aliases: Mapping[str, str],
-        transient: frozenset[str],
-        structure: object = None,
-    ) -> Parameters:
-        """Take tensors that nobody else will write to."""
-        self = cls.__new__(cls)
-        _fill(self, weights, buffers, state, rule, step_count, aliases, transient, structure)
-        return self
-
     # --- reading -----------------------------------------------------------------------------
-
-    def _alive(self, action: str = "be read") -> dict[str, Tensor]:
-        """Return the weights, or say why there are none."""
-        if self._donated is not None:
-            raise errors.Donated(self._describe(), self._donated)
-        if self._weights is None:
-            raise errors.EmptyParameters(action)
-        return self._weights
-
-    def _describe(self) -> str:
-        return f"This value (parameters after step {self._step_count})"
 
     def __getitem__(self, name: str) -> Tensor:
         weights = self._alive()
@@ -205,18 +166,16 @@ class Parameters(Mapping[str, Tensor]):
         if optimizer_state is not _KEEP:
             state = storable(optimizer_state, "optimizer_state", owned)
             rule = None if optimizer_state is None else rule
-        return Parameters._make(
+        return self._next(
             _merge("weight", mine, weights, self._aliases),
             _merge("buffer", self._buffers, buffers, {}),
-            state=state,
+            state,
             rule=rule,
             step_count=self._step_count,
-            aliases=self._aliases,
-            transient=self._transient,
             structure=self._structure,
         )
 
-    def to(self, target: torch.device | str | torch.dtype) -> Parameters:
+    def to(self, target: Target) -> Parameters:
         """Make a value on another device or of another dtype.
 
         Args:
@@ -236,35 +195,13 @@ class Parameters(Mapping[str, Tensor]):
         (torch.float64, torch.int64)
         """
         weights = self._alive("be moved")
-        if isinstance(target, torch.dtype) and not target.is_floating_point:
-            raise errors.WrongParameters(
-                "Parameters are converted to dtypes of floating numbers",
-                f"{target} would make weights another kind of number",
-                "parameters = parameters.to(torch.float64)   # complex weights become complex128",
-            )
-
-        def move(tensor: Tensor) -> Tensor:
-            if not isinstance(target, torch.dtype):
-                return tensor.to(target, copy=True)
-            if tensor.is_complex():
-                return tensor.to(target.to_complex()) if target.is_floating_point else tensor
-            return tensor.to(target) if tensor.is_floating_point() else tensor
-
-        def move_state(tree: Any) -> Any:
-            if isinstance(tree, dict):
-                return {key: value if key == "step" else move_state(value) for key, value in tree.items()}
-            if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
-                return type(tree)(move_state(value) for value in tree)
-            return map_tree(move, tree)
-
-        return Parameters._make(
-            {name: move(tensor) for name, tensor in weights.items()},
-            {name: move(tensor) for name, tensor in self._buffers.items()},
-            state=move_state(self._state),
+        check_target(target)
+        return self._next(
+            {name: converted(tensor, target) for name, tensor in weights.items()},
+            {name: converted(tensor, target) for name, tensor in self._buffers.items()},
+            converted_state(self._state, target),
             rule=self._rule,
             step_count=self._step_count,
-            aliases=self._aliases,
-            transient=self._transient,
             structure=self._structure,
         )
 
@@ -298,14 +235,21 @@ class Parameters(Mapping[str, Tensor]):
         Returns:
             A mapping of names to Euclidean distances (in the units of the weights) that prints as a table.
 
+        Raises:
+            WrongParameters: the other value is not of this network.
+
         >>> import fnlib
         >>> parameters = fnlib.Parameters.from_module(nn.Linear(2, 1))
         >>> moved = parameters.replace(weights={"bias": parameters["bias"] + 3})
         >>> round(moved.diff(parameters)["bias"], 4), moved.diff(parameters)["weight"]
         (3.0, 0.0)
         """
-        from fnlib.display import Difference
+        from fnlib.difference import Difference
 
+        if not isinstance(other, Parameters):
+            raise errors.WrongParameters(
+                "Parameters are compared with parameters", f"this is a {type(other).__name__}", "parameters.diff(other.parameters)"
+            )
         mine, theirs = self._alive("be compared"), other._alive("be compared")
         check_match("weight", theirs, mine, "parameters.diff(other)   # two values of one network")
         check_match("buffer", other._buffers, self._buffers, "parameters.diff(other)   # two values of one network")
@@ -368,6 +312,74 @@ class Parameters(Mapping[str, Tensor]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
         return _restore(map_tree(Tensor.clone, self._export()))
 
+    # --- refusing ----------------------------------------------------------------------------
+
+    def __setitem__(self, name: str, tensor: Tensor) -> None:
+        raise errors.Immutable("Parameters", name)
+
+    def __delitem__(self, name: str) -> None:
+        raise errors.Immutable("Parameters", name)
+
+    def __repr__(self) -> str:
+        from fnlib.display import parameters_text
+
+        return parameters_text(self)
+
+    def _repr_html_(self) -> str:
+        from fnlib.display import parameters_html
+
+        return parameters_html(self)
+
+    # --- underneath --------------------------------------------------------------------------
+
+    def _alive(self, action: str = "be read") -> dict[str, Tensor]:
+        """Return the weights, or say why there are none."""
+        if self._donated is not None:
+            raise errors.Donated(self._describe(), self._donated)
+        if self._weights is None:
+            raise errors.EmptyParameters(action)
+        return self._weights
+
+    def _is_empty(self) -> bool:
+        """Say whether no weights have been drawn yet."""
+        return self._draw is not None and self._weights is None and self._donated is None
+
+    def _describe(self) -> str:
+        return f"This value (parameters after step {self._step_count})"
+
+    def _fill(
+        self,
+        weights: dict[str, Tensor] | None,
+        buffers: dict[str, Tensor],
+        state: Any = None,
+        rule: str | None = None,
+        step_count: int = 0,
+        aliases: Mapping[str, str] | None = None,
+        transient: frozenset[str] = frozenset(),
+        structure: object = None,
+        draw: dict[str, Any] | None = None,
+    ) -> None:
+        self._weights, self._buffers = weights, buffers
+        self._state, self._rule, self._step_count = state, rule, step_count
+        self._aliases, self._transient = aliases or {}, transient
+        self._structure, self._draw = structure, draw
+        self._leaves = self._donated = None
+
+    @classmethod
+    def _make(cls, weights: dict[str, Tensor] | None, buffers: dict[str, Tensor], **parts: Any) -> Parameters:
+        """Take tensors that nobody else will write to."""
+        self = cls.__new__(cls)
+        self._fill(weights, buffers, **parts)
+        return self
+
+    def _next(
+        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], state: Any, *, rule: str | None, step_count: int, structure: object
+    ) -> Parameters:
+        """Make another value of the same network."""
+        made = Parameters.__new__(Parameters)
+        made._fill(weights, buffers, state, rule, step_count, self._aliases, self._transient, structure)
+        return made
+
     def _export(self) -> dict[str, Any]:
         """Everything but what can be made again, as a plain tree."""
         if self._donated is not None:
@@ -383,80 +395,13 @@ class Parameters(Mapping[str, Tensor]):
             "draw": self._draw,
         }
 
-    # --- refusing ----------------------------------------------------------------------------
-
-    def __setitem__(self, name: str, tensor: Tensor) -> None:
-        raise errors.Immutable("Parameters", name)
-
-    def __delitem__(self, name: str) -> None:
-        raise errors.Immutable("Parameters", name)
-
-    def _donate(self, where: str) -> tuple[dict[str, Tensor], Any]:
-        """Hand over weights and optimizer state for good: marked first, so that nobody uses them again."""
-        weights, state = self._alive("be given away"), self._state
-        self._donated = where
-        for leaf in self._leaves.all if self._leaves else ():
-            # Lets go of the memory (else it would be copied on the first write) and bumps the version, so that
-            # a backward pass that still needs this weight fails instead of reading what the next step wrote.
-            torch.autograd.graph.increment_version(leaf)
-            leaf.data = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
-            leaf._donated = errors.Donated(self._describe(), where)
-        # Shared, as another value may hold the same tensors (`replace` copies nothing): memory that nobody else holds is
-        # reused all the same, because the originals end here.
-        given = dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)
-        self._weights = self._leaves = self._state = None
-        return given
-
-    def __repr__(self) -> str:
-        from fnlib.display import parameters_text
-
-        return parameters_text(self)
-
-    def _repr_html_(self) -> str:
-        from fnlib.display import parameters_html
-
-        return parameters_html(self)
-
 
 register_as_tree(Parameters)
 
 
-def _fill(
-    self: Parameters,
-    weights: dict[str, Tensor] | None,
-    buffers: dict[str, Tensor],
-    state: Any = None,
-    rule: str | None = None,
-    step_count: int = 0,
-    aliases: Mapping[str, str] | None = None,
-    transient: frozenset[str] = frozenset(),
-    structure: object = None,
-) -> None:
-    self._weights = weights
-    self._buffers = buffers
-    self._state = state
-    self._rule = rule
-    self._step_count = step_count
-    self._aliases = aliases or {}
-    self._transient = transient
-    self._structure = structure
-    self._leaves = None
-    self._donated = None
-    self._draw = None
-
-
 def _restore(parts: dict[str, Any]) -> Parameters:
-    made = Parameters._make(
-        parts["weights"],
-        parts["buffers"],
-        state=parts["state"],
-        rule=parts["rule"],
-        step_count=parts["step_count"],
-        aliases=parts["aliases"],
-        transient=frozenset(parts["transient"]),
-    )
-    made._draw = parts["draw"]
-    return made
+    """Undo `Parameters._export`."""
+    return Parameters._make(**{**parts, "transient": frozenset(parts["transient"])})
 
 
 def _merge(kind: str, mine: dict[str, Tensor], given: Mapping[str, Tensor] | None, aliases: Mapping[str, str]) -> dict[str, Tensor]:

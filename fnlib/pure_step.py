@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.factory import Factory
 from fnlib.gradient import Gradient
-from fnlib.optim import Rule
 from fnlib.parameters import Parameters
 from fnlib.randomness import preserved, seeded
-from fnlib.wrap import Wrapped
+from fnlib.rule import Rule
+from fnlib.traced import is_traced, traced
 
 
 class Step(Protocol):
@@ -62,7 +62,7 @@ class _TrainStep:
     def __init__(self, factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.factory, self.criterion = factory, criterion
         self.rule = factory.optimizer
-        self.traces_rule = isinstance(self.rule, Rule) and not isinstance(self.rule, Wrapped)
+        self.traces_rule = is_traced(self.rule)
         self.module: nn.Module | None = None
         self.moving: list[str] = []  # names of the weights that the loss depends on, learnt from the first batch
         self.fixed: list[str] = []
@@ -102,13 +102,15 @@ class _TrainStep:
         weights = parameters._alive("take a step")
         if self.module is None:
             self._learn(parameters, inputs, label)
+        buffers = parameters._buffers
         if parameters._structure is not self.factory.structure:
-            self.factory(parameters)  # checks names and shapes
+            buffers = self.factory._fitting(parameters)
+            weights = {name: weights[name] for name in self.factory.structure.weights}
         state = parameters._state
         if parameters._rule not in (None, self.factory._rule_name):
             raise errors.WrongRule(parameters._rule, self.factory._rule_name)
         tensors = [weights[name] for name in self.order] if self.order else list(weights.values())
-        tensors += parameters._buffers.values()
+        tensors += buffers.values()
         keys: tuple[tuple[str, ...], ...] = ()
         if self.traces_rule:
             known = state["state"] if state else _NOTHING
@@ -140,7 +142,7 @@ class _TrainStep:
             model = self.factory(parameters)
             output, _ = model.with_buffers(*inputs)
             gradient = model.backward(self.criterion(output, label))
-        weights = parameters._alive()
+        weights = {name: parameters._alive()[name] for name in self.factory.structure.weights}
         self.moving = [name for name in weights if name in gradient]
         self.fixed = [name for name in weights if name not in gradient]
         self.order = [*self.moving, *self.fixed] if self.fixed else []
@@ -163,17 +165,10 @@ class _TrainStep:
         if last < len(found):
             tensors = iter(found[last:])
             moments |= {name: {key: next(tensors) for key in keys} for name, keys in zip(moved, graph.keys_after, strict=True) if keys}
-        new = Parameters._make(
-            {**old._alive(), **moved} if self.fixed else moved,
-            buffers,
-            state={"state": moments, "param_groups": self._settings_at(old)},
-            rule=self.factory._rule_name,
-            step_count=old._step_count + 1,
-            aliases=old._aliases,
-            transient=old._transient,
-            structure=structure,
-        )
-        return new, loss
+        if self.fixed:
+            moved = {name: moved[name] if name in moved else old._alive()[name] for name in structure.weights}
+        state = {"state": moments, "param_groups": self._settings_at(old)}
+        return old._next(moved, buffers, state, rule=self.factory._rule_name, step_count=old._step_count + 1, structure=structure), loss
 
 
 # `step` itself is run by Python as it stands; only what it calls with the compiler switched on is compiled.
@@ -226,8 +221,8 @@ class Graph:
             return loss, *after, *gradient
         for group, (settings, rate) in enumerate(zip(step.settings, rates, strict=True)):
             at = [i for i, of in enumerate(step.group_of) if of == group]
-            weights, entries = cast(Rule, step.rule).traced(
-                [moving[i] for i in at], [gradient[i] for i in at], [moments[i] for i in at], settings, rate
+            weights, entries = traced(
+                cast(Rule, step.rule), [moving[i] for i in at], [gradient[i] for i in at], [moments[i] for i in at], settings, rate
             )
             for i, weight, entry in zip(at, weights, entries, strict=True):
                 moving[i], moments[i] = weight, entry

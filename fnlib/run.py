@@ -77,7 +77,7 @@ def run(
         if mark is not None:
             mark.restore()
         return run(structure, mode, weights, leaves, buffers, method, args, kwargs, keep)
-    if not skeleton.keeps_nothing and (grown := skeleton.grew()):
+    if not skeleton.keeps_nothing and (grown := skeleton.survey.grew()):
         raise errors.HiddenState(grown, "adds or removes them while it runs")
     if not skeleton.keeps_nothing and (attributes := skeleton.changed_attributes()):
         _refuse_memory(skeleton, placed, buffers, method, args, kwargs, attributes)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.optim import Groups, Rule, Schedule, refuse_broken_kernel, refuse_flags
+from fnlib.kernels import refuse_broken_kernel
 from fnlib.protect import map_tree, same_tree, share
+from fnlib.rule import Groups, Rule, Schedule, of_its_own, refuse_flags
 from fnlib.state import storable
 
 _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
@@ -48,19 +49,18 @@ class Wrapped(Rule):
                 "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that needs one gradient a step",
             )
         refuse_flags(settings)
-        self.like, self.arguments, self.groups, self.step_count = kind, settings, groups, 0
-        if lr is not None:
-            self.arguments = {"lr": lr, **settings}
-        self.settings = dict(self.arguments)
+        self.like, self._groups, self._step_count = kind, groups, 0
+        self._arguments = of_its_own(settings if lr is None else {"lr": lr, **settings})
+        self._settings = dict(self._arguments)
         if groups is None:  # some classes cannot be made without their groups
             probe = self._made([nn.Parameter(torch.zeros(2, 2))])  # its own checks, its own errors
-            self.settings = {**probe.defaults, **self.settings}
+            self._settings = {**probe.defaults, **self._settings}
 
     def _made(self, weights: list[Any]) -> torch.optim.Optimizer:
         """Make the optimizer object: of weights, or of groups of them."""
-        lr = self.arguments.get("lr")
+        lr = self._arguments.get("lr")
         drawn = torch.get_rng_state()
-        optimizer = self.like(weights, **{**self.arguments, "lr": self._rate(lr)} if callable(lr) else self.arguments)
+        optimizer = self.like(weights, **{**self._arguments, "lr": self._rate(lr)} if callable(lr) else self._arguments)
         if not torch.equal(torch.get_rng_state(), drawn):
             torch.set_rng_state(drawn)
             raise errors.CannotWrap(
@@ -79,7 +79,6 @@ class Wrapped(Rule):
         """Take one step. See `Rule.update`."""
         if not in_place:  # an optimizer writes in place, to its counters too
             weights, state = {name: share(weights[name]) for name in weights}, map_tree(share, state)
-        refuse_broken_kernel(self.like, self.settings, weights)
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
         for name, place in places.items():
             if name in gradient:
@@ -87,6 +86,8 @@ class Wrapped(Rule):
         optimizer = self._revive(places, state)
         names = {id(place): name for name, place in places.items()}
         label = self.like.__name__
+        for group in optimizer.param_groups:
+            refuse_broken_kernel(self.like, group, group["params"])
         before = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
         optimizer.step()
@@ -123,7 +124,7 @@ class Wrapped(Rule):
 
     def _revive(self, places: dict[str, nn.Parameter], state: Any) -> torch.optim.Optimizer:
         """Make the optimizer object that goes on where the last one ended."""
-        if self.groups is None:
+        if self._groups is None:
             optimizer = self._made(list(places.values()))
         else:
             partition = self.partition({name: place.detach() for name, place in places.items()})
@@ -134,9 +135,9 @@ class Wrapped(Rule):
         moved = set(state.get("moved", ()))
         for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
             group.update({key: _unpack(value, places) for key, value in saved.items() if key in moved or key not in group})
-        if callable(self.settings.get("lr")) and self.groups is None:
+        if callable(self._settings.get("lr")) and self._groups is None:
             for group in optimizer.param_groups:
-                group["lr"] = self._rate(self.settings["lr"])
+                group["lr"] = self._rate(self._settings["lr"])
         for name, entries in state["state"].items():
             optimizer.state[places[name]] = _unpack(entries, places)
         for key, value in state.get("shared", {}).items():
@@ -147,14 +148,15 @@ class Wrapped(Rule):
 
     def _given(self, names: list[str], places: Mapping[str, nn.Parameter]) -> set[str]:
         """Name the settings that groups= gives to these weights; the others are the optimizer's to fill in."""
-        assert self.groups is not None
-        return {"lr"} & self.arguments.keys() | set(self.groups(names[0], places[names[0]].detach()))
+        assert self._groups is not None
+        return {"lr"} & self._arguments.keys() | set(self._groups(names[0], places[names[0]].detach()))
+
+    def _call(self) -> str:
+        return f"fnlib.wrap({self.like.__module__}.{self.like.__qualname__}, "
 
     def __repr__(self) -> str:
-        written = [f"{key}={getattr(value, '__name__', value)}" for key, value in self.arguments.items()]
-        return (
-            f"fnlib.wrap({self.like.__module__}.{self.like.__qualname__}, {', '.join(written + (['groups=...'] if self.groups else []))})"
-        )
+        written = [f"{key}={getattr(value, '__name__', value)}" for key, value in self._arguments.items()]
+        return f"{self._call()}{', '.join(written + (['groups=...'] if self._groups else []))})"
 
 
 def wrap(

@@ -27,7 +27,7 @@ IN_FNLIB: dict[str, tuple[Verdict, str]] = {
     "zero_gradient_decays": ("can still be written", "A gradient of zeros is a gradient; leave the entry out to leave the weight alone."),
     "gradient_says_what_moves": ("cannot be written", "What is in the gradient is stepped, and it can be read there."),
     "rate_of_the_factory_counts": ("cannot be written", "The rate is part of the factory's rule; loaded parameters bring no other."),
-    "rate_on_the_object": ("can still be written", "A rule does not read attributes that are set on it later either: make a new rule."),
+    "rate_on_the_object": ("refused", "A rule is finished when it is made: `rule.lr = ...` raises `Immutable`."),
     "activation_can_be_edited": ("can still be written", "Activations are ordinary tensors; only state is protected."),
     "total_keeps_graphs": ("can still be written", "A loss is an ordinary tensor with its graph; use `loss.item()`."),
     "hidden_state_stops_at_the_weights": (

@@ -178,6 +178,15 @@ CASES = [
     Case("rule: dense gradients", lambda w: (lambda m: m.step(m.backward(m(torch.tensor([1])).sum())))(fnlib.Factory(lambda: nn.Embedding(4, 3), optimizer=fnlib.wrap(torch.optim.SparseAdam))(fnlib.Parameters())), RuntimeError, ("SparseAdam does not support dense gradients, please consider Adam instead",)),
     Case("rule: fused on complex weights", lambda w: (lambda m: m.step(m.backward(m(torch.ones(1, 2, dtype=torch.complex64)).abs().sum())))(fnlib.Factory(lambda: nn.Linear(2, 2, dtype=torch.complex64), optimizer=fnlib.Adam(fused=True))(fnlib.Parameters())), RuntimeError, ("`fused=True` requires all the params to be floating point Tensors",)),
     Case("rule: a kernel that is broken", lambda w: (lambda m: m.step(m.backward(m(torch.ones(1, 2, dtype=torch.bfloat16)).sum())))(fnlib.Factory(lambda: nn.Linear(2, 2, dtype=torch.bfloat16), optimizer=fnlib.SGD(momentum=0.9, fused=True))(fnlib.Parameters())), fnlib.CannotWrap, ("its fused kernel reads unwritten memory where momentum meets half precision",)),
+    # --- what is finished
+    Case("rule: a rate set later", lambda w: setattr(fnlib.SGD(lr=0.1), "lr", 0.01), fnlib.Immutable, ("An update rule is finished when it is made", "rule.lr = 0.01   # wrong: nothing reads it", "ModelFactory = fnlib.Factory(Network, optimizer=fnlib.SGD(lr=0.01))   # right: a new rule, in a new factory", "optimizer=fnlib.SGD(lr=lambda step: 0.1 * 0.99**step)   # right: a rate that follows the step count")),
+    Case("rule: another setting later", lambda w: setattr(fnlib.Adam(), "betas", (0.5, 0.9)), fnlib.Immutable, ("rule.betas = (0.5, 0.9)   # wrong: nothing reads it", "optimizer=fnlib.Adam(betas=(0.5, 0.9)))   # right: a new rule")),
+    Case("rule: a word that is no setting", lambda w: setattr(w.factory.optimizer, "rate", 0.1), fnlib.Immutable, ("rule.rate = 0.1   # wrong: nothing reads it", "optimizer=fnlib.SGD(...))   # right")),
+    Case("rule: a setting removed", lambda w: delattr(fnlib.SGD(), "_settings"), fnlib.Immutable, ("An update rule is finished when it is made",)),
+    Case("wrap: a rate set later", lambda w: setattr(fnlib.wrap(torch.optim.Rprop), "lr", 0.01), fnlib.Immutable, ("optimizer=fnlib.wrap(torch.optim.rprop.Rprop, lr=0.01))   # right: a new rule",)),
+    Case("factory: another rule later", lambda w: setattr(w.factory, "optimizer", fnlib.Adam(lr=0.1)), fnlib.Immutable, ("A factory is finished when it is made: its models rely on it.", "ModelFactory.optimizer = fnlib.Adam(lr=0.1)   # wrong: would change what models that are bound do", "ModelFactory = fnlib.Factory(Network, optimizer=fnlib.Adam(lr=0.1))   # right: a new factory")),
+    Case("factory: a word of one's own", lambda w: setattr(w.factory, "training", False), fnlib.Immutable, ("ModelFactory.training = False   # wrong",)),
+    Case("model: a mode set later", lambda w: setattr(w.model, "training", False), AttributeError, ("'Model' object has no attribute 'training'",)),
     # --- parameters
     Case("parameters: no such weight", lambda w: w.parameters["nope"], KeyError, ("'nope': these parameters hold 0.weight, 0.bias, 2.weight, 2.bias",)),
     Case("parameters: empty", lambda w: fnlib.Parameters()["0.weight"], fnlib.EmptyParameters, ("These parameters are empty: no network has been drawn for them, so they cannot be read.", "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights", "parameters = model.parameters")),
@@ -192,6 +201,8 @@ CASES = [
     Case("replace: buffers", lambda w: w.normed_model.parameters.replace(buffers={"1.running_mean": torch.zeros(4)}), fnlib.WrongParameters, ("These buffers do not match: '1.running_mean' has shape (4,), expected (3,).", "parameters.replace(buffers={name: tensor})")),
     Case("replace: state", lambda w: w.parameters.replace(optimizer_state={"net": nn.ReLU()}), fnlib.CannotStore, ("optimizer_state['net'] is a torch.nn.modules.activation.ReLU",)),
     Case("to: whole numbers", lambda w: w.parameters.to(torch.int32), fnlib.WrongParameters, ("torch.int32 would make weights another kind of number", "parameters = parameters.to(torch.float64)")),
+    Case("diff: no parameters", lambda w: w.parameters.diff({}), fnlib.WrongParameters, ("Parameters are compared with parameters: this is a dict.",)),
+    Case("step: weights of another network's pass", lambda w: (lambda m, b: fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters()).step({}, buffers=b))(None, fnlib.Factory(lambda: nn.Embedding(4, 3, max_norm=0.1))(fnlib.Parameters()).with_buffers(torch.tensor([1]))[1]), fnlib.WrongParameters, ("These weights do not match: 'weight' is unknown",)),
     Case("diff: another network", lambda w: w.parameters.diff(w.normed_model.parameters), fnlib.WrongParameters, ("These weights do not match", "parameters.diff(other)   # two values of one network")),
 ]  # fmt: skip
 

@@ -33,7 +33,7 @@ MEASURED: dict[str, Any] = {
     "gradient_says_what_moves": True,
     "rate_follows_the_step_count": {3},
     "rate_of_the_factory_counts": 100,
-    "rate_on_the_object": [0.1, 0.01],
+    "rate_on_the_object": fnlib.Immutable,
     "step_between_backwards": True,
     "activation_can_be_edited": False,
     "total_keeps_graphs": True,

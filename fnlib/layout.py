@@ -1,0 +1,103 @@
+"""The tensors of a network by name, and copies of its module tree without their content."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import types
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fnlib import errors
+
+
+class Layout(NamedTuple):
+    """The tensors of a module by name, as ``named_parameters()`` and ``named_buffers()`` give them."""
+
+    weights: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    aliases: dict[str, str]  # second name of a tied tensor -> its first name
+    transient: frozenset[str]  # names of buffers that are left out of a state_dict
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Layout:
+        weights: dict[str, Tensor] = dict(module.named_parameters())
+        buffers = dict(module.named_buffers())
+        lazy = [name for name, tensor in {**weights, **buffers}.items() if nn.parameter.is_lazy(tensor)]
+        if lazy:
+            raise errors.LazyModule(lazy)
+        first = {id(tensor): name for name, tensor in {**weights, **buffers}.items()}
+        everywhere = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+        aliases = {name: first[id(tensor)] for name, tensor in everywhere if first[id(tensor)] != name}
+        transient = frozenset(
+            f"{path}.{name}" if path else name
+            for path, part in module.named_modules(remove_duplicate=False)
+            for name in part._non_persistent_buffers_set
+        )
+        return cls(weights, buffers, aliases, transient)
+
+
+def copy_structure(module: nn.Module) -> nn.Module:
+    """Copy a module instance with its weights and buffers on "meta": names, shapes and kinds without content."""
+    layout = Layout.of(module)
+    refuse_hidden_ties(layout)
+    _refuse_closures(
+        module, {id(part) for part in module.modules()} | {id(t) for t in (*layout.weights.values(), *layout.buffers.values())}
+    )
+    memo: dict[int, Any] = {
+        id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in layout.weights.values()
+    }
+    memo |= {id(buffer): buffer.detach().to("meta") for buffer in layout.buffers.values()}
+    for weight in layout.weights.values():
+        memo[id(weight)]._backward_hooks = weight._backward_hooks
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise errors.UnsupportedModule(
+            f"This {type(module).__name__} cannot be copied ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            "Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+        ) from error
+
+
+def _refuse_closures(module: nn.Module, own: set[int]) -> None:
+    """Refuse to copy a network with functions that hold parts of it: the copies would go on using the original's weights."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            for function in (value, *value.values()) if isinstance(value, dict) else (value,):
+                held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
+                if any(id(getattr(inside, "__self__", inside)) in own for inside in held):
+                    where = f"{path}.{name}" if path else name
+                    raise errors.UnsupportedModule(
+                        f"'{where}' of this network is a function that holds a part of the network: in a copy it would go on "
+                        "using the weights of the original. Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: "
+                        "Network(...))\n"
+                    )
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def refuse_hidden_ties(layout: Layout) -> None:
+    """Refuse weights and buffers that overlap in memory without being one tensor: a write to one changes the other."""
+    spans = sorted(
+        (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.storage_offset() + _extent(tensor), name)
+        for name, tensor in {**layout.weights, **layout.buffers}.items()
+        if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel()
+    )
+    for (memory, _, end, name), (following, start, _, other) in itertools.pairwise(spans):
+        if memory == following and start < end:
+            raise errors.UnsupportedModule(
+                f"'{name}' and '{other}' are two tensors in one piece of memory: training one changes the other, and values cannot follow. "
+                "Tie them by name:\n\n    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
+                "    network.decoder.weight = network.encoder.weight             # right: one weight under two names\n"
+            )
+
+
+def _extent(tensor: Tensor) -> int:
+    return 1 + sum((size - 1) * abs(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
