@@ -36,6 +36,9 @@ class Blueprint:
                 f"A factory is made of a module or of something that builds one, not of a {type(build).__name__}."
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "known": None}  # made again where the copy is used
+
     @property
     def structure(self) -> Structure:
         """Names, shapes and module tree, made when they are first needed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,8 @@ from fnlib.protect import map_tree, share, share_all
 
 if TYPE_CHECKING:
     from fnlib.parameters import Parameters
+
+_one_at_a_time = threading.Lock()
 
 
 def give_away(value: Parameters) -> tuple[dict[str, Tensor], Any]:
@@ -27,8 +30,10 @@ def give_away(value: Parameters) -> tuple[dict[str, Tensor], Any]:
     Raises:
         Donated: they have been given away before.
     """
-    weights, state, where = value._alive("be given away"), value._state, caller()
-    value._donated = where
+    where = caller()
+    with _one_at_a_time:  # of two threads one is told that it came too late
+        weights, state = value._alive("be given away"), value._state
+        value._donated = where
     for leaf in value._leaves.all if value._leaves else ():
         # Lets go of the memory (else it would be copied on the first write) and bumps the version, so that
         # a backward pass that still needs this weight fails instead of reading what the next step wrote.

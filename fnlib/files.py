@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -36,11 +37,14 @@ def save(parameters: Parameters, path: str | os.PathLike[str]) -> None:
     parameters._alive("be saved")
     tensors: dict[str, Tensor] = {}
     structure = _flatten(parameters._export(), tensors)
-    path = Path(path)
-    # Beside the old file, under a name of its own, with the rights of an ordinary file (safetensors gives its owner's alone).
-    name = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    path = Path(os.path.realpath(os.fsdecode(path)))  # a link goes on leading to the file
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # Beside the old file, under a name of its own, with the rights of the old file or of an ordinary one (safetensors gives
+    # its owner's alone).
+    name = path.parent / f".fnlib-{uuid.uuid4().hex}"
     name.touch(exist_ok=False)
-    rights = name.stat().st_mode
+    rights = (path if path.exists() else name).stat().st_mode
     try:
         save_file(tensors, name, metadata={"format": _FORMAT, "tree": json.dumps(structure)})
         name.chmod(rights)
@@ -54,10 +58,11 @@ def load(path: str | os.PathLike[str]) -> Parameters:
     """Read what `save` wrote. See ``fnlib.Parameters.load``."""
     from fnlib.parameters import _restore
 
+    path = os.fsdecode(path)
     with open(path, "rb"):  # a missing or unreadable file is Python's own error
         pass
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise errors.NotAParametersFile(path, "it is a safetensors file that something else wrote")

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from fnlib import errors
+
+_REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 class Layout(NamedTuple):
@@ -43,6 +46,7 @@ def copy_structure(module: nn.Module) -> nn.Module:
     """Copy a module instance with its weights and buffers on "meta": names, shapes and kinds without content."""
     layout = Layout.of(module)
     refuse_hidden_ties(layout)
+    refuse_views(module, layout)
     _refuse_closures(
         module, {id(part) for part in module.modules()} | {id(t) for t in (*layout.weights.values(), *layout.buffers.values())}
     )
@@ -86,9 +90,9 @@ def _is_filled(cell: types.CellType) -> bool:
 def refuse_hidden_ties(layout: Layout) -> None:
     """Refuse weights and buffers that overlap in memory without being one tensor: a write to one changes the other."""
     spans = sorted(
-        (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.storage_offset() + _extent(tensor), name)
+        (_memory(tensor), tensor.storage_offset(), tensor.storage_offset() + _extent(tensor), name)
         for name, tensor in {**layout.weights, **layout.buffers}.items()
-        if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel()
+        if _has_memory(tensor)
     )
     for (memory, _, end, name), (following, start, _, other) in itertools.pairwise(spans):
         if memory == following and start < end:
@@ -97,6 +101,34 @@ def refuse_hidden_ties(layout: Layout) -> None:
                 "Tie them by name:\n\n    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
                 "    network.decoder.weight = network.encoder.weight             # right: one weight under two names\n"
             )
+
+
+def refuse_views(module: nn.Module, layout: Layout) -> None:
+    """Refuse attributes that share memory with a weight or buffer: in place they follow it, and a value that is put there they cannot."""
+    own = {**layout.weights, **layout.buffers}
+    memory = {_memory(tensor): name for name, tensor in own.items() if _has_memory(tensor)}
+    ours = {id(tensor) for tensor in own.values()}
+    for path, part in module.named_modules():
+        if part._forward_pre_hooks:  # may compute the attribute anew before it is read, as the old spectral_norm does
+            continue
+        for name, value in vars(part).items():
+            for tensor in _pytree.tree_leaves(value) if name not in _REGISTRIES else ():
+                if isinstance(tensor, Tensor) and id(tensor) not in ours and _has_memory(tensor) and _memory(tensor) in memory:
+                    raise errors.UnsupportedModule(
+                        f"'{path}.{name}'".replace("'.", "'")
+                        + f" shares memory with '{memory[_memory(tensor)]}': training changes both in "
+                        "stock PyTorch, and an attribute cannot follow a value. Take the view in forward:\n\n"
+                        f"    self.{name} = self.layer.weight.view(-1)   # wrong in __init__\n"
+                        f"    {name} = self.layer.weight.view(-1)        # right in forward\n"
+                    )
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def _extent(tensor: Tensor) -> int:

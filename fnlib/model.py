@@ -183,6 +183,8 @@ class Model:
         rule: UpdateRule = factory.optimizer
         rule = rule.at(old._step_count) if hasattr(rule, "at") else rule
         state = rule.init(Tensors(weights)) if old._state is None else old._state
+        if isinstance(rule, Rule) and not old._made_here and old._state is not None:
+            rule.check_state(state, weights)
         if donate:
             if isinstance(rule, Rule):
                 rule.partition(weights)  # what a schedule or groups= may raise comes before anything is given away
@@ -194,7 +196,15 @@ class Model:
             new_weights, new_state = rule.update(weights, tensors, state, in_place=donate)
         else:
             new_weights, new_state = _updated_by(rule, weights, tensors, state, structure.weights, donate)
-        return old._next(new_weights, new_buffers, new_state, rule=factory._rule_name, step_count=old._step_count + 1, structure=structure)
+        return old._next(
+            new_weights,
+            new_buffers,
+            new_state,
+            rule=factory._rule_name,
+            made_here=True,
+            step_count=old._step_count + 1,
+            structure=structure,
+        )
 
     # --- other models of the same value ------------------------------------------------------
 
@@ -222,6 +232,9 @@ class Model:
     def train(self) -> Model:
         """Return a new model of the same parameters that trains. Nothing is switched."""
         return Model(self._factory, self._parameters, True, self._seed, self._buffers)
+
+    def __reduce__(self) -> Any:
+        return Model, (self._factory, self._parameters, self._mode, self._seed, self._buffers, self._changed)
 
     def __repr__(self) -> str:
         from fnlib.display import model_text

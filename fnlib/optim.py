@@ -79,6 +79,9 @@ class SGD(Rule):
         # foreach=True rounds momentum to half precision before it multiplies
         return bool(settings["momentum"] and settings["foreach"]) and some(is_half, weights)
 
+    def _kept(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
+        return {"momentum_buffer": weight.shape}
+
     def _move(
         self, weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, in_place: bool
     ) -> list[Tensor]:
@@ -164,6 +167,10 @@ class Adam(Rule):
         # Half precision is rounded in another order there, with foreach and without; the others it refuses.
         return some(is_half, weights) or some(is_sparse, gradient) or bool(settings["fused"] and some(Tensor.is_complex, weights))
 
+    def _kept(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
+        means = {key: weight.shape for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 3 if settings["amsgrad"] else 2]}
+        return {"step": torch.Size(), **means}
+
     def _move(
         self, weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, in_place: bool
     ) -> list[Tensor]:
@@ -236,10 +243,11 @@ class AdamW(Adam):
 def begin(weights: list[Tensor], moments: list[Moments], settings: Settings) -> None:
     """Make the moments of weights that move for the first time. They share a counter: it is never written to."""
     zeros: dict[torch.device | None, Tensor] = {}
+    counter = torch.float64 if torch.get_default_dtype() is torch.float64 and not settings["fused"] else torch.float32
     for w, entry in zip(weights, moments, strict=True):
         if not entry:
             device = w.device if settings["fused"] else None
-            entry["step"] = zeros.setdefault(device, torch.zeros((), dtype=torch.float32, device=device))
+            entry["step"] = zeros.setdefault(device, torch.zeros((), dtype=counter, device=device))
             for key in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if settings["amsgrad"] else [])):
                 entry[key] = torch.zeros_like(w, memory_format=torch.preserve_format)
 

@@ -47,6 +47,7 @@ class Parameters(Mapping[str, Tensor]):
     _buffers: dict[str, Tensor]
     _state: Any  # the optimizer's
     _rule: str | None  # the name of the rule that made the state
+    _made_here: bool  # whether a step made the state: what replace, load and pickle bring is checked before it is used
     _step_count: int
     _aliases: Mapping[str, str]  # second name of a tied weight -> its first
     _transient: frozenset[str]  # buffers that are left out of a state_dict
@@ -55,8 +56,8 @@ class Parameters(Mapping[str, Tensor]):
     _donated: str | None  # where the value was given away
     _draw: dict[str, Any] | None  # how empty parameters are to be drawn
     __slots__ = (
-        "__weakref__", "_aliases", "_buffers", "_donated", "_draw", "_leaves", "_rule", "_state", "_step_count", "_structure", "_transient",
-        "_weights",
+        "__weakref__", "_aliases", "_buffers", "_donated", "_draw", "_leaves", "_made_here", "_rule", "_state", "_step_count", "_structure",
+        "_transient", "_weights",
     )  # fmt: skip
 
     def __init__(self, *, seed: int | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
@@ -171,6 +172,7 @@ class Parameters(Mapping[str, Tensor]):
             _merge("buffer", self._buffers, buffers, {}),
             state,
             rule=rule,
+            made_here=self._made_here and optimizer_state is _KEEP,
             step_count=self._step_count,
             structure=self._structure,
         )
@@ -201,6 +203,7 @@ class Parameters(Mapping[str, Tensor]):
             {name: converted(tensor, target) for name, tensor in self._buffers.items()},
             converted_state(self._state, target),
             rule=self._rule,
+            made_here=self._made_here,
             step_count=self._step_count,
             structure=self._structure,
         )
@@ -364,6 +367,7 @@ class Parameters(Mapping[str, Tensor]):
         self._aliases, self._transient = aliases or {}, transient
         self._structure, self._draw = structure, draw
         self._leaves = self._donated = None
+        self._made_here = False
 
     @classmethod
     def _make(cls, weights: dict[str, Tensor] | None, buffers: dict[str, Tensor], **parts: Any) -> Parameters:
@@ -373,11 +377,20 @@ class Parameters(Mapping[str, Tensor]):
         return self
 
     def _next(
-        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], state: Any, *, rule: str | None, step_count: int, structure: object
+        self,
+        weights: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        state: Any,
+        *,
+        rule: str | None,
+        made_here: bool,
+        step_count: int,
+        structure: object,
     ) -> Parameters:
         """Make another value of the same network."""
         made = Parameters.__new__(Parameters)
         made._fill(weights, buffers, state, rule, step_count, self._aliases, self._transient, structure)
+        made._made_here = made_here
         return made
 
     def _export(self) -> dict[str, Any]:

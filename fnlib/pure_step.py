@@ -168,7 +168,16 @@ class _TrainStep:
         if self.fixed:
             moved = {name: moved[name] if name in moved else old._alive()[name] for name in structure.weights}
         state = {"state": moments, "param_groups": self._settings_at(old)}
-        return old._next(moved, buffers, state, rule=self.factory._rule_name, step_count=old._step_count + 1, structure=structure), loss
+        new = old._next(
+            moved,
+            buffers,
+            state,
+            rule=self.factory._rule_name,
+            made_here=True,
+            step_count=old._step_count + 1,
+            structure=structure,
+        )
+        return new, loss
 
 
 # `step` itself is run by Python as it stands; only what it calls with the compiler switched on is compiled.

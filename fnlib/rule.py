@@ -119,6 +119,34 @@ class Rule(Finished):
         arguments = {key: value for key, value in self._arguments.items() if key != "lr"}
         return Wrapped(self.like, self._arguments["lr"], self._groups, arguments).at(self._step_count)
 
+    def check_state(self, state: Any, weights: Mapping[str, Tensor]) -> None:
+        """Raise `WrongParameters` for a state that no step of such a rule could have left: from a file, or given to ``replace``."""
+        if not (isinstance(state, Mapping) and isinstance(state.get("state"), Mapping)):
+            raise _wrong_state(f"it has no entry 'state' that maps weight names to what {self.name} keeps of each")
+        groups = state.get("param_groups")
+        if not (isinstance(groups, (list, tuple)) and all(isinstance(group, Mapping) for group in groups)):
+            raise _wrong_state("it has no entry 'param_groups' with the settings of each group")
+        unknown = state["state"].keys() - weights.keys()
+        if unknown:
+            raise _wrong_state(f"{errors._names(sorted(map(str, unknown)))} is no weight; expected: {errors._names(weights)}")
+        for settings, names in self.partition(weights):
+            for name in names:
+                self._check_moments(name, state["state"].get(name, {}), self._kept(weights[name], settings))
+
+    def _check_moments(self, name: str, moments: Any, expected: Mapping[str, torch.Size]) -> None:
+        """Check what is kept of one weight, or nothing if it has not moved yet."""
+        if moments == {}:
+            return
+        if not isinstance(moments, Mapping) or expected.keys() - moments.keys():
+            raise _wrong_state(f"for '{name}' it needs {errors._names(expected)}")
+        for key, shape in expected.items():
+            if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
+                raise _wrong_state(f"'{key}' of '{name}' is no tensor of shape {tuple(shape)}")
+
+    def _kept(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
+        """Name what a step keeps of a weight, and its shapes."""
+        raise NotImplementedError
+
     # --- groups and the rate -----------------------------------------------------------------
 
     def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
@@ -187,6 +215,14 @@ def checked_rule(rule: Any) -> UpdateRule:
 def name_of(rule: UpdateRule) -> str:
     """Return the name by which parameters remember whose state they carry."""
     return getattr(rule, "name", None) or f"{type(rule).__module__}.{type(rule).__qualname__}"
+
+
+def _wrong_state(detail: str) -> errors.WrongParameters:
+    return errors.WrongParameters(
+        "This optimizer_state is not one that the rule of this factory can go on with",
+        detail,
+        "model = ModelFactory(parameters.replace(optimizer_state=None))   # starts the rule afresh",
+    )
 
 
 def refuse_flags(settings: Mapping[str, Any]) -> None:

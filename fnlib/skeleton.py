@@ -16,6 +16,7 @@ from fnlib.survey import Place, Survey
 if TYPE_CHECKING:
     from fnlib.structure import Structure
 
+_NONE: tuple[list[Tensor], list[Tensor]] = [], []
 Mode = bool | tuple[tuple[str, bool], ...]  # of the whole network, or by submodule
 
 
@@ -32,8 +33,8 @@ class Skeleton:
         self.weight_places = _places(module, "_parameters", layout.weights)
         self.buffer_places = _places(module, "_buffers", layout.buffers)
         _set_mode(module, mode)
-        self.survey = Survey(module, {id(tensor): i for i, tensor in enumerate(layout.weights.values())})
-        self.alias_places = self.survey.alias_places
+        self.survey = Survey(module, _indices(layout.weights), _indices(layout.buffers))
+        self.aliases = self.survey.weight_aliases, self.survey.buffer_aliases
         self.clear()
         self.survey.remember()
         self.keeps_nothing = self.survey.keeps_nothing
@@ -50,7 +51,7 @@ class Skeleton:
         """Run a forward pass. What stands in the places afterwards is in `found`; an error leaves the skeleton to be thrown away."""
         if self.references is None:
             self.references = self._count_references()
-        self.placed = weights
+        self.given = weights, buffers
         self.fill(weights, buffers)
         output = self.module(*args, **kwargs) if method is None else getattr(self.module, method)(*args, **kwargs)
         self.found = self.read(self.weight_places, weights), self.read(self.buffer_places, buffers) if buffers else buffers
@@ -62,12 +63,14 @@ class Skeleton:
             container[key] = weights[i]
         for container, key, i in self.buffer_places:
             container[key] = buffers[i]
-        for container, key, i in self.alias_places:
+        for container, key, i in self.aliases[0]:
             container[key] = weights[i]
+        for container, key, i in self.aliases[1]:
+            container[key] = buffers[i]
 
     def clear(self) -> None:
         """Take the tensors out again."""
-        self.placed = []
+        self.given = _NONE
         self.after: list[Tensor] = []
         self.found = ([], [])
         self.fill(*self.structure.empty)
@@ -92,19 +95,26 @@ class Skeleton:
 
     def changed_attributes(self) -> list[str]:
         """Name the attributes that differ from before the forward pass. Tensors in places do not count."""
-        for place in list(self.alias_places):
-            container, key, i = place
-            with contextlib.suppress(LookupError):
-                if container[key] is self.found[0][i]:
-                    container[key] = self.structure.empty[0][i]
-                    continue
-            self.alias_places.remove(place)  # the pass put something else there, and a second run must find it there
+        for places, found, given, empty in zip(self.aliases, self.found, self.given, self.structure.empty, strict=True):
+            for place in list(places):
+                container, key, i = place
+                with contextlib.suppress(LookupError):
+                    if container[key] is found[i]:
+                        container[key] = empty[i]
+                        continue
+                    if container[key] is given[i]:
+                        raise errors.HiddenState([str(key)], "exchanges in one of its two places what stands in both")
+                places.remove(place)  # the pass put something else there, and a second run must find it there
         return self.survey.changed()
+
+
+def _indices(tensors: Mapping[str, Tensor]) -> dict[int, int]:
+    return {id(tensor): i for i, tensor in enumerate(tensors.values())}
 
 
 def _places(module: nn.Module, registry: str, tensors: Mapping[str, Tensor]) -> list[Place]:
     """List where each tensor stands in the module tree, each name of a tied one."""
-    indices = {id(tensor): i for i, tensor in enumerate(tensors.values())}
+    indices = _indices(tensors)
     return [
         (container, key, indices[id(tensor)])
         for part in module.modules()

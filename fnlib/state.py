@@ -70,7 +70,8 @@ def owned(tensor: Tensor) -> Tensor:
 
 def kept(tensor: Tensor) -> Tensor:
     """Take over a tensor that an update rule made: what it writes to it later does not reach the value."""
-    shared = share(tensor)
+    # Numbers that stand in one place of memory (an expanded tensor) could not be updated in place by a later step.
+    shared = share(tensor) if tensor.layout is not torch.strided or tensor.is_contiguous() else tensor.clone()
     return shared.detach() if shared.requires_grad else shared
 
 

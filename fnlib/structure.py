@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.layout import Layout
+from fnlib.layout import Layout, refuse_views
 from fnlib.protect import outside_transforms, share_all, unchanged
 from fnlib.randomness import preserved
 from fnlib.skeleton import Mode, Skeleton
@@ -32,6 +32,7 @@ class Structure:
                 "A scripted module keeps its weights out of Python's reach. Pass the nn.Module that it was made from."
             )
         layout = Layout.of(module)
+        refuse_views(module, layout)
         self.aliases, self.transient = layout.aliases, layout.transient
         for name, weight in layout.weights.items():
             if getattr(weight, "_post_accumulate_grad_hooks", None):
@@ -77,7 +78,7 @@ class Structure:
         """
         if skeleton.is_held():
             skeleton.after = share_all(buffers)
-            skeleton.fill(skeleton.placed, share_all(buffers))
+            skeleton.fill(skeleton.given[0], share_all(buffers))
             self.left.append(skeleton)
         else:
             skeleton.clear()

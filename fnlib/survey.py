@@ -33,12 +33,15 @@ class Survey:
 
     Args:
         module: the network.
-        indices: the index of each weight, by identity: those that stand in lists and dicts too are found in `alias_places`.
+        weights, buffers: the index of each, by identity: those that stand in lists and attributes too are found in
+            `weight_aliases` and `buffer_aliases`.
     """
 
-    def __init__(self, module: nn.Module, indices: Mapping[int, int]) -> None:
-        self.indices = indices
-        self.alias_places: list[Place] = []
+    def __init__(self, module: nn.Module, weights: Mapping[int, int], buffers: Mapping[int, int]) -> None:
+        self.indices = {**weights, **buffers}
+        self.of_buffers = buffers.keys()
+        self.weight_aliases: list[Place] = []
+        self.buffer_aliases: list[Place] = []
         self.watched: list[tuple[str, Any]] = []  # label and container of attributes
         self.tensors: list[tuple[str, Tensor, Tensor]] = []  # label, a tensor that is no weight or buffer, its content
         self.opaque: list[tuple[str, Any, bytes]] = []  # label, object, its pickle
@@ -103,9 +106,10 @@ class Survey:
         if isinstance(value, Tensor) and id(value) in self.indices:
             if isinstance(holder, tuple):
                 raise errors.UnsupportedModule(
-                    f"{label} is a weight inside a tuple, where it cannot be exchanged. Use a list or an nn.ParameterList."
+                    f"{label} is a weight or buffer inside a tuple, where it cannot be exchanged. Use a list or an nn.ParameterList."
                 )
-            self.alias_places.append((holder, key, self.indices[id(value)]))
+            aliases = self.buffer_aliases if id(value) in self.of_buffers else self.weight_aliases
+            aliases.append((holder, key, self.indices[id(value)]))
             return
         if isinstance(value, (*_ATOMS, *_CODE)) or id(value) in self.seen:
             return

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.kernels import refuse_broken_kernel
 from fnlib.protect import map_tree, same_tree, share
-from fnlib.rule import Groups, Rule, Schedule, of_its_own, refuse_flags
+from fnlib.rule import Groups, Rule, Schedule, Settings, of_its_own, refuse_flags
 from fnlib.state import storable
 
 _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
@@ -55,6 +55,9 @@ class Wrapped(Rule):
         if groups is None:  # some classes cannot be made without their groups
             probe = self._made([nn.Parameter(torch.zeros(2, 2))])  # its own checks, its own errors
             self._settings = {**probe.defaults, **self._settings}
+
+    def _kept(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
+        return {}  # what an optimizer makes of its state is its own
 
     def _made(self, weights: list[Any]) -> torch.optim.Optimizer:
         """Make the optimizer object: of weights, or of groups of them."""

@@ -625,3 +625,120 @@ class LateClip(nn.Module):
             with torch.no_grad():
                 self.layer.weight.clamp_(-0.2, 0.2)
         return y
+
+
+class HeldBuffer(nn.Module):
+    """A buffer that an attribute and a list hold too: written to under one name, read under another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("seen", torch.zeros(4))
+        self.same, self.listed = self.seen, [self.seen]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.listed[0].add_(x.detach().mean(0))
+        return self.layer(x) + self.same
+
+
+class ExchangesHeldBuffer(HeldBuffer):
+    """Exchanges it under one of its names, so that the other holds what no value carries."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = self.seen + 1
+        return self.layer(x) + self.same
+
+
+class HoldsView(nn.Module):
+    """An attribute that is a view of a weight: in place it follows the weight."""
+
+    def __init__(self, view: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.held = view(self.layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + torch.utils._pytree.tree_leaves(self.held)[0].sum()
+
+
+class PackedReader(nn.Module):
+    """Sequences of several lengths in one batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Any:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3, 1]), batch_first=True)
+        return self.rnn(packed)
+
+
+class CountingParametrization(nn.Module):
+    """Computes a weight, and counts how often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("n", torch.zeros(()))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        self.n += 1
+        return weight * (1 + 0.01 * self.n)
+
+
+def counting_parametrization() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    parametrize.register_parametrization(layer, "weight", CountingParametrization())
+    return layer
+
+
+class Delegating(nn.Module):
+    """Looks attributes up in a part of itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.bias
+
+
+class CallsFunctionally(nn.Module):
+    """Uses torch.func inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(4, 4), nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.functional_call(self.layer, {"weight": self.scale * 2, "bias": self.layer.bias}, (x,))
+
+
+class TiedBuffers(nn.Module):
+    """Two BatchNorms that keep one running mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+        self.b.running_mean = self.a.running_mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x))
+
+
+def module_hooks() -> nn.Module:
+    """Hooks before a forward, before a backward and after it."""
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    network[1].register_forward_pre_hook(_halve_inputs)
+    network[1].register_full_backward_pre_hook(lambda module, outer: (outer[0] * 0.5,))
+    network[1].register_full_backward_hook(lambda module, inner, outer: tuple(g * 3 for g in inner))
+    return network
+
+
+def _halve_inputs(module: nn.Module, args: Any) -> Any:
+    return (args[0] / 2,)

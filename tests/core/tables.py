@@ -158,6 +158,19 @@ NETWORKS = [
     Network("weights clipped in forward, on some passes", nets.LateClip, R5, buffers=True),
     Network("hooks", nets.hooked),
     Network("an attribute kept", nets.Caching),
+    # --- what a second look found
+    Network("a buffer held twice", nets.HeldBuffer, R5, buffers=True),
+    Network("buffers that are tied", nets.TiedBuffers, R5, buffers=True),
+    Network("a parametrization that counts", nets.counting_parametrization, R5, buffers=True),
+    Network("packed sequences", nets.PackedReader, (reals(3, 5, 3),)),
+    Network("embedding bag, greatest norm", L(nn.EmbeddingBag, 9, 4, max_norm=0.5), (integers(9, 5, 3),), buffers=True),
+    Network("attributes looked up elsewhere", nets.Delegating),
+    Network("functional_call inside", nets.CallsFunctionally),
+    Network("hooks of modules", nets.module_hooks),
+    Network("no elements at all", sequential(L(nn.Linear, 4, 0), L(nn.Linear, 0, 3))),
+    Network("sync batchnorm, evaluated", sequential(L(nn.Linear, 4, 4), L(nn.SyncBatchNorm, 4)), training=False),
+    Network("data parallel", lambda: nn.DataParallel(nn.Linear(4, 2))),
+    Network("attention, evaluated", lambda: nn.TransformerEncoder(nets.encoder_layer(), 2), (reals(2, 3, 8),), training=False),
     Network("a table computed once", nets.RotaryCache),
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,41 @@ def test_an_error_before_the_step_gives_nothing_away() -> None:
     with pytest.raises(fnlib.WrongParameters):
         model.step(fnlib.Gradient({}), buffers={"nope": torch.zeros(1)}, donate=True)
     assert model.parameters == snapshot
+
+
+def test_of_many_threads_that_give_one_value_away_one_does() -> None:
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(fused=True))
+    for _ in range(20):
+        model = ModelFactory(fnlib.Parameters(seed=0))
+        gradient, meet = model.backward(loss_of(model(X))), threading.Barrier(4)
+
+        def give(model: fnlib.Model = model, gradient: fnlib.Gradient = gradient, meet: threading.Barrier = meet) -> bool:
+            meet.wait(60)
+            try:
+                return model.step(gradient, donate=True).step_count == 1
+            except fnlib.Donated:
+                return False
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(found.result() for found in [pool.submit(give) for _ in range(4)]) == 1
+
+
+class Expands:
+    """A rule of one's own whose numbers stand in one place of memory."""
+
+    def init(self, weights: Any) -> Any:
+        return {}
+
+    def update(self, weights: Any, gradient: Any, state: Any) -> Any:
+        return {name: torch.zeros(1).expand(weight.shape) for name, weight in weights.items()}, state
+
+
+def test_weights_that_a_rule_made_by_expanding_can_be_given_away() -> None:
+    start = fnlib.Factory(network, optimizer=Expands())(fnlib.Parameters(seed=0))
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=1.0))
+    model = ModelFactory(start.step(start.backward(loss_of(start(X)))).replace(optimizer_state=None))
+    gradient = model.backward(loss_of(model(X)))
+    assert model.step(gradient) == model.step(gradient, donate=True)
 
 
 class Refuses:

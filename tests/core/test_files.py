@@ -233,6 +233,57 @@ def test_the_file_has_ordinary_rights_and_replaces_the_old_one(tmp_path: Path) -
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
 
 
+def test_links_rights_and_names(tmp_path: Path) -> None:
+    """As writing to any file: through a link, with the rights that the file had, under any name that the system takes."""
+    path = saved(tmp_path)
+    value = fnlib.Parameters.load(path)
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to(path)
+    fnlib.Parameters.from_module(nn.Linear(1, 1)).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and len(fnlib.Parameters.load(path)) == 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    class Named:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "named")
+
+    for name in (Named(), tmp_path / "größe 模型", tmp_path / ("n" * 250), os.fsencode(tmp_path / "bytes")):
+        value.save(name)  # type: ignore[arg-type]
+        assert fnlib.Parameters.load(name) == value  # type: ignore[arg-type]
+    assert not [found for found in tmp_path.iterdir() if found.name.startswith(".")]
+
+
+MISLED: dict[str, Callable[[Any], Any]] = {
+    "a list": lambda state: [],
+    "no state": lambda state: {"param_groups": []},
+    "no groups": lambda state: {"state": {}},
+    "groups are numbers": lambda state: {"state": {}, "param_groups": [3]},
+    "another weight": lambda state: {**state, "state": {**state["state"], "9.bias": {}}},
+    "moments are a number": lambda state: {**state, "state": {**state["state"], "0.bias": 3}},
+    "a moment is missing": lambda state: state["state"]["0.bias"].pop("exp_avg") is not None and state,
+    "a moment is a number": lambda state: state["state"]["0.bias"].update(exp_avg=0.5) or state,
+    "a moment has another shape": lambda state: state["state"]["0.bias"].update(exp_avg=torch.zeros(1)) or state,
+}
+
+
+@pytest.mark.parametrize("how", MISLED)
+def test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used(how: str, tmp_path: Path) -> None:
+    ModelFactory = fnlib.Sequential(nn.Linear(4, 3), optimizer=fnlib.Adam())
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    gradient = model.backward(model(torch.ones(2, 4)).sum())
+    later = model.step(gradient)
+    misled = later.replace(optimizer_state=MISLED[how](later.optimizer_state))
+    misled.save(tmp_path / "misled")
+    for value in (misled, fnlib.Parameters.load(tmp_path / "misled"), pickle.loads(pickle.dumps(misled))):
+        with pytest.raises(fnlib.WrongParameters) as caught:
+            ModelFactory(value).step(gradient, donate=True)
+        assert "This optimizer_state is not one that the rule of this factory can go on with" in str(caught.value)
+        assert "ModelFactory(parameters.replace(optimizer_state=None))   # starts the rule afresh" in str(caught.value)
+        assert ModelFactory(value.replace(optimizer_state=None)).step(gradient).step_count == 2, "nothing was given away"
+    fine = later.replace(optimizer_state=later.optimizer_state)
+    assert ModelFactory(fine).step(gradient) == ModelFactory(later).step(gradient)
+
+
 def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     parameters, _ = functional_run(SPARSE, fnlib.SGD(lr=0.1, momentum=0.9), steps=2)
     with pytest.raises(fnlib.CannotStore, match="sparse"):

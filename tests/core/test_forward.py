@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fnlib
 from tests.core import networks as nets
@@ -42,6 +43,7 @@ def test_state_in_attributes_is_refused(how: str, keep: bool) -> None:
         (nets.NoneBuffer, "'mean' of its module, and adds or removes them while it runs"),
         (nets.EmptiesBuffer, "'mean' of its module, and adds or removes them while it runs"),
         (nets.OwnGenerator, "'generator' of its module, and gives another output"),
+        (nets.ExchangesHeldBuffer, "'same' of its module, and exchanges in one of its two places what stands in both"),
         (nets.Switches, "training' of its module, and gives another output"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -196,6 +198,24 @@ def test_weights_in_one_memory_are_refused() -> None:
     assert torch.equal(fnlib.Parameters.from_module(network)["1.weight"], whole[4:])
 
 
+@pytest.mark.parametrize(
+    ("view", "shares"),
+    [
+        (lambda layer: layer.weight.view(-1), "layer.weight"),
+        (lambda layer: [layer.bias.data], "layer.bias"),
+        (lambda layer: {"row": (layer.weight[0].detach(),)}, "layer.weight"),
+    ],
+    ids=["view", "data in a list", "row in a dict"],
+)
+def test_a_view_of_a_weight_as_attribute_is_refused(view: Any, shares: str) -> None:
+    """In stock PyTorch it follows the weight in place; it would stand still here, in silence."""
+    for make in (lambda: bound(lambda: nets.HoldsView(view)), lambda: fnlib.Factory(nets.HoldsView(view))):
+        with pytest.raises(fnlib.UnsupportedModule) as caught:
+            make()
+        assert str(caught.value).startswith(f"'held' shares memory with '{shares}'")
+        assert "held = self.layer.weight.view(-1)        # right in forward" in str(caught.value)
+
+
 def test_a_hook_that_waits_for_grad_is_refused() -> None:
     def build() -> nn.Module:
         layer = nn.Linear(4, 4)
@@ -210,3 +230,37 @@ def test_builds_that_differ_are_refused() -> None:
     sizes = iter(range(1, 10))
     with pytest.raises(fnlib.FnlibError, match="twice gave other names|do not match"):
         bound(lambda: nn.Sequential(*(nn.Linear(4, 4) for _ in range(next(sizes))))).eval()(X)
+
+
+class Interrupted(nn.Module):
+    """Is broken off in the middle of its forward, with everything in disorder."""
+
+    by: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop, self.layer = nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop(self.norm(x))
+        if Interrupted.by is not None:
+            self.norm.eval()
+            self.note = y
+            raise Interrupted.by
+        return self.layer(y)
+
+
+@pytest.mark.parametrize("by", [KeyboardInterrupt, SystemExit, GeneratorExit, ValueError])
+def test_a_pass_that_is_broken_off_leaves_no_trace(by: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bound(Interrupted, seed=3)
+    expected, expected_buffers = model.with_buffers(X)
+    before, drawn = copy.deepcopy(model.parameters), torch.get_rng_state()
+    for _ in range(3):
+        monkeypatch.setattr(Interrupted, "by", by)
+        with pytest.raises(by):
+            model.with_buffers(X)
+        assert torch.equal(torch.get_rng_state(), drawn)
+        monkeypatch.setattr(Interrupted, "by", None)
+        output, buffers = model.with_buffers(X)
+        assert torch.equal(output, expected) and all(torch.equal(buffers[name], expected_buffers[name]) for name in buffers)
+    assert model.parameters == before

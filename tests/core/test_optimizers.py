@@ -124,6 +124,17 @@ def test_step_sees_the_factory_rate_not_the_saved_one() -> None:
         assert all(torch.equal(model.step(gradient)[name], parameters[name]) for name in parameters)
 
 
+@pytest.mark.parametrize("fused", [None, True])
+def test_adam_counts_in_the_default_dtype_as_torch_does(fused: bool | None) -> None:
+    row = Network("float64", lambda: torch.nn.Linear(4, 2), (lambda generator: torch.randn(5, 4, generator=generator),))
+    torch.set_default_dtype(torch.float64)
+    try:
+        stock = stock_run(row, lambda module: torch.optim.Adam(module.parameters(), fused=fused), steps=3)
+        assert_same_run(*functional_run(row, fnlib.Adam(fused=fused), steps=3), *stock)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 class Signs:
     """A student's own rule, in place as one would write it after torch.optim."""
 

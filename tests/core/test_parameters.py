@@ -131,6 +131,17 @@ def test_copies_and_pickles_are_values_of_their_own() -> None:
     )
 
 
+def test_factories_and_models_go_through_pickle_and_copy() -> None:
+    ModelFactory = fnlib.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), optimizer=fnlib.Adam(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0), seed=3)
+    gradient = model.backward(loss_of(model(X)))
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
+        assert torch.equal(again(X), model(X)) and again.parameters == model.parameters
+        assert again.step(again.backward(loss_of(again(X)))) == model.step(gradient)
+    for factory in (pickle.loads(pickle.dumps(ModelFactory)), copy.deepcopy(ModelFactory), copy.copy(ModelFactory)):
+        assert torch.equal(factory(model.parameters, seed=3)(X), model(X))
+
+
 def test_replace() -> None:
     ModelFactory, parameters = trained()
     before = copy.deepcopy(parameters)
