@@ -39,7 +39,7 @@ _HOME = {
     "reveal": "questions",
     "misconception": "misconceptions",
 }
-_MODULES = ("data", "plots", "misconceptions")
+_MODULES = ("data", "plots", "memory", "misconceptions")
 
 __all__ = ["SETUP_CELL", *sorted(_HOME), *_MODULES]
 

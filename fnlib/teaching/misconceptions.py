@@ -205,6 +205,12 @@ _ALL = (
         "05",
     ),
     Misconception(
+        "values-pile-up",
+        "old values pile up until the garbage collector runs",
+        "a value is freed the moment its last name lets go of it; what piles up is what you keep",
+        "06",
+    ),
+    Misconception(
         "donation-is-unguarded",
         "memory that was given away can be read by accident",
         "a donated value is marked before a byte is written, and says so when it is used",
