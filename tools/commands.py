@@ -10,9 +10,29 @@ from tools import checks, lab, lesson_map, links, offline
 from tools.environment import BENCH, CLASSROOM, TESTS, ensure
 from tools.say import ROOT, Stop, say
 
+# What follows each command's name: in capitals the settings, which `make` takes in the same words.
+USAGE = {
+    "lab": "[PORT=8899] [CUDA=1]",
+    "test": "[CUDA=1] [what pytest takes, for example tests/ledger or -k momentum]",
+    "bench": "[--quick] [--only NAME ...] [--json FILE]",
+    "lessons": "[a complete lesson, or several] [--out FOLDER]",
+    "offline": "[PLATFORM=linux, windows or macos] [PYTHON_VERSION=3.12]",
+    "links": "OWNER/REPO TAG",
+    "map": "",
+}
+SETTINGS = {"PORT", "CUDA", "PLATFORM", "PYTHON_VERSION"}
+
 
 def run(command: str, arguments: Sequence[str]) -> int:
     """Runs one command from the checkout's root and returns its exit status."""
+    usage = f"python tools/kit.py {command} {USAGE[command]}".strip()
+    if {"-h", "--help", "help"} & set(arguments):
+        print(usage)
+        return 0
+    arguments = _take_settings(arguments, USAGE[command])
+    if arguments and command in ("lab", "offline", "map"):  # the others look at theirs themselves
+        say(f"{command}: {' '.join(arguments)} is not understood; the whole command is: {usage}")
+        return 2
     os.chdir(ROOT)
     # One thread: two kernels with the default thread count slow each other down a hundredfold.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +47,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if command == "lessons":
             return _module(ensure([CLASSROOM]), "fnlib.teaching.pages", arguments)
         if command == "offline":
-            return offline.write(arguments)
+            return offline.write()
         if command == "map":
             return lesson_map.write()
         return links.fill_in(arguments)
@@ -37,6 +57,18 @@ def run(command: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say(f"{command}: stopped.")
         return 130
+
+
+def _take_settings(arguments: Sequence[str], usage: str) -> list[str]:
+    """Puts NAME=VALUE into the environment, as make does, and returns what is left."""
+    rest = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and name in SETTINGS and f"{name}=" in usage:
+            os.environ[name] = value
+        else:
+            rest.append(argument)
+    return rest
 
 
 def _module(python: str, module: str, arguments: Sequence[str]) -> int:

@@ -47,9 +47,13 @@ def another_python():
 
 
 def main(arguments):
-    if not arguments or arguments[0] not in COMMANDS:
+    if not arguments or arguments[0] in ("help", "-h", "--help"):
         print(__doc__.split("\n\nThis file")[0])
-        return 0 if not arguments or arguments[0] in ("help", "-h", "--help") else 2
+        return 0
+    if arguments[0] not in COMMANDS:
+        print("There is no command %s: choose one of %s; python tools/kit.py help says what each does."
+              % (arguments[0], ", ".join(COMMANDS)), file=sys.stderr)
+        return 2
     if not supported(sys.version_info):
         command = another_python()
         if command is None:

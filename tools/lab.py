@@ -76,7 +76,9 @@ def _free_port(asked: str) -> int:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise Stop(f"port {port} is taken by another program: call with another one, for example make lab PORT={port + 11}.") from None
+            other = port + 11 if port < 65000 else 8899
+            raise Stop(f"port {port} is taken by another program: call with another one, for example make lab PORT={other} "
+                       f"(or python tools/kit.py lab PORT={other}).") from None
     return port
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from tools import torch_source
@@ -50,7 +49,7 @@ print("\\n".join(sorted(wanted for wanted, _ in found.values())))
 """
 
 
-def write(arguments: Sequence[str] = ()) -> int:
+def write() -> int:
     """Writes build/offline/PLATFORM: the kit, and wheels/ beside it, which `make lab` there installs from.
 
     PLATFORM (linux, windows, macos) and PYTHON_VERSION (such as "3.12", or several: "3.11 3.12") come from the

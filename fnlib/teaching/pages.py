@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     paths = options.notebooks or editions.sources()
     options.out.mkdir(parents=True, exist_ok=True)
     rows, bad = [], []
-    with tqdm(total=len(paths), unit="lesson", leave=False) as bar:
+    with tqdm(total=len(paths), unit="lesson", leave=False, disable=None) as bar:  # None: no bar where nobody watches
         for path in paths:
             bar.set_description(path.stem)
 

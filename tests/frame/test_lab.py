@@ -32,7 +32,7 @@ def test_a_taken_port_is_one_sentence_and_a_failure(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("PORT", str(port))
         assert commands.run("lab", []) == 1
     assert capsys.readouterr().err == (f"lab: port {port} is taken by another program: call with another one, "
-                                       f"for example make lab PORT={port + 11}.\n")
+                                       f"for example make lab PORT={port + 11} (or python tools/kit.py lab PORT={port + 11}).\n")
 
 
 @pytest.mark.parametrize("port", ["eight", "0", "99999"])
