@@ -33,6 +33,8 @@ def open_lessons(python: str) -> int:
         webbrowser.open(address)
         return 0
     port = _free_port(os.environ.get("PORT", ""))
+    if not os.access(LESSONS, os.W_OK):
+        say(f"{LESSONS} cannot be written: the lessons run, but what you change in them is not kept. Copy the folder to one of your own.")
     if not _has_browser():
         say("No browser was found on this machine: open the address that JupyterLab prints below in a browser of your own.")
     command = [python, "-m", "jupyterlab", f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={ROOT}",

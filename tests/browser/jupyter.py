@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import psutil
 
 TOKEN = "browser-tests"
@@ -42,6 +43,7 @@ class Server:
     """JupyterLab on a folder, as `make lab` starts it, with proxies that lead nowhere: kernels reach no other machine."""
 
     def __init__(self, root: Path, private: Path) -> None:
+        self.root = root
         for name, value in SETTINGS.items():
             file = private / "settings" / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -120,6 +122,7 @@ class Notebook:
 
     page: Any
     name: str
+    folder: Path  # what the server shows
     strangers: list[str] = field(default_factory=list)  # requests that went to another machine
     page_errors: list[str] = field(default_factory=list)
     peak: int = 0
@@ -178,6 +181,18 @@ class Notebook:
                 return
             last = now
 
+    def theme(self, dark: bool) -> None:
+        """Changes JupyterLab's theme, as its menu does, and waits until the page has it."""
+        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+                           "JupyterLab Dark" if dark else "JupyterLab Light")
+        self.page.wait_for_function("dark => document.body.dataset.jpThemeLight === String(!dark)", arg=dark)
+        self.page.wait_for_timeout(300)
+
+    def saved(self) -> nbformat.NotebookNode:
+        """The notebook with its outputs, saved as Ctrl-S does."""
+        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        return nbformat.read(self.folder / self.name, as_version=4)
+
     def picture(self, folder: Path, suffix: str = "") -> None:
         """Screenshots of the page, one for each height of the window."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,11 +210,11 @@ class Notebook:
         self.page.close()
 
 
-def open_notebook(browser: Any, server: Server, name: str, dark: bool = False) -> Notebook:
+def open_notebook(browser: Any, server: Server, name: str) -> Notebook:
     """Opens one notebook at a projector's size and waits for its kernel."""
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     page.set_default_timeout(60_000)
-    notebook = Notebook(page, name)
+    notebook = Notebook(page, name, server.root)
 
     def watch(request: Any) -> None:
         if not request.url.startswith((server.address, f"ws://127.0.0.1:{server.port}", "data:", "blob:")):
@@ -214,7 +229,4 @@ def open_notebook(browser: Any, server: Server, name: str, dark: bool = False) -
         return widget && widget.context && widget.context.isReady && widget.sessionContext.session
             && widget.sessionContext.session.kernel && widget.sessionContext.session.kernel.status === 'idle';
     }""")
-    theme = "JupyterLab Dark" if dark else "JupyterLab Light"
-    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-    page.wait_for_function("dark => document.body.dataset.jpThemeLight === String(!dark)", arg=dark)
     return notebook

@@ -8,7 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.browser.jupyter import CODE, Notebook, Server, open_notebook
+from tests.browser.jupyter import CODE, Notebook, Peak, Server, open_notebook
+from tests.browser.readers import IN_JUPYTERLAB, serious
 from tests.browser.widgets import move_all
 
 NOTEBOOKS = {
@@ -46,6 +47,8 @@ w.VBox([slider, out])"""],
     "stderr": ["import sys\nprint('a warning', file=sys.stderr)"],
     "raises": ["1 / 0"],
     "wide": ["print('x' * 5)", "'" + "y" * 200 + "'"],
+    "hungry": ["held = bytearray(b'x') * 400_000_000"],
+    "faint": ["from IPython.display import HTML\nHTML('<p style=\"color: #999; background: #fff\">too faint</p><img src=\"data:,\">')"],
     "killed": ["kept = 'my answer'\nprint(kept)", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"],
 }
 
@@ -114,6 +117,22 @@ def test_output_on_stderr_is_seen(opened: Notebook) -> None:
 @by_name("raises")
 def test_an_error_in_a_cell_is_seen(opened: Notebook) -> None:
     assert any("ZeroDivisionError" in error for error in opened.kernel_errors())
+
+
+@by_name("faint")
+def test_text_without_contrast_and_a_picture_without_words_are_seen(opened: Notebook) -> None:
+    found = " ".join(serious(opened.page, IN_JUPYTERLAB))
+    assert "color-contrast" in found and "image-alt" in found
+
+
+def test_the_memory_of_the_kernel_and_of_the_server_is_seen(browser: Any, server: Server) -> None:
+    alone = server.memory()
+    assert alone > 50_000_000, "JupyterLab itself"
+    notebook = open_notebook(browser, server, "hungry.ipynb")
+    with Peak(server) as peak:
+        notebook.run_all()
+    notebook.close()
+    assert alone + 400_000_000 < peak.bytes < alone + 900_000_000
 
 
 @pytest.mark.skipif(not hasattr(__import__("signal"), "SIGKILL"), reason="Windows ends processes in another way")

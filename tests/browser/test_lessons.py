@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
+from fnlib.teaching import pages
 from tests.browser.jupyter import CODE, Notebook, Peak, Server, open_notebook
+from tests.browser.readers import IN_JUPYTERLAB, serious
 from tests.browser.widgets import move_all
 from tools.say import ROOT
 
@@ -56,7 +57,34 @@ def test_it_fits_the_projector(lesson: Notebook) -> None:
 
 
 def test_a_tool_finds_no_serious_fault_for_readers_who_cannot_see_well(lesson: Notebook) -> None:
-    assert not serious(lesson)
+    assert not serious(lesson.page, IN_JUPYTERLAB)
+
+
+def test_the_dark_theme_shows_the_same(lesson: Notebook, pictures: Path) -> None:
+    lesson.theme(dark=True)
+    lesson.picture(pictures / "dark")
+    faults = serious(lesson.page, IN_JUPYTERLAB)
+    lesson.theme(dark=False)
+    assert not faults
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_page_of_make_lessons_reads_as_well(lesson: Notebook, browser: Any, pictures: Path, tmp_path: Path, scheme: str) -> None:
+    """From the outputs that stand in the open lesson; readers whose system is dark get the same page."""
+    html = tmp_path / "lesson.html"
+    html.write_text(pages.page(lesson.saved(), ROOT / "lessons", Path(lesson.name).stem), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
+    try:
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(html.as_uri())
+        (pictures / "pages").mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"), full_page=True)
+        assert not [address for address in requested if not address.startswith(("file:", "data:", "blob:"))]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page has to be scrolled sideways"
+        assert not serious(page, ["main"])
+    finally:
+        page.close()
 
 
 def test_text_at_double_size_stays_readable(lesson: Notebook, pictures: Path) -> None:
@@ -91,31 +119,6 @@ def too_wide(notebook: Notebook, selector: str) -> list[str]:
     return list(notebook.page.evaluate("""selector => [...document.querySelector('.jp-Notebook').querySelectorAll(selector)]
         .filter(e => e.offsetParent !== null && e.scrollWidth > e.clientWidth + 2 && getComputedStyle(e).display !== 'inline')
         .map(e => `${e.className}: ${e.scrollWidth} > ${e.clientWidth}: ${e.innerText.slice(0, 160)}`)""", selector))
-
-
-def serious(notebook: Notebook) -> list[str]:
-    """What axe-core calls serious or critical in the lesson's own content; JupyterLab's menus are not ours to change.
-
-    Nor is the handle of an ipywidgets slider, to which ipywidgets gives no name: instead its visible label must be there.
-    """
-    results = Axe().run(notebook.page, context={"include": [[".jp-RenderedMarkdown"], [".jp-OutputArea-output"]]}).response
-    found = [f"{finding['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}" for finding in results["violations"]
-             if finding["impact"] in ("serious", "critical") for node in finding["nodes"] if "noUi-handle" not in node["html"]]
-    unnamed = notebook.page.evaluate("""() => [...document.querySelectorAll('.jp-Notebook .widget-slider')]
-        .filter(slider => !slider.querySelector('.widget-label')?.innerText.trim()).length""")
-    return found + ["a slider without a visible label"] * unnamed
-
-
-@pytest.mark.skipif(not LESSONS, reason="there is no lesson yet")
-def test_the_dark_theme_shows_everything(browser: Any, server: Server, pictures: Path) -> None:
-    """The lesson with the most pictures, in the dark: the same content, with enough contrast."""
-    name = max(LESSONS, key=lambda path: (ROOT / path).read_text(encoding="utf-8").count("plot"))
-    notebook = open_notebook(browser, server, name, dark=True)
-    notebook.run_all()
-    notebook.picture(pictures, "-dark")
-    faults = serious(notebook)
-    notebook.close()
-    assert not faults
 
 
 @pytest.mark.skipif(not LESSONS, reason="there is no lesson yet")

@@ -37,7 +37,8 @@ def test_there_is_a_usage_for_each_command_and_each_setting_is_known() -> None:
         assert any(f"{setting}=" in usage for usage in commands.USAGE.values())
 
 
-@pytest.mark.parametrize("arguments", [["lab", "8899"], ["lab", "--port=8899"], ["offline", "windows"], ["map", "x"], ["lab", "PLATFORM=macos"]])
+@pytest.mark.parametrize("arguments", [["lab", "8899"], ["lab", "--port=8899"], ["offline", "windows"], ["map", "x"],
+                                       ["lab", "PLATFORM=macos"]])
 def test_what_a_command_does_not_know_is_said_and_nothing_starts(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert kit.main(arguments) == 2
     said = capsys.readouterr().err
@@ -51,7 +52,8 @@ def test_an_unknown_command_is_said_in_one_sentence(command: str, capsys: pytest
     assert said.startswith(f"There is no command {command}: choose one of lab, test,") and said.count("\n") == 1
 
 
-def test_a_setting_behind_the_command_is_the_one_that_make_takes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_setting_behind_the_command_is_the_one_that_make_takes(monkeypatch: pytest.MonkeyPatch,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(commands, "ensure", lambda requirements: sys.executable)
     monkeypatch.setattr(lab, "open_lessons", lambda python: int(os.environ["PORT"]))
     assert kit.main(["lab", "PORT=8899"]) == 8899

@@ -57,9 +57,27 @@ def test_without_a_browser_the_address_is_for_another_one(monkeypatch: pytest.Mo
         raise webbrowser.Error("could not locate runnable browser")
 
     monkeypatch.setattr(webbrowser, "get", none)
+    (tmp_path / "lessons").mkdir()
     assert started_command(monkeypatch, tmp_path)
     said = capsys.readouterr().err
     assert said.startswith("No browser was found on this machine: open the address") and said.count("\n") == 1
+
+
+def test_lessons_that_cannot_be_written_are_told_before_they_are_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(webbrowser, "get", lambda: None)
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path / "lessons", os.W_OK))  # the superuser may write all
+    assert started_command(monkeypatch, tmp_path)
+    said = capsys.readouterr().err
+    assert said.startswith(f"{tmp_path / 'lessons'} cannot be written: the lessons run, but") and said.count("\n") == 1
+
+
+def test_lessons_that_can_be_written_need_no_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(webbrowser, "get", lambda: None)
+    (tmp_path / "lessons").mkdir()
+    assert started_command(monkeypatch, tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 def started_command(monkeypatch: pytest.MonkeyPatch, root: Path) -> list[str]:
