@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
+from fnlib.octets import octets
 from fnlib.protect import share, unchanged
 
 Place = tuple[Any, Any, int]  # a container, a key in it, and the index of the tensor that belongs there
@@ -202,7 +203,7 @@ def _pickled(value: Any) -> bytes | None:
     """Return the bytes of an object whose content Python cannot compare (the state of a generator)."""
     try:
         if isinstance(value, torch.Generator):
-            return value.get_state().numpy().tobytes()
+            return octets(value.get_state())
         return pickle.dumps(value)
     except Exception:  # cannot be pickled: locks, handles, generators of code
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fnlib.ledger.entries import Summary
+from fnlib.octets import octets
 
 is_cow: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
 storage_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
@@ -156,7 +157,7 @@ def fingerprint(tensor: Tensor) -> str:
         dense = dense.contiguous()
     if dense.dtype is not torch.float32:
         dense = _bits(dense) if dense.numel() else dense.to(torch.uint8)
-    return f"{zlib.crc32(cast(Any, dense.numpy())):08x}"
+    return f"{zlib.crc32(octets(dense)):08x}"
 
 
 def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: int | None, keep: bool) -> Summary:

@@ -152,6 +152,11 @@ class Ledger(Shown):
 
     def plot(self, **options: Any) -> Any:
         """Draw lanes of state against statements; see `fnlib.ledger.picture.plot`."""
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise ImportError("ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. "
+                              "Without it, print(ledger) shows the same as a table.", name="matplotlib") from None
         from fnlib.ledger.picture import plot
 
         return plot(self, **options)

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from fnlib.octets import octets
+
 _WORDS = 624
 
 
@@ -39,10 +41,10 @@ class RandomState:
         return f"{zlib.crc32(state if isinstance(state, bytes) else repr(state).encode()):08x}"
 
     def _read(self) -> dict[str, Any]:
-        states: dict[str, Any] = {"torch": torch.default_generator.get_state().numpy().tobytes()}
+        states: dict[str, Any] = {"torch": octets(torch.default_generator.get_state())}
         if torch.cuda.is_initialized():
             for number, generator in enumerate(torch.cuda.default_generators):
-                states[f"cuda:{number}"] = generator.get_state().numpy().tobytes()
+                states[f"cuda:{number}"] = octets(generator.get_state())
         if "numpy" in sys.modules:
             states["numpy"] = _numpy_state()
         where = self._python_at

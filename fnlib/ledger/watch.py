@@ -20,6 +20,7 @@ from fnlib.errors import FnlibError
 from fnlib.ledger.entries import State
 from fnlib.ledger.errors import UnknownObject
 from fnlib.ledger.names import MISSING
+from fnlib.octets import octets
 
 PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
 _SCALAR = frozenset({bool, int, float, str, type(None)})
@@ -242,7 +243,7 @@ class GeneratorWatch(Watch):
 
     def read(self, value: torch.Generator, tensor: Visit, plain: Visit) -> None:
         self.ids = {id(value): ""}
-        plain("", "random state", zlib.crc32(value.get_state().numpy().tobytes()))
+        plain("", "random state", zlib.crc32(octets(value.get_state())))
 
 
 class ScalerWatch(Watch):

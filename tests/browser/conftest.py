@@ -22,7 +22,8 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=program, args=QUIET)
-        yield chrome
+        # One context at a projector's size for all pages: they share its cache, and JupyterLab is loaded and compiled once.
+        yield chrome.new_context(viewport={"width": 1280, "height": 720})
         chrome.close()
 
 

@@ -193,16 +193,25 @@ class Notebook:
         self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
         return nbformat.read(self.folder / self.name, as_version=4)
 
-    def picture(self, folder: Path, suffix: str = "") -> None:
-        """Screenshots of the page, one for each height of the window."""
+    def pictures(self, folder: Path) -> None:
+        """Screenshots of the page as a projector shows it, one for each height of the window."""
         folder.mkdir(parents=True, exist_ok=True)
         scroller = self.page.locator(".jp-WindowedPanel-outer").first
         height, total = scroller.evaluate("e => [e.clientHeight, e.scrollHeight]")
         for number, top in enumerate(range(0, max(total, 1), max(height - 40, 1))):
             scroller.evaluate("(e, top) => e.scrollTo(0, top)", top)
             self.page.wait_for_timeout(60)
-            self.page.screenshot(path=str(folder / f"{Path(self.name).stem}{suffix}-{number:02d}.png"))
+            self.page.screenshot(path=str(folder / f"{Path(self.name).stem}-{number:02d}.png"))
         scroller.evaluate("e => e.scrollTo(0, 0)")
+
+    def one_picture(self, folder: Path) -> None:
+        """The whole lesson in one tall screenshot: quicker than one for each height."""
+        folder.mkdir(parents=True, exist_ok=True)
+        total = self.page.locator(".jp-WindowedPanel-outer").first.evaluate("e => e.scrollHeight")
+        self.page.set_viewport_size({"width": 1280, "height": min(total + 150, 16_000)})  # Chromium draws no taller page
+        self.page.wait_for_timeout(300)
+        self.page.screenshot(path=str(folder / f"{Path(self.name).stem}.png"))
+        self.page.set_viewport_size({"width": 1280, "height": 720})
 
     def close(self) -> None:
         """Ends the kernel too: the next lesson's memory is its own."""
@@ -211,8 +220,8 @@ class Notebook:
 
 
 def open_notebook(browser: Any, server: Server, name: str) -> Notebook:
-    """Opens one notebook at a projector's size and waits for its kernel."""
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    """Opens one notebook and waits for its kernel."""
+    page = browser.new_page()
     page.set_default_timeout(60_000)
     notebook = Notebook(page, name, server.root)
 

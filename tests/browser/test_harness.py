@@ -121,6 +121,7 @@ def test_an_error_in_a_cell_is_seen(opened: Notebook) -> None:
 
 @by_name("faint")
 def test_text_without_contrast_and_a_picture_without_words_are_seen(opened: Notebook) -> None:
+    opened.page.locator(f"{CODE} .jp-OutputArea-output p").wait_for()
     found = " ".join(serious(opened.page, IN_JUPYTERLAB))
     assert "color-contrast" in found and "image-alt" in found
 

@@ -38,7 +38,7 @@ def lesson(request: pytest.FixtureRequest, browser: Any, server: Server, picture
     with Peak(server) as peak:
         notebook.run_all()
     PEAKS[request.param] = peak.bytes
-    notebook.picture(pictures)
+    notebook.pictures(pictures)
     yield notebook
     notebook.close()
 
@@ -62,27 +62,28 @@ def test_a_tool_finds_no_serious_fault_for_readers_who_cannot_see_well(lesson: N
 
 def test_the_dark_theme_shows_the_same(lesson: Notebook, pictures: Path) -> None:
     lesson.theme(dark=True)
-    lesson.picture(pictures / "dark")
+    lesson.one_picture(pictures / "dark")
     faults = serious(lesson.page, IN_JUPYTERLAB)
     lesson.theme(dark=False)
     assert not faults
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_page_of_make_lessons_reads_as_well(lesson: Notebook, browser: Any, pictures: Path, tmp_path: Path, scheme: str) -> None:
+def test_its_page_of_make_lessons_reads_as_well(lesson: Notebook, browser: Any, pictures: Path, tmp_path: Path) -> None:
     """From the outputs that stand in the open lesson; readers whose system is dark get the same page."""
     html = tmp_path / "lesson.html"
     html.write_text(pages.page(lesson.saved(), ROOT / "lessons", Path(lesson.name).stem), encoding="utf-8")
-    page = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
+    page = browser.new_page()
     try:
         requested: list[str] = []
         page.on("request", lambda request: requested.append(request.url))
         page.goto(html.as_uri())
-        (pictures / "pages").mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"), full_page=True)
         assert not [address for address in requested if not address.startswith(("file:", "data:", "blob:"))]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page has to be scrolled sideways"
-        assert not serious(page, ["main"])
+        (pictures / "pages").mkdir(parents=True, exist_ok=True)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.screenshot(path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"), full_page=True)
+            assert not serious(page, ["main"])
     finally:
         page.close()
 
@@ -92,7 +93,7 @@ def test_text_at_double_size_stays_readable(lesson: Notebook, pictures: Path) ->
     style = lesson.page.add_style_tag(content=":root { --jp-content-font-size1: 28px !important; --jp-code-font-size: 26px !important; "
                                               "--jp-ui-font-size1: 26px !important; --jp-widgets-font-size: 26px !important; }")
     lesson.page.wait_for_timeout(300)
-    lesson.picture(pictures / "200 percent")
+    lesson.one_picture(pictures / "200 percent")
     wide = too_wide(lesson, ".jp-RenderedMarkdown > p, .jp-RenderedMarkdown > ul, .jp-RenderedMarkdown > ol, .jp-RenderedMarkdown > h1, "
                             ".jp-RenderedMarkdown > h2, .jp-RenderedMarkdown > h3")
     style.evaluate("element => element.remove()")

@@ -26,6 +26,55 @@ def test_the_examples_run() -> None:
     assert result.attempted > 10 and result.failed == 0
 
 
+# What `pip install fnlib` does not bring. PyTorch itself warns where NumPy is missing; that is not ours to change.
+BARE = """
+import sys, warnings
+for name in ("numpy", "matplotlib", "sklearn", "scipy", "IPython", "ipywidgets", "tqdm", "PIL"):
+    sys.modules[name] = None
+warnings.filterwarnings("ignore", "Failed to initialize NumPy")
+"""
+
+
+def bare(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs code where nothing but PyTorch and safetensors can be imported."""
+    return subprocess.run([sys.executable, "-c", BARE + code], cwd=folder, capture_output=True, text=True, timeout=300,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+
+
+def test_the_examples_run_with_nothing_but_pytorch(tmp_path: Path) -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    code = (f"import doctest; r = doctest.testfile({str(ROOT / 'README.md')!r}, module_relative=False, optionflags={flags})\n"
+            "sys.exit(r.failed or r.attempted < 10)")
+    done = bare(code, tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_the_ledger_shows_itself_with_nothing_but_pytorch(tmp_path: Path) -> None:
+    """Text, HTML and the player stand; the picture says in a sentence what it needs; so does the doctor's recording."""
+    (tmp_path / "train.py").write_text("import torch\nw = torch.ones(2, requires_grad=True)\nw.sum().backward()\n")
+    done = bare("""
+import torch, fnlib
+model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+own = torch.Generator()
+with fnlib.Ledger(model=model, optimizer=optimizer, own=own) as ledger:
+    torch.rand(1, generator=own)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+assert "random" in str(ledger) and "<table" in ledger._repr_html_()
+assert str(ledger.replay())
+try:
+    ledger.plot()
+except ImportError as error:
+    print(error)
+from fnlib.__main__ import main
+sys.argv = ["fnlib", "doctor", "train.py"]
+sys.exit(main())
+""", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. Without it,")
+
+
 def test_every_link_within_the_kit_leads_somewhere() -> None:
     inside = [link for link in LINKS if not re.match(r"https?:", link)]
     assert inside and not [link for link in inside if not (ROOT / unquote(link.split("#")[0])).exists()]
