@@ -50,12 +50,33 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
 
 
 def _settings(ipython: Path) -> dict[str, str]:
-    """The environment of every stage: no colours in what is compared, fnlib importable in kernels, no news of the web."""
+    """The environment of every stage: no colours in what is compared, fnlib importable in kernels, no network in them."""
     profile = ipython / "profile_default"
     profile.mkdir(exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text('c.InteractiveShell.colors = "nocolor"\n', encoding="utf-8")
+    (profile / "startup").mkdir(exist_ok=True)
+    (profile / "startup" / "00-no-network.py").write_text(NO_NETWORK, encoding="utf-8")
     # warnings about configuration folders do not belong to a lesson's output
     return dict(os.environ, IPYTHONDIR=str(ipython), PYTHONPATH=str(ROOT), JUPYTER_PLATFORM_DIRS="1", MPLBACKEND="agg")
+
+
+# Run at the start of every kernel that nbval starts: a lesson that fetches something fails, wherever it is tested.
+NO_NETWORK = """\
+import sys
+
+def _no_network(event, arguments):
+    here = (None, "", "localhost", "127.0.0.1", "::1", b"localhost", b"127.0.0.1")
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if host not in here:
+        raise ConnectionRefusedError(f"The lessons are tested with the network cut, and this asks for {host}.")
+
+sys.addaudithook(_no_network)
+"""
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> tuple[int, float, str]:

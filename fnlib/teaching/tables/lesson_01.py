@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from fnlib.teaching.exercises import Exercise, Mistake
 from fnlib.teaching.questions import Option, Question
@@ -43,6 +47,82 @@ def _filled(**changes: tuple[str, str]) -> dict[str, tuple[str, str]]:
     return LEDGER | {short[key]: row for key, row in changes.items()}
 
 
+# --- 01-be-the-optimizer: a step with momentum, in place -----------------------------------------
+
+_Step = Callable[[list[Tensor], list[Tensor], float, float], Any]
+
+
+def _trained(step: Callable[[list[Tensor], list[Tensor]], Any]) -> SimpleNamespace:
+    """Three steps downhill from the same start; in the third the gradient of the first weight is exactly zero."""
+    weights = [torch.tensor(1.0, requires_grad=True), torch.tensor([0.5, -1.0], requires_grad=True)]
+    moments = [torch.zeros_like(weight) for weight in weights]
+    for _ in range(3):
+        for weight in weights:
+            weight.grad = None
+        (((2 * weights[0] - 4) ** 2).sum() / 4 + (weights[1] ** 2).sum()).backward()
+        step(weights, moments)
+    return SimpleNamespace(weights=[weight.detach() for weight in weights], moments=moments)
+
+
+def _with_optimizer(momentum: float) -> list[Tensor]:
+    made: list[torch.optim.Optimizer] = []
+
+    def step(weights: list[Tensor], moments: list[Tensor]) -> None:
+        made.extend([] if made else [torch.optim.SGD(weights, lr=0.25, momentum=momentum)])
+        made[0].step()
+
+    return _trained(step).weights
+
+
+def _try_step(step: _Step) -> SimpleNamespace:
+    return _trained(lambda weights, moments: step(weights, moments, 0.25, 0.5))
+
+
+def _same(seen: Any, weights: list[Tensor]) -> bool:
+    return all(torch.equal(mine, wanted) for mine, wanted in zip(seen.weights, weights, strict=True))
+
+
+def _stepping(change: Callable[[Tensor, Tensor, float, float], Any]) -> _Step:
+    """A step that makes the same change to each weight and its moment."""
+
+    @torch.no_grad()
+    def step(weights: list[Tensor], moments: list[Tensor], lr: float, momentum: float) -> None:
+        for weight, moment in zip(weights, moments, strict=True):
+            change(weight, moment, lr, momentum)
+
+    return step
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None  # backward has just written it
+    return weight.grad
+
+
+def _in_place(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment.mul_(momentum).add_(_gradient(weight))
+    weight.sub_(lr * moment)
+
+
+def _copied_into(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment.copy_(momentum * moment + _gradient(weight))
+    weight -= lr * moment
+
+
+def _rebinds_weight(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment.mul_(momentum).add_(_gradient(weight))
+    weight = weight - lr * moment
+
+
+def _rebinds_moment(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment = momentum * moment + _gradient(weight)
+    weight.sub_(lr * moment)
+
+
+def _averages(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment.mul_(momentum).add_((1 - momentum) * _gradient(weight))
+    weight.sub_(lr * moment)
+
+
 EXERCISES = (
     Exercise(
         key="01-blank-ledger",
@@ -77,6 +157,46 @@ EXERCISES = (
                 matches=lambda cells: "optimizer" in (cells["optimizer.zero_grad()"][1], cells["loss_a.backward()"][1]),
                 slug="optimizer-computes-gradient",
                 examples=(lambda: _filled(zero=("gradients", "optimizer"), a=("gradients", "optimizer"), b=("gradients", "optimizer")),),
+            ),
+        ),
+    ),
+    Exercise(
+        key="01-be-the-optimizer",
+        objective="Given weights with gradients, the learner writes a step with momentum that has the bits of torch.optim.SGD.",
+        expects="a function that changes the weights and the moments where they are",
+        try_out=_try_step,
+        passes=lambda seen: _same(seen, _with_optimizer(0.5)),
+        because="The same bits as torch.optim.SGD after three steps, also where the gradient is zero. Now the moments are yours to keep.",
+        hints=(
+            "Two things are written to, in this order: the moment, then the weight. Which methods change a tensor where it is?",
+            "The new moment is momentum times the old one, plus the gradient. The weight moves by lr times the moment, downhill.",
+            "with torch.no_grad(): moment.mul_(momentum).add_(weight.grad), then weight.sub_(lr * moment)",
+        ),
+        right=(lambda: _stepping(_in_place), lambda: _stepping(_copied_into)),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: _same(seen, _trained(lambda weights, moments: None).weights),
+                says="No weight moved. `weight = weight - ...` gives the name to a new tensor and leaves the old one as it is: write into it.",
+                examples=(lambda: _stepping(_rebinds_weight),),
+            ),
+            Mistake(
+                matches=lambda seen: _same(seen, _with_optimizer(0.0)) and not any(moment.any() for moment in seen.moments),
+                slug="zero-gradient-no-movement",
+                says="Your weights move as in plain SGD: the tensors in `moments` are still zero after three steps.",
+                examples=(
+                    lambda: _stepping(_rebinds_moment),
+                    lambda: _stepping(lambda weight, moment, lr, momentum: weight.sub_(lr * _gradient(weight))),
+                ),
+            ),
+            Mistake(
+                matches=lambda seen: _same(seen, _trained(lambda weights, moments: _stepping(_averages)(weights, moments, 0.25, 0.5)).weights),
+                says="You average: momentum times the old moment plus (1 - momentum) times the gradient. Adam does that; SGD adds the whole gradient.",
+                examples=(lambda: _stepping(_averages),),
+            ),
+            Mistake(
+                matches=lambda seen: bool(seen.weights[0] < 1.0),
+                says="The weights went uphill: subtract the step.",
+                examples=(lambda: _stepping(lambda weight, moment, lr, momentum: weight.add_(lr * moment.mul_(momentum).add_(_gradient(weight)))),),
             ),
         ),
     ),

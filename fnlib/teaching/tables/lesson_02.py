@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,61 @@ def _read(build: Any) -> Any:
 
 def _all(rates: list[Any], rate: float) -> bool:
     return all(found == rate for found in rates)
+
+
+# --- 02-replace: a layer is replaced, and the optimizer hears of it ------------------------------
+
+
+def _replaced(replace: Callable[..., Any]) -> SimpleNamespace:
+    """Replace the second of two layers after one step with momentum, and see what the optimizer holds then."""
+    network, layer = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.25, momentum=0.5)
+    network(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    gone, kept = list(network[1].parameters()), list(network[0].parameters())
+    moments = {weight: optimizer.state[weight]["momentum_buffer"].clone() for weight in kept}
+    given = replace(network, 1, layer, optimizer)
+    used = given if isinstance(given, torch.optim.Optimizer) else optimizer
+    held = [id(weight) for group in used.param_groups for weight in group["params"]]
+    counts = {name: [held.count(id(weight)) for weight in tensors] for name, tensors in
+              {"new": list(layer.parameters()), "gone": gone, "kept": kept}.items()}
+    remembered = all("momentum_buffer" in used.state.get(weight, {}) and torch.equal(used.state[weight]["momentum_buffer"], moments[weight])
+                     for weight in kept)
+    left = any(weight in used.state for weight in gone)
+    return SimpleNamespace(**counts, installed=network[1] is layer, remembered=remembered, left=left)
+
+
+def _whole(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    gone = set(network[index].parameters())
+    network[index] = layer
+    for group in optimizer.param_groups:
+        group["params"] = [weight for weight in group["params"] if weight not in gone]
+    for weight in gone:
+        optimizer.state.pop(weight, None)
+    optimizer.add_param_group({"params": layer.parameters()})
+
+
+def _in_the_same_group(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    for old in network[index].parameters():
+        optimizer.state.pop(old, None)
+    network[index] = layer
+    optimizer.param_groups[0]["params"] = list(network.parameters())
+    return optimizer
+
+
+def _only_added(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    network[index] = layer
+    optimizer.add_param_group({"params": layer.parameters()})
+
+
+def _built_anew(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    network[index] = layer
+    return torch.optim.SGD(network.parameters(), lr=0.25, momentum=0.5)
+
+
+def _state_left(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    network[index] = layer
+    optimizer.param_groups[0]["params"] = list(network.parameters())
 
 
 EXERCISES = (
@@ -90,6 +146,50 @@ EXERCISES = (
                 matches=lambda seen: len({*seen.encoder, *seen.decoder}) == 1,
                 says="Both networks have the same rate: a group without lr of its own takes the one given for all.",
                 examples=(lambda: lambda encoder, decoder: torch.optim.SGD([*encoder.parameters(), *decoder.parameters()], lr=0.25),),
+            ),
+        ),
+    ),
+    Exercise(
+        key="02-replace",
+        objective="Given a network and its optimizer, the learner replaces a layer so that the next step moves the new one, no moment lost.",
+        expects="a function that changes the network and the optimizer",
+        try_out=_replaced,
+        passes=lambda seen: (
+            seen.installed and seen.new == seen.kept == [1, 1] and seen.gone == [0, 0] and seen.remembered and not seen.left
+        ),
+        because="The new layer moves, the old one is let go, and the others keep their moments: nobody had to be told but the optimizer.",
+        hints=(
+            "The optimizer holds tensors in two places: optimizer.param_groups says which, optimizer.state what it remembers of each.",
+            "Take the old tensors out of every group['params'] and out of optimizer.state, then hand over the new ones.",
+            'optimizer.add_param_group({"params": layer.parameters()}) hands over; optimizer.state.pop(weight, None) forgets.',
+        ),
+        right=(lambda: _whole, lambda: _in_the_same_group),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: not seen.installed,
+                says="The network still has its old layer: network[index] = layer.",
+                examples=(lambda: lambda network, index, layer, optimizer: optimizer.add_param_group({"params": layer.parameters()}),),
+            ),
+            Mistake(
+                matches=lambda seen: seen.new == [0, 0],
+                slug="optimizer-follows",
+                examples=(lambda: lambda network, index, layer, optimizer: network.__setitem__(index, layer) or network,),
+            ),
+            Mistake(
+                matches=lambda seen: seen.gone != [0, 0],
+                says="The new tensors are held, and so are the old ones: they are kept alive for nothing, and so are their moments.",
+                examples=(lambda: _only_added,),
+            ),
+            Mistake(
+                matches=lambda seen: not seen.remembered,
+                slug="state-lives-in-module",
+                says="A new optimizer begins without moments: the layer that stayed has lost its own. Change the one that is there.",
+                examples=(lambda: _built_anew,),
+            ),
+            Mistake(
+                matches=lambda seen: seen.left,
+                says="The moments of the old tensors are still in optimizer.state, and keep those tensors alive.",
+                examples=(lambda: _state_left,),
             ),
         ),
     ),
