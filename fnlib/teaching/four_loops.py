@@ -7,17 +7,21 @@ nothing in it is ever struck out. A closed box is grey: what lies behind it is p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torch import Tensor
+
 from fnlib.teaching.pictures import Picture, show
-from fnlib.teaching.style import GREEN, GREY, LOOPS, VERMILLION, inks, use_style, widths
+from fnlib.teaching.style import GREEN, GREY, LOOPS, VERMILLION, use_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAMELESS = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}  # exercise 05-which asks for this
 INK = "#1a1a1a"
-SHADE, PALE = "#e3e3e3", "#8a8a8a"
+SHADE, PALE, GUIDE = "#e6e6e6", "#5c5c5c", "#c9c9c9"
 MONO = "DejaVu Sans Mono"
 MIDDLE, HALF = 0.5, 0.2  # of a lane: where the boxes stand, and half their height
 
@@ -26,7 +30,7 @@ class Seen(NamedTuple):
     """What was seen of one loop.
 
     Attributes:
-        losses: one a step.
+        losses: that of the first weight, and one after each step.
         weights: before the first step and after each; ``None`` where nobody could read it.
         counts: the ledger's three counts, ``ledger.counts``.
     """
@@ -54,6 +58,64 @@ LANES = {
 }
 
 
+class Turns:
+    """The turns of a loop; a weight is noted before the first turn and after each.
+
+    Args:
+        count: how many turns.
+        read: gives the weight as it is now, a tensor with one element.
+
+    Attributes:
+        weights: what was noted.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.tensor([1.0])
+        >>> turns = Turns(2, lambda: weight)
+        >>> for step in turns:
+        ...     weight = weight / 2
+        >>> turns.weights
+        [1.0, 0.5, 0.25]
+    """
+
+    def __init__(self, count: int, read: Callable[[], Tensor]) -> None:
+        self.count, self.read = count, read
+        self.weights: list[float] = []
+
+    def __iter__(self) -> Iterator[int]:
+        self.weights = []
+        for step in range(self.count):
+            self.weights.append(self.read().item())
+            yield step
+        self.weights.append(self.read().item())
+
+
+def nameless(ledgers: Mapping[str, Any]) -> None:
+    """Print the ledgers of the four loops without their names and statements, in the order of ``NAMELESS``.
+
+    Args:
+        ledgers: loop -> its ledger. Of one that has several turns, the second is printed.
+
+    Example:
+        >>> import torch, fnlib
+        >>> w = torch.ones(1)
+        >>> with fnlib.Ledger(w=w) as ledger:
+        ...     _ = w.add_(1)
+        >>> nameless({"stock": ledger})
+        D
+          | ...
+    """
+    for letter, name in NAMELESS.items():
+        if name not in ledgers:
+            continue
+        print(letter)
+        ledger = ledgers[name]
+        for entry in (ledger.iteration(2) if ledger.iterations else ledger).entries:
+            if entry.kind == "statement":
+                changes = Counter(f"{change.state} {change.kind}" for change in entry.changes if change.state != "group entry")
+                print("  |", "; ".join(f"{times} x {what}" if times > 1 else what for what, times in changes.items()))
+
+
 def four_loops(seen: Mapping[str, Seen], *, title: str = "Four loops, one trajectory, four pictures of state") -> Picture:
     """Draw the loops "stock", "encapsulated", "fit" and "functional": one trajectory above, one lane of state each below.
 
@@ -69,64 +131,78 @@ def four_loops(seen: Mapping[str, Seen], *, title: str = "Four loops, one trajec
 
     Example:
         >>> from fnlib.ledger import Counts
-        >>> picture = four_loops({"functional": Seen([1.0, 0.25], [1.0, 1.5, 2.0], Counts(0, 5, 0, 10))})
+        >>> picture = four_loops({"functional": Seen([1.0, 0.25, 0.0], [1.0, 1.5, 2.0], Counts(0, 5, 0, 10))})
         >>> picture.alt
-        'Above, the losses over 2 steps: 1, 0.25; ... functional: round values 1, 1.5, 2 in a row, none struck out; ...'
+        'Above, the losses over 2 steps: 1, 0.25, 0; ... functional: round values 1, 1.5, 2 in a row, none struck out; ...'
     """
-    steps = {len(one.losses) for one in seen.values()} | {len(one.weights) - 1 for one in seen.values()}
-    if len(steps) != 1 or not seen.keys() <= LANES.keys():
-        raise ValueError(f"Wanted: loops of {', '.join(LANES)} with as many steps each; got {', '.join(seen)} with {sorted(steps)} steps.")
+    moments = {len(one.losses) for one in seen.values()} | {len(one.weights) for one in seen.values()}
+    if len(moments) != 1 or not seen.keys() <= LANES.keys():
+        raise ValueError(
+            f"Wanted: loops of {', '.join(LANES)}, each with as many losses as weights; got {', '.join(seen)} with {sorted(moments)}."
+        )
+    last = moments.pop() - 1
     use_style()
     import matplotlib.pyplot as plt
 
     figure, places = plt.subplots(
-        1 + len(seen), 1, figsize=(9.6, 2.3 + 1.45 * len(seen)), sharex=True, height_ratios=[1.55] + [1] * len(seen), layout="constrained"
+        1 + len(seen), 1, figsize=(10.4, 2.3 + 1.5 * len(seen)), sharex=True, height_ratios=[1.55] + [1] * len(seen), layout="constrained"
     )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=16, fontweight="bold")
     _trajectory(places[0], seen)
+    _guides(list(places), last)
     for axes, (name, one) in zip(places[1:], seen.items(), strict=True):
         axes.axis("off")
         axes.set_ylim(0, 1)
         _heading(axes, name)
         draw = {"place": _place, "box": _box, "values": _values}[LANES[name].kind]
         draw(axes, LANES[name], one)
-        side = len(one.losses) + 0.62
-        axes.text(side, MIDDLE + 0.32, LANES[name].motto, fontsize=11, fontweight="bold", va="center")
-        axes.text(side, MIDDLE - 0.1, "\n".join(_counts_in_words(one.counts)), fontsize=10, va="center", linespacing=1.5)
-    places[0].set_xlim(-2.3, steps.pop() + 2.35)
+        side = last + 0.62
+        axes.text(side, MIDDLE + 0.34, LANES[name].motto, fontsize=13, fontweight="bold", va="center")
+        axes.text(side, MIDDLE - 0.12, "\n".join(_counts_in_words(one.counts)), fontsize=11.5, va="center", linespacing=1.45)
+    places[0].set_xlim(-2.3, last + 2.75)
     return show(figure, _in_words(seen))
 
 
 def _trajectory(axes: Axes, seen: Mapping[str, Seen]) -> None:
-    """All losses in one pair of axes: wide lines below, narrow ones above, so that each stays visible."""
-    for (name, one), ink, width in zip(seen.items(), inks(list(seen)), widths(len(seen)), strict=True):
-        axes.plot(one.losses, color=ink.color, linestyle=ink.line, marker=ink.marker, linewidth=width, markersize=4 + width, label=name)
-    last = len(next(iter(seen.values())).losses)
+    """All losses in one pair of axes: wide bands below, narrow ones above, each with a white rim, so that all stay visible, in grey too."""
+    for index, (name, one) in enumerate(seen.items()):
+        width, ink, above = 2.6 + 4.2 * (len(seen) - 1 - index), LOOPS[name], 10 + index
+        axes.plot(one.losses, color="white", linewidth=width + 1.8, solid_capstyle="round")
+        axes.plot(one.losses, color=ink.color, linewidth=width, solid_capstyle="round", label=name)
+        axes.plot(one.losses, color=ink.color, linestyle="", marker=ink.marker, markersize=7 + width, mec="white", mew=0.9, zorder=above)
+    last = len(next(iter(seen.values())).losses) - 1
     axes.set(xticks=range(last + 1), ylabel="loss")
     axes.tick_params(labelbottom=True)
     axes.spines["left"].set_position(("data", -0.5))
     axes.spines["bottom"].set_bounds(-0.5, last + 0.5)
     axes.grid(visible=False)
-    axes.margins(y=0.16)
-    axes.text(
-        last + 0.62,
-        0.55,
-        "one trajectory" if _agree(seen) else "not one trajectory",
-        transform=axes.get_xaxis_transform(),
-        fontsize=11,
-        fontweight="bold",
-        va="center",
-    )
-    agree = "every line has the same bits" if _agree(seen) else "the lines differ"
-    axes.text(last + 0.62, 0.36, agree, transform=axes.get_xaxis_transform(), fontsize=10, va="center")
-    axes.text(last + 0.62, -0.13, "steps taken", transform=axes.get_xaxis_transform(), fontsize=10, va="center")
+    axes.margins(y=0.2)
+    agree = _agree(seen)
+    words = {
+        0.62: ("one trajectory" if agree else "not one trajectory", {"fontsize": 13, "fontweight": "bold"}),
+        0.42: ("every loop has the same bits" if agree else "the loops differ", {"fontsize": 11.5}),
+        -0.1: ("steps taken", {"fontsize": 11.5}),
+    }
+    for y, (text, font) in words.items():
+        axes.text(last + 0.62, y, text, transform=axes.get_xaxis_transform(), va="center", **font)
+
+
+def _guides(places: list[Axes], last: int) -> None:
+    """A thin line a step, from the loss down through all lanes: what is below each other is of one moment."""
+    from matplotlib.patches import ConnectionPatch
+
+    for step in range(last + 1):
+        ends: dict[str, Any] = {"coordsA": places[0].get_xaxis_transform(), "coordsB": places[-1].get_xaxis_transform()}
+        line = ConnectionPatch((step, -0.22), (step, 0.1), **ends, color=GUIDE, linewidth=1.1, linestyle=(0, (1, 2.5)), zorder=-5)
+        line.set_in_layout(False)
+        places[0].figure.add_artist(line)
 
 
 def _heading(axes: Axes, name: str) -> None:
     ink = LOOPS[name]
-    axes.plot([-2.2], [0.62], marker=ink.marker, color=ink.color, markersize=9, clip_on=False)
-    axes.text(-2.07, 0.62, name, fontsize=13, fontweight="bold", va="center")
-    axes.text(-2.24, 0.3, LANES[name].line, fontsize=8.5, family=MONO, va="center", color=GREY)
+    axes.plot([-2.2], [0.66], marker=ink.marker, color=ink.color, markersize=11, clip_on=False)
+    axes.text(-2.05, 0.66, name, fontsize=14.5, fontweight="bold", va="center")
+    axes.text(-2.26, 0.29, LANES[name].line, fontsize=10, family=MONO, va="center", color=INK)
 
 
 def _place(axes: Axes, lane: Lane, one: Seen) -> None:
@@ -134,7 +210,7 @@ def _place(axes: Axes, lane: Lane, one: Seen) -> None:
     last = len(one.weights) - 1
     _frame(axes, -0.36, last + 0.36, VERMILLION)
     _numbers(axes, one.weights, INK)
-    for name, x in zip(lane.names, (last - 1.1, last), strict=True):
+    for name, x in zip(lane.names, (last - 1.25, last), strict=True):
         _name(axes, x, name, to=last)
 
 
@@ -145,12 +221,12 @@ def _box(axes: Axes, lane: Lane, one: Seen) -> None:
     last = len(one.weights) - 1
     axes.add_patch(Rectangle((-0.5, MIDDLE - 0.3), last + 1, 0.6, facecolor=SHADE, edgecolor=INK, linewidth=2))
     _frame(axes, -0.36, last + 0.36, VERMILLION, dashed=True)
-    _numbers(axes, one.weights, PALE)
+    _numbers(axes, one.weights, INK)
     _name(axes, last, lane.names[0], to=last)
     calls = range(last) if lane.step == "step" else [0]
     for call in calls:
-        axes.annotate("", (call + 0.5, MIDDLE - 0.3), (call + 0.5, 0.0), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6})
-        axes.text(call + 0.56, 0.07, lane.step, fontsize=9, family=MONO, va="center")
+        axes.annotate("", (call + 0.5, MIDDLE - 0.3), (call + 0.5, -0.02), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6})
+        axes.text(call + 0.57, 0.06, lane.step, fontsize=10.5, family=MONO, va="center")
 
 
 def _values(axes: Axes, lane: Lane, one: Seen) -> None:
@@ -162,10 +238,10 @@ def _values(axes: Axes, lane: Lane, one: Seen) -> None:
         shape = "round,pad=0,rounding_size=0.16"
         corner = (step - 0.31, MIDDLE - HALF)
         axes.add_patch(FancyBboxPatch(corner, 0.62, 2 * HALF, boxstyle=shape, facecolor="white", edgecolor=GREEN, linewidth=2.4))
-        axes.text(step, MIDDLE, _short(weight), ha="center", va="center", fontsize=13, fontweight="bold")
+        axes.text(step, MIDDLE, _short(weight), ha="center", va="center", fontsize=15, fontweight="bold")
         if step < last:
             axes.annotate("", (step + 0.68, MIDDLE), (step + 0.32, MIDDLE), arrowprops={"arrowstyle": "-|>", "color": GREEN, "lw": 2})
-            axes.text(step + 0.5, MIDDLE - 0.17, lane.step, fontsize=9, family=MONO, ha="center", va="center", color=GREEN)
+            axes.text(step + 0.5, MIDDLE - 0.27, lane.step, fontsize=10.5, family=MONO, ha="center", va="center", color=INK)
     for name, x in zip(lane.names, (0, last), strict=True):
         _name(axes, x, name, to=x)
 
@@ -191,12 +267,12 @@ def _numbers(axes: Axes, weights: Sequence[float | None], color: str) -> None:
             _short(weight),
             ha="center",
             va="center",
-            fontsize=13,
+            fontsize=15,
             fontweight="bold" if final else "normal",
             color=color if final else PALE,
         )
         if not final and weight is not None:
-            axes.plot([step - 0.19, step + 0.19], [MIDDLE - 0.13, MIDDLE + 0.13], color=VERMILLION, linewidth=2.2)
+            axes.plot([step - 0.24, step + 0.24], [MIDDLE - 0.12, MIDDLE + 0.12], color=VERMILLION, linewidth=1.8)
 
 
 def _name(axes: Axes, x: float, name: str, *, to: float) -> None:
@@ -207,7 +283,7 @@ def _name(axes: Axes, x: float, name: str, *, to: float) -> None:
         name,
         (to, MIDDLE + HALF + 0.02),
         (x, 0.97),
-        fontsize=9,
+        fontsize=10.5,
         family=MONO,
         ha="center",
         va="center",
@@ -233,7 +309,7 @@ def _in_words(seen: Mapping[str, Seen]) -> str:
     first = next(iter(seen.values()))
     agree = "the same for all loops" if _agree(seen) else "not the same for all loops"
     words = [
-        f"Above, the losses over {len(first.losses)} steps: {', '.join(map(_short, first.losses))}; {agree}. Below, a lane for each loop."
+        f"Above, the losses over {len(first.losses) - 1} steps: {', '.join(map(_short, first.losses))}; {agree}. Below, a lane for each loop."
     ]
     for name, one in seen.items():
         numbers = ", ".join(map(_short, one.weights))

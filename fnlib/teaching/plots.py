@@ -174,6 +174,8 @@ def _draw_curves(axes: Axes, series: Mapping[str, list[float]], x: Sequence[floa
         place = list(x) if x is not None else list(range(1, len(values) + 1))
         every = max(1, len(values) // 12)
         axes.plot(place, values, color=ink.color, linestyle=ink.line, marker=ink.marker, markevery=every, linewidth=width, label=name)
+        if all(float(where).is_integer() for where in place):
+            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half step and no half epoch
 
 
 def _label(axes: Axes, xlabel: str, ylabel: str, title: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from fnlib.ledger import Counts
 from fnlib.teaching.four_loops import LANES, Seen, four_loops
 
-LOSSES, WEIGHTS = [1.0, 0.25, 0.0, 0.0625], [1.0, 1.5, 2.0, 2.25, 2.25]
+LOSSES, WEIGHTS = [1.0, 0.25, 0.0, 0.0625, 0.0625], [1.0, 1.5, 2.0, 2.25, 2.25]
 COUNTS = Counts(3, 5, 7, 9)
 
 
@@ -24,7 +24,7 @@ def test_each_lane_is_told_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [Seen([1.0, 0.25, 0.0, 0.5], WEIGHTS, COUNTS), Seen(LOSSES, [1.0, 1.5, 2.0, 2.5, 2.25], COUNTS)], ids=["losses", "weights"]
+    "other", [Seen([1.0, 0.25, 0.0, 0.5, 0.0625], WEIGHTS, COUNTS), Seen(LOSSES, [1.0, 1.5, 2.0, 2.5, 2.25], COUNTS)], ids=["losses", "weights"]
 )
 def test_another_trajectory_is_not_called_one(other: Seen) -> None:
     assert "not the same for all loops" in four_loops(_all(encapsulated=other)).alt

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.four_loops import NAMELESS
 from fnlib.teaching.questions import Option, Question
 
 Weights = dict[str, Tensor]
@@ -18,7 +19,7 @@ Fifth = Callable[[nn.Module, Any, Weights, list[tuple[Tensor, Tensor]], float], 
 
 # --- 05-which: four anonymous ledgers --------------------------------------------------------------
 
-_WHICH = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}
+_WHICH = NAMELESS
 
 
 def _named(answer: Mapping[str, Any]) -> dict[str, str]:

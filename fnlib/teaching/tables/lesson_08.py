@@ -31,6 +31,77 @@ def _try(truncate: Any) -> Any:
     )
 
 
+# --- 08-reach: one step over several pieces ---------------------------------------------------------
+
+PIECES, REACH = 6, 2
+
+
+def _setting() -> tuple[nn.Module, torch.optim.Optimizer, list[Pair]]:
+    """A small recurrent network, its optimizer and six pieces; the same each time, whatever was drawn before."""
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    network = nn.RNN(2, 3)
+    pieces = [(torch.randn(4, 2, 2), torch.randn(4, 2, 3)) for _ in range(PIECES)]
+    torch.set_rng_state(torch_state)
+    return network, torch.optim.SGD(network.parameters(), lr=0.5), pieces
+
+
+def _reached(read: Any) -> Any:
+    """Let ``read`` train over six pieces, two a step, and lay its weights beside those of loops that are known."""
+    network, optimizer, pieces = _setting()
+    hidden = read(network, optimizer, nn.functional.mse_loss, pieces, REACH)
+    start = _weights(_setting()[0])
+    if hidden is None and _near(_weights(network), start):
+        return None
+    known = {name: _weights_of(loop) for name, loop in _LOOPS.items()}
+    return SimpleNamespace(like={name for name, weights in known.items() if _near(_weights(network), weights)}, start=start)
+
+
+def _weights(network: nn.Module) -> list[Tensor]:
+    return [weight.detach().clone() for weight in network.parameters()]
+
+
+def _weights_of(read: Any) -> list[Tensor]:
+    network, optimizer, pieces = _setting()
+    read(network, optimizer, nn.functional.mse_loss, pieces, REACH)
+    return _weights(network)
+
+
+def _near(weights: list[Tensor], others: list[Tensor]) -> bool:
+    return all(torch.allclose(weight, other, atol=1e-6) for weight, other in zip(weights, others, strict=True))
+
+
+def _reading(*, carried: bool = True, cut_each: bool = False, step_each: bool = False, emptied: bool = True, last_only: bool = False) -> Any:
+    """A loop over pieces; the defaults are right, each argument is one thing that people do otherwise."""
+
+    def read(network: nn.Module, optimizer: torch.optim.Optimizer, criterion: Any, pieces: list[Pair], reach: int) -> Any:
+        hidden, total = None, torch.zeros(())
+        for number, (feature, label) in enumerate(pieces, 1):
+            output, hidden = network(feature, hidden)
+            loss = criterion(output, label)
+            total = loss if last_only else total + loss
+            hidden = hidden.detach() if cut_each or step_each else hidden
+            if step_each or number % reach == 0:
+                if emptied:
+                    optimizer.zero_grad()
+                total.backward()
+                optimizer.step()
+                hidden, total = hidden.detach() if carried else None, torch.zeros(())
+        return hidden
+
+    return read
+
+
+_LOOPS = {
+    "right": _reading(),
+    "forgets": _reading(carried=False),
+    "cuts each": _reading(cut_each=True),
+    "steps each": _reading(step_each=True),
+    "adds up": _reading(emptied=False),
+    "last loss": _reading(last_only=True),
+}
+
+
 EXERCISES = (
     Exercise(
         key="08-truncate",
@@ -61,6 +132,50 @@ EXERCISES = (
                 matches=lambda seen: seen.numbers and seen.linked == [True, True],
                 says="Both still lead back. A copy made by clone() is part of the graph too; only detach() cuts.",
                 examples=(lambda: lambda hidden: hidden, lambda: lambda hidden: tuple(part.clone() for part in hidden)),
+            ),
+        ),
+    ),
+    Exercise(
+        key="08-reach",
+        objective="Given pieces of a stream, the learner takes a step over several of them, with the gradient through all.",
+        expects="a function of (network, optimizer, criterion, pieces, reach) that trains the network",
+        try_out=_reached,
+        passes=lambda seen: "right" in seen.like,
+        because="The gradient reaches back over all the pieces since the last cut, and the numbers go on.",
+        hints=(
+            "Add the losses of the pieces up. One backward of their sum goes through all of them, if nothing is cut between.",
+            "number % reach == 0 is where a step belongs, and the cut with it.",
+            "optimizer.zero_grad(); total.backward(); optimizer.step(); hidden, total = hidden.detach(), 0.0",
+        ),
+        right=(lambda: _reading(),),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: "forgets" in seen.like,
+                slug="detach-forgets",
+                says="You start afresh after each step; hidden.detach() would have carried the numbers on.",
+                examples=(lambda: _reading(carried=False),),
+            ),
+            Mistake(
+                matches=lambda seen: "cuts each" in seen.like,
+                slug="carrying-teaches",
+                says="You cut after each piece, so that no loss sends a gradient to the piece before. Cut only where you step.",
+                examples=(lambda: _reading(cut_each=True),),
+            ),
+            Mistake(
+                matches=lambda seen: "steps each" in seen.like,
+                says="You step after each piece. Step only after every `reach` of them.",
+                examples=(lambda: _reading(step_each=True),),
+            ),
+            Mistake(
+                matches=lambda seen: "adds up" in seen.like,
+                slug="backward-overwrites",
+                says="Before each backward, zero_grad belongs.",
+                examples=(lambda: _reading(emptied=False),),
+            ),
+            Mistake(
+                matches=lambda seen: "last loss" in seen.like,
+                says="Only the last of the losses was used. Add all of them up since the last cut.",
+                examples=(lambda: _reading(last_only=True),),
             ),
         ),
     ),
