@@ -4,7 +4,8 @@
     python -m fnlib.teaching.bank --check    change nothing; fail if one is stale
 
 Markdown for the instructor, GIFT for learning platforms (Moodle and what reads its files), a page of A to D cards to
-print, and the eight prerequisite questions, before the course and renumbered after lesson 05.
+print, the wrong answers to expect in each chapter of the instructor's guide, and the eight prerequisite questions, before
+the course and renumbered after lesson 05.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import argparse
 import html
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 
+from fnlib.teaching import guide
 from fnlib.teaching.editions import sources
 from fnlib.teaching.misconceptions import TABLE
 from fnlib.teaching.notebook import LESSONS
@@ -121,6 +124,7 @@ FILES: dict[str, Callable[[], str]] = {
     "instructor/question_bank.md": markdown,
     "instructor/question_bank.gift": gift,
     "instructor/cards.html": cards,
+    **{f"instructor/lesson_{number:02}.md": partial(guide.chapter, f"{number:02}") for number in range(10)},
 }
 
 

@@ -1,0 +1,102 @@
+"""The instructor's guide keeps step with the lessons: minutes, questions, links, and a chapter for each."""
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from fnlib.teaching import bank, guide
+from fnlib.teaching.editions import SOLUTIONS
+from fnlib.teaching.tables import exercises, questions
+
+FOLDER = SOLUTIONS.parent / "instructor"
+CHAPTERS = sorted(FOLDER.glob("lesson_*.md"))
+PAGES = [FOLDER / "guide.md", *CHAPTERS]
+SECTIONS = ("Timing", "On the board", "Step by step", "Questions, and the wrong answers to expect", "Where to break", "Short of time",
+            "What tends to go wrong")  # fmt: skip
+
+
+def minutes(text: str) -> tuple[int, int]:
+    """What the rows of the table of minutes add up to: (core, extra)."""
+    table = text.split("## Timing")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| (\d*) \| (\d*) \|$", table, re.M)
+    return sum(int(core or 0) for _, core, _ in rows), sum(int(extra or 0) for _, _, extra in rows)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a Markdown page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_lesson_has_a_chapter_and_the_guide_leads_to_it() -> None:
+    lessons = {path.name[:2] for path in SOLUTIONS.glob("[0-9][0-9]_*.ipynb")} | {f"{number:02}" for number in range(10)}
+    assert [path.name for path in CHAPTERS] == [f"lesson_{number}.md" for number in sorted(lessons)]
+    text = (FOLDER / "guide.md").read_text(encoding="utf-8")
+    assert all(f"](lesson_{number}.md)" in text for number in lessons)
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_a_chapter_has_all_its_parts_and_they_say_something(page: Path) -> None:
+    parts = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.M)[1:]
+    assert tuple(part.splitlines()[0] for part in parts) == SECTIONS
+    assert all(len(part.split()) > 12 for part in parts)
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_the_minutes_add_up_to_those_of_the_notebook(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    core, extra = minutes(text)
+    head = re.search(r"^(\d+) minutes, (\d+) of them core", text, re.M)
+    assert head is not None and (core + extra, core) == (int(head[1]), int(head[2]))
+    assert f"| **together** | **{core}** | **{extra}** |" in text
+    for notebook in SOLUTIONS.glob(f"{page.stem[-2:]}_*.ipynb"):
+        lesson = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["lesson"]
+        assert (core + extra, core) == (lesson["minutes"], lesson["core"])
+
+
+def test_the_one_hour_path_takes_an_hour() -> None:
+    path = (FOLDER / "guide.md").read_text(encoding="utf-8").split("## The one-hour path")[1].split("\n## ")[0]
+    begins = [int(minute) for minute in re.findall(r"^\| (\d+) \|", path, re.M)]
+    assert begins[0] == 0 and begins[-1] == 60 and begins == sorted(set(begins))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_question_and_exercise_that_is_named_exists(page: Path) -> None:
+    named = set(re.findall(r"`(\d\d-[a-z][a-z-]*)`", page.read_text(encoding="utf-8")))
+    assert named <= questions().keys() | exercises().keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        where, _, anchor = unquote(target).partition("#")
+        other = (page.parent / where).resolve() if where else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_the_wrong_answers_are_those_of_the_tables(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == guide.chapter(page.stem[-2:])
+    assert f"instructor/{page.name}" in bank.FILES
+
+
+def test_each_wrong_option_is_answered() -> None:
+    text = guide.answers("01")
+    for row in questions().values():
+        if row.lesson == "01" and row.kind in ("predict", "exit"):
+            assert f"`{row.key}`" in text
+            assert all(option.text in text for option in row.options)
+    assert not re.search(r"\| *\|\n", text)
+
+
+def test_a_chapter_without_its_marks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "instructor").mkdir()
+    (tmp_path / "instructor" / "lesson_01.md").write_text("# no marks\n", encoding="utf-8")
+    monkeypatch.setattr(guide, "LESSONS", tmp_path)
+    with pytest.raises(ValueError, match="must have one line"):
+        guide.chapter("01")
