@@ -178,7 +178,7 @@ def _trajectory(axes: Axes, seen: Mapping[str, Seen]) -> None:
     axes.grid(visible=False)
     axes.margins(y=0.2)
     agree = _agree(seen)
-    words = {
+    words: dict[float, tuple[str, dict[str, Any]]] = {
         0.62: ("one trajectory" if agree else "not one trajectory", {"fontsize": 13, "fontweight": "bold"}),
         0.42: ("every loop has the same bits" if agree else "the loops differ", {"fontsize": 11.5}),
         -0.1: ("steps taken", {"fontsize": 11.5}),
@@ -308,9 +308,8 @@ def _agree(seen: Mapping[str, Seen]) -> bool:
 def _in_words(seen: Mapping[str, Seen]) -> str:
     first = next(iter(seen.values()))
     agree = "the same for all loops" if _agree(seen) else "not the same for all loops"
-    words = [
-        f"Above, the losses over {len(first.losses) - 1} steps: {', '.join(map(_short, first.losses))}; {agree}. Below, a lane for each loop."
-    ]
+    losses = ", ".join(map(_short, first.losses))
+    words = [f"Above, the losses over {len(first.losses) - 1} steps: {losses}; {agree}. Below, a lane for each loop."]
     for name, one in seen.items():
         numbers = ", ".join(map(_short, one.weights))
         names = " and ".join(LANES[name].names)

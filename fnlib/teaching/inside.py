@@ -72,7 +72,8 @@ def hidden_over_time(feature: Tensor, columns: Mapping[str, tuple[Tensor, Tensor
     import matplotlib.pyplot as plt
 
     size = (4.0 + 3.2 * len(columns), 6.2 + 0.3 * bool(title))
-    figure, places = plt.subplots(3, len(columns), figsize=size, sharex=True, squeeze=False, height_ratios=[0.8, 2.2, 2], layout="constrained")
+    heights = [0.8, 2.2, 2]
+    figure, places = plt.subplots(3, len(columns), figsize=size, sharex=True, squeeze=False, height_ratios=heights, layout="constrained")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     for column, (moment, (states, answers)) in enumerate(columns.items()):

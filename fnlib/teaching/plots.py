@@ -170,12 +170,14 @@ def valley(
 
 
 def _draw_curves(axes: Axes, series: Mapping[str, list[float]], x: Sequence[float] | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for (name, values), ink, width in zip(series.items(), inks(list(series)), widths(len(series)), strict=True):
         place = list(x) if x is not None else list(range(1, len(values) + 1))
         every = max(1, len(values) // 12)
         axes.plot(place, values, color=ink.color, linestyle=ink.line, marker=ink.marker, markevery=every, linewidth=width, label=name)
         if all(float(where).is_integer() for where in place):
-            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half step and no half epoch
+            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))  # no half steps
 
 
 def _label(axes: Axes, xlabel: str, ylabel: str, title: str) -> None:

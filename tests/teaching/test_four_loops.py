@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+import fnlib
 from fnlib.ledger import Counts
-from fnlib.teaching.four_loops import LANES, Seen, four_loops
+from fnlib.teaching.four_loops import LANES, Seen, Turns, four_loops, nameless
 
 LOSSES, WEIGHTS = [1.0, 0.25, 0.0, 0.0625, 0.0625], [1.0, 1.5, 2.0, 2.25, 2.25]
 COUNTS = Counts(3, 5, 7, 9)
@@ -24,7 +26,9 @@ def test_each_lane_is_told_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [Seen([1.0, 0.25, 0.0, 0.5, 0.0625], WEIGHTS, COUNTS), Seen(LOSSES, [1.0, 1.5, 2.0, 2.5, 2.25], COUNTS)], ids=["losses", "weights"]
+    "other",
+    [Seen([1.0, 0.25, 0.0, 0.5, 0.0625], WEIGHTS, COUNTS), Seen(LOSSES, [1.0, 1.5, 2.0, 2.5, 2.25], COUNTS)],
+    ids=["losses", "weights"],
 )
 def test_another_trajectory_is_not_called_one(other: Seen) -> None:
     assert "not the same for all loops" in four_loops(_all(encapsulated=other)).alt
@@ -34,3 +38,23 @@ def test_another_trajectory_is_not_called_one(other: Seen) -> None:
 def test_what_it_cannot_draw_is_refused_in_one_sentence(wrong: dict[str, Seen]) -> None:
     with pytest.raises(ValueError, match="Wanted: loops of stock, encapsulated, fit, functional"):
         four_loops(wrong)
+
+
+def test_turns_note_the_weight_before_the_first_and_after_each() -> None:
+    weight = torch.tensor([8.0])
+    turns = Turns(3, lambda: weight)
+    for _ in range(2):  # a cell that is run again notes afresh
+        weight = torch.tensor([8.0])
+        for _step in turns:
+            weight = weight / 2
+        assert turns.weights == [8.0, 4.0, 2.0, 1.0]
+
+
+def test_ledgers_without_names_give_no_statement_away(capsys: pytest.CaptureFixture[str]) -> None:
+    w = torch.ones(1)
+    with fnlib.Ledger(w=w) as ledger:
+        w.add_(1)
+    nameless(dict.fromkeys(LANES, ledger))
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if len(line) == 1] == list("ABCD")
+    assert "add_" not in printed and not any(name in printed for name in LANES)
