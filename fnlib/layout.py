@@ -13,7 +13,8 @@ from torch.utils import _pytree
 
 from fnlib import errors
 
-_REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
+# Where weights stand, and the lists that RNNs make of theirs anew when they meet others.
+_PLACES = frozenset({"_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs"})
 
 
 class Layout(NamedTuple):
@@ -112,7 +113,7 @@ def refuse_views(module: nn.Module, layout: Layout) -> None:
         if part._forward_pre_hooks:  # may compute the attribute anew before it is read, as the old spectral_norm does
             continue
         for name, value in vars(part).items():
-            for tensor in _pytree.tree_leaves(value) if name not in _REGISTRIES else ():
+            for tensor in _pytree.tree_leaves(value) if name not in _PLACES else ():
                 if isinstance(tensor, Tensor) and id(tensor) not in ours and _has_memory(tensor) and _memory(tensor) in memory:
                     raise errors.UnsupportedModule(
                         f"'{path}.{name}'".replace("'.", "'")

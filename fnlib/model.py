@@ -82,6 +82,9 @@ class Model:
     def with_buffers(self, *args: Any, **kwargs: Any) -> tuple[Any, Buffers]:
         """Run the module's forward and return, with its output, the state that it changed.
 
+        Args:
+            args, kwargs: passed to the module as they are.
+
         Returns:
             The output, and the buffers after the pass (with them any weights that the pass itself changed,
             as ``nn.Embedding(max_norm=...)`` does), for ``model.step(gradient, buffers=buffers)``.
@@ -98,7 +101,24 @@ class Model:
         return output, after
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Run another method of the module than forward: ``model.call("decode", z)``."""
+        """Run another method of the module than forward: ``model.call("decode", z)``.
+
+        Args:
+            method: its name.
+            args, kwargs: passed to the method as they are.
+
+        Returns:
+            What the method returns.
+
+        Raises:
+            StateDropped: it changed a buffer or a weight. Let forward call it, and use `with_buffers`.
+
+        >>> import fnlib
+        >>> from torch import nn
+        >>> model = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+        >>> model.call("extra_repr")
+        'in_features=2, out_features=1, bias=True'
+        """
         return self._forward(method, args, kwargs, keep=False)[0]
 
     def _forward(self, method: str | None, args: Any, kwargs: Any, keep: bool) -> tuple[Any, Buffers]:

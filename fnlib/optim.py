@@ -36,6 +36,7 @@ class SGD(Rule):
         nesterov: look ahead along the momentum.
         maximize: climb instead of descend.
         foreach: accepted as in torch.optim; the bits are the same.
+        differentiable: not supported here: a step is not differentiated.
         fused: one kernel for the whole update.
         groups: a function of a weight's name and the weight that returns settings of its own.
 

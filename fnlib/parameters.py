@@ -279,7 +279,16 @@ class Parameters(Mapping[str, Tensor]):
         return copies | {name: copies[first] for name, first in self._aliases.items() if first in copies and name not in self._transient}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one safetensors file; loading it back gives an equal value. See `Parameters.load`."""
+        """Write everything to one safetensors file; loading it back gives an equal value. See `Parameters.load`.
+
+        Args:
+            path: the file. An older one is replaced when the new one is complete, and keeps its rights.
+
+        Raises:
+            EmptyParameters, Donated: there is nothing to save.
+            CannotStore: a tensor of a sparse layout.
+            OSError: the file cannot be written.
+        """
         from fnlib.files import save
 
         save(self, path)

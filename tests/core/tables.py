@@ -167,7 +167,6 @@ NETWORKS = [
     Network("attributes looked up elsewhere", nets.Delegating),
     Network("functional_call inside", nets.CallsFunctionally),
     Network("hooks of modules", nets.module_hooks),
-    Network("no elements at all", sequential(L(nn.Linear, 4, 0), L(nn.Linear, 0, 3))),
     Network("sync batchnorm, evaluated", sequential(L(nn.Linear, 4, 4), L(nn.SyncBatchNorm, 4)), training=False),
     Network("data parallel", lambda: nn.DataParallel(nn.Linear(4, 2))),
     Network("attention, evaluated", lambda: nn.TransformerEncoder(nets.encoder_layer(), 2), (reals(2, 3, 8),), training=False),

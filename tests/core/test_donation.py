@@ -260,6 +260,25 @@ class Refuses:
         raise ArithmeticError("no")
 
 
+class WritesAndFails(Refuses):
+    """A rule of one's own that fails half-way through its work in place."""
+
+    def update(self, weights: Any, gradient: Any, state: Any) -> Any:
+        weights["0.weight"].zero_()
+        raise ArithmeticError("no")
+
+
+def test_a_step_that_fails_half_way_leaves_no_half_written_value() -> None:
+    """The mark comes before the first byte: what a failed step has written to cannot be used by mistake."""
+    ModelFactory = fnlib.Factory(network, optimizer=WritesAndFails())
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    with pytest.raises(ArithmeticError):
+        model.step(fnlib.Gradient({}), donate=True)
+    for use in (lambda: model(X), lambda: model.parameters["0.weight"], lambda: ModelFactory(model.parameters)):
+        with pytest.raises(fnlib.Donated):
+            use()
+
+
 def test_an_error_inside_the_rule_is_its_own() -> None:
     ModelFactory = fnlib.Factory(network, optimizer=Refuses())
     model = ModelFactory(fnlib.Parameters(seed=0))

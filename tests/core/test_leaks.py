@@ -26,7 +26,7 @@ def tensors() -> list[Tensor]:
 
 def tensors_alive() -> int:
     gc.collect()
-    return len(tensors())
+    return len(tensors()) + sum(issubclass(type(thing), nn.Module) for thing in gc.get_objects())
 
 
 def resident() -> int:
@@ -126,6 +126,28 @@ def test_no_node_outlives_its_step() -> None:
     assert node() is None and activation() is None
 
 
+class Averages(nn.Module):
+    """Writes a tensor with a graph into its buffer, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        self.mean.mul_(0.9).add_(y.mean(0))
+        return y
+
+
+def test_buffers_carry_no_graph() -> None:
+    model = fnlib.Factory(Averages)(fnlib.Parameters(seed=0))
+    output, buffers = model.with_buffers(X)
+    parameters = model.step(model.backward(output.sum()), buffers=buffers)
+    for tensor in (buffers["mean"], parameters.buffers["mean"]):
+        assert tensor.grad_fn is None and not tensor.requires_grad
+
+
 def test_an_old_value_is_gone_when_it_is_let_go() -> None:
     ModelFactory = fnlib.Factory(with_batchnorm)
     model = ModelFactory(fnlib.Parameters(seed=0))
@@ -133,8 +155,9 @@ def test_an_old_value_is_gone_when_it_is_let_go() -> None:
     parameters = model.step(model.backward(loss_of(output)), buffers=buffers)
     old = weakref.ref(model.parameters)
     weight = weakref.ref(model.parameters._weights["0.weight"])  # type: ignore[index]
+    leaf = weakref.ref(model._leaves.all[0])
     del model, output, buffers
-    assert old() is None and weight() is None
+    assert old() is None and weight() is None and leaf() is None
     assert parameters.step_count == 1
 
 

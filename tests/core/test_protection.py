@@ -167,6 +167,7 @@ def test_a_write_does_not_reach_the_value(what: str, way: str) -> None:
             pass
     assert bits(value) == before
     assert bits([model.parameters, gradient, dict(buffers)]) == everything
+    assert all(torch.equal(model.weights[name], model.parameters[name]) for name in model.weights), "the write reached a leaf"
     assert torch.equal(model.eval()(x), output), "the write reached the model"
 
 

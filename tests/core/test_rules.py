@@ -198,3 +198,19 @@ def test_experts_train_under_a_rule_built_on_ours_as_under_ours() -> None:
 
     stock = stock_run(EXPERTS, lambda module: torch.optim.Adam(module.parameters(), lr=0.01))
     assert_same_run(*functional_run(EXPERTS, Same(lr=0.01)), *stock)
+
+
+class Slowing(torch.optim.SGD):
+    """Lowers the rate in its groups at each step, as schedule-free optimizers do with settings of theirs."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step()
+        for group in self.param_groups:
+            group["lr"] *= 0.5
+
+
+def test_what_an_optimizer_changes_in_its_groups_goes_on() -> None:
+    stock = stock_run(EXPERTS, lambda module: Slowing(module.parameters(), lr=0.1), steps=4)
+    parameters, losses = functional_run(EXPERTS, fnlib.wrap(Slowing, lr=0.1), steps=4)
+    assert_same_run(parameters, losses, *stock)
+    assert parameters.optimizer_state["param_groups"][0]["lr"] == 0.1 / 16

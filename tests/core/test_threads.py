@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -52,6 +53,33 @@ def test_threads_get_what_they_would_get_alone(case: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: train(shared, seed, x, lambda: meet.wait(60)), range(4)))
     assert together == alone
+
+
+class Slow(nn.Module):
+    """Draws, lets others have their turn, and draws again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = torch.rand(4)
+        time.sleep(0.02)
+        return self.layer(x) + first + torch.rand(4)
+
+
+def test_seeded_passes_do_not_draw_from_each_other() -> None:
+    ModelFactory = fnlib.Factory(Slow)
+    parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
+    alone = [ModelFactory(parameters, seed=seed)(X) for seed in range(4)]
+    meet = threading.Barrier(4)
+
+    def one(seed: int) -> Tensor:
+        meet.wait(60)
+        return ModelFactory(parameters, seed=seed)(X)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(torch.equal, pool.map(one, range(4)), alone))
 
 
 def test_threads_on_one_value() -> None:

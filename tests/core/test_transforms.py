@@ -146,7 +146,7 @@ def test_inference_mode_and_no_grad() -> None:
         output = other(parameters)(X)
     assert drawn == parameters and not drawn["0.weight"].is_inference()
     assert torch.equal(output, ModelFactory(parameters)(X))
-    for made in (drawn, loaded):
+    for made in (drawn, loaded, parameters):
         model = other(made)
         assert other(model.step(model.backward(model(X).sum()))).parameters.step_count == 1
     with torch.no_grad():
