@@ -65,20 +65,21 @@ class Bindings:
     def rebound(self, local: dict[str, Any], world: dict[str, Any]) -> list[Change]:
         """Return a change for each name that has another value than at the last look, and follow the new values."""
         changes: list[Change] = []
+        known = self.known
         for name in self.names:
-            value = _find(name, local, world)
-            before = self.known.get(name)
+            value = local[name] if name in local else world.get(name, MISSING)
+            before = known.get(name)
             if before is None:
                 if value is not MISSING:
                     self._bind(name, value, None, changes)
             elif value is MISSING:
-                del self.known[name]
+                del known[name]
                 self._unfollow(name)
                 changes.append(Change(name, "", "name", "removed", before.bound))
-            elif id(value) != before.key or before.value() is not value:
+            elif id(value) != before.key or (before.weak and before.value() is not value):
                 self._bind(name, value, before, changes)
-            elif isinstance(value, Tensor) and before.age != _age(value):
-                now = self.known[name] = self._remember(value, before)
+            elif before.weak and isinstance(value, Tensor) and before.age != _age(value):
+                now = known[name] = self._remember(value, before)
                 changes.append(Change(name, "graph", "graph", "changed in place", before.bound, now.bound, note=f"{now.bound.nodes} nodes"))
         return changes
 
@@ -128,7 +129,6 @@ class Bindings:
         held = self.followed.get(name)
         if held is not None and type(value) is Tensor and self._may_follow(name, value) and type(held[0]) is TensorWatch:
             held[0].value = weakref.ref(value)  # the same watch goes on with the next tensor
-            held[0].forget()
             self.keeper.prime(held)
             return
         self._unfollow(name)

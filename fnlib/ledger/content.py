@@ -8,6 +8,7 @@ real, so ``data_ptr()``, ``numpy()`` and DLPack are never asked of a tensor that
 from __future__ import annotations
 
 import functools
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fnlib.ledger.entries import Summary
+from fnlib.ledger.memory import differs, solid
 from fnlib.octets import octets
 
 is_cow: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
@@ -32,7 +34,7 @@ class quietly:
     __slots__ = ("_stack",)
 
     def __enter__(self) -> None:
-        self._stack = [torch._C.DisableTorchFunction(), torch.inference_mode()]
+        self._stack = [torch._C.DisableTorchFunction(), torch._C._InferenceMode(True)]
         if torch._C._len_torch_dispatch_stack():
             self._stack.append(_disable_current_modes())
         for one in self._stack:
@@ -114,7 +116,13 @@ def same(tensor: Tensor, copy: Tensor) -> bool:
         return False
     if is_cow(tensor) and is_cow(copy) and _place(tensor) == _place(copy):
         return True  # nobody can have written here: a write would have moved one of them away
+    if differs is not None and not (tensor.is_neg() or tensor.is_conj()) and solid(tensor, copy) and tensor.numel():
+        return not differs(_start(tensor), _start(copy), tensor.nbytes)
     return torch.equal(_bits(tensor), _bits(copy))
+
+
+def _start(tensor: Tensor) -> int:
+    return int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
 
 
 def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
@@ -134,6 +142,11 @@ def norm(tensor: Tensor) -> float | None:
         tensor = tensor.to(torch.float64)
     elif tensor.element_size() < 4:
         tensor = tensor.to(torch.float32)
+    if tensor.is_cpu and tensor.is_contiguous() and not tensor.dtype.is_complex:
+        flat = tensor.view(-1)
+        square = torch.dot(flat, flat).item()  # ten times as fast
+        if 1e-30 < square < 1e30:
+            return math.sqrt(square)
     return torch.linalg.vector_norm(tensor).item()
 
 
@@ -145,7 +158,7 @@ def distance(before: Tensor, after: Tensor) -> float | None:
         before, after = before.to(torch.float64), after.to(torch.float64)
     elif before.element_size() < 4:
         before, after = before.to(torch.float32), after.to(torch.float32)
-    return torch.linalg.vector_norm(after - before).item() if before.numel() else 0.0
+    return norm(after - before)
 
 
 def fingerprint(tensor: Tensor) -> str:

@@ -23,7 +23,6 @@ from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 
 _SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
 _LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
-_CALM = 3  # looks without a difference after which an object is judged at once
 _NOBODY = Watch("", None)
 
 
@@ -52,14 +51,17 @@ class Keeper(Owners):
         return self._deltas
 
     def prime(self, watches: list[Watch]) -> None:
-        """Begin to watch objects as they are now, which is no change."""
+        """Begin to watch objects as they are now, which is no change; those that were watched before are seen afresh."""
         new = [one for one in watches if one not in self.watches]
         if new:
             self.add(new)
-        if len(new) < len(watches):
-            again = set(map(id, watches))
-            kept = {spot: [seen for seen in held if id(seen.watch) not in again] for spot, held in self.at.items()}
-            self.at = {spot: held for spot, held in kept.items() if held}
+        for one in watches:
+            for spot in {seen.spots[-1] for seen in one.seen.values() if seen.spots}:
+                if others := [seen for seen in self.at.get(spot, ()) if seen.watch is not one]:
+                    self.at[spot] = others
+                else:
+                    self.at.pop(spot, None)
+            one.forget()
         self._deltas = []
         self._read(watches)
         self._finish()
@@ -77,21 +79,68 @@ class Keeper(Owners):
             value = one.value()
             if value is None:
                 continue  # it went with the name that held it; that is told of the name
-            still = one.still
-            if still is not None:
-                if self.at.keys().isdisjoint(still.at) and still.holds(one.flat(value)):
-                    self.at.update(still.at)
-                    continue
-                one.still, one.calm = None, 0
-            count = len(self._deltas)
+            if type(one) is TensorWatch and self._glance_at_one(one, value):
+                continue
+            if one.still is not None and self._glance(one, value, one.still):
+                continue
             before, self._now, self._watch, self._new = one.seen, {}, one, False
             one.read(value, self._tensor, self._plain)
             one.seen = self._now
             if self._new or len(before) != len(self._now):
                 self._deltas.extend([Delta(seen, None) for place, seen in before.items() if place not in self._now])
-            one.calm = one.calm + 1 if len(self._deltas) == count else 0
-            if one.calm == _CALM:
-                one.still = Still.of(one.flat(value), self._now)
+            one.still = Still.of(one.flat(value, self.kinds), self._now)
+
+    def _glance(self, one: Watch, value: Any, still: Still) -> bool:
+        """Look at an object as a whole; false if that does not tell all that differs."""
+        if not self.at.keys().isdisjoint(still.at):
+            return False
+        changed = still.rewritten(one.flat(value, self.kinds))
+        if changed is None:
+            return False
+        for known in changed:
+            still.update(known, self._rewritten(one, known))
+        self.at.update(still.at)
+        if isinstance(one, ModuleWatch) and "gradient" in self.kinds:
+            self._watch, self._now = one, one.seen
+            for place, weight in still.weights:
+                if (gradient := weight.grad) is not None:
+                    self._tensor(place, "gradient", gradient)
+                elif place in one.seen:
+                    self._deltas.append(Delta(one.seen.pop(place), None))
+        return True
+
+    def _glance_at_one(self, one: TensorWatch, value: Tensor) -> bool:
+        """The same for a tensor by itself, without gradient: most of what names are bound to."""
+        known = one.seen.get("")
+        if known is None or (live := known.live) is None:
+            return False
+        leaf = value.is_leaf
+        if leaf != (len(one.seen) == 2):
+            return False
+        if leaf and (value.grad is not None or one.seen["requires_grad"].value is not value.requires_grad):
+            return False
+        if self._spot_if_unmoved(value, known, live) is None:
+            return False
+        if known.unchanged():
+            self.at[known.spots[0]] = [known]
+        else:
+            self.at[known.spots[0]] = [self._rewritten(one, known)]
+        return True
+
+    def _rewritten(self, one: Watch, known: Seen) -> Seen:
+        """Enter new bytes in an old place."""
+        live: Any = known.live
+        seen = one.seen[known.place] = rewritten(known, live.clone().view(known.copies[0].dtype), live)
+        self._was[known.spots[0]] = known
+        self._deltas.append(Delta(known, seen))
+        return seen
+
+    def _spot_if_unmoved(self, tensor: Tensor, known: Seen, live: Tensor) -> int | None:
+        """Where an ordinary tensor lies, if it lies as it did, in storage of its own."""
+        spot = int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
+        copy = known.copies[0]
+        stays = spot == known.spots[0] and spot not in self.at and tensor.dtype is copy.dtype
+        return spot if stays and tensor.shape == copy.shape and tensor.stride() == live.stride() else None
 
     def _finish(self) -> None:
         """Draw the consequences of the differences: other names of a storage, labels of weights, links."""
@@ -130,16 +179,15 @@ class Keeper(Owners):
         if known is None or (live := known.live) is None or (known.held() if known.weak else known.held) is not tensor:
             self._tensor_at_length(place, state, tensor, known)
             return
-        spot = storage_address(tensor) + tensor.storage_offset() * tensor.itemsize
-        if spot != known.spots[0] or spot in self.at or tensor.shape != known.copies[0].shape or tensor.stride() != live.stride():
+        spot = self._spot_if_unmoved(tensor, known, live)
+        if spot is None:
             self._tensor_at_length(place, state, tensor, known)
-        elif torch.equal(live, known.bits):
+        elif known.unchanged():
             self.at[spot] = [known]
             self._now[place] = known
         else:
-            seen = rewritten(known, tensor.clone(), live)
-            self._now[place], self.at[spot], self._was[spot] = seen, [seen], known
-            self._deltas.append(Delta(known, seen))
+            self.at[spot] = [self._rewritten(self._watch, known)]
+            self._now[place] = self.at[spot][0]
 
     def _label(self, place: str) -> str:
         return f"{self._watch.label}.{place}" if place else self._watch.label
@@ -165,7 +213,9 @@ class Keeper(Owners):
         if unchanged and known is not None and len(known.copies) == 1 and spot in self.at:
             first = self.at[spot][0]  # one copy for all names of a storage
             if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
-                known.copies, known.bits = first.copies, first.bits
+                known.copies = first.copies
+                if known.live is not None and first.bits is not None:
+                    known.enliven(known.live, first.bits)
         if not unchanged:
             seen = self._sight(place, state, tensor, known, dense, spots, shape, is_value)
             if known is None or not self._follows_twin(known, tensor, spot, is_value):
@@ -221,7 +271,8 @@ class Keeper(Owners):
             seen.token = self.token(tensor, weakly=weak)
         if not (is_value or cow) and len(dense) == 1 and dense[0] is tensor and spots[0] and tensor.dtype in _SHORT and not tensor.is_neg():
             kind = SAME_SIZE[tensor.itemsize]
-            seen.live, seen.bits, seen.span = tensor.view(kind), copies[0].view(kind), span(tensor, spots[0])
+            seen.span = span(tensor, spots[0])
+            seen.enliven(tensor.view(kind), copies[0].view(kind))
         return seen
 
     # --- who holds what ------------------------------------------------------------------------

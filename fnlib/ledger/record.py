@@ -8,6 +8,7 @@ watched (`fnlib.ledger.keeper`), and makes an `Entry` of the statement that has 
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import threading
 from bisect import bisect_right
@@ -32,6 +33,8 @@ from fnlib.ledger.seen import Delta, merge
 from fnlib.ledger.source import Loop, Region, Statement, region
 from fnlib.ledger.tracing import Outcome, Users, both, forget_locals, raised_text
 from fnlib.ledger.tracing import Trace as Trace
+
+_WAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
 @dataclass(eq=False, slots=True)
@@ -74,6 +77,7 @@ class Recorder:
         self.notes: list[str] = []
         self.failure: Exception | None = None
         self.on = self._froze = False
+        self._deaf = False  # only the calls of interest are listened to: no frame is to be entered, nobody else traces
         self._frames: list[_Frame] = []
         self._handlers = handlers()
         self._previous: Trace | None = None
@@ -150,6 +154,7 @@ class Recorder:
         with quietly():
             bindings.begin(frame.f_locals, frame.f_globals)
             self._frames.append(one)
+            self._deaf = self.depth == 0 and self._previous is None
             if inside_with:
                 header = found.at(frame)
                 if not header.has_source:
@@ -166,7 +171,7 @@ class Recorder:
         def call(frame: FrameType, event: str, argument: Any) -> Trace | None:
             code = frame.f_code
             handler = get(code)
-            if handler is None and not (self.depth or not self._frames) and self._previous is None:
+            if handler is None and self._deaf:
                 return None
             local: Trace | None = None
             if self.on and self.failure is None:
@@ -206,11 +211,13 @@ class Recorder:
             elif event == "exception" and one.running is not None:
                 header = one.running.entry.kind == "header"
                 leaves = header and one.region.span is not None and one.running.entry.line == one.region.span[0]
-                if not leaves and not (header and argument[0] is StopIteration):
+                waits = frame.f_code.co_flags & _WAITS  # there it ends an ``await`` or ``yield from``, and cannot leave the frame
+                if not leaves and not ((header or waits) and argument[0] is StopIteration):
                     one.running.entry.raised = raised_text(argument[1])
             elif event == "return" and one.depth > 0 or (event == "return" and not one.region.span):
                 self._guard(self._end, one)
                 self._frames.pop()
+                self._deaf = self._deaf and bool(self._frames)
         if one.before is not None:
             one.before = one.before(frame, event, argument)
         return self._local
@@ -301,9 +308,10 @@ class Recorder:
         if any(delta.before is not None and delta.after is not None and delta.after.copies for delta in deltas):
             self._changed_at = age_now()
         moved = self._random.moved() if self._random is not None else []
-        for other in [running, *[frame.running for frame in self._frames if frame.running is not None]]:
-            other.deltas = merge(other.deltas, deltas) if other.deltas and deltas else other.deltas or deltas
-            other.random.update(dict.fromkeys(moved))
+        if deltas or moved:
+            for other in [running, *[frame.running for frame in self._frames if frame.running is not None]]:
+                other.deltas = merge(other.deltas, deltas) if other.deltas and deltas else other.deltas or deltas
+                other.random.update(dict.fromkeys(moved))
         changes = told(running.deltas, entry.named, self.keeper.keep)
         changes += one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
         changes += one.bindings.used_up(running.passes)

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from fnlib.ledger.content import same
+from fnlib.ledger.content import same, storage_address
 from fnlib.ledger.entries import State, Summary
+from fnlib.ledger.memory import differs, solid
 from fnlib.ledger.watch import Watch
 
 
@@ -20,7 +22,8 @@ class Seen:
     ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak reference (``weak``) where
     holding it would hold a graph. ``copies`` are those of its dense parts: one for an ordinary tensor, none for a plain
     ``value``. For ordinary tensors ``live`` and ``bits`` are the tensor and the copy as integers, so that NaN equals itself
-    and -0.0 does not equal 0.0.
+    and -0.0 does not equal 0.0. Where both lie in main memory without gaps, ``copy_at`` is the address of the copy and
+    ``size`` the bytes to compare; else ``size`` is 0.
     """
 
     watch: Watch
@@ -37,11 +40,25 @@ class Seen:
     live: Tensor | None = None
     bits: Tensor | None = None
     span: tuple[int, int] | None = None
+    copy_at: int = 0
+    size: int = 0
     summary: Summary | None = None
 
     def is_of(self, tensor: Tensor) -> bool:
         """Whether it was this very object that was seen."""
         return (self.held() if self.weak else self.held) is tensor
+
+    def enliven(self, live: Tensor, bits: Tensor) -> None:
+        """Set what quick comparisons go by; both are views as integers."""
+        self.live, self.bits = live, bits
+        if solid(live, bits):
+            self.copy_at, self.size = int(storage_address(bits) + bits.storage_offset() * bits.itemsize), live.nbytes
+
+    def unchanged(self) -> bool:
+        """Whether an ordinary tensor that still lies where it lay holds the bytes that it held."""
+        if self.size and differs is not None:
+            return not differs(self.spots[0], self.copy_at, self.size)
+        return torch.equal(self.live, self.bits)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False, slots=True)
@@ -62,7 +79,7 @@ class Delta:
 
 def rewritten(known: Seen, copy: Tensor, live: Tensor) -> Seen:
     """The same tensor in the same place, with other bytes."""
-    return Seen(
+    seen = Seen(
         known.watch,
         known.place,
         known.label,
@@ -74,10 +91,10 @@ def rewritten(known: Seen, copy: Tensor, live: Tensor) -> Seen:
         (copy,),
         known.value,
         False,
-        live,
-        copy.view(live.dtype),
-        known.span,
+        span=known.span,
     )
+    seen.enliven(live, copy.view(live.dtype))
+    return seen
 
 
 def merge(earlier: list[Delta], later: Iterable[Delta]) -> list[Delta]:

@@ -160,6 +160,10 @@ class _Reader:
             for handler in getattr(node, "handlers", ()):
                 if handler.lineno < handler.body[0].lineno:
                     self.add(handler.lineno, handler.lineno, "header", loops, [handler.type] if handler.type else [])
+            for case in getattr(node, "cases", ()):
+                first, last = case.pattern.lineno, max(case.pattern.end_lineno, getattr(case.guard, "end_lineno", 0))
+                if last < case.body[0].lineno:
+                    self.add(first, last, "header", loops, [case.pattern, *([case.guard] if case.guard else [])])
 
     def _trim(self, first: int, end: int) -> int:
         """Leave comments, blank lines and ``else:`` between a header and its body out."""

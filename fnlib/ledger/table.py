@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -10,8 +11,10 @@ from fnlib.ledger.rows import Cell, Row, generator_of, rows_of
 
 WIDTH = 100
 FAR = "!"
+_BREAK = re.compile(r"[\s,(\[]|(?=\.)")  # where a long statement may go on in the next line
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
 _BETWEEN = 13  # columns of the line number, the mark and the gaps
+_LINES, _DEEP = 3, 4  # lines that a statement may always take; calls shown by a mark each
 _STATEMENT, _WHAT, _HOW = (30, 40), (14, 36), 20  # least and most columns
 
 
@@ -38,7 +41,8 @@ def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[s
             lines.append(LEGEND)
     else:
         lines.append("  no statement was recorded")
-    return "\n".join([*lines, *captions(entries, counts), *[wrapped for note in notes for wrapped in _wrap(f"note: {note}")]])
+    said = [*captions(entries, counts), *[f"note: {note}" for note in notes]]
+    return "\n".join([*lines, *[wrapped for sentence in said for wrapped in _wrap(sentence)]])
 
 
 def captions(entries: Sequence[Entry], counts: Counts) -> list[str]:
@@ -59,25 +63,39 @@ def captions(entries: Sequence[Entry], counts: Counts) -> list[str]:
 
 
 def _lines(row: Row, statement: int, what: int) -> list[str]:
-    cells: list[Cell] = row.cells or [Cell("nothing", "")]
-    lines = []
-    for number, cell in enumerate(cells):
-        head = f"{row.line:>5}  {_cut(one_line(row), statement):<{statement}}" if number == 0 else " " * (7 + statement)
-        how = _how(cell)
-        mark = FAR if cell.far else " "
-        line = f"{head}  {mark} {_cut(cell.what, what):<{what}}  "
-        first, *rest = textwrap.wrap(how, WIDTH - len(line)) or [""]
-        lines.append((line + first).rstrip())
-        lines += [" " * len(line) + more for more in rest]
+    """A row: on the left its statement, on as many lines as it takes up to a few; on the right what it changed."""
+    right: list[str] = []
+    for cell in row.cells or [Cell("nothing", "")]:
+        line = f"  {FAR if cell.far else ' '} {_cut_within(cell.what, what):<{what}}  "
+        first, *rest = textwrap.wrap(_how(cell), WIDTH - 7 - statement - len(line)) or [""]
+        right += [line + first, *(" " * len(line) + more for more in rest)]
+    left = _folded(one_line(row), statement, max(_LINES, len(right)))
+    left += [""] * (len(right) - len(left))
+    right += [""] * (len(left) - len(right))
+    heads = [f"{row.line:>5}", *["     "] * (len(left) - 1)]
+    lines = [f"{head}  {code:<{statement}}{change}".rstrip() for head, code, change in zip(heads, left, right, strict=True)]
     for note in row.notes:
         lines += [" " * 7 + more for more in textwrap.wrap(note, WIDTH - 7)]
     return lines
 
 
+def _folded(code: str, width: int, most: int) -> list[str]:
+    """A statement in lines of a column; what does not fit into the last of ``most`` lines is cut."""
+    indent = " " * min(len(code) - len(code.lstrip()) + 4, width // 2)
+    lines: list[str] = []
+    while len(code) > width and len(lines) + 1 < most:
+        breaks = [found.end() for found in _BREAK.finditer(code[:width]) if found.end() > width // 2]
+        at = breaks[-1] if breaks else width
+        lines.append(code[:at].rstrip())
+        code = indent + code[at:].lstrip()
+    return [*lines, _cut(code, width)]
+
+
 def one_line(row: Row) -> str:
-    """The statement on one line, set in as it is in the code."""
+    """The statement on one line, set in as it is in the code; deep in calls, their number stands for the marks."""
     source = " ".join(part.strip() for part in row.source.splitlines())
-    return " " * row.indent + "> " * row.depth + source
+    marks = "> " * row.depth if row.depth <= _DEEP else f"{row.depth}> "
+    return " " * row.indent + marks + source
 
 
 def _widths(rows: list[Row]) -> tuple[int, int]:
@@ -99,6 +117,12 @@ def _how(cell: Cell) -> str:
 
 def _cut(content: str, width: int) -> str:
     return content if len(content) <= width else content[: width - 3] + "..."
+
+
+def _cut_within(place: str, width: int) -> str:
+    """A place cut in its middle: whose it is stands at its beginning, which one at its end."""
+    end = 2 * (width - 3) // 3
+    return place if len(place) <= width else f"{place[: width - 3 - end]}...{place[len(place) - end :]}"
 
 
 def _wrap(content: str) -> list[str]:

@@ -37,7 +37,6 @@ class Watch:
         self.value: Callable[[], Any] = weakref.ref(value) if weakly else (lambda: value)
         self.seen: dict[str, Any] = {}
         self.still: Any = None
-        self.calm = 0
         self.ids: dict[int, str] = {}
 
     def let_go(self) -> None:
@@ -50,7 +49,7 @@ class Watch:
 
     def forget(self) -> None:
         """Let go of what was seen, which refers back to the watch."""
-        self.seen, self.still, self.calm = {}, None, 0
+        self.seen, self.still = {}, None
 
     def follow(self) -> None:
         """Watch without having been asked to: what others own stays theirs."""
@@ -60,8 +59,11 @@ class Watch:
         """Report each place: tensors to ``tensor``, numbers, flags and texts to ``plain``."""
         raise NotImplementedError
 
-    def flat(self, value: Any) -> tuple[list[Any], list[Tensor]] | None:
-        """All of it at once, for a quick comparison: plain values and identities, and tensors. ``None``: it has no such form."""
+    def flat(self, value: Any, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
+        """All of it at once, for a quick comparison: plain values and identities, and tensors. ``None``: it has no such form.
+
+        ``kinds`` are the kinds of state that are watched; tensors of others are left out.
+        """
         return None
 
 
@@ -96,20 +98,24 @@ class ModuleWatch(Watch):
             if child is not None:
                 self._part(f"{prefix}{name}.", child, tensor, plain, ids)
 
-    def flat(self, value: nn.Module) -> tuple[list[Any], list[Tensor]]:
+    def flat(self, value: nn.Module, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
+        """All but the gradients, which come and go: `Keeper` takes them from the weights."""
+        if "weight" not in kinds and "gradient" in kinds:
+            return None
         tables, met = [value.__dict__], {id(value)}
         for table in tables:
-            children = [child for child in table["_modules"].values() if child is not None and id(child) not in met]
-            met.update(map(id, children))
-            tables.extend([child.__dict__ for child in children])
+            if children := [child for child in table["_modules"].values() if child is not None and id(child) not in met]:
+                met.update(map(id, children))
+                tables.extend([child.__dict__ for child in children])
         weights = [weight for table in tables for weight in table["_parameters"].values() if weight is not None]
-        gradients = [weight.grad for weight in weights]
         plain: list[Any] = [table.get("training") for table in tables]
         plain += [weight.requires_grad for weight in weights]
-        plain += [gradient is None for gradient in gradients]
         plain += [name for table in tables for name in table["_modules"]]
-        tensors = [*weights, *[gradient for gradient in gradients if gradient is not None]]
-        tensors += [buffer for table in tables for buffer in table["_buffers"].values() if buffer is not None]
+        tensors = [*weights]
+        if "weight" not in kinds:
+            plain, tensors = [*plain, *map(id, weights)], []
+        if "buffer" in kinds:
+            tensors += [buffer for table in tables for buffer in table["_buffers"].values() if buffer is not None]
         return plain, tensors
 
 
@@ -150,7 +156,7 @@ class OptimizerWatch(Watch):
             for place, leaf in leaves(name, state):
                 (tensor if isinstance(leaf, Tensor) else plain)(place, "optimizer state", leaf)
 
-    def flat(self, value: Optimizer) -> tuple[list[Any], list[Tensor]] | None:
+    def flat(self, value: Optimizer, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
         plain: list[Any] = []
         tensors: list[Tensor] = []
         for group in value.param_groups:
@@ -160,7 +166,7 @@ class OptimizerWatch(Watch):
             plain.append(id(key))
             if not isinstance(state, dict):
                 return None
-            for entry in state.values():
+            for entry in state.values() if "optimizer state" in kinds else ():
                 (tensors if isinstance(entry, Tensor) else plain).append(entry)
         return (plain, tensors) if all(type(entry) in _SCALAR or type(entry) is tuple for entry in plain) else None
 

@@ -25,7 +25,7 @@ from pathlib import Path  # noqa: E402
 import torch  # noqa: E402
 
 import fnlib  # noqa: E402
-from tests.benchmarks import loops  # noqa: E402
+from tests.benchmarks import loops, recorded  # noqa: E402
 from tests.benchmarks.large import COPIES, Worker  # noqa: E402
 from tests.benchmarks.measure import QUICK, Effort, interleaved  # noqa: E402
 
@@ -142,6 +142,32 @@ def large(rule: str, limit: float) -> Measure:
     return measure
 
 
+def recording(case: str, rule: recorded.Rule) -> Measure:
+    """Measure a step of the stock loop inside of a ledger against the same step without."""
+
+    def measure(effort: Effort) -> list[Line]:
+        steps = 5 * effort.steps
+        sides = {name: recorded.Recorded(rule, recorded=name == "recorded", steps=steps) for name in ("plain", "recorded")}
+        rounds = dataclasses.replace(effort, rounds=max(2, effort.rounds // 5), steps=1, warm_up=2)
+        taken = interleaved({name: side.round for name, side in sides.items()}, rounds)
+        loops.same_numbers(*(side.state() for side in sides.values()))
+        plain, ours = (taken[name] / steps for name in ("plain", "recorded"))
+        return [Line(case, 6.00, "us", plain, ours, ours / plain)]
+
+    return measure
+
+
+def recording_large(effort: Effort) -> list[Line]:
+    """Measure what the ledger takes for a statement of a large network, watched as a whole and in part."""
+    weights = 10 * effort.weights // 64
+    name = f"ledger, {weights / 1e6:g} M weights, Adam: a statement (limit in s)"
+    whole, part = recorded.statements(weights, None), recorded.statements(weights, {"gradient"})
+    return [
+        Line(name, 1.00, "ms", None, 1000 * whole, whole),
+        Line('  watch={"gradient"} alone / all of it', 1.00, "ms", 1000 * whole, 1000 * part, part / whole),
+    ]
+
+
 def importing(effort: Effort) -> list[Line]:
     """Measure `import fnlib` in fresh processes that have imported torch."""
     code = "import time, torch; begin = time.perf_counter(); import fnlib; print(time.perf_counter() - begin)"
@@ -173,6 +199,9 @@ MEASURES: dict[str, Measure] = {
     "compiled": compiled,
     "large-sgd": large("SGD", 1.10),
     "large-adam": large("Adam", 1.06),
+    "ledger-sgd": recording("ledger, 128-64-10, SGD: recorded step / plain step", lambda weights: torch.optim.SGD(weights, lr=0.01)),
+    "ledger-adam": recording("ledger, 128-64-10, Adam: recorded step / plain step", lambda weights: torch.optim.Adam(weights, lr=0.001)),
+    "ledger-large": recording_large,
     "import": importing,
 }
 

@@ -120,14 +120,14 @@ def _move(notebook: Notebook, cell: int, kind: str, number: int, patience: float
     before = notebook.state(cell)
     move(element)
     effect = notebook.changes(cell, before, patience)
-    if kind == "play" and element.count():
-        _pause(notebook, cell, number)
+    if kind in ("play", "toggle") and element.count():
+        _pause(notebook, cell, kind, number)
     return Moved(cell, kind, label, effect)
 
 
-def _pause(notebook: Notebook, cell: int, number: int) -> None:
+def _pause(notebook: Notebook, cell: int, kind: str, number: int) -> None:
     """A player that goes on would change what the next control is judged by: press again, which pauses it."""
-    element = _area(notebook, cell).locator(f":is({CONTROLS['play'][0]})").nth(number)
+    element = _area(notebook, cell).locator(f":is({CONTROLS[kind][0]})").nth(number)
     if "fa-pause" in element.inner_html():
         element.click()
     notebook.settle(cell, 15)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import torch
 from torch import nn
 
@@ -222,3 +224,35 @@ def test_what_a_statement_reads_and_binds() -> None:
     assert ledger.entries[0].reads == ("place.inner['a'][0]", "len") and ledger.entries[0].binds == ("result",)
     assert ledger.entries[1].binds == ("first", "second", "rest")
     assert (ledger.entries[2].reads, ledger.entries[2].binds) == (("result",), ("result",))
+
+
+def test_the_cases_of_a_match_are_lines_of_their_own() -> None:
+    model = nn.Linear(1, 1)
+    with Ledger(model=model) as ledger:
+        for kind in ("a", "b"):
+            match kind:
+                case "a":
+                    model.eval()
+                case (
+                    "b"
+                ):
+                    model.train()
+    assert [entry.source for entry in ledger.entries if entry.kind == "statement"] == ["model.eval()", "model.train()"]
+    assert all(entry.has_source for entry in ledger.entries)
+
+
+def test_awaiting_and_yielding_from_raise_nothing() -> None:
+    async def batch() -> torch.Tensor:
+        await asyncio.sleep(0)
+        return torch.ones(1, 1)
+
+    async def train() -> Ledger:
+        model = nn.Linear(1, 1)
+        with Ledger(model=model) as ledger:
+            x = await batch()
+            model(x).sum().backward()
+        return ledger
+
+    entries = asyncio.run(train()).entries
+    assert [entry.source for entry in entries] == ["x = await batch()", "model(x).sum().backward()"]
+    assert [entry.raised for entry in entries] == [None, None]

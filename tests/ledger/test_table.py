@@ -185,3 +185,41 @@ def test_the_dict_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
     )  # fmt: skip
     assert step["moved"] == pytest.approx(0.01 * found["entries"][4]["changes"][0]["after"]["norm"], rel=1e-4)
     assert {alias["names"][0] for alias in found["aliases"]} == {"model.0.weight", "model.0.bias", "model.2.weight", "model.2.bias"}
+
+
+def test_long_statements_go_on_in_the_next_line_and_can_be_told_apart() -> None:
+    model = nn.Linear(2, 2)
+    with Ledger(model=model) as ledger:
+        smoothed_training_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="sum")
+        smoothed_validation_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="mean")
+    shown = str(ledger)
+    assert smoothed_training_loss is not None and smoothed_validation_loss is not None
+    lines = [line[7:52].strip() for line in shown.splitlines()]
+    assert lines.count("smoothed_training_loss = nn.functional") == lines.count("smoothed_validation_loss = nn.functional") == 1, shown
+    assert shown.count(".smooth_l1_loss(model(") == 2 and max(map(len, shown.splitlines())) <= 100
+
+
+def test_long_places_keep_their_beginning_and_their_end() -> None:
+    encoder_of_the_left_image = nn.Sequential(*(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)) for _ in range(3)))
+    with Ledger(encoder_of_the_left_image=encoder_of_the_left_image) as ledger:
+        encoder_of_the_left_image[1][1].running_mean.add_(1)
+        encoder_of_the_left_image[2][1].running_mean.add_(1)
+    shown = str(ledger)
+    assert "1.1.running_mean" in shown and "2.1.running_mean" in shown and "encoder_of_" in shown.splitlines()[2][40:]
+
+
+def test_sentences_below_and_calls_deep_within_fit_too() -> None:
+    model = nn.Linear(2, 2)
+
+    def deeper(left: int) -> None:
+        if left:
+            deeper(left - 1)
+        else:
+            model.weight.data.add_(1)
+
+    with Ledger(model=model, depth=40) as ledger:
+        deeper(30)
+        exec("model(torch.rand(2, 2)).sum().backward(); import random; random.random()", {"model": model, "torch": torch})
+    shown = str(ledger)
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "30> deeper(left - 1)" in shown or "31> model.weight.data.add_(1)" in shown, shown
