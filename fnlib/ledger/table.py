@@ -121,8 +121,11 @@ def _cut(content: str, width: int) -> str:
 
 def _cut_within(place: str, width: int) -> str:
     """A place cut in its middle: whose it is stands at its beginning, which one at its end."""
-    end = 2 * (width - 3) // 3
-    return place if len(place) <= width else f"{place[: width - 3 - end]}...{place[len(place) - end :]}"
+    if len(place) <= width:
+        return place
+    owner, colon, rest = place.partition(": ")
+    end = len(colon + rest) if colon and len(rest) < width - 5 else 2 * (width - 3) // 3
+    return f"{place[: width - 3 - end]}...{place[len(place) - end :]}"
 
 
 def _wrap(content: str) -> list[str]:
