@@ -7,10 +7,14 @@ people write it (``bug``), its ``cure``, and ``harm``, the quantity that breaks.
 from __future__ import annotations
 
 import ast
+import importlib.util
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from fnlib.teaching.museum_labels import TASKS
 from fnlib.teaching.museum_sources import SOURCES, address
 from fnlib.teaching.museum_verdicts import IN_FNLIB, Verdict
 
@@ -48,9 +52,14 @@ class Exhibit:
         return IN_FNLIB[self.way][1]
 
     @property
+    def task(self) -> str:
+        """What its loop is meant to do."""
+        return TASKS[self.code]
+
+    @property
     def functional(self) -> bool:
         """Whether it hangs in the functional wing."""
-        return self.room == FUNCTIONAL
+        return self.room in FUNCTIONAL
 
     @property
     def path(self) -> str:
@@ -63,16 +72,20 @@ class Exhibit:
         return tuple((address(name), SOURCES[name][1]) for name in self.sources)
 
 
+_IN_FNLIB = Path(__file__).resolve().parents[2] / "tests" / "loops" / "in_fnlib.py"
+
 GRADIENTS = "Gradients that stay"
 ELSEWHERE = "Optimizers that look elsewhere"
+SHARING = "Sharing, lost and unwanted"
 SNAPSHOTS = "Snapshots that move"
-MODES = "Modes and statistics"
-FROZEN = "Frozen weights that thaw"
+MODES = "Modes, statistics, randomness"
+FROZEN = "Frozen parts that thaw"
 RATES = "Rates and schedulers"
 GRAPHS = "Graphs"
-RANDOM = "Randomness"
-FUNCTIONAL = "The functional wing"
-ROOMS = (GRADIENTS, ELSEWHERE, SNAPSHOTS, MODES, FROZEN, RATES, GRAPHS, RANDOM, FUNCTIONAL)
+LOST = "The functional wing: values that are lost"
+BEHIND = "The functional wing: places behind the values"
+FUNCTIONAL = (LOST, BEHIND)
+ROOMS = (GRADIENTS, ELSEWHERE, SHARING, SNAPSHOTS, MODES, FROZEN, RATES, GRAPHS, *FUNCTIONAL)
 
 
 # fmt: off
@@ -98,15 +111,16 @@ EXHIBITS: tuple[Exhibit, ...] = (
             "weight-not-in-optimizer", "weight-not-in-optimizer", "rule_holds_no_weights", ("pytorch/pytorch#7844",)),
     Exhibit("weight_norm_after_optimizer", ELSEWHERE, "Weight normalisation is added after the optimizer was built", "silent", (0, 1),
             "weight-not-in-optimizer", "weight-not-in-optimizer", "rule_holds_no_weights"),
-    Exhibit("weight_in_two_optimizers", ELSEWHERE, "Two optimizers hold the same weight", "silent", (2, 1),
+    # -- sharing, lost and unwanted
+    Exhibit("weight_in_two_optimizers", SHARING, "Two optimizers hold the same weight", "silent", (2, 1),
             "weight-stepped-twice", "weight-in-two-optimizers", "rule_holds_no_weights"),
-    Exhibit("optimizer_aliases_its_buffer", ELSEWHERE, "An optimizer scales its own average", "silent", (0.1, 1),
+    Exhibit("optimizer_aliases_its_buffer", SHARING, "An optimizer scales its own average", "silent", (0.1, 1),
             "update-is-the-average", "", "own_rule_is_trusted", ("yangluo7/CAME#2",)),
-    Exhibit("optimizer_keeps_the_gradient", ELSEWHERE, "An optimizer keeps the gradient as its average", "silent", (0, 2),
+    Exhibit("optimizer_keeps_the_gradient", SHARING, "An optimizer keeps the gradient as its average", "silent", (0, 2),
             "state-is-the-gradient", "state-is-the-gradient", "rule_is_given_copies", ("yangluo7/CAME#2",)),
-    Exhibit("tie_lost_in_deepcopy", ELSEWHERE, "Tied weights are copied one by one", "silent", (2, 1),
+    Exhibit("tie_lost_in_deepcopy", SHARING, "Tied weights are copied one by one", "silent", (2, 1),
             "tie-lost", "", "tie_is_one_entry", ("pytorch/pytorch#79788",)),
-    Exhibit("tie_lost_in_assign", ELSEWHERE, "`load_state_dict(assign=True)` unties weights", "silent", (2, 1),
+    Exhibit("tie_lost_in_assign", SHARING, "`load_state_dict(assign=True)` unties weights", "silent", (2, 1),
             "tie-lost", "", "tie_is_one_entry", ("pytorch/pytorch#188346",)),
     # -- snapshots that move
     Exhibit("best_state_dict", SNAPSHOTS, "`best = model.state_dict()`", "silent", (0, 1),
@@ -121,7 +135,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("target_network_is_the_network", SNAPSHOTS, "The target network is the network", "silent", (0, 4),
             "one-module-two-names", "one-module-two-names", "name_is_a_snapshot",
             ("datawhalechina/easy-rl#140", "andri27-ts/Reinforcement-Learning#14")),
-    # -- modes and statistics
+    # -- modes, statistics, randomness
     Exhibit("eval_forgotten", MODES, "`eval()` is forgotten", "silent", (0, 1),
             "training-mode-without-gradient", "", "mode_is_training_unless_said"),
     Exhibit("train_forgotten", MODES, "`train()` is forgotten after validation", "silent", (2, 6),
@@ -131,15 +145,20 @@ EXHIBITS: tuple[Exhibit, ...] = (
             ("facebookresearch/unbiased-teacher#47",), core=True),
     Exhibit("batchnorm_moves_under_inference_mode", MODES, "BatchNorm moves under `inference_mode`", "silent", (6, 3),
             "statistics-moved-without-gradient", "", "statistics_are_refused", ("facebookresearch/unbiased-teacher#47",)),
-    Exhibit("frozen_batchnorm_moves", MODES, "A frozen BatchNorm still moves", "silent", (4, 7),
-            "frozen-statistics-moved", "frozen-part-in-training-mode", "statistics_are_refused",
-            ("isht7/pytorch-deeplab-resnet#39", "pytorch/pytorch#20967")),
-    Exhibit("train_wakes_frozen_batchnorm", MODES, "`model.train()` wakes a frozen BatchNorm", "silent", (4, 0),
-            "frozen-statistics-moved", "frozen-part-in-training-mode", "frozen_statistics", ("isht7/pytorch-deeplab-resnet#39",)),
     Exhibit("batchnorm_without_version", MODES, "Statistics move between a forward and its `backward`", "silent", (0, 1),
             "statistics-moved-before-backward", "", "forward_leaves_the_old_statistics",
             ("pytorch/pytorch#13402", "pytorch/pytorch#120622")),
-    # -- frozen weights that thaw
+    Exhibit("extra_random_draw", MODES, "One layer more, and every later layer starts elsewhere", "silent", (2, 4),
+            "draws-shifted", "", "draws_are_pytorchs"),
+    Exhibit("seed_set_in_the_loop", MODES, "A seed in the loop repeats the dropout masks", "silent", (1, 5),
+            "seed-repeated", "", "seed_is_folded",
+            ("tanelp.github.io", "pytorch/pytorch#56488"), core=True),
+    # -- frozen parts that thaw
+    Exhibit("frozen_batchnorm_moves", FROZEN, "A frozen BatchNorm still moves", "silent", (4, 7),
+            "frozen-statistics-moved", "frozen-part-in-training-mode", "statistics_are_refused",
+            ("isht7/pytorch-deeplab-resnet#39", "pytorch/pytorch#20967")),
+    Exhibit("train_wakes_frozen_batchnorm", FROZEN, "`model.train()` wakes a frozen BatchNorm", "silent", (4, 0),
+            "frozen-statistics-moved", "frozen-part-in-training-mode", "frozen_statistics", ("isht7/pytorch-deeplab-resnet#39",)),
     Exhibit("frozen_weight_keeps_momentum", FROZEN, "A frozen weight is carried on by momentum", "silent", (2, 0),
             "frozen-weight-moved", "frozen-weight-with-moments", "absent_entry_stands_still", ("facebookresearch/fairseq#4702",)),
     Exhibit("zero_gradient_still_decays", FROZEN, "A gradient of zero, and the weight decays", "silent", (0, 2),
@@ -178,31 +197,26 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("hidden_state_retain_graph", GRAPHS, "`retain_graph=True` to silence it", "raises", None,
             "weights-moved-before-backward", "", "hidden_state_retained",
             ("discuss.pytorch.org/6795",)),
-    # -- randomness
-    Exhibit("extra_random_draw", RANDOM, "One layer more, and every later layer starts elsewhere", "silent", (2, 4),
-            "draws-shifted", "", "draws_are_pytorchs"),
-    Exhibit("seed_set_in_the_loop", RANDOM, "A seed in the loop repeats the dropout masks", "silent", (1, 5),
-            "seed-repeated", "", "seed_is_folded",
-            ("tanelp.github.io", "pytorch/pytorch#56488"), core=True),
-    # -- the functional wing
-    Exhibit("result_ignored", FUNCTIONAL, "The step's result goes nowhere", "silent", (0, 2),
+    # -- the functional wing: values that are lost
+    Exhibit("result_ignored", LOST, "The step's result goes nowhere", "silent", (0, 2),
             "result-ignored", "", "result_ignored", ("google/flax#233",)),
-    Exhibit("old_state_returned", FUNCTIONAL, "The old state is returned", "silent", (0, 3),
+    Exhibit("old_state_returned", LOST, "The old state is returned", "silent", (0, 3),
             "", "", "old_state_returned", ("google/flax#2467", "google/flax#3982")),
-    Exhibit("optimizer_state_not_threaded", FUNCTIONAL, "The optimizer's state is not passed on", "silent", (0.1, 0.00625),
+    Exhibit("optimizer_state_not_threaded", LOST, "The optimizer's state is not passed on", "silent", (0.1, 0.00625),
             "", "", "optimizer_state_not_threaded", ("google-deepmind/optax#424",)),
-    Exhibit("statistics_dropped", FUNCTIONAL, "New statistics are dropped", "silent", (0.0, 3.2),
+    Exhibit("statistics_dropped", LOST, "New statistics are dropped", "silent", (0.0, 3.2),
             "", "", "statistics_dropped", ("HomericIntelligence/Odyssey#5532",)),
-    Exhibit("donated_value_used", FUNCTIONAL, "A value is used after it was given away", "silent", (0, 1),
-            "snapshot-moved", "", "donated_value_used", ("jax-ml/jax#1733",)),
-    Exhibit("graph_kept_across_steps", FUNCTIONAL, "Every step keeps the graph of all before it", "silent", (5, 0),
-            "", "", "graph_kept_across_steps", ("pytorch/functorch#639",)),
-    Exhibit("functional_call_between_threads", FUNCTIONAL, "Two threads share one module", "silent", (1, 2),
-            "", "", "functional_call_between_threads"),
-    Exhibit("functional_call_writes_buffers", FUNCTIONAL, "A pure call writes into its argument", "silent", (4, 7),
-            "", "", "functional_call_writes_buffers"),
-    Exhibit("same_seed_every_step", FUNCTIONAL, "The same seed at every step", "silent", (1, 5),
+    Exhibit("same_seed_every_step", LOST, "The same seed at every step", "silent", (1, 5),
             "", "", "same_seed_every_step"),
+    # -- the functional wing: places behind the values
+    Exhibit("donated_value_used", BEHIND, "A value is used after it was given away", "silent", (0, 1),
+            "snapshot-moved", "", "donated_value_used", ("jax-ml/jax#1733",)),
+    Exhibit("graph_kept_across_steps", BEHIND, "Every step keeps the graph of all before it", "silent", (5, 0),
+            "", "", "graph_kept_across_steps", ("pytorch/functorch#639",)),
+    Exhibit("functional_call_between_threads", BEHIND, "Two threads share one module", "silent", (1, 2),
+            "", "", "functional_call_between_threads"),
+    Exhibit("functional_call_writes_buffers", BEHIND, "A pure call writes into its argument", "silent", (4, 7),
+            "", "", "functional_call_writes_buffers"),
 )
 # fmt: on
 
@@ -268,9 +282,41 @@ def source_in_fnlib(code: str) -> str:
         'def name_is_a_snapshot():'
     """
     one = exhibit(code)
-    if one.functional:
-        return source(code, "in_fnlib")
-    return _function(file_of(code).parents[1] / "in_fnlib.py", one.way)
+    return source(code, "in_fnlib") if one.functional else part_in_fnlib(one.way)
+
+
+def part_in_fnlib(name: str) -> str:
+    """The text of one function or class of ``tests/loops/in_fnlib.py``."""
+    return _function(_IN_FNLIB, name)
+
+
+def parts_in_fnlib() -> list[str]:
+    """Names of all functions and classes of ``tests/loops/in_fnlib.py``."""
+    return [name for node in ast.parse(_IN_FNLIB.read_text(encoding="utf-8")).body if (name := getattr(node, "name", ""))]
+
+
+def harm_of(code: str) -> tuple[Callable[[Callable[..., Any]], float], str]:
+    """How an exhibit's harm is measured.
+
+    Args:
+        code: the exhibit, one whose ``harm`` is not ``None``.
+
+    Returns:
+        The function of its file that measures a run, and what it measures in words.
+
+    Raises:
+        KeyError: no such exhibit.
+        FileNotFoundError: the package stands alone, without the repository that holds the exhibits.
+
+    Example:
+        >>> harm_of("rate_set_on_a_copy")[1]
+        'Rate of the third step (0.025 was asked for).'
+    """
+    spec = importlib.util.spec_from_file_location(code, file_of(code))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.harm, inspect.getdoc(module.harm) or ""
 
 
 def file_of(code: str) -> Path:
@@ -287,33 +333,3 @@ def _function(file: Path, name: str) -> str:
         if getattr(node, "name", None) == name:
             return ast.get_source_segment(text, node) or ""
     raise KeyError(f"{file.name} has no {name!r}")
-
-
-def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False) -> str:
-    """The table of the museum as Markdown.
-
-    Args:
-        exhibits: the rows.
-        short: the core exhibits only, three columns, for the README.
-
-    Returns:
-        The table.
-
-    Example:
-        >>> print(markdown(short=True).splitlines()[0])
-        | bug | PyTorch today | in fnlib |
-    """
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    if short:
-        head = ("bug", "PyTorch today", "in fnlib")
-        rows = [(one.title, one.today, one.fnlib) for one in exhibits if one.core]
-    else:
-        head = ("room", "bug", "PyTorch today", "the ledger finds", "the doctor finds", "in fnlib")
-        rows = [(one.room, one.title, one.today, _code(one.finding), _code(one.standing), one.fnlib) for one in exhibits]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def _code(text: str) -> str:
-    return f"`{text}`" if text else "-"

@@ -114,7 +114,7 @@ def test_every_file_has_a_row_and_every_row_a_file() -> None:
 
 def test_the_museum_is_as_large_as_was_promised() -> None:
     assert len(SILENT) >= 20 and sum(one.functional for one in EXHIBITS) >= 6 and sum(one.core for one in EXHIBITS) == 6
-    assert {one.room for one in EXHIBITS} == set(ROOMS) and ROOMS[-1] == FUNCTIONAL
+    assert {one.room for one in EXHIBITS} == set(ROOMS) and ROOMS[-2:] == FUNCTIONAL
 
 
 def test_every_source_is_used_and_every_link_of_a_finding_is_a_source() -> None:
@@ -138,9 +138,6 @@ def test_the_source_of_an_exhibit_can_be_shown(one: Exhibit) -> None:
     assert all(link.startswith("https://") and says for link, says in one.links)
 
 
-def test_tables() -> None:
-    full, short = museum.markdown().splitlines(), museum.markdown(short=True).splitlines()
-    assert len(full) == len(EXHIBITS) + 2 and len(short) == 6 + 2
-    assert all(row.count("|") == 7 for row in full) and all(row.count("|") == 4 for row in short)
+def test_an_exhibit_that_there_is_not() -> None:
     with pytest.raises(KeyError, match="no exhibit 'x'"):
         museum.exhibit("x")

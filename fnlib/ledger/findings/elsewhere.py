@@ -105,7 +105,9 @@ class Memory(Rule):
             owner = next((name for name in self.optimizers if other.startswith(name + ".") and name != change.owner), None)
             if owner is not None and {owner, change.owner} not in self.told:
                 self.told.append({owner, change.owner})
-                self.story.report("state-shared", "question", entry, change.label, other=other, optimizer=owner)
+                self.story.report(
+                    "state-shared", "question", entry, change.label, other=other, optimizer=change.owner, source=owner
+                )
 
     def average(self, entry: Entry, step: Event) -> None:
         """Is the average just as long as the step that it caused, although there is a rate?"""
@@ -120,7 +122,7 @@ class Memory(Rule):
             alike = [change for change in changes if _same_length(change, moved)]
             if len(alike) == len(changes) == len(moved) and all(rate not in (None, 1.0) for rate in step.data["rates"]):
                 for change in alike:
-                    self.story.report("update-is-the-average", "question", entry, change.label)
+                    self.story.report("update-is-the-average", "question", entry, change.label, optimizer=step.subject)
 
 
 def _same_length(change: Change, moved: Mapping[str, float]) -> bool:

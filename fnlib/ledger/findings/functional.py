@@ -19,4 +19,4 @@ class Functional(Rule):
                 return
             call = body[0].value if body and isinstance(body[0], ast.Expr) else None
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "step":
-                self.story.report("result-ignored", "certain", entry, ast.unparse(call.func.value), source=entry.source)
+                self.story.report("result-ignored", "certain", entry, ast.unparse(call.func.value), source=ast.unparse(call))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
@@ -58,7 +59,7 @@ class Rates(Rule):
             name = builds[0].subject
             self.story.report(
                 "scheduler-reset-rate", "question", entry, change.label,
-                scheduler=name, optimizer=optimizer, before=change.before, after=change.after, since=since,
+                scheduler=name, optimizer=optimizer, before=_rate(change.before), after=_rate(change.after), since=since,
             )  # fmt: skip
         elif optimizer in loads and not builds:
             self.changed.append((entry, change))
@@ -68,7 +69,7 @@ class Rates(Rule):
     def end(self) -> None:
         for entry, change in self.changed:
             if change.owner not in self.built:  # a schedule that is resumed brings its rate on purpose
-                fields = dict(optimizer=change.owner, before=change.before, after=change.after)
+                fields = dict(optimizer=change.owner, before=_rate(change.before), after=_rate(change.after))
                 self.story.report("load-changed-rate", "question", entry, change.label, **fields)
         for optimizer, (entry, name) in self.unread.items():
             if optimizer in self.torchs:
@@ -102,6 +103,11 @@ class Rates(Rule):
             asked = [event.subject for event in entry.events if event.kind == "state_dict"]
             if asked and isinstance(loop.iter, ast.Subscript) and isinstance(loop.iter.value, ast.Call):
                 self.copies[loop.target.id] = asked[0]
+
+
+def _rate(value: Any) -> str:
+    """A rate as it was meant: 0.1 and not 0.09999999999999999."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _assigned(source: str) -> list[ast.expr]:

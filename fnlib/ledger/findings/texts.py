@@ -40,7 +40,7 @@ TEXTS: dict[str, Text] = {
     ),
     # optimizers that look elsewhere
     "weight-not-in-optimizer": Text(
-        "{place} gets a gradient and no optimizer holds it, while {optimizer} holds {dead} that the loss does not reach.",
+        "A backward leaves a gradient in {place}, which no optimizer holds, while {optimizer} holds {dead} that the loss does not reach.",
         "An optimizer keeps the tensors that it was given; a weight that took their place later is never trained.",
         "{optimizer} = ...(model.parameters(), ...)      # build it after the model is final",
         _GITHUB + "FasterAI-Labs/fasterai/pull/92",
@@ -51,13 +51,13 @@ TEXTS: dict[str, Text] = {
         "{optimizer} = ...(head.parameters(), ...)      # each weight in one optimizer only",
     ),
     "update-is-the-average": Text(
-        "{place} is exactly the update that was applied, learning rate included.",
+        "The update that was applied, learning rate included, is what {optimizer} keeps in {place}.",
         "The rule scaled its average in place: the next step averages over scaled gradients.",
         "update = average.clone()      # then scale the copy",
         _GITHUB + "yangluo7/CAME/issues/2",
     ),
     "state-is-the-gradient": Text(
-        "{place} is the memory of {other}.",
+        "{other} and {place} are one memory.",
         "The optimizer kept `.grad` itself; the next zero_grad or backward writes into its average.",
         'state["average"] = weight.grad.clone()',
         _GITHUB + "yangluo7/CAME/issues/2",
@@ -78,7 +78,7 @@ TEXTS: dict[str, Text] = {
     "state-shared": Text(
         "{place} and {other} are one tensor: a step of either optimizer changes both.",
         "load_state_dict keeps the tensors that it is given.",
-        "{optimizer}.load_state_dict(copy.deepcopy(other.state_dict()))",
+        "{optimizer}.load_state_dict(copy.deepcopy({source}.state_dict()))",
         _TORCH + "196083",
     ),
     "one-module-two-names": Text(
@@ -94,7 +94,7 @@ TEXTS: dict[str, Text] = {
         "model.eval()      # before; model.train() afterwards",
     ),
     "statistics-moved-without-gradient": Text(
-        "{place} changes in a forward without gradient.",
+        "A forward without gradient changes {place}.",
         "no_grad and inference_mode stop gradients, not running statistics: they now hold this data too.",
         "model.eval()      # before; model.train() afterwards",
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
@@ -106,13 +106,13 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "fartashf/vsepp/issues/4",
     ),
     "frozen-statistics-moved": Text(
-        "{place} changes, though all weights of its layer are frozen.",
+        "A forward changes {place}, though all weights of the layer are frozen.",
         "requires_grad_(False) freezes weights; running statistics follow the mode.",
         "{module}.eval()      # after every model.train()",
         _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
     ),
     "statistics-moved-before-backward": Text(
-        "{place} has changed since the forward at line {earlier}, whose gradient is taken here.",
+        "The gradient of the forward at line {earlier} is taken after a change of {place}.",
         "The backward reads the changed values and gives a wrong gradient; the version counter misses this change.",
         "loss.backward()      # before the next forward in training mode",
         _TORCH + "13402",
@@ -166,7 +166,7 @@ TEXTS: dict[str, Text] = {
     ),
     # graphs
     "weights-moved-before-backward": Text(
-        "{place} has changed since the forward at line {earlier}, whose gradient is taken here.",
+        "The gradient of the forward at line {earlier} is taken after a change of {place}.",
         "The backward needs the values of the forward. Changes through .data or a fused step go unseen: the gradient is wrong.",
         "loss.backward()      # first\noptimizer.step()     # then change weights",
         _TORCH + "39141",

@@ -9,7 +9,8 @@ def setup():
     model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 3))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     train_data = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(3)]
-    return dict(model=model, optimizer=optimizer, train_data=train_data, test_feature=torch.randn(32, 8))
+    return dict(model=model, optimizer=optimizer, train_data=train_data,
+                test_feature=torch.randn(32, 8))
 
 
 def bug(model, optimizer, train_data, test_feature):

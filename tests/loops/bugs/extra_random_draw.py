@@ -12,7 +12,8 @@ def bug(seed):
     torch.manual_seed(seed)
     baseline = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
     torch.manual_seed(seed)
-    ablation = nn.ModuleDict(dict(body=nn.Linear(8, 16), gate=nn.Linear(16, 16), head=nn.Linear(16, 3)))
+    ablation = nn.ModuleDict(dict(body=nn.Linear(8, 16), gate=nn.Linear(16, 16),
+                                  head=nn.Linear(16, 3)))
     return baseline, ablation
 
 
@@ -21,7 +22,7 @@ def cure(seed):
     baseline = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
     torch.manual_seed(seed)
     ablation = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
-    ablation["gate"] = nn.Linear(16, 16)            # drawn last: the others draw what they drew before
+    ablation["gate"] = nn.Linear(16, 16)        # drawn last: the others draw what they drew
     return baseline, ablation
 
 

@@ -24,7 +24,7 @@ def bug(model, optimizer, batches):
 
 def cure(model, optimizer, batches):
     for index, (feature, label) in enumerate(batches):
-        optimizer.zero_grad()                       # None: the optimizer passes over a weight without a gradient
+        optimizer.zero_grad()        # None: the optimizer passes over it
         if index == 2:
             model[0].requires_grad_(False)
         loss = nn.functional.cross_entropy(model(feature), label)

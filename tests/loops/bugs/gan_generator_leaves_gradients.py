@@ -8,8 +8,8 @@ def setup():
     torch.manual_seed(0)
     generator = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
     discriminator = nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
-    optimizer_g = torch.optim.SGD(generator.parameters(), lr=1e-6)
-    optimizer_d = torch.optim.SGD(discriminator.parameters(), lr=1e-6)
+    optimizer_g = torch.optim.SGD(generator.parameters(), lr=0.05)
+    optimizer_d = torch.optim.SGD(discriminator.parameters(), lr=0.05)
     batches = [(torch.randn(32, 2) + 2, torch.randn(32, 4)) for _ in range(3)]
     return dict(generator=generator, discriminator=discriminator,
                 optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches)
@@ -19,12 +19,10 @@ def bug(generator, discriminator, optimizer_g, optimizer_d, batches):
     criterion = nn.BCEWithLogitsLoss()
     for real, noise in batches:
         ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
-
         loss_g = criterion(discriminator(generator(noise)), ones)
         loss_g.backward()
         optimizer_g.step()
         optimizer_g.zero_grad()
-
         fake = generator(noise).detach()
         loss_d = criterion(discriminator(real), ones) + criterion(discriminator(fake), zeros)
         loss_d.backward()
@@ -36,12 +34,10 @@ def cure(generator, discriminator, optimizer_g, optimizer_d, batches):
     criterion = nn.BCEWithLogitsLoss()
     for real, noise in batches:
         ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
-
         optimizer_g.zero_grad()
         loss_g = criterion(discriminator(generator(noise)), ones)
         loss_g.backward()
         optimizer_g.step()
-
         optimizer_d.zero_grad()
         fake = generator(noise).detach()
         loss_d = criterion(discriminator(real), ones) + criterion(discriminator(fake), zeros)
@@ -52,6 +48,8 @@ def cure(generator, discriminator, optimizer_g, optimizer_d, batches):
 def harm(run):
     """Losses, of the two, whose gradients the discriminator's last step used."""
     things = setup()
+    for name in ("optimizer_g", "optimizer_d"):
+        things[name].param_groups[0]["lr"] = 1e-6       # the weights stay where they are
     used = []
     discriminator, optimizer = things["discriminator"], things["optimizer_d"]
     weight = discriminator[0].weight

@@ -12,7 +12,8 @@ class Momentum(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             for weight in group["params"]:
-                average = self.state[weight].setdefault("average", torch.zeros_like(weight))
+                state = self.state[weight]
+                average = state.setdefault("average", torch.zeros_like(weight))
                 average.mul_(group["beta"]).add_(weight.grad)
                 update = average.clone() if group["copy"] else average
                 update.mul_(group["lr"])            # without the copy, this scales the average too

@@ -10,8 +10,8 @@ def setup():
     torch.manual_seed(0)
     policy_net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
     optimizer = torch.optim.Adam(policy_net.parameters(), lr=1e-2)
-    batches = [(torch.randn(16, 4), torch.randint(0, 2, (16, 1)), torch.randn(16), torch.randn(16, 4))
-               for _ in range(4)]
+    batches = [(torch.randn(16, 4), torch.randint(0, 2, (16, 1)),
+                torch.randn(16), torch.randn(16, 4)) for _ in range(4)]
     return dict(policy_net=policy_net, optimizer=optimizer, batches=batches)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 def setup():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     batch = torch.randn(32, 8), torch.randint(0, 3, (32,))
     return dict(model=model, optimizer=optimizer, batches=[batch] * 3)
 
@@ -34,6 +34,7 @@ def cure(model, optimizer, batches):
 def harm(run):
     """Size of the third step's gradient, in gradients of one batch."""
     things = setup()
+    things["optimizer"].param_groups[0]["lr"] = 1e-6    # the weights stay, and each batch has the same gradient
     run(**things)
     model, (feature, label) = things["model"], things["batches"][0]
     used = model[0].weight.grad

@@ -7,7 +7,7 @@ from torch import nn
 def setup():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     batch = torch.randn(16, 8), torch.randn(16, 1)
     return dict(model=model, optimizer=optimizer, loader=[batch] * 4)
 
@@ -33,6 +33,7 @@ def cure(model, optimizer, loader, epochs=2):
 def harm(run):
     """Size of the last step's gradient, in gradients of one batch."""
     things = setup()
+    things["optimizer"].param_groups[0]["lr"] = 1e-6    # the weights stay, and each batch has the same gradient
     run(**things)
     model, (feature, target) = things["model"], things["loader"][0]
     loss = nn.functional.mse_loss(model(feature), target)

@@ -14,7 +14,9 @@ def setup():
 
 
 def step(network, weights, feature, target, lr=0.1, donate=False):
-    gradient = grad(lambda w: nn.functional.mse_loss(functional_call(network, w, (feature,)), target))(weights)
+    def loss(weights):
+        return nn.functional.mse_loss(functional_call(network, weights, (feature,)), target)
+    gradient = grad(loss)(weights)
     if donate:                                      # reuse the memory of the old weights
         return {name: weight.sub_(gradient[name], alpha=lr) for name, weight in weights.items()}
     return {name: weight.sub(gradient[name], alpha=lr) for name, weight in weights.items()}
@@ -29,7 +31,7 @@ def bug(network, weights, batches):
 
 def cure(network, weights, batches):
     start = weights
-    weights = step(network, weights, *batches[0])   # the first value is wanted later: not given away
+    weights = step(network, weights, *batches[0])   # wanted later: not given away
     for feature, target in batches[1:]:
         weights = step(network, weights, feature, target, donate=True)
     return sum((weights[name] - start[name]).norm().item() for name in weights)

@@ -10,7 +10,7 @@ INSIDE = threading.Barrier(2, timeout=10)
 
 
 class Slow(nn.Module):
-    """Returns its input times its weight; both threads are made to be inside it at the same time."""
+    """Its input times its weight; both threads are made to be inside it at once."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,8 @@ def bug(asked):
     module, answers = Slow(), {}
 
     def work(weight):
-        answers[weight] = functional_call(module, {"weight": torch.tensor(weight)}, (torch.ones(()),)).item()
+        weights = {"weight": torch.tensor(weight)}
+        answers[weight] = functional_call(module, weights, (torch.ones(()),)).item()
 
     at_once(work, asked)
     return answers
@@ -50,7 +51,8 @@ def cure(asked):
 
     def work(weight):
         module = Slow()                             # one for each thread
-        answers[weight] = functional_call(module, {"weight": torch.tensor(weight)}, (torch.ones(()),)).item()
+        weights = {"weight": torch.tensor(weight)}
+        answers[weight] = functional_call(module, weights, (torch.ones(()),)).item()
 
     at_once(work, asked)
     return answers

@@ -17,7 +17,8 @@ def bug(network, weights, batches):
     for feature, target in batches:
         loss = nn.functional.mse_loss(functional_call(network, weights, (feature,)), target)
         gradient = torch.autograd.grad(loss, list(weights.values()))
-        weights = {name: weight - 0.1 * part for (name, weight), part in zip(weights.items(), gradient)}
+        weights = {name: weight - 0.1 * part
+                   for (name, weight), part in zip(weights.items(), gradient)}
     return weights
 
 

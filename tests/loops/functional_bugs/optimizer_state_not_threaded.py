@@ -23,7 +23,9 @@ def setup():
 
 
 def gradient_of(network, weights, feature, target):
-    return grad(lambda w: nn.functional.mse_loss(functional_call(network, w, (feature,)), target))(weights)
+    def loss(weights):
+        return nn.functional.mse_loss(functional_call(network, weights, (feature,)), target)
+    return grad(loss)(weights)
 
 
 def bug(network, weights, state, batches):
@@ -43,7 +45,7 @@ def cure(network, weights, state, batches):
 
 
 def in_fnlib(network, weights, state, batches):
-    """Cannot be written: weights and step count are one value, and passing on the one passes on the other."""
+    """Weights and step count are one value: who passes on the one passes on the other."""
     import fnlib
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=schedule))
     model = ModelFactory(fnlib.Parameters.from_module(network))

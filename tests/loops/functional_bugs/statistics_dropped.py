@@ -14,7 +14,8 @@ def forward(network, weights, buffers, feature):
 def setup():
     torch.manual_seed(0)
     network = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 1))
-    weights = {name: weight.detach().clone().requires_grad_() for name, weight in network.named_parameters()}
+    weights = {name: weight.detach().clone().requires_grad_()
+               for name, weight in network.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     batches = [(torch.randn(64, 8) + 5, torch.randn(64, 1)) for _ in range(10)]
     return dict(network=network, weights=weights, buffers=buffers, batches=batches)

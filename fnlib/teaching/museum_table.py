@@ -1,0 +1,88 @@
+"""The museum as tables: the whole for lesson 09, a short one for the README; and where each exhibit hangs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fnlib.teaching.museum import EXHIBITS, ROOMS, Exhibit
+from fnlib.teaching.notebook import LESSONS
+
+BEGIN, END = "<!-- museum: python -m fnlib.teaching.museum_rooms -->", "<!-- end of museum -->"
+
+
+def shown(room: str) -> tuple[Exhibit, ...]:
+    """The exhibits of a room; those of the lesson's core hang in the lesson."""
+    return tuple(one for one in EXHIBITS if one.room == room and not one.core)
+
+
+def path_of(room: str) -> Path:
+    """The notebook of a room.
+
+    Example:
+        >>> path_of(ROOMS[0]).name
+        'room_01_gradients_that_stay.ipynb'
+    """
+    name = room.lower().replace("the functional wing: ", "").replace(",", "").replace(" ", "_")
+    return LESSONS / "museum" / f"room_{ROOMS.index(room) + 1:02}_{name}.ipynb"
+
+
+def place(one: Exhibit) -> str:
+    """Where an exhibit hangs: "lesson", or room and number, as in "5.2"."""
+    return "lesson" if one.core else f"{ROOMS.index(one.room) + 1}.{shown(one.room).index(one) + 1}"
+
+
+def counts() -> tuple[int, int, int]:
+    """Stock exhibits, how many of them are silent in this PyTorch, and functional exhibits."""
+    stock = [one for one in EXHIBITS if not one.functional]
+    return len(stock), sum(one.today == "silent" for one in stock), len(EXHIBITS) - len(stock)
+
+
+def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False, folder: str = "museum/") -> str:
+    """The table of the museum as Markdown.
+
+    Args:
+        exhibits: the rows.
+        short: the core exhibits only, four columns, for the README.
+        folder: of the rooms, from where the table stands.
+
+    Returns:
+        The table.
+
+    Example:
+        >>> print(markdown(short=True).splitlines()[0])
+        | bug | PyTorch today | the ledger finds | in `fnlib` |
+    """
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    if short:
+        head = ("bug", "PyTorch today", "the ledger finds", "in `fnlib`")
+        rows = [(one.title, one.today, _code(one.finding), one.fnlib) for one in exhibits if one.core]
+    else:
+        head = ("where", "bug", "PyTorch today", "the ledger finds", "the doctor sees it standing", "in `fnlib`")
+        rows = []
+        for room in ROOMS:
+            inside = [one for one in exhibits if one.room == room]
+            if inside:
+                link = f"[room {ROOMS.index(room) + 1}]({folder}{path_of(room).name})"
+                rows.append((link, f"**{room}**", "", "", "", ""))
+            rows += [(place(one), one.title, one.today, _code(one.finding), "yes" if one.standing else "", one.fnlib) for one in inside]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def in_readme(text: str) -> str:
+    """The README's text with its short table as it should be.
+
+    Raises:
+        ValueError: its marks are not there, once each.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"README.md needs {BEGIN} and {END}, once each, around the table of the museum.")
+    stock, silent, functional = counts()
+    says = f"{stock} stock loops with a bug each, of which PyTorch lets {silent} pass in silence, and {functional} functional ones. Six of them:"
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{says}\n\n{markdown(short=True)}\n{END}{rest.split(END)[1]}"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
