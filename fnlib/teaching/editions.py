@@ -38,6 +38,11 @@ def sources() -> list[Path]:
     return sorted(SOLUTIONS.glob("[0-9][0-9]_*.ipynb"))
 
 
+def rooms() -> list[Path]:
+    """The museum's rooms: they have no blanks, and so one edition only."""
+    return sorted((LESSONS / "museum").glob("*.ipynb"))
+
+
 def read(path: Path) -> NotebookNode:
     """Read a notebook of format 4."""
     return nbformat.read(path, as_version=4)

@@ -40,7 +40,8 @@ def page(notebook: NotebookNode, folder: Path, title: str) -> str:
     exporter = HTMLExporter(config=Config(HTMLExporter=offline), embed_images=True)
     resources = {"metadata": {"path": str(folder), "name": title}}
     text, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return re.sub(r'(<a href="(?!https?:)[^"]*)\.ipynb"', r'\1.html"', _without_network(text))
+    # all pages lie in one folder, the museum's rooms too
+    return re.sub(r'(<a href=")(?!https?:)(?:[^"]*/)?([^"/]*)\.ipynb"', r'\1\2.html"', _without_network(text))
 
 
 def faults(text: str, ran: Run) -> list[str]:
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="complete lessons; all if none is given")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "lessons", help="folder to write to")
     options = parser.parse_args(arguments)
-    paths = options.notebooks or editions.sources()
+    paths = options.notebooks or [*editions.sources(), *editions.rooms()]
     options.out.mkdir(parents=True, exist_ok=True)
     rows, bad = [], []
     with tqdm(total=len(paths), unit="lesson", leave=False, disable=None) as bar:  # None: no bar where nobody watches

@@ -84,18 +84,16 @@ def name_is_a_snapshot():
 
 def statistics_are_refused():
     """A forward that changes statistics raises, under `no_grad` too."""
-    model = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))(
-        fnlib.Parameters(seed=0)
-    )
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
+    model = ModelFactory(fnlib.Parameters(seed=0))
     with torch.no_grad():
         return model(batch()[0])
 
 
 def evaluation_is_another_model():
     """`model.eval()` returns another model; the training model goes on training."""
-    model = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))(
-        fnlib.Parameters(seed=0)
-    )
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
+    model = ModelFactory(fnlib.Parameters(seed=0))
     feature = batch()[0]
     calm = model.eval()
     return torch.equal(calm(feature), calm(feature)), torch.equal(model(feature), model(feature))
@@ -103,9 +101,8 @@ def evaluation_is_another_model():
 
 def mode_is_training_unless_said():
     """Dropout is on unless the bind says otherwise: another answer each time, here too."""
-    model = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))(
-        fnlib.Parameters(seed=0)
-    )
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
+    model = ModelFactory(fnlib.Parameters(seed=0))
     feature = batch()[0]
     return torch.equal(model(feature), model(feature))
 

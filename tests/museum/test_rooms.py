@@ -1,0 +1,95 @@
+"""The rooms of the museum, and its two tables: made from the one table of exhibits, complete, and able to fail."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from fnlib.teaching import museum_rooms, museum_visit
+from fnlib.teaching.editions import read
+from fnlib.teaching.execute import CHECKED
+from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit
+from fnlib.teaching.museum_table import BEGIN, END, counts, in_readme, markdown, path_of, place, shown
+from tests.loops.load import ROOT, load
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+each_room = pytest.mark.parametrize("room", ROOMS)
+
+
+def test_everything_that_is_made_from_the_table_is_in_step() -> None:
+    assert not museum_rooms.stale(), "run: python -m fnlib.teaching.museum_rooms"
+
+
+def test_what_is_out_of_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(museum_rooms, "in_readme", lambda text: text + "!")
+    monkeypatch.setattr(museum_rooms, "notebook", lambda room: new_notebook(cells=[new_markdown_cell(room)]))
+    assert museum_rooms.stale() == [*(path_of(room).name for room in ROOMS), "README.md"]
+    assert museum_rooms.main(["--check"]) == 1
+
+
+@each_room
+def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
+    cells = {cell.id: cell for cell in read(path_of(room)).cells}
+    for one in shown(room):
+        code = one.code.replace("_", "-")
+        label = cells[code].source
+        assert label.startswith(f"## {place(one)} · {one.task}") and "What is wrong?" in label and one.title in label
+        assert all(link in label for link, _ in one.links)
+        assert "def setup" in "".join(cell.source for key, cell in cells.items() if key.startswith(f"{code}-parts"))
+        written, cured, fnlib = (cells[f"{code}-{part}"] for part in ("bug", "cure", "fnlib"))
+        assert "def bug(" in written.source and "def cure(" in cured.source
+        says = [cell.outputs[0].text for cell in (written, cured, fnlib)]
+        assert says[0].startswith("It raises" if one.today == "raises" else "It runs to its end")
+        assert " line  statement" in says[1] and ("as written" in says[1] or "With the cure: It runs" in says[1])
+        assert one.functional or one.finding in says[1]
+        assert says[2].startswith("In fnlib it ")
+
+
+@each_room
+def test_a_room_keeps_to_the_size_of_a_lesson(room: str) -> None:
+    cells = read(path_of(room)).cells
+    assert len(cells) <= 36
+    for cell in cells:
+        if cell.cell_type == "code" and cell.id != "setup":
+            assert len(cell.source.splitlines()) <= 15 and max(map(len, cell.source.splitlines())) <= 100, cell.source
+            assert bool(cell.outputs) == (cell.execution_count is not None) == (CHECKED in cell.metadata.get("tags", []))
+        for output in cell.get("outputs", ()):
+            assert not re.search(r"/tmp/|ipykernel|0x[0-9a-f]{6}", output.text), "what changes from run to run"
+
+
+def test_every_exhibit_hangs_in_one_place() -> None:
+    hung = [one for room in ROOMS for one in shown(room)] + [one for one in EXHIBITS if one.core]
+    assert sorted(one.code for one in hung) == sorted(one.code for one in EXHIBITS)
+    assert len({place(one) for one in EXHIBITS}) == len(EXHIBITS) - 5  # six hang in the lesson
+
+
+def test_the_lesson_shows_its_six() -> None:
+    text = museum_rooms.LESSON.read_text(encoding="utf-8")
+    for one in EXHIBITS:
+        if one.core:
+            assert f'visit.row(ledger, \\"{one.finding}\\")' in text, one.code
+            assert any(link in text for link, _ in one.links), one.code
+
+
+def test_the_tables() -> None:
+    full, short = markdown().splitlines(), markdown(short=True).splitlines()
+    assert len(full) == len(EXHIBITS) + len(ROOMS) + 2 and len(short) == 6 + 2
+    assert all(row.count("|") == 7 for row in full) and all(row.count("|") == 5 for row in short)
+    assert counts()[1] >= 20 and str(counts()[1]) in README.split(BEGIN)[1]
+    with pytest.raises(ValueError, match="once each"):
+        in_readme(README.replace(END, ""))
+
+
+def test_a_room_fails_when_the_ledger_misses_its_bug() -> None:
+    module = load(exhibit("zero_grad_forgotten").path)
+    with pytest.raises(AssertionError, match="the ledger found"):
+        museum_visit.cured("zero_grad_forgotten", module.setup, module.cure, module.cure)
+    with pytest.raises(AssertionError, match="not in order"):
+        museum_visit.cured("zero_grad_forgotten", module.setup, module.bug, module.bug)
+
+
+def test_a_room_fails_when_fnlib_does_something_else_than_the_table_says() -> None:
+    with pytest.raises(AssertionError, match="says that this is refused"):
+        museum_visit.in_fnlib("layer_replaced_after_optimizer", lambda: None)
