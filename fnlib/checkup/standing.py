@@ -154,7 +154,9 @@ def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
         if mine:
             yield finding("state-is-the-gradient", "certain", _some(mine), other="the gradient of its weight")
         if shared:
-            yield finding("state-shared", "question", _some([place for place, _ in shared]), other=shared[0][1], optimizer=name, source=shared[0][1].split(".")[0])
+            other = shared[0][1]
+            places = _some([place for place, _ in shared])
+            yield finding("state-shared", "question", places, other=other, optimizer=name, source=other.split(".")[0])
 
 
 def _snapshots(weights: Named, kept: Named) -> Iterator[Finding]:

@@ -45,11 +45,13 @@ def notebook(room: str) -> NotebookNode:
 def _title(room: str) -> str:
     number, exhibits = ROOMS.index(room) + 1, shown(room)
     core = next((one for one in EXHIBITS if one.room == room and one.core), None)
-    neighbours = [f"[{word}]({path_of(ROOMS[at]).name})" for word, at in (("room before", number - 2), ("next room", number)) if 0 <= at < len(ROOMS)]
+    beside = [("room before", number - 2), ("next room", number)]
+    neighbours = [f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)]
+    lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
     lines = [
         f"# Room {number} · {room}",
         "",
-        f"{len(exhibits)} exhibits · part of [lesson 09](../09_the_museum_of_silent_bugs.ipynb), for looking things up · {' · '.join(neighbours)}",
+        f"{len(exhibits)} exhibits · part of {lesson}, for looking things up · {' · '.join(neighbours)}",
         "",
         "Read a loop, decide what is wrong with it, and open the label. Below stand what its author sees, the row of the"
         " [ledger](../glossary.md#ledger) that gives the bug away, the harm, the cure, and the same task in `fnlib`.",
@@ -84,7 +86,7 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
     """The cells of one exhibit: its label, its loop, its cure, and the task in fnlib (once, if two exhibits share it)."""
     tree = ast.parse(museum.file_of(one.code).read_text(encoding="utf-8"))
     answer = " ".join((ast.get_docstring(tree) or "").split())
-    links = [f"[{name}]({address}) — {says}".replace(" — ", ": ") for name, (address, says) in zip(one.sources, one.links, strict=True)]
+    links = [f"[{name}]({address}): {says}" for name, (address, says) in zip(one.sources, one.links, strict=True)]
     met = "\n".join(f"- Met in {link}" for link in links) or "- Reproduced for the museum; it was not looked for elsewhere."
     label = [
         f"## {place(one)} · {one.task}",
@@ -141,7 +143,8 @@ def _own(one: Exhibit) -> list[str]:
     """Names of the helpers that an exhibit's function in ``in_fnlib.py`` needs beside those that all have."""
     if one.functional:
         return []
-    return [name for name in museum.parts_in_fnlib() if name in _names(museum.source_in_fnlib(one.code)) and name not in ("network", "batch")]
+    used = _names(museum.source_in_fnlib(one.code)) - {"network", "batch"}
+    return [name for name in museum.parts_in_fnlib() if name in used]
 
 
 def _name_in_fnlib(one: Exhibit) -> str:

@@ -79,7 +79,7 @@ def in_readme(text: str) -> str:
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"README.md needs {BEGIN} and {END}, once each, around the table of the museum.")
     stock, silent, functional = counts()
-    says = f"{stock} stock loops with a bug each, of which PyTorch lets {silent} pass in silence, and {functional} functional ones. Six of them:"
+    says = f"{stock} stock loops with a bug each, of which PyTorch lets {silent} pass in silence, and {functional} functional ones. Six:"
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{says}\n\n{markdown(short=True)}\n{END}{rest.split(END)[1]}"
 

@@ -70,6 +70,37 @@ def test_exit(tmp_path: Path, ending: str, status: int, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ("a text\n" if "text" in ending else "")
 
 
+ARGUMENT = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', type=float)\nparser.parse_args()\n"
+SPAWN = """import multiprocessing, sys
+def work(n):
+    return n * n, __name__, sys.gettrace() is None
+if __name__ == "__main__":
+    TRAIN_INSIDE
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(work, [1, 2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "says"),
+    [
+        (ARGUMENT, 2, "usage: train.py [-h] [--lr LR]"),
+        (SPAWN.replace("TRAIN_INSIDE", "import torch"), 0, "[(1, '__mp_main__', True), (4, '__mp_main__', True)]"),
+    ],
+    ids=["a wrong argument", "processes that are spawned"],
+)
+def test_what_else_scripts_do_is_their_own(tmp_path: Path, text: str, status: int, says: str) -> None:
+    path = script(tmp_path, text)
+    alone, watched = (run(path, "--lr", "x", doctor=doctor, cwd=tmp_path) for doctor in (False, True))
+    assert (alone.stdout, alone.stderr, alone.returncode) == (watched.stdout, watched.stderr, watched.returncode)
+    assert says in alone.stdout + alone.stderr and alone.returncode == status
+
+
+def test_ctrl_c_ends_the_script_as_python_would(tmp_path: Path) -> None:
+    done = run(script(tmp_path, "TRAIN\nraise KeyboardInterrupt\n"), doctor=True)
+    assert done.returncode == 130 and done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+
+
 def test_a_certain_finding_fails_with_file_and_line() -> None:
     done = run(BUG / "zero_grad_forgotten.py", doctor=True, cwd=ROOT)
     assert done.returncode == 1 and done.stdout == ""

@@ -8,7 +8,6 @@ from torch import nn
 
 import fnlib
 
-
 criterion = nn.functional.cross_entropy
 
 
