@@ -139,7 +139,7 @@ def _last_round(ledger: fnlib.Ledger) -> str:
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:
     """Rows of a recording without what lies inside them and without counts, moved to the left."""
-    view = View([replace(entry, inside=[]) for entry in entries], "", ledger.watched)
+    view = View([replace(entry, inside=()) for entry in entries], "", ledger.watched)
     _, *lines = str(view).split(f"\n{view.counts}")[0].splitlines()
     lines = [line for line in lines if not re.match(r" {7}\S", line)]  # an error's text, which has been shown
     depth = min((len(found.group(1)) for line in lines if (found := re.match(r" *\d+  ( *> )", line))), default=0)
