@@ -97,6 +97,17 @@ def run(notebook: NotebookNode, folder: Path, progress: Callable[[int, int], Non
     return Run(made, seconds, peak / 2**20)
 
 
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """The outputs with neighbouring streams of one name as one: a kernel sends text in pieces as large as time allows."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == "stream" == joined[-1].output_type and output.name == joined[-1].name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def stored(notebook: NotebookNode) -> NotebookNode:
     """What is committed of a notebook that was run: the text that tagged cells gave, and nothing else.
 
@@ -111,6 +122,7 @@ def stored(notebook: NotebookNode) -> NotebookNode:
             continue
         count += 1
         tagged = CHECKED in cell.metadata.get("tags", [])
+        cell.outputs = _joined(cell.outputs)
         for output in cell.outputs if tagged else ():
             text = output.get("text", "") + str(output.get("data", {}).get("text/html", ""))
             if output.output_type == "stream" and output.name == "stderr":

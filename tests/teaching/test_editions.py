@@ -114,6 +114,14 @@ def test_one_command_runs_stores_and_writes_the_student_edition(course: Path, ca
     assert (course / "solutions" / "01_one.ipynb").read_bytes() == before, "a second run changes no byte"
 
 
+def test_text_that_the_kernel_sent_in_pieces_is_stored_in_one() -> None:
+    cell = _code("...", execute.CHECKED)
+    names = ["stdout", "stdout", None, "stdout", "stdout"]
+    cell.outputs = [new_output("stream", name=name, text=f"{at}\n") if name else new_output("display_data") for at, name in enumerate(names)]
+    outputs = execute.stored(new_notebook(cells=[cell])).cells[0].outputs
+    assert [output.get("text") for output in outputs] == ["0\n1\n", None, "3\n4\n"]
+
+
 def test_editions_out_of_step_are_named(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert editions.main(["--check"]) == 1
     assert "01_one.ipynb is missing" in capsys.readouterr().out
