@@ -116,7 +116,7 @@ _ALL = (
     Misconception(
         "values-double-memory",
         "passing values on doubles the memory of training",
-        "only weights and optimizer state are held twice, and only during a step; activations are often the larger part",
+        "only weights and optimizer state are held twice, until the last name lets the old value go; activations are often the larger part",
         "06",
     ),
     Misconception(

@@ -117,7 +117,8 @@ def test_one_command_runs_stores_and_writes_the_student_edition(course: Path, ca
 def test_text_that_the_kernel_sent_in_pieces_is_stored_in_one() -> None:
     cell = _code("...", execute.CHECKED)
     names = ["stdout", "stdout", None, "stdout", "stdout"]
-    cell.outputs = [new_output("stream", name=name, text=f"{at}\n") if name else new_output("display_data") for at, name in enumerate(names)]
+    picture = new_output("display_data")
+    cell.outputs = [new_output("stream", name=name, text=f"{at}\n") if name else picture for at, name in enumerate(names)]
     outputs = execute.stored(new_notebook(cells=[cell])).cells[0].outputs
     assert [output.get("text") for output in outputs] == ["0\n1\n", None, "3\n4\n"]
 

@@ -58,6 +58,16 @@ def test_the_minutes_add_up_to_those_of_the_notebook(page: Path) -> None:
         assert (core + extra, core) == (lesson["minutes"], lesson["core"])
 
 
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_the_table_of_minutes_names_every_section_of_the_notebook(page: Path) -> None:
+    table = page.read_text(encoding="utf-8").split("## Timing")[1].split("\n## ")[0]
+    (notebook,) = SOLUTIONS.glob(f"{page.stem[-2:]}_*.ipynb")
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    named = [name for name in re.findall(r"^## (.+)$", text, re.M) if not name.startswith("You may think")]
+    assert len(named) > 7 and [name for name in named if name.replace("Exit", "exit") not in table] == []
+
+
 def test_the_one_hour_path_takes_an_hour() -> None:
     path = (FOLDER / "guide.md").read_text(encoding="utf-8").split("## The one-hour path")[1].split("\n## ")[0]
     begins = [int(minute) for minute in re.findall(r"^\| (\d+) \|", path, re.M)]
