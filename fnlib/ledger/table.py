@@ -11,11 +11,13 @@ from fnlib.ledger.rows import Cell, Row, generator_of, rows_of
 
 WIDTH = 100
 FAR = "!"
-_BREAK = re.compile(r"[\s,(\[]|(?=\.)")  # where a long statement may go on in the next line
+# Where a long statement may go on in the next line, best first: at a space, after an opening bracket, before a dot.
+_BREAKS = tuple(map(re.compile, (r"\s", r"[(\[{](?![)\]}])", r"(?=\.[^\W\d])")))
+_SUBSCRIPT = re.compile(r"(?<=[\w)\]])\[[^\[\]]{,16}\]")  # a short one stays in one piece
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
 _BETWEEN = 13  # columns of the line number, the mark and the gaps
 _LINES, _DEEP = 3, 4  # lines that a statement may always take; calls shown by a mark each
-_STATEMENT, _WHAT, _HOW = (30, 40), (14, 36), 20  # least and most columns
+_STATEMENT, _WHAT, _HOW = 40, (14, 36), 20  # columns: at least for statements, at least and most for what, at least for how
 
 
 def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str] = ()) -> str:
@@ -84,11 +86,22 @@ def _folded(code: str, width: int, most: int) -> list[str]:
     indent = " " * min(len(code) - len(code.lstrip()) + 4, width // 2)
     lines: list[str] = []
     while len(code) > width and len(lines) + 1 < most:
-        breaks = [found.end() for found in _BREAK.finditer(code[:width]) if found.end() > width // 2]
-        at = breaks[-1] if breaks else width
+        at = _break(code, width)
         lines.append(code[:at].rstrip())
         code = indent + code[at:].lstrip()
     return [*lines, _cut(code, width)]
+
+
+def _break(code: str, width: int) -> int:
+    """Where a statement that is too long goes on in the next line."""
+    whole = [found.span() for found in _SUBSCRIPT.finditer(code)]
+    begin = max(width // 4, len(code) - len(code.lstrip()) + 4)
+    for kind in _BREAKS:
+        ends = [found.end() for found in kind.finditer(code, begin, width + 1)]
+        free = [end for end in ends if end - (kind is _BREAKS[0]) <= width and not any(first < end < last for first, last in whole)]
+        if free:
+            return free[-1]
+    return width
 
 
 def one_line(row: Row) -> str:
@@ -105,10 +118,8 @@ def _widths(rows: list[Row]) -> tuple[int, int]:
     what = max(_WHAT[0], min(_WHAT[1], max((len(cell.what) for cell in cells), default=0)))
     written = max(len("statement") * 2, *(len(one_line(row)) for row in rows))
     room = WIDTH - _BETWEEN - what
-    statement = min(written, _STATEMENT[1], room - _HOW)
-    if statement > room - longest >= _STATEMENT[0]:
-        statement = room - longest  # a little less of a long statement, and nothing needs wrapping
-    return statement, what
+    least = min(_STATEMENT, room - _HOW)  # a statement of so many columns is not broken; then rather wrap how
+    return min(written, max(least, room - longest)), what
 
 
 def _how(cell: Cell) -> str:

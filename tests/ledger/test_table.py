@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fnlib.ledger import Ledger
+from fnlib.ledger.table import _folded
 
 SETUP = """
 import torch
@@ -222,3 +223,29 @@ def test_sentences_below_and_calls_deep_within_fit_too() -> None:
     shown = str(ledger)
     assert max(map(len, shown.splitlines())) <= 100
     assert "30> deeper(left - 1)" in shown or "31> model.weight.data.add_(1)" in shown, shown
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("for feature, label in training_data[:2]:", ["for feature, label in training_data[:2]:"]),
+        (
+            "for feature, label in the_training_data[:2]:",
+            ["for feature, label in", "    the_training_data[:2]:"],
+        ),
+        ("parameters = adam.apply(model.step(gradient), 0.5)", ["parameters =", "    adam.apply(model.step(gradient),", "    0.5)"]),
+    ],
+)
+def test_a_long_statement_breaks_where_a_reader_would(code: str, lines: list[str]) -> None:
+    assert _folded(code, 40, 4) == lines
+
+
+def test_statements_take_the_room_that_the_other_columns_leave() -> None:
+    model = nn.Linear(2, 2)
+    training_data = torch.ones(4, 2)
+    with Ledger(model=model) as ledger:
+        for feature in training_data[:2].unbind(dim=0):
+            output = model(feature)
+    shown = str(ledger)
+    assert output is not None and max(map(len, shown.splitlines())) <= 100
+    assert "for feature in training_data[:2].unbind(dim=0):" in shown, shown
