@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from time import thread_time
 from types import CodeType, FrameType
 from typing import Any
 
@@ -26,7 +28,7 @@ class ScriptRecorder(Recorder):
     Args:
         keeper: keeps track of what is watched.
         steps: optimizer steps to record.
-        seconds: time that the recording may cost.
+        seconds: processor time that the recording itself may cost.
     """
 
     def __init__(self, keeper: Keeper, *, steps: int, seconds: float) -> None:
@@ -34,6 +36,7 @@ class ScriptRecorder(Recorder):
         self.steps, self.seconds = steps, seconds
         self.standing: list[Finding] = []
         self.stopped_early = False
+        self._spent = 0.0  # processor time: on a busy machine the clock would end a recording that has hardly begun
         self._dull: dict[Loop | CodeType, int] = {}
         os.register_at_fork(after_in_child=self._let_go)  # a worker that was forked off is not ours to watch
 
@@ -41,6 +44,13 @@ class ScriptRecorder(Recorder):
         if self.on:
             self.on = False
             sys.settrace(None)
+
+    def _guard(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        begin = thread_time()
+        try:
+            return super()._guard(work, *arguments)
+        finally:
+            self._spent += thread_time() - begin
 
     def stop(self, error: BaseException | None) -> None:
         if self.on:
@@ -68,7 +78,7 @@ class ScriptRecorder(Recorder):
 
     def _local(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
         local = super()._local(frame, event, argument)
-        if self.on and event == "line" and (self._steps >= self.steps or self._overhead >= self.seconds):
+        if self.on and event == "line" and (self._steps >= self.steps or self._spent >= self.seconds):
             self.stopped_early = self._steps == 0
             self.stop(None)
             return None

@@ -7,10 +7,10 @@ watched (`fnlib.ledger.keeper`), and makes an `Entry` of the statement that has 
 
 from __future__ import annotations
 
+import _thread
 import gc
 import inspect
 import sys
-import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,6 +67,11 @@ class _Frame:
     counts: dict[Loop, int] = field(default_factory=dict)
 
 
+def _builds(frame: FrameType) -> bool:
+    """Whether a frame is the ``__init__`` of a module: what it calls sees parts of what is being built."""
+    return frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), torch.nn.Module)
+
+
 class Recorder:
     """Records the statements of one frame, and of the functions that it calls down to a depth."""
 
@@ -79,6 +84,7 @@ class Recorder:
         self.on = self._froze = False
         self._deaf = False  # only the calls of interest are listened to: no frame is to be entered, nobody else traces
         self._frames: list[_Frame] = []
+        self._building: list[bool] = []  # whether each of these frames builds a module
         self._handlers = handlers()
         self._previous: Trace | None = None
         self._trace: Trace | None = None
@@ -105,7 +111,7 @@ class Recorder:
     def start(self, frame: FrameType | None, *, inside_with: bool) -> None:
         """Begin with the next statement of a frame; without one, with the first frame of the user's that is called."""
         self._previous = cast("Trace | None", sys.gettrace())
-        self._threads = threading.active_count()
+        self._threads = _thread._count()
         self._froze = gc.get_freeze_count() == 0
         if self._froze:
             gc.freeze()  # the many small objects of a recording would have all of PyTorch's searched for garbage
@@ -147,7 +153,9 @@ class Recorder:
     def _enter(self, frame: FrameType, *, inside_with: bool, before: Trace | None) -> _Frame:
         found = region(frame, inside_with=inside_with)
         depth = len(self._frames)
-        discover = self.discover and frame.f_code.co_name != "__init__"  # what is being built has no name of its own yet
+        self._building = [*self._building[:depth], _builds(frame)]
+        discover = self.discover and frame.f_code.co_name != "__init__" and not any(self._building)
+        # what is being built has no name of its own yet, nor have its parts
         bindings = Bindings(self.keeper, found.names, follow=self.follow, discover=discover)
         one = _Frame(frame, found, found.first_offsets(frame.f_code), depth, bindings, before)
         modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
@@ -272,6 +280,7 @@ class Recorder:
             for length, value in enumerate(values_along(path, local, world), 1):
                 one.bindings.met(path[:length], value)
                 named |= self.keeper.owners(value)
+        code = one.frame.f_code
         entry = Entry(
             self._index,
             statement.line,
@@ -287,8 +296,9 @@ class Recorder:
             grad_enabled=modes[0],
             inference=modes[1],
             depth=one.depth,
-            file=one.frame.f_code.co_filename,
-            function=one.frame.f_code.co_qualname if hasattr(one.frame.f_code, "co_qualname") else one.frame.f_code.co_name,
+            links=self.keeper.links,
+            file=code.co_filename,
+            function=code.co_qualname,
             indent=statement.indent,
         )
         self._ages.append(age_now())
@@ -314,14 +324,14 @@ class Recorder:
                 other.random.update(dict.fromkeys(moved))
         changes = told(running.deltas, entry.named, self.keeper.keep)
         changes += one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
-        changes += one.bindings.used_up(running.passes)
-        changes += [
-            Change("random", name, "random state", "changed in place", None, self._random.stands(name) if self._random else None)
-            for name in running.random
-        ]
+        if running.passes:
+            changes += one.bindings.used_up(running.passes)
+        for name in running.random:
+            stands = self._random.stands(name) if self._random else None
+            changes.append(Change("random", name, "random state", "changed in place", None, stands))
         entry.changes, entry.events, entry.inside = tuple(changes), tuple(running.events), tuple(running.inside)
         entry.links, entry.sites = self.keeper.links, self.keeper.sites()
-        if (count := threading.active_count()) > self._threads:
+        if (count := _thread._count()) > self._threads:
             self._threads = count
             self.notes.append(
                 f"line {entry.line} started a thread; its statements are not recorded, and what it changes is put down to "
@@ -329,7 +339,7 @@ class Recorder:
             )
         if entry.kind == "header" and not (changes or running.events or running.inside or entry.raised):
             return
-        outer = [frame.running for frame in self._frames if frame is not one and frame.running is not None]
+        outer = [frame.running for frame in self._frames if frame is not one and frame.running is not None] if one.depth else []
         (outer[-1].inside if outer else self.entries).append(entry)
 
     # --- what the calls ask --------------------------------------------------------------------
