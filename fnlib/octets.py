@@ -21,3 +21,26 @@ def octets(dense: Tensor) -> bytes:
         b'\\x01\\x02\\x03'
     """
     return ctypes.string_at(dense.data_ptr(), dense.numel() * dense.element_size()) if dense.numel() else b""
+
+
+def window(dense: Tensor) -> memoryview:
+    """Look at the bytes of a contiguous tensor on the CPU where they lie.
+
+    Args:
+        dense: contiguous, on the CPU; it must outlive the answer.
+
+    Returns:
+        Its bytes in their order, not copied.
+
+    Example:
+        >>> import torch
+        >>> bytes(window(torch.tensor([1, 2, 3], dtype=torch.uint8)))
+        b'\\x01\\x02\\x03'
+    """
+    size = dense.nbytes
+    return _from_memory(dense.data_ptr(), size, _READ) if size else memoryview(b"")
+
+
+_READ = 0x100  # PyBUF_READ
+_from_memory = ctypes.pythonapi.PyMemoryView_FromMemory
+_from_memory.argtypes, _from_memory.restype = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int), ctypes.py_object

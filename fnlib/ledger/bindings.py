@@ -43,6 +43,9 @@ class Bindings:
         self.keeper, self.names, self.follow, self.discover = keeper, sorted(names), follow, discover
         self.known: dict[str, _Name] = {}
         self.followed: dict[str, list[Watch]] = {}
+        self._ids: list[int] | None = None
+        self._weak: list[_Name] = []
+        self._aged: list[tuple[Callable[[], Any], int | None]] = []
 
     def begin(self, local: dict[str, Any], world: dict[str, Any]) -> None:
         """Take the names as they stand; none of them counts as bound by a statement."""
@@ -66,6 +69,10 @@ class Bindings:
         """Return a change for each name that has another value than at the last look, and follow the new values."""
         changes: list[Change] = []
         known = self.known
+        values = [local[name] if name in local else world.get(name, MISSING) for name in self.names]
+        if self._as_they_stood(values):
+            return changes
+        self._ids = None
         for name in self.names:
             value = local[name] if name in local else world.get(name, MISSING)
             before = known.get(name)
@@ -81,7 +88,26 @@ class Bindings:
             elif before.weak and isinstance(value, Tensor) and before.age != _age(value):
                 now = known[name] = self._remember(value, before)
                 changes.append(Change(name, "graph", "graph", "changed in place", before.bound, now.bound, note=f"{now.bound.nodes} nodes"))
+        self._stand(values)
         return changes
+
+    def _as_they_stood(self, values: list[Any]) -> bool:
+        """Whether all names have the values of the last look, the graphs behind them included; told in few passes that run in C."""
+        if self._ids != list(map(id, values)):
+            return False
+        for held in self._weak:  # an identity may be used again once its object is gone
+            if held.value() is None:
+                return False
+        for value, age in self._aged:
+            if (one := value()) is None or age != _age(one):
+                return False
+        return True
+
+    def _stand(self, values: list[Any]) -> None:
+        """Remember what the names stand for."""
+        self._ids = list(map(id, values))
+        self._weak = [one for one in self.known.values() if one.weak]
+        self._aged = [(one.value, one.age) for one in self._weak if isinstance(one.value(), Tensor)]
 
     def used_up(self, passes: list[tuple[dict[str, Any], frozenset[int]]]) -> list[Change]:
         """Return a change for each backward pass: the graph behind the loss is freed, or kept."""

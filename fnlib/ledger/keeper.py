@@ -16,12 +16,15 @@ from torch import Tensor
 from fnlib.ledger.aliases import Sites
 from fnlib.ledger.content import SAME_SIZE, address, copied, is_cow, parts, same, span, storage_address, unreadable
 from fnlib.ledger.entries import Links, State
+from fnlib.ledger.memory import differs
 from fnlib.ledger.owners import Owners
 from fnlib.ledger.seen import Delta, Seen, equal, rewritten
-from fnlib.ledger.still import Still
+from fnlib.ledger.still import Lay, Still
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 
 _SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
+_ORDINARY = {kind: SAME_SIZE[kind.itemsize] for kind in _SHORT}
+_COMMON = frozenset({"gradient", "value"})
 _LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
 _NOBODY = Watch("", None)
 
@@ -92,22 +95,38 @@ class Keeper(Owners):
 
     def _glance(self, one: Watch, value: Any, still: Still) -> bool:
         """Look at an object as a whole; false if that does not tell all that differs."""
-        if not self.at.keys().isdisjoint(still.at):
+        lay = still.lay
+        if not self.at.keys().isdisjoint(lay.at):
             return False
         changed = still.rewritten(one.flat(value, self.kinds))
         if changed is None:
             return False
         for known in changed:
-            still.update(known, self._rewritten(one, known))
-        self.at.update(still.at)
+            lay.update(known, self._rewritten(one, known))
+        self.at.update(lay.at)
         if isinstance(one, ModuleWatch) and "gradient" in self.kinds:
-            self._watch, self._now = one, one.seen
-            for place, weight in still.weights:
-                if (gradient := weight.grad) is not None:
-                    self._tensor(place, "gradient", gradient)
-                elif place in one.seen:
-                    self._deltas.append(Delta(one.seen.pop(place), None))
+            self._gradients(one, still)
         return True
+
+    def _gradients(self, one: ModuleWatch, still: Still) -> None:
+        """Look at the gradients of a module's weights, which come and go: all at once where they are the same objects."""
+        gradients = [weight.grad for weight in still.weights]
+        lay = still.gradients
+        if lay is not None and self.at.keys().isdisjoint(lay.at) and (other := lay.other(gradients)) is not None:  # type: ignore[arg-type]
+            sights = list(lay.at.values()) if other else []
+            for at in other:
+                lay.update(sights[at][0], self._rewritten(one, sights[at][0]))
+            self.at.update(lay.at)
+            return
+        taken = self.at.keys() - ()
+        self._watch, self._now, seen = one, one.seen, one.seen
+        for place, gradient in zip(still.places, gradients, strict=True):
+            if gradient is not None:
+                self._tensor(place, "gradient", gradient)
+            elif place in seen:
+                self._deltas.append(Delta(seen.pop(place), None))
+        whole = None not in gradients
+        still.gradients = Lay.of(gradients, [seen.get(place) for place in still.places], taken) if whole else None  # type: ignore[arg-type]
 
     def _glance_at_one(self, one: TensorWatch, value: Tensor) -> bool:
         """The same for a tensor by itself, without gradient: most of what names are bound to."""
@@ -129,8 +148,7 @@ class Keeper(Owners):
 
     def _rewritten(self, one: Watch, known: Seen) -> Seen:
         """Enter new bytes in an old place."""
-        live: Any = known.live
-        seen = one.seen[known.place] = rewritten(known, live.clone().view(known.copies[0].dtype), live)
+        seen = one.seen[known.place] = rewritten(known)
         self._was[known.spots[0]] = known
         self._deltas.append(Delta(known, seen))
         return seen
@@ -177,7 +195,8 @@ class Keeper(Owners):
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
         if known is None or (live := known.live) is None or (known.held() if known.weak else known.held) is not tensor:
-            self._tensor_at_length(place, state, tensor, known)
+            if known is not None or not self._new_and_ordinary(place, state, tensor):
+                self._tensor_at_length(place, state, tensor, known)
             return
         spot = self._spot_if_unmoved(tensor, known, live)
         if spot is None:
@@ -188,6 +207,30 @@ class Keeper(Owners):
         else:
             self.at[spot] = [self._rewritten(self._watch, known)]
             self._now[place] = self.at[spot][0]
+
+    def _new_and_ordinary(self, place: str, state: State, tensor: Tensor) -> bool:
+        """Take in a gradient or a value that was not there before, if it is of the usual kind; false if it is not."""
+        kind = _ORDINARY.get(tensor.dtype)
+        if kind is None or type(tensor) is not Tensor or state not in _COMMON or state not in self.kinds or self._watch.order == 1:
+            return False
+        if not (tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous() and (size := tensor.nbytes)):
+            return False
+        if differs is None or is_cow(tensor) or tensor.is_neg():
+            return False
+        spot = int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
+        if spot in self.at:
+            return False
+        bits = tensor.view(kind).clone()
+        weak = tensor.grad_fn is not None
+        label = self._label(place)
+        held = weakref.ref(tensor) if weak else tensor
+        token = self.token(tensor, weakly=weak)
+        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,), (bits.view(tensor.dtype),), None, False)
+        seen.live, seen.bits, seen.span = tensor.view(kind), bits, (spot, spot + size)
+        seen.copy_at, seen.size = storage_address(bits), size
+        self._deltas.append(Delta(None, seen))
+        self._now[place], self.at[spot], self._was[spot], self._new = seen, [seen], None, True
+        return True
 
     def _label(self, place: str) -> str:
         return f"{self._watch.label}.{place}" if place else self._watch.label

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-Compare = Callable[[int, int, int], int]
+Compare = Callable[[int, "int | bytes", int], int]
 
 
 def _find() -> Compare | None:

@@ -77,8 +77,11 @@ class Delta:
         return one
 
 
-def rewritten(known: Seen, copy: Tensor, live: Tensor) -> Seen:
-    """The same tensor in the same place, with other bytes."""
+def rewritten(known: Seen) -> Seen:
+    """The same tensor in the same place, with other bytes: those that it holds now."""
+    live = known.live
+    assert live is not None
+    bits = live.clone()
     seen = Seen(
         known.watch,
         known.place,
@@ -88,12 +91,15 @@ def rewritten(known: Seen, copy: Tensor, live: Tensor) -> Seen:
         known.weak,
         known.token,
         known.spots,
-        (copy,),
+        (bits.view(known.copies[0].dtype),),
         known.value,
         False,
         span=known.span,
     )
-    seen.enliven(live, copy.view(live.dtype))
+    if known.size and bits.is_contiguous() and live.is_contiguous():
+        seen.live, seen.bits, seen.copy_at, seen.size = live, bits, storage_address(bits), known.size
+    else:
+        seen.enliven(live, bits)
     return seen
 
 

@@ -19,58 +19,31 @@ _size, _stride, _offset, _dtype = Tensor.size, Tensor.stride, Tensor.storage_off
 Flat = tuple[list[Any], list[Tensor]]  # all plain values and identities, and all tensors, in a fixed order
 
 
-class Still:
-    """What an object looked like at the last look, in flat lists.
+class Lay:
+    """Ordinary tensors, each with its storage to itself: which objects, where, how large, and where their copies are.
 
     Args:
-        flat: its plain values and its tensors then.
-        sights: what was seen of these tensors.
-        ranks: where each of them comes in the order of the object's places.
+        sights: what was seen of them at the last look.
+        tensors: the same objects.
 
-    ``at`` maps where each tensor lies to what was seen of it, ``weights`` lists (place of its gradient, weight).
+    ``at`` maps where each tensor lies to what was seen of it.
     """
 
-    __slots__ = (
-        *("_plain", "_types", "_held", "_storages", "_offsets", "_sizes", "_strides", "_dtypes"),
-        *("_spots", "_copies", "_lengths", "_ranks", "at", "weights"),
-    )
+    __slots__ = ("_copies", "_dtypes", "_held", "_lengths", "_offsets", "_sizes", "_spots", "_storages", "_strides", "at")
 
-    def __init__(self, flat: Flat, sights: list[Seen], ranks: list[int]) -> None:
-        self._plain, tensors = flat
-        self._types = list(map(type, self._plain))
+    def __init__(self, tensors: list[Tensor], sights: list[Seen]) -> None:
         self._storages, self._offsets = list(map(storage_address, tensors)), list(map(_offset, tensors))
         self._sizes, self._strides = list(map(_size, tensors)), list(map(_stride, tensors))
         self._dtypes = list(map(_dtype, tensors))
         self._spots, self._copies = [seen.spots[0] for seen in sights], [seen.copy_at for seen in sights]
         self._lengths = [seen.size for seen in sights]
         self._held: list[Any] = [seen.held for seen in sights]
-        self._ranks = ranks
         self.at = {seen.spots[0]: [seen] for seen in sights}
-        self.weights = [(f"{seen.place}.grad", seen.held) for seen in sights if seen.state == "weight"]
 
-    @classmethod
-    def of(cls, flat: Flat | None, seen: dict[str, Seen]) -> Still | None:
-        """Make one, if every tensor is an ordinary one and each has its storage to itself."""
-        if flat is None:
-            return None
-        by_object = {id(one.held): (one, rank) for rank, one in enumerate(seen.values()) if one.live is not None and not one.weak}
-        found = [one for tensor in flat[1] if (one := by_object.get(id(tensor))) is not None]
-        if len(found) != len(flat[1]) or len({one.spots for one, _ in found}) != len(found):
-            return None
-        return cls(flat, [one for one, _ in found], [rank for _, rank in found])
-
-    def rewritten(self, flat: Flat | None) -> list[Seen] | None:
-        """What was seen of the tensors that hold other bytes now, in the order of their places.
-
-        ``None`` if anything else differs: a plain value, which tensor objects there are, where they lie, how large they are.
-        """
-        if flat is None:
-            return None
-        plain, tensors = flat
+    def other(self, tensors: list[Tensor]) -> list[int] | None:
+        """Which of them hold other bytes now, by number; ``None`` if they are others, or lie elsewhere or otherwise."""
         if not (
-            plain == self._plain
-            and list(map(type, plain)) == self._types
-            and len(tensors) == len(self._held)
+            len(tensors) == len(self._held)
             and all(map(is_, tensors, self._held))
             and list(map(storage_address, tensors)) == self._storages
             and list(map(_offset, tensors)) == self._offsets
@@ -79,17 +52,67 @@ class Still:
             and list(map(_dtype, tensors)) == self._dtypes
         ):
             return None
-        if differs is not None and all(self._lengths):
-            other = list(map(differs, self._spots, self._copies, self._lengths))
+        if differs is not None and 0 not in self._lengths:
+            other: list[Any] = list(map(differs, self._spots, self._copies, self._lengths))
         else:
             other = [not one[0].unchanged() for one in self.at.values()]
-        if not any(other):
-            return []
-        sights = list(self.at.values())
-        return [sights[at][0] for at in sorted([at for at, one in enumerate(other) if one], key=self._ranks.__getitem__)]
+        return [at for at, one in enumerate(other) if one] if any(other) else []
 
     def update(self, before: Seen, after: Seen) -> None:
         """Remember the new bytes of one tensor."""
         at = self._spots.index(before.spots[0])
         self._copies[at], self._lengths[at] = after.copy_at, after.size
         self.at[before.spots[0]] = [after]
+
+    @staticmethod
+    def of(tensors: list[Tensor], sights: list[Seen | None], taken: Any = ()) -> Lay | None:
+        """Make one, if every tensor is an ordinary one with its storage to itself, also beside what is taken."""
+        found = [one for one in sights if one is not None and one.live is not None and not one.weak and one.spots[0] not in taken]
+        if len(found) != len(tensors) or len({one.spots for one in found}) != len(found):
+            return None
+        return Lay(tensors, found)
+
+
+class Still:
+    """What an object looked like at the last look, in flat lists.
+
+    Args:
+        plain: its plain values then.
+        lay: its tensors then.
+        ranks: where each of them comes in the order of the object's places.
+
+    ``weights`` are those of a module, ``places`` those of their gradients, and ``gradients`` what these were.
+    """
+
+    __slots__ = ("_plain", "_ranks", "_types", "gradients", "lay", "places", "weights")
+
+    def __init__(self, plain: list[Any], lay: Lay, ranks: list[int]) -> None:
+        self._plain, self._types = plain, list(map(type, plain))
+        self.lay, self._ranks = lay, ranks
+        sights = [one[0] for one in lay.at.values() if one[0].state == "weight"]
+        self.weights: list[Tensor] = [seen.held for seen in sights]
+        self.places = [f"{seen.place}.grad" for seen in sights]
+        self.gradients: Lay | None = None
+
+    @classmethod
+    def of(cls, flat: Flat | None, seen: dict[str, Seen]) -> Still | None:
+        """Make one, if every tensor is an ordinary one and each has its storage to itself."""
+        if flat is None:
+            return None
+        by_object = {id(one.held): (one, rank) for rank, one in enumerate(seen.values()) if one.live is not None and not one.weak}
+        found = [by_object.get(id(tensor), (None, 0)) for tensor in flat[1]]
+        lay = Lay.of(flat[1], [one for one, _ in found])
+        return None if lay is None else cls(flat[0], lay, [rank for _, rank in found])
+
+    def rewritten(self, flat: Flat | None) -> list[Seen] | None:
+        """What was seen of the tensors that hold other bytes now, in the order of their places.
+
+        ``None`` if anything else differs: a plain value, which tensor objects there are, where they lie, how large they are.
+        """
+        if flat is None or flat[0] != self._plain or list(map(type, flat[0])) != self._types:
+            return None
+        other = self.lay.other(flat[1])
+        if not other:
+            return other  # type: ignore[return-value]
+        sights = list(self.lay.at.values())
+        return [sights[at][0] for at in sorted(other, key=self._ranks.__getitem__)]

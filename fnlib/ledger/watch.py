@@ -9,6 +9,8 @@ from __future__ import annotations
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ from fnlib.octets import octets
 
 PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
 _SCALAR = frozenset({bool, int, float, str, type(None)})
+_FLAT = _SCALAR | {tuple}
+_requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 Visit = Callable[[str, State, Any], None]
 
 
@@ -35,6 +39,7 @@ class Watch:
     def __init__(self, label: str, value: Any, *, weakly: bool = False) -> None:
         self.label = label
         self.value: Callable[[], Any] = weakref.ref(value) if weakly else (lambda: value)
+        self.weakly = weakly
         self.seen: dict[str, Any] = {}
         self.still: Any = None
         self.ids: dict[int, str] = {}
@@ -42,6 +47,7 @@ class Watch:
     def let_go(self) -> None:
         """Watch the object only for as long as the program itself keeps it."""
         value = self.value()
+        self.weakly = True
         try:
             self.value = weakref.ref(value)
         except TypeError:
@@ -71,6 +77,16 @@ class ModuleWatch(Watch):
     """Weights, gradients, buffers, requires_grad flags and modes of a module and all its parts."""
 
     order = 0
+    _parts: list[nn.Module] = []
+    _children: list[Any] = []
+
+    def forget(self) -> None:
+        super().forget()
+        self._parts, self._children = [], []
+
+    def let_go(self) -> None:
+        super().let_go()
+        self._parts, self._children = [], []
 
     def read(self, value: nn.Module, tensor: Visit, plain: Visit) -> None:
         ids: dict[int, str] = {}
@@ -102,21 +118,39 @@ class ModuleWatch(Watch):
         """All but the gradients, which come and go: `Keeper` takes them from the weights."""
         if "weight" not in kinds and "gradient" in kinds:
             return None
-        tables, met = [value.__dict__], {id(value)}
-        for table in tables:
-            if children := [child for child in table["_modules"].values() if child is not None and id(child) not in met]:
-                met.update(map(id, children))
-                tables.extend([child.__dict__ for child in children])
-        weights = [weight for table in tables for weight in table["_parameters"].values() if weight is not None]
+        tables = self._tables(value)
+        parts, held, buffers = ([table[name] for table in tables] for name in ("_modules", "_parameters", "_buffers"))
+        weights = [weight for table in held for weight in table.values() if weight is not None]
         plain: list[Any] = [table.get("training") for table in tables]
-        plain += [weight.requires_grad for weight in weights]
-        plain += [name for table in tables for name in table["_modules"]]
-        tensors = [*weights]
+        plain += map(_requires_grad, weights)
+        for some in (parts, held, buffers):  # the names, and how many of them each part has
+            plain += map(len, some)
+            plain += chain.from_iterable(some)
+        tensors = weights
         if "weight" not in kinds:
             plain, tensors = [*plain, *map(id, weights)], []
         if "buffer" in kinds:
-            tensors += [buffer for table in tables for buffer in table["_buffers"].values() if buffer is not None]
+            tensors = tensors + [buffer for table in buffers for buffer in table.values() if buffer is not None]
         return plain, tensors
+
+    def _tables(self, value: nn.Module) -> list[dict[str, Any]]:
+        """The attributes of a module and of all its parts; those of the last look, if the parts are still the same."""
+        parts = self._parts
+        if parts and parts[0] is value:
+            tables = [part.__dict__ for part in parts]
+            children = [child for table in tables for child in table["_modules"].values()]
+            if len(children) == len(self._children) and all(map(is_, children, self._children)):
+                return tables
+        parts, met = [value], {id(value)}
+        for part in parts:
+            for child in part.__dict__["_modules"].values():
+                if child is not None and id(child) not in met:
+                    met.add(id(child))
+                    parts.append(child)
+        tables = [part.__dict__ for part in parts]
+        if not self.weakly:
+            self._parts, self._children = parts, [child for table in tables for child in table["_modules"].values()]
+        return tables
 
 
 class OptimizerWatch(Watch):
@@ -168,7 +202,7 @@ class OptimizerWatch(Watch):
                 return None
             for entry in state.values() if "optimizer state" in kinds else ():
                 (tensors if isinstance(entry, Tensor) else plain).append(entry)
-        return (plain, tensors) if all(type(entry) in _SCALAR or type(entry) is tuple for entry in plain) else None
+        return (plain, tensors) if _FLAT.issuperset(map(type, plain)) else None
 
 
 class Held(tuple[int, ...]):
