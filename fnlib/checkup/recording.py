@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from fnlib.checkup.ending import restored_in_frame, restored_in_module, restores
 from fnlib.checkup.standing import inspect
 from fnlib.ledger.entries import UNOWNED, Finding
 from fnlib.ledger.keeper import Keeper
@@ -37,6 +38,7 @@ class ScriptRecorder(Recorder):
         self.standing: list[Finding] = []
         self.stopped_early = False
         self._spent = 0.0  # processor time: on a busy machine the clock would end a recording that has hardly begun
+        self._kept: list[FrameType] = []  # functions that run on when the recording stops, and restore something
         self._dull: dict[Loop | CodeType, int] = {}
         os.register_at_fork(after_in_child=self._let_go)  # a worker that was forked off is not ours to watch
 
@@ -55,7 +57,24 @@ class ScriptRecorder(Recorder):
     def stop(self, error: BaseException | None) -> None:
         if self.on:
             self._guard(self._inspect)
+            self._kept = [one.frame for one in self._frames if restores(one.frame)]
         super().stop(error)
+
+    def ended(self, source: str, file: str, world: dict[str, Any]) -> None:
+        """The script has ended: look at what it restored, which the first steps cannot show.
+
+        Args:
+            source: of the script.
+            file: its name.
+            world: the variables of its module.
+        """
+        self._guard(self._look_at_the_end, source, file, world)
+        self._kept = []
+
+    def _look_at_the_end(self, source: str, file: str, world: dict[str, Any]) -> None:
+        self.standing += restored_in_module(source, file, world)
+        for frame in self._kept:
+            self.standing += restored_in_frame(frame)
 
     def stepped(self) -> None:
         super().stepped()

@@ -35,7 +35,11 @@ def main(arguments: list[str]) -> int:
         return 2
     ledger, recorder, status = record(options.script, options.arguments, steps=options.steps, seconds=options.seconds)
     sys.stdout.flush()
-    report = Report([*find(ledger), *recorder.standing])
+    found = find(ledger)
+    known = {finding.code for finding in found}
+    # that a snapshot moved says more than that it could
+    standing = [one for one in recorder.standing if not (one.code == "snapshot-shares-memory" and "snapshot-moved" in known)]
+    report = Report([*found, *standing])
     if report:
         print(f"fnlib doctor: {report!r}\n{report.text()}", file=sys.stderr)
     if recorder.failure is not None:
@@ -98,6 +102,7 @@ def _run(script: str, arguments: list[str], recorder: ScriptRecorder) -> int:
         error = caught
     finally:
         recorder.stop(error)
+        recorder.ended(source.decode("utf-8", "replace"), script, module.__dict__)
         sys.modules["__main__"], sys.argv, sys.path = before
     if error is None:
         return 0

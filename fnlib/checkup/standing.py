@@ -73,7 +73,7 @@ def _weights(modules: Named) -> Iterator[tuple[str, nn.Parameter]]:
                 yield f"{label}.{name}", weight
 
 
-def _storage(tensor: Tensor) -> int:
+def memory_of(tensor: Tensor) -> int:
     """Identity of a tensor's memory; 0 where it has none to share."""
     if tensor.is_meta or tensor.layout is not torch.strided or isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
         return 0
@@ -125,19 +125,19 @@ def _ties(weights: Named) -> Iterator[Finding]:
     """Two weights of one model that hold the same numbers in different memory: a tie that was lost in a copy or a load."""
     alike: dict[tuple[Any, ...], list[str]] = {}
     for label, weight in weights.items():
-        if _storage(weight) and weight.dim() > 1 and weight.dtype.is_floating_point:
+        if memory_of(weight) and weight.dim() > 1 and weight.dtype.is_floating_point:
             alike.setdefault((label.split(".")[0], tuple(weight.shape), weight.dtype, weight.device), []).append(label)
     for labels in alike.values():
         for at, one in enumerate(labels):
             for other in labels[at + 1 :]:
                 a, b = weights[one], weights[other]
-                if _storage(a) != _storage(b) and torch.equal(a, b) and not bool((a == a.flatten()[0]).all()):
+                if memory_of(a) != memory_of(b) and torch.equal(a, b) and not bool((a == a.flatten()[0]).all()):
                     yield finding("tie-lost", "question", one, other=other)
 
 
 def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
     """Optimizer state that is the memory of a gradient, or of another optimizer's state."""
-    gradients = {_storage(weight.grad): f"{label}.grad" for label, weight in weights.items() if weight.grad is not None}
+    gradients = {memory_of(weight.grad): f"{label}.grad" for label, weight in weights.items() if weight.grad is not None}
     labels = {id(weight): label for label, weight in weights.items()}
     owner: dict[int, tuple[str, str]] = {}
     for name, optimizer in optimizers.items():
@@ -146,7 +146,7 @@ def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
         for key, state in optimizer.state.items():
             where = labels.get(id(key), "state")
             for place, leaf in leaves(f"{name}.{where}", state):
-                start = _storage(leaf) if isinstance(leaf, Tensor) else 0
+                start = memory_of(leaf) if isinstance(leaf, Tensor) else 0
                 if start and start in gradients:
                     mine.append(place)
                 if start and owner.setdefault(start, (name, place))[0] != name:
@@ -160,11 +160,11 @@ def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
 
 
 def _snapshots(weights: Named, kept: Named) -> Iterator[Finding]:
-    at = {start: label for label, weight in weights.items() if (start := _storage(weight))}
+    at = {start: label for label, weight in weights.items() if (start := memory_of(weight))}
     for name, value in kept.items():
         if isinstance(value, Tensor) and any(value is weight for weight in weights.values()):
             continue
-        places = [at[start] for _, leaf in leaves(name, value) if isinstance(leaf, Tensor) and (start := _storage(leaf)) in at]
+        places = [at[start] for _, leaf in leaves(name, value) if isinstance(leaf, Tensor) and (start := memory_of(leaf)) in at]
         if places:
             yield finding("snapshot-shares-memory", "question", name, other=_some(places))
 

@@ -20,7 +20,7 @@ from fnlib.teaching import SETUP_CELL, museum
 from fnlib.teaching.editions import SOLUTIONS, dump, read, write_student
 from fnlib.teaching.execute import CHECKED, run, stored
 from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, ROOMS, Exhibit
-from fnlib.teaching.museum_table import in_readme, markdown, path_of, place, shown
+from fnlib.teaching.museum_table import in_lesson, in_readme, path_of, place, shown
 from fnlib.teaching.notebook import ROOT
 
 LESSON = SOLUTIONS / "09_the_museum_of_silent_bugs.ipynb"
@@ -87,7 +87,7 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
     tree = ast.parse(museum.file_of(one.code).read_text(encoding="utf-8"))
     answer = " ".join((ast.get_docstring(tree) or "").split())
     links = [f"[{name}]({address}): {says}" for name, (address, says) in zip(one.sources, one.links, strict=True)]
-    met = "\n".join(f"- Met in {link}" for link in links) or "- Reproduced for the museum; it was not looked for elsewhere."
+    met = "\n".join(f"- Met in {link}" for link in links) or "- No page is quoted here: it was reproduced for this museum."
     label = [
         f"## {place(one)} · {one.task}",
         "",
@@ -166,8 +166,7 @@ def _code(key: str, source: str, *tags: str) -> NotebookNode:
 def with_table(lesson: NotebookNode) -> NotebookNode:
     """The lesson with the whole table in its cell of that name."""
     cell = next(cell for cell in lesson.cells if cell.id == TABLE_CELL)
-    head = cell.source.split("\n\n| ")[0]
-    cell.source = f"{head}\n\n{markdown(folder='../museum/')}"
+    cell.source = in_lesson(cell.source)
     return lesson
 
 

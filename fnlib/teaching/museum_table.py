@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_lowercase
 
 from fnlib.teaching.museum import EXHIBITS, ROOMS, Exhibit
 from fnlib.teaching.notebook import LESSONS
 
+_IN_A_SENTENCE = {"silent": "in silence", "warns": "with a warning", "raises": "with an error", "refused": "are refused"}
 BEGIN, END = "<!-- museum: python -m fnlib.teaching.museum_rooms -->", "<!-- end of museum -->"
 
 
@@ -27,8 +31,8 @@ def path_of(room: str) -> Path:
 
 
 def place(one: Exhibit) -> str:
-    """Where an exhibit hangs: "lesson", or room and number, as in "5.2"."""
-    return "lesson" if one.core else f"{ROOMS.index(one.room) + 1}.{shown(one.room).index(one) + 1}"
+    """Where an exhibit hangs: "lesson", or room and letter, as in "5b"."""
+    return "lesson" if one.core else f"{ROOMS.index(one.room) + 1}{ascii_lowercase[shown(one.room).index(one)]}"
 
 
 def counts() -> tuple[int, int, int]:
@@ -76,12 +80,34 @@ def in_readme(text: str) -> str:
     Raises:
         ValueError: its marks are not there, once each.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"README.md needs {BEGIN} and {END}, once each, around the table of the museum.")
     stock, silent, functional = counts()
     says = f"{stock} stock loops with a bug each, of which PyTorch lets {silent} pass in silence, and {functional} functional ones. Six:"
+    return _between_marks(text, f"{says}\n\n{markdown(short=True)}", "README.md")
+
+
+def in_lesson(text: str) -> str:
+    """The text of lesson 09's cell with the whole table, and what it adds up to.
+
+    Raises:
+        ValueError: its marks are not there, once each.
+    """
+    def total(words: Iterable[str]) -> str:
+        return ", ".join(f"{count} {_IN_A_SENTENCE.get(word, word)}" for word, count in Counter(words).most_common())
+
+    totals = []
+    for kind, functional in (("stock", False), ("functional", True)):
+        these = [one for one in EXHIBITS if one.functional == functional]
+        today, then = total(one.today for one in these), total(one.fnlib for one in these)
+        totals.append(f"- {len(these)} {kind} loops. PyTorch today: {today}. The same tasks in `fnlib`: {then}.")
+    says = "The doctor's column says whether the bug can be seen on the objects as they stand, without a recording."
+    return _between_marks(text, "\n".join([*totals, "", says, "", markdown(folder="../museum/")]), "Lesson 09")
+
+
+def _between_marks(text: str, made: str, where: str) -> str:
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"{where} needs {BEGIN} and {END}, once each, around the table of the museum.")
     before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{says}\n\n{markdown(short=True)}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}"
 
 
 def _code(text: str) -> str:

@@ -114,6 +114,61 @@ def test_questions_fail_only_when_strict(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["--strict", path]) == 1
 
 
+KEEP = """
+import copy, torch
+from torch import nn
+def fit(model, optimizer, steps):
+    for step in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).pow(2).mean().backward()
+        optimizer.step()
+def main():
+    model, other = nn.Linear(4, 2), nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(2):
+        fit(model, optimizer, 8)
+        best = KEPT
+    RESTORE
+main()
+"""
+IN_MODULE = KEEP.replace("def main():\n", "if True:\n").replace("\nmain()\n", "\n")
+ENDINGS = {
+    "the weights themselves": ("model.state_dict()", "model.load_state_dict(best)", True),
+    "in a box": ("{'model': model.state_dict()}", "model.load_state_dict(best['model'])", True),
+    "a copy": ("copy.deepcopy(model.state_dict())", "model.load_state_dict(best)", False),
+    "into another model": ("model.state_dict()", "other.load_state_dict(best)", False),
+    "kept for a file": ("model.state_dict()", "torch.save(best, __import__('io').BytesIO())", False),
+}
+
+
+@pytest.mark.parametrize("text", [KEEP, IN_MODULE], ids=["function", "module"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_restored_long_after_the_first_steps(tmp_path: Path, text: str, ending: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recording stops in the first epoch; the restore stands after the last one."""
+    kept, restore, asks = ENDINGS[ending]
+    path = script(tmp_path, text.replace("KEPT", kept).replace("RESTORE", restore))
+    line = 1 + path.read_text(encoding="utf-8").splitlines().index(f"    {restore}")
+    assert main(["--strict", "--steps", "5", str(path)]) == int(asks)
+    report = capsys.readouterr().err
+    assert (f"QUESTION snapshot-shares-memory, {path}:{line}, best" in report) == asks, report
+    assert asks or report == ""
+
+
+def test_a_restore_that_the_recording_saw_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = IN_MODULE.replace("KEPT", "model.state_dict()").replace("RESTORE", "fit(model, optimizer, 1)\n    model.load_state_dict(best)")
+    path = script(tmp_path, text)
+    assert main([str(path)]) == 1
+    report = capsys.readouterr().err
+    assert "CERTAIN snapshot-moved" in report and "snapshot-shares-memory" not in report
+
+
+def test_a_functions_variables_go_when_the_script_has_ended(tmp_path: Path) -> None:
+    path = script(tmp_path, KEEP.replace("KEPT", "model.state_dict()").replace("RESTORE", "model.load_state_dict(best)"))
+    _, recorder, _ = record(str(path), [], steps=5)
+    assert recorder.failure is None and recorder._kept == []
+    assert [one.code for one in recorder.standing] == ["snapshot-shares-memory"]
+
+
 def test_wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere.py"]) == 2
     assert "there is no file nowhere.py" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import re
 import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+from fnlib.checkup.script import main as doctor
 from fnlib.teaching import museum_rooms, museum_visit
 from fnlib.teaching.editions import read
 from fnlib.teaching.execute import CHECKED
@@ -50,7 +51,9 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
 @each_room
 def test_a_room_keeps_to_the_size_of_a_lesson(room: str) -> None:
     cells = read(path_of(room)).cells
-    assert len(cells) <= 36
+    # 45 exhibits hang in ten rooms. Five or six of five cells and more go together in rooms 3, 8 and 9, by what they break:
+    # a cut there would part what belongs side by side. Nobody reads a room in one go; it is for looking things up.
+    assert len(cells) <= (34 if ROOMS.index(room) + 1 in (3, 8, 9) else 30)
     for cell in cells:
         if cell.cell_type == "code" and cell.id != "setup":
             assert len(cell.source.splitlines()) <= 15 and max(map(len, cell.source.splitlines())) <= 100, cell.source
@@ -71,6 +74,14 @@ def test_the_lesson_shows_its_six() -> None:
         if one.core:
             assert f'visit.row(ledger, \\"{one.finding}\\")' in text, one.code
             assert any(link in text for link, _ in one.links), one.code
+
+
+def test_the_lesson_quotes_the_doctor_word_for_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    script = "tests/loops/bugs/zero_grad_forgotten.py"
+    assert doctor([script]) == 1
+    cell = next(cell for cell in read(museum_rooms.LESSON).cells if cell.id == museum_rooms.TABLE_CELL)
+    assert f"```text\n$ python -m fnlib doctor {script}\n{capsys.readouterr().err}```" in cell.source
 
 
 def test_the_tables() -> None:

@@ -218,7 +218,7 @@ QUESTIONS = (
     ),
     Question(
         key="09-new-layer",
-        kind="predict",
+        kind="bank",
         prompt="The loop runs after these two lines. Which weights does it train?",
         code="optimizer = torch.optim.Adam(network.parameters(), lr=0.001)\nnetwork[2] = nn.Linear(64, 2)",
         options=(
