@@ -21,6 +21,17 @@ from fnlib.teaching import editions
 from fnlib.teaching.execute import MEGABYTES, SECONDS, Run, run
 from fnlib.teaching.notebook import ROOT
 
+# nbconvert's colours for code and prompts are too faint on their grey, its links differ from the text by colour alone.
+READABLE = """<style>
+.jp-InputPrompt, .jp-OutputPrompt { color: #24588a !important; opacity: 1 !important; }
+.jp-RenderedHTMLCommon a:link, .jp-RenderedHTMLCommon a:visited { text-decoration: underline; }
+:root { --jp-mirror-editor-keyword-color: #006400; --jp-mirror-editor-atom-color: #00529c; --jp-mirror-editor-number-color: #006400;
+  --jp-mirror-editor-def-color: #0000cc; --jp-mirror-editor-variable-color: #212121; --jp-mirror-editor-comment-color: #3d6464;
+  --jp-mirror-editor-string-color: #a31515; --jp-mirror-editor-operator-color: #7a14b8; --jp-mirror-editor-meta-color: #7a14b8;
+  --jp-mirror-editor-builtin-color: #006400; --jp-mirror-editor-error-color: #b00000; }
+</style>
+"""
+
 
 def page(notebook: NotebookNode, folder: Path, title: str) -> str:
     """A notebook that was run, as one HTML page with its figures inside.
@@ -40,6 +51,7 @@ def page(notebook: NotebookNode, folder: Path, title: str) -> str:
     exporter = HTMLExporter(config=Config(HTMLExporter=offline), embed_images=True)
     resources = {"metadata": {"path": str(folder), "name": title}}
     text, _ = exporter.from_notebook_node(notebook, resources=resources)
+    text = text.replace("</head>", READABLE + "</head>", 1)
     # all pages lie in one folder, the museum's rooms too
     return re.sub(r'(<a href=")(?!https?:)(?:[^"]*/)?([^"/]*)\.ipynb"', r'\1\2.html"', _without_network(text))
 
