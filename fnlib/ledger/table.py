@@ -17,7 +17,7 @@ _SUBSCRIPT = re.compile(r"(?<=[\w)\]])\[[^\[\]]{,16}\]")  # a short one stays in
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
 _BETWEEN = 13  # columns of the line number, the mark and the gaps
 _LINES, _DEEP = 3, 4  # lines that a statement may always take; calls shown by a mark each
-_STATEMENT, _WHAT, _HOW = 40, (14, 36), 20  # columns: at least for statements, at least and most for what, at least for how
+_STATEMENT, _WHAT, _HOW = 40, (len("what it changed"), 36), 20  # columns: at least for statements, at least and most for what, at least for how
 
 
 def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str] = ()) -> str:
@@ -114,7 +114,7 @@ def one_line(row: Row) -> str:
 def _widths(rows: list[Row]) -> tuple[int, int]:
     """Columns for statements and for what they changed; what is left is for how. Words are wrapped there, elsewhere cut."""
     cells = [cell for row in rows for cell in row.cells]
-    longest = max((len(_how(cell)) for cell in cells), default=0)
+    longest = max(map(len, ["how", *map(_how, cells)]))
     what = max(_WHAT[0], min(_WHAT[1], max((len(cell.what) for cell in cells), default=0)))
     written = max(len("statement") * 2, *(len(one_line(row)) for row in rows))
     room = WIDTH - _BETWEEN - what

@@ -138,20 +138,11 @@ def _last_round(ledger: fnlib.Ledger) -> str:
 
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:
-    """Rows of a recording without what lies inside them and without counts, moved to the left."""
-    view = View([replace(entry, inside=()) for entry in entries], "", ledger.watched)
+    """Rows of a recording without what lies inside them and without counts, as if the loop stood at module level."""
+    least = min((entry.depth for entry in entries), default=0)
+    view = View([replace(entry, inside=(), depth=entry.depth - least) for entry in entries], "", ledger.watched)
     _, *lines = str(view).split(f"\n{view.counts}")[0].splitlines()
-    lines = [line for line in lines if not re.match(r" {7}\S", line)]  # an error's text, which has been shown
-    depth = min((len(found.group(1)) for line in lines if (found := re.match(r" *\d+  ( *> )", line))), default=0)
-    return "\n".join(_without(line, depth) for line in lines)
-
-
-def _without(line: str, depth: int) -> str:
-    """A line of a table, without the indentation that all statements have."""
-    if line.startswith("!"):
-        return line
-    start = len(" line  statement") if "  statement" in line else len(" line  ")
-    return line[:start] + line[start + depth :]
+    return "\n".join(line for line in lines if not re.match(r" {7}\S", line))  # an error's text has been shown already
 
 
 def _wrapped(text: str) -> str:

@@ -249,3 +249,11 @@ def test_statements_take_the_room_that_the_other_columns_leave() -> None:
     shown = str(ledger)
     assert output is not None and max(map(len, shown.splitlines())) <= 100
     assert "for feature in training_data[:2].unbind(dim=0):" in shown, shown
+
+
+def test_long_statements_that_change_nothing_leave_room_for_how() -> None:
+    weight = torch.zeros(3)
+    with Ledger(weight=weight) as ledger:
+        len("a statement that is longer than a line of the table and changes nothing of what is watched, whoever reads it")
+    assert all(len(line) <= 100 for line in str(ledger).splitlines())
+    assert "nothing" in str(ledger) and str(ledger).splitlines()[1].endswith("how")
