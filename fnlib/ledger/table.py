@@ -17,7 +17,8 @@ _SUBSCRIPT = re.compile(r"(?<=[\w)\]])\[[^\[\]]{,16}\]")  # a short one stays in
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
 _BETWEEN = 13  # columns of the line number, the mark and the gaps
 _LINES, _DEEP = 3, 4  # lines that a statement may always take; calls shown by a mark each
-_STATEMENT, _WHAT, _HOW = 40, (len("what it changed"), 36), 20  # columns: at least for statements, at least and most for what, at least for how
+# columns: at least for statements, at least and most for what, at least for how
+_STATEMENT, _WHAT, _HOW = 40, (len("what it changed"), 36), 20
 
 
 def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str] = ()) -> str:

@@ -52,10 +52,11 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
     one = exhibit(code)
     ledger = record(setup, bug)
     if one.finding in {finding.code for finding in ledger.findings}:
-        parts = [row(ledger, one.finding)]
+        parts = [f"The loop as written, in the ledger:\n{row(ledger, one.finding)}"]
     else:
         assert one.functional, f"the ledger found {[finding.code for finding in ledger.findings]}, not {one.finding}"
-        parts = [_last_round(ledger), "The rows show it; the ledger has no finding of its own for this one."]
+        parts = [f"The loop as written, in the ledger:\n{_last_round(ledger)}"]
+        parts.append("The rows show it; the ledger has no finding of its own for this one.")
     assert not record(setup, cure).findings, "the cured loop is not in order"
     losses, said = _run(setup, cure)
     if one.harm is None:
