@@ -228,7 +228,7 @@ QUESTIONS = (
                 why="The optimizer holds four tensors: two are in the network still, two belong to the layer that is gone.",
             ),
             Option("None: the optimizer and the network no longer fit, which is an error", "mistakes-are-loud"),
-            Option("The new layer's alone: the others were trained before", why="Whether a weight is trained is said by nothing but the list."),
+            Option("The new layer's alone: the others were trained before", "optimizer-follows"),
         ),
         right=1,
         proof=(
