@@ -33,7 +33,7 @@ class Factory(Finished):
         CannotWrap: the optimizer is no update rule.
         Immutable: an attribute is set later; what a factory is made of stays.
 
-    >>> import fnlib
+    >>> import fnlib, torch
     >>> square = type("Square", (nn.Module,), {"forward": lambda self, x: x**2})
     >>> ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(2, 1), square()), optimizer=fnlib.SGD(lr=0.1))
     >>> model = ModelFactory(fnlib.Parameters(seed=0))
@@ -132,7 +132,7 @@ def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Fact
     Returns:
         A factory.
 
-    >>> import fnlib
+    >>> import fnlib, torch
     >>> ModelFactory = fnlib.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1))
     >>> model = ModelFactory(fnlib.Parameters(seed=0))
     >>> model(torch.zeros(32, 128)).shape

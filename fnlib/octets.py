@@ -34,7 +34,8 @@ def window(dense: Tensor) -> memoryview:
 
     Example:
         >>> import torch
-        >>> bytes(window(torch.tensor([1, 2, 3], dtype=torch.uint8)))
+        >>> numbers = torch.tensor([1, 2, 3], dtype=torch.uint8)
+        >>> bytes(window(numbers))
         b'\\x01\\x02\\x03'
     """
     size = dense.nbytes

@@ -17,6 +17,8 @@ NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", "120", "--nbv
          # the settings in pyproject.toml are for tests in Python files
          "-o", "addopts=--import-mode=importlib", "-o", "filterwarnings="]
 
+REST = ["tests", "fnlib", "--ignore", "tests/browser"]
+
 
 def run_all(python: str, arguments: Sequence[str] = ()) -> int:
     """Runs every stage, also after one failed, and prints one line for each at the end.
@@ -35,7 +37,9 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
         stages["ruff"] = [python, "-m", "ruff", "check", "."]
         stages["mypy"] = [python, "-m", "mypy", "fnlib", "tools"]
     # The long files first and each on one worker: the browser's and the environment's tests share what they start.
-    stages["pytest"] = [*pytest, "-n", "2", "--dist", "loadfile", "--durations", "10", *(arguments or ["tests", "fnlib"])]
+    stages["pytest"] = [*pytest, "-n", "2", "--dist", "loadfile", "--durations", "10", *(arguments or REST)]
+    if not arguments:  # apart: the browser's driver leaves an event loop running in its process, and other tests run one of their own
+        stages["browser"] = [*pytest, "-n", "2", "--dist", "loadfile", "--durations", "10", "tests/browser"]
     if not arguments and any((ROOT / "lessons").rglob("*.ipynb")):
         stages["notebooks"] = [*pytest, *NBVAL, "lessons"]
     results = {}
