@@ -78,7 +78,7 @@ class Moved:
         return f"cell {self.cell}: {self.kind} {self.label!r}"
 
 
-def move_all(notebook: Notebook, patience: float = 15) -> list[Moved]:
+def move_all(notebook: Notebook, patience: float = 6) -> list[Moved]:
     """Moves each control of each cell; a control without an effect gets a second try after the others were moved.
 
     "Back" does nothing on the first page, "reset" nothing on what is new: only after the others were moved is a control
