@@ -125,7 +125,7 @@ class Keeper(Owners):
                 self._tensor(place, "gradient", gradient)
             elif place in seen:
                 self._deltas.append(Delta(seen.pop(place), None))
-        whole = None not in gradients
+        whole = all(gradient is not None for gradient in gradients)  # `in` would ask each tensor whether it equals None
         still.gradients = Lay.of(gradients, [seen.get(place) for place in still.places], taken) if whole else None  # type: ignore[arg-type]
 
     def _glance_at_one(self, one: TensorWatch, value: Tensor) -> bool:

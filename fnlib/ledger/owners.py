@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class Owners:
         self._tokens: dict[int, tuple[Any, int, bool]] = {}
         self._next_token, self._many = 1, 1000
         self._weights: dict[int, str] = {}
+        self.before_renaming: Callable[[], None] = lambda: None
 
     def add(self, watches: Iterable[Watch]) -> None:
         """Watch more objects; storage that several share belongs to the first in order."""
@@ -41,6 +42,7 @@ class Owners:
         """A name is bound to another value than the one watched under it: that one is the earlier one from now on."""
         for one in self.watches:
             if one.label == label:
+                self.before_renaming()
                 one.label = f"{label} (earlier)"
                 for seen in one.seen.values():
                     seen.label = f"{one.label}.{seen.place}" if seen.place else one.label

@@ -22,7 +22,7 @@ import torch
 
 from fnlib.ledger.bindings import Bindings
 from fnlib.ledger.calls import handlers
-from fnlib.ledger.changes import told
+from fnlib.ledger.changes import Untold
 from fnlib.ledger.content import quietly
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.graph import age_now
@@ -78,7 +78,9 @@ class Recorder:
     def __init__(self, keeper: Keeper, *, depth: int, discover: bool, follow: bool, only: tuple[str, ...] = ()) -> None:
         self.keeper = keeper
         self.depth, self.discover, self.follow, self.users = depth, discover, follow, Users(only)
-        self.entries: list[Entry] = []
+        self._entries: list[Entry] = []
+        self._untold = Untold(keeper.keep)
+        keeper.before_renaming = self._untold.tell
         self.notes: list[str] = []
         self.failure: Exception | None = None
         self.on = self._froze = False
@@ -98,6 +100,14 @@ class Recorder:
         self._threads = 0
 
     @property
+    def entries(self) -> list[Entry]:
+        """What was recorded so far."""
+        if self._untold:
+            with quietly():
+                self._untold.tell()
+        return self._entries
+
+    @property
     def only(self) -> tuple[str, ...]:
         """Folders or files outside of which code counts as a library's; none: wherever the user's code is."""
         return self.users.only
@@ -112,7 +122,7 @@ class Recorder:
         """Begin with the next statement of a frame; without one, with the first frame of the user's that is called."""
         self._previous = cast("Trace | None", sys.gettrace())
         self._threads = _thread._count()
-        self._froze = gc.get_freeze_count() == 0
+        self._froze = gc.isenabled() and gc.get_freeze_count() == 0
         if self._froze:
             gc.freeze()  # the many small objects of a recording would have all of PyTorch's searched for garbage
         self.on = True
@@ -148,6 +158,8 @@ class Recorder:
             if len(self._frames) == 0 or one.depth == 0:
                 one.frame.f_trace = one.before
                 forget_locals(one.frame)
+        with quietly():
+            self._untold.tell()
         self.keeper.close()
 
     def _enter(self, frame: FrameType, *, inside_with: bool, before: Trace | None) -> _Frame:
@@ -322,14 +334,14 @@ class Recorder:
             for other in [running, *[frame.running for frame in self._frames if frame.running is not None]]:
                 other.deltas = merge(other.deltas, deltas) if other.deltas and deltas else other.deltas or deltas
                 other.random.update(dict.fromkeys(moved))
-        changes = told(running.deltas, entry.named, self.keeper.keep)
-        changes += one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
+        changes = one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
         if running.passes:
             changes += one.bindings.used_up(running.passes)
         for name in running.random:
             stands = self._random.stands(name) if self._random else None
             changes.append(Change("random", name, "random state", "changed in place", None, stands))
-        entry.changes, entry.events, entry.inside = tuple(changes), tuple(running.events), tuple(running.inside)
+        entry.events, entry.inside = tuple(running.events), tuple(running.inside)
+        self._untold.add(entry, running.deltas, changes)
         entry.links, entry.sites = self.keeper.links, self.keeper.sites()
         if (count := _thread._count()) > self._threads:
             self._threads = count
@@ -337,10 +349,10 @@ class Recorder:
                 f"line {entry.line} started a thread; its statements are not recorded, and what it changes is put down to "
                 "the statement during which it was seen"
             )
-        if entry.kind == "header" and not (changes or running.events or running.inside or entry.raised):
+        if entry.kind == "header" and not (running.deltas or changes or running.events or running.inside or entry.raised):
             return
         outer = [frame.running for frame in self._frames if frame is not one and frame.running is not None] if one.depth else []
-        (outer[-1].inside if outer else self.entries).append(entry)
+        (outer[-1].inside if outer else self._entries).append(entry)
 
     # --- what the calls ask --------------------------------------------------------------------
 
