@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fnlib.errors import FnlibError
 from fnlib.ledger.content import name_of, unreadable
 from fnlib.ledger.entries import Bound, Change
-from fnlib.ledger.graph import age_of, graph_of
+from fnlib.ledger.graph import Graph, age_of, graph_of
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import MISSING
 from fnlib.ledger.source import Path, Subscript
@@ -34,6 +34,7 @@ class _Name:
     bound: Bound
     age: int | None = None
     weak: bool = False
+    graph: Graph | None = None
 
 
 class Bindings:
@@ -109,6 +110,13 @@ class Bindings:
         self._weak = [one for one in self.known.values() if one.weak]
         self._aged = [(one.value, one.age) for one in self._weak if isinstance(one.value(), Tensor)]
 
+    def graph_behind(self, tensor: Tensor) -> Graph | None:
+        """The graph behind a tensor that one of the names stood for at the last look, as it was read then."""
+        for known in self._weak:
+            if known.graph is not None and known.value() is tensor:
+                return known.graph if known.age == _age(tensor) else None
+        return None
+
     def used_up(self, passes: list[tuple[dict[str, Any], frozenset[int]]]) -> list[Change]:
         """Return a change for each backward pass: the graph behind the loss is freed, or kept."""
         changes = []
@@ -136,6 +144,7 @@ class Bindings:
         weak = isinstance(value, (Tensor, nn.Module)) or parameters_of(value) is not MISSING
         alive = None if before is None or not before.weak else before.value() is not None
         age: int | None = None
+        graph: Graph | None = None
         nodes, carries = 0, False
         leaves: tuple[str, ...] = ()
         if isinstance(value, Tensor) and (age := _age(value)) is not None:
@@ -146,7 +155,7 @@ class Bindings:
             carries = before is not None and before.age in graph.ages
         token = self.keeper.token(value) if weak else None
         bound = Bound(type(value).__name__, _text(value), token, None, alive, nodes, leaves, carries, isinstance(value, nn.Module))
-        return _Name(weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak)
+        return _Name(weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak, graph)
 
     # --- watching what names are bound to ------------------------------------------------------
 

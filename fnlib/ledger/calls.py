@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.backward import differentiate
-from fnlib.ledger.graph import graph_of
 from fnlib.ledger.saved import saved_by
 from fnlib.model import Model
 from fnlib.protect import in_transform
@@ -65,12 +64,13 @@ def handlers() -> dict[CodeType, Handler]:
 
 def _forward(recorder: Recorder, frame: FrameType) -> None:
     module = frame.f_locals["self"]
+    caller = frame.f_back.f_back if frame.f_back is not None else None
+    kind: Any = type(module)
+    depends = may_depend_on_mode(kind) and depends_on_mode(module)
+    if not (depends or recorder.records(caller) or recorder.is_root(module)):
+        return
     label = recorder.keeper.module_label(module)
     if label is None:
-        return
-    caller = frame.f_back.f_back if frame.f_back is not None else None
-    depends = depends_on_mode(module)
-    if not (depends or recorder.is_root(module) or recorder.records(caller)):
         return
     recorder.event(
         "forward",
@@ -82,6 +82,12 @@ def _forward(recorder: Recorder, frame: FrameType) -> None:
         stateful=depends and module.training,
         depends=depends,
     )
+
+
+@functools.cache
+def may_depend_on_mode(kind: Any) -> bool:
+    """Whether modules of a class can compute something else in training mode: most cannot, and are called often."""
+    return issubclass(kind, (*_DROPOUT, *_NORM, nn.RNNBase, nn.MultiheadAttention, nn.RReLU))
 
 
 def depends_on_mode(module: nn.Module) -> bool:
@@ -123,7 +129,7 @@ def _differentiate(recorder: Recorder, frame: FrameType) -> dict[str, Any] | Non
 
 def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any) -> dict[str, Any]:
     """Note a backward pass: which weights it reaches, and in which statements its graph used them."""
-    graph = graph_of(roots)
+    graph = recorder.graph_behind(roots)
     create = bool(here["create_graph"])
     retain = create if here["retain_graph"] is None else bool(here["retain_graph"])
     if isinstance(inputs, Mapping):

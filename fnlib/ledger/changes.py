@@ -8,7 +8,6 @@ from fnlib.ledger.content import distance, summarise
 from fnlib.ledger.entries import Change, Entry, Kind
 from fnlib.ledger.seen import Delta, Seen
 
-
 ENOUGH = 1 << 20  # bytes of copies that may wait
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fnlib.ledger.aliases import Sites
-from fnlib.ledger.content import SAME_SIZE, address, copied, is_cow, parts, same, span, storage_address, unreadable
+from fnlib.ledger.content import address, copied, is_cow, parts, same, span, storage_address, unreadable
 from fnlib.ledger.entries import Links, State
 from fnlib.ledger.memory import differs
 from fnlib.ledger.owners import Owners
@@ -23,7 +23,6 @@ from fnlib.ledger.still import Lay, Still
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 
 _SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
-_ORDINARY = {kind: SAME_SIZE[kind.itemsize] for kind in _SHORT}
 _COMMON = frozenset({"gradient", "value"})
 _LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
 _NOBODY = Watch("", None)
@@ -102,7 +101,7 @@ class Keeper(Owners):
         if changed is None:
             return False
         for known in changed:
-            lay.update(known, self._rewritten(one, known))
+            lay.update(known, self._rewritten(one, known, known.held))
         self.at.update(lay.at)
         if isinstance(one, ModuleWatch) and "gradient" in self.kinds:
             self._gradients(one, still)
@@ -115,10 +114,9 @@ class Keeper(Owners):
         if lay is not None and self.at.keys().isdisjoint(lay.at) and (other := lay.other(gradients)) is not None:  # type: ignore[arg-type]
             sights = list(lay.at.values()) if other else []
             for at in other:
-                lay.update(sights[at][0], self._rewritten(one, sights[at][0]))
+                lay.update(sights[at][0], self._rewritten(one, sights[at][0], sights[at][0].held))
             self.at.update(lay.at)
             return
-        taken = self.at.keys() - ()
         self._watch, self._now, seen = one, one.seen, one.seen
         for place, gradient in zip(still.places, gradients, strict=True):
             if gradient is not None:
@@ -126,39 +124,39 @@ class Keeper(Owners):
             elif place in seen:
                 self._deltas.append(Delta(seen.pop(place), None))
         whole = all(gradient is not None for gradient in gradients)  # `in` would ask each tensor whether it equals None
-        still.gradients = Lay.of(gradients, [seen.get(place) for place in still.places], taken) if whole else None  # type: ignore[arg-type]
+        still.gradients = Lay.of(gradients, [seen.get(place) for place in still.places], self.at) if whole else None  # type: ignore[arg-type]
 
     def _glance_at_one(self, one: TensorWatch, value: Tensor) -> bool:
         """The same for a tensor by itself, without gradient: most of what names are bound to."""
         known = one.seen.get("")
-        if known is None or (live := known.live) is None:
+        if known is None or known.stride is None:
             return False
         leaf = value.is_leaf
         if leaf != (len(one.seen) == 2):
             return False
         if leaf and (value.grad is not None or one.seen["requires_grad"].value is not value.requires_grad):
             return False
-        if self._spot_if_unmoved(value, known, live) is None:
+        if self._spot_if_unmoved(value, known) is None:
             return False
-        if known.unchanged():
+        if known.unchanged(value):
             self.at[known.spots[0]] = [known]
         else:
-            self.at[known.spots[0]] = [self._rewritten(one, known)]
+            self.at[known.spots[0]] = [self._rewritten(one, known, value)]
         return True
 
-    def _rewritten(self, one: Watch, known: Seen) -> Seen:
+    def _rewritten(self, one: Watch, known: Seen, tensor: Tensor) -> Seen:
         """Enter new bytes in an old place."""
-        seen = one.seen[known.place] = rewritten(known)
+        seen = one.seen[known.place] = rewritten(known, tensor)
         self._was[known.spots[0]] = known
         self._deltas.append(Delta(known, seen))
         return seen
 
-    def _spot_if_unmoved(self, tensor: Tensor, known: Seen, live: Tensor) -> int | None:
+    def _spot_if_unmoved(self, tensor: Tensor, known: Seen) -> int | None:
         """Where an ordinary tensor lies, if it lies as it did, in storage of its own."""
         spot = int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
         copy = known.copies[0]
         stays = spot == known.spots[0] and spot not in self.at and tensor.dtype is copy.dtype
-        return spot if stays and tensor.shape == copy.shape and tensor.stride() == live.stride() else None
+        return spot if stays and tensor.shape == copy.shape and tensor.stride() == known.stride else None
 
     def _finish(self) -> None:
         """Draw the consequences of the differences: other names of a storage, labels of weights, links."""
@@ -194,24 +192,25 @@ class Keeper(Owners):
     def _tensor(self, place: str, state: State, tensor: Tensor) -> None:
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
-        if known is None or (live := known.live) is None or (known.held() if known.weak else known.held) is not tensor:
+        if known is None or known.stride is None or (known.held() if known.weak else known.held) is not tensor:
             if known is not None or not self._new_and_ordinary(place, state, tensor):
                 self._tensor_at_length(place, state, tensor, known)
             return
-        spot = self._spot_if_unmoved(tensor, known, live)
+        spot = self._spot_if_unmoved(tensor, known)
         if spot is None:
             self._tensor_at_length(place, state, tensor, known)
-        elif known.unchanged():
+        elif known.unchanged(tensor):
             self.at[spot] = [known]
             self._now[place] = known
         else:
-            self.at[spot] = [self._rewritten(self._watch, known)]
+            self.at[spot] = [self._rewritten(self._watch, known, tensor)]
             self._now[place] = self.at[spot][0]
 
     def _new_and_ordinary(self, place: str, state: State, tensor: Tensor) -> bool:
         """Take in a gradient or a value that was not there before, if it is of the usual kind; false if it is not."""
-        kind = _ORDINARY.get(tensor.dtype)
-        if kind is None or type(tensor) is not Tensor or state not in _COMMON or state not in self.kinds or self._watch.order == 1:
+        if tensor.dtype not in _SHORT or type(tensor) is not Tensor or state not in _COMMON:
+            return False
+        if state not in self.kinds or self._watch.order == 1:
             return False
         if not (tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous() and (size := tensor.nbytes)):
             return False
@@ -220,14 +219,14 @@ class Keeper(Owners):
         spot = int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
         if spot in self.at:
             return False
-        bits = tensor.view(kind).clone()
+        copy = tensor.clone()
         weak = tensor.grad_fn is not None
         label = self._label(place)
         held = weakref.ref(tensor) if weak else tensor
         token = self.token(tensor, weakly=weak)
-        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,), (bits.view(tensor.dtype),), None, False)
-        seen.live, seen.bits, seen.span = tensor.view(kind), bits, (spot, spot + size)
-        seen.copy_at, seen.size = storage_address(bits), size
+        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,), (copy,), None, False)
+        seen.stride, seen.span = tensor.stride(), (spot, spot + size)
+        seen.copy_at, seen.size = storage_address(copy), size
         self._deltas.append(Delta(None, seen))
         self._now[place], self.at[spot], self._was[spot], self._new = seen, [seen], None, True
         return True
@@ -257,8 +256,8 @@ class Keeper(Owners):
             first = self.at[spot][0]  # one copy for all names of a storage
             if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
                 known.copies = first.copies
-                if known.live is not None and first.bits is not None:
-                    known.enliven(known.live, first.bits)
+                if known.stride is not None and first.stride is not None:
+                    known.compare_quickly(tensor)
         if not unchanged:
             seen = self._sight(place, state, tensor, known, dense, spots, shape, is_value)
             if known is None or not self._follows_twin(known, tensor, spot, is_value):
@@ -313,9 +312,8 @@ class Keeper(Owners):
         if not is_value:
             seen.token = self.token(tensor, weakly=weak)
         if not (is_value or cow) and len(dense) == 1 and dense[0] is tensor and spots[0] and tensor.dtype in _SHORT and not tensor.is_neg():
-            kind = SAME_SIZE[tensor.itemsize]
             seen.span = span(tensor, spots[0])
-            seen.enliven(tensor.view(kind), copies[0].view(kind))
+            seen.compare_quickly(tensor)
         return seen
 
     # --- who holds what ------------------------------------------------------------------------

@@ -127,14 +127,15 @@ class Owners:
         key = id(value)
         found = {one.label for one in self.watches if key in one.ids}
         if isinstance(value, nn.Module):
-            roots = {id(one.value()): one.label for one in self.watches if isinstance(one, (ModuleWatch, OptimizerWatch))}
-            waiting, met = [value], {key}
-            while waiting:
-                tables = waiting.pop().__dict__
-                for held in (*tables.get("_modules", {}).values(), *tables.values()):
-                    if id(held) in roots:
-                        found.add(roots[id(held)])
-                    if isinstance(held, nn.Module) and id(held) not in met:
-                        met.add(id(held))
-                        waiting.append(held)
+            found |= self._held_by(value)
         return found
+
+    def _held_by(self, module: nn.Module) -> set[str]:
+        """Labels of the watched modules and optimizers that a module or a part of it holds, as a part or an attribute."""
+        roots = [(one, one.value()) for one in self.watches if isinstance(one, (ModuleWatch, OptimizerWatch))]
+        others = {id(root): one.label for one, root in roots if root is not module}
+        if not others:
+            return set()
+        watch = next((one for one, root in roots if root is module and isinstance(one, ModuleWatch)), None) or ModuleWatch("", module)
+        held = [one for table in watch.tables(module) for some in (table["_modules"], table) for one in some.values()]
+        return set() if others.keys().isdisjoint(map(id, held)) else {others[id(one)] for one in held if id(one) in others}

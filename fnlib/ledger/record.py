@@ -25,7 +25,7 @@ from fnlib.ledger.calls import handlers
 from fnlib.ledger.changes import Untold
 from fnlib.ledger.content import quietly
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.graph import age_now
+from fnlib.ledger.graph import Graph, age_now, graph_of
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import values_along
 from fnlib.ledger.randomness import RandomState
@@ -393,6 +393,14 @@ class Recorder:
     def changed_since(self, ages: set[int]) -> bool:
         """Whether a watched tensor has changed since the oldest of some nodes was built."""
         return bool(ages) and self._changed_at > min(ages)
+
+    def graph_behind(self, roots: tuple[Any, ...]) -> Graph:
+        """What lies behind the tensors that a backward pass begins with; most often it was read when they got their name."""
+        if len(roots) == 1:
+            for one in reversed(self._frames):
+                if (graph := one.bindings.graph_behind(roots[0])) is not None:
+                    return graph
+        return graph_of(roots)
 
     def name_of(self, values: tuple[Any, ...]) -> str:
         """The name, in the innermost recorded frame that has one, of a value."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fnlib.ledger.content import same, storage_address
@@ -21,9 +20,8 @@ class Seen:
 
     ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak reference (``weak``) where
     holding it would hold a graph. ``copies`` are those of its dense parts: one for an ordinary tensor, none for a plain
-    ``value``. For ordinary tensors ``live`` and ``bits`` are the tensor and the copy as integers, so that NaN equals itself
-    and -0.0 does not equal 0.0. Where both lie in main memory without gaps, ``copy_at`` is the address of the copy and
-    ``size`` the bytes to compare; else ``size`` is 0.
+    ``value``. Ordinary tensors, which can be compared quickly, have a ``stride``. Where such a one and its copy lie in main
+    memory without gaps, ``copy_at`` is the address of the copy and ``size`` the bytes to compare; else ``size`` is 0.
     """
 
     watch: Watch
@@ -37,8 +35,7 @@ class Seen:
     copies: tuple[Tensor, ...] = ()
     value: Any = None
     cow: bool = False
-    live: Tensor | None = None
-    bits: Tensor | None = None
+    stride: tuple[int, ...] | None = None
     span: tuple[int, int] | None = None
     copy_at: int = 0
     size: int = 0
@@ -48,17 +45,17 @@ class Seen:
         """Whether it was this very object that was seen."""
         return (self.held() if self.weak else self.held) is tensor
 
-    def enliven(self, live: Tensor, bits: Tensor) -> None:
-        """Set what quick comparisons go by; both are views as integers."""
-        self.live, self.bits = live, bits
-        if solid(live, bits):
-            self.copy_at, self.size = int(storage_address(bits) + bits.storage_offset() * bits.itemsize), live.nbytes
+    def compare_quickly(self, tensor: Tensor) -> None:
+        """Set what quick comparisons of an ordinary tensor go by."""
+        copy, self.stride, self.size = self.copies[0], tensor.stride(), 0
+        if solid(tensor, copy):
+            self.copy_at, self.size = int(storage_address(copy) + copy.storage_offset() * copy.itemsize), tensor.nbytes
 
-    def unchanged(self) -> bool:
+    def unchanged(self, tensor: Tensor) -> bool:
         """Whether an ordinary tensor that still lies where it lay holds the bytes that it held."""
         if self.size and differs is not None:
             return not differs(self.spots[0], self.copy_at, self.size)
-        return torch.equal(self.live, self.bits)  # type: ignore[arg-type]
+        return same(tensor, self.copies[0])
 
 
 @dataclass(eq=False, slots=True)
@@ -77,11 +74,9 @@ class Delta:
         return one
 
 
-def rewritten(known: Seen) -> Seen:
-    """The same tensor in the same place, with other bytes: those that it holds now."""
-    live = known.live
-    assert live is not None
-    bits = live.clone()
+def rewritten(known: Seen, tensor: Tensor) -> Seen:
+    """The same ordinary tensor in the same place, with other bytes: those that it holds now."""
+    copy = tensor.clone()
     seen = Seen(
         known.watch,
         known.place,
@@ -91,15 +86,16 @@ def rewritten(known: Seen) -> Seen:
         known.weak,
         known.token,
         known.spots,
-        (bits.view(known.copies[0].dtype),),
+        (copy,),
         known.value,
         False,
-        span=known.span,
+        known.stride,
+        known.span,
     )
-    if known.size and bits.is_contiguous() and live.is_contiguous():
-        seen.live, seen.bits, seen.copy_at, seen.size = live, bits, storage_address(bits), known.size
+    if known.size and copy.stride() == known.stride:
+        seen.copy_at, seen.size = storage_address(copy), known.size
     else:
-        seen.enliven(live, bits)
+        seen.compare_quickly(tensor)
     return seen
 
 

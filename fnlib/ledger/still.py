@@ -6,6 +6,7 @@ C, and answers either which of its tensors hold other bytes, or "look closely".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import is_
 from typing import Any
 
@@ -55,7 +56,7 @@ class Lay:
         if differs is not None and 0 not in self._lengths:
             other: list[Any] = list(map(differs, self._spots, self._copies, self._lengths))
         else:
-            other = [not one[0].unchanged() for one in self.at.values()]
+            other = [not one[0].unchanged(tensor) for one, tensor in zip(self.at.values(), tensors, strict=True)]
         return [at for at, one in enumerate(other) if one] if any(other) else []
 
     def update(self, before: Seen, after: Seen) -> None:
@@ -65,9 +66,11 @@ class Lay:
         self.at[before.spots[0]] = [after]
 
     @staticmethod
-    def of(tensors: list[Tensor], sights: list[Seen | None], taken: Any = ()) -> Lay | None:
-        """Make one, if every tensor is an ordinary one with its storage to itself, also beside what is taken."""
-        found = [one for one in sights if one is not None and one.live is not None and not one.weak and one.spots[0] not in taken]
+    def of(tensors: list[Tensor], sights: list[Seen | None], at: Mapping[int, list[Seen]] | None = None) -> Lay | None:
+        """Make one, if every tensor is an ordinary one with its storage to itself, also among all that stands ``at`` a place."""
+        found = [one for one in sights if one is not None and one.stride is not None and not one.weak]
+        if at is not None:
+            found = [one for one in found if len(at[one.spots[0]]) == 1]
         if len(found) != len(tensors) or len({one.spots for one in found}) != len(found):
             return None
         return Lay(tensors, found)
@@ -99,7 +102,7 @@ class Still:
         """Make one, if every tensor is an ordinary one and each has its storage to itself."""
         if flat is None:
             return None
-        by_object = {id(one.held): (one, rank) for rank, one in enumerate(seen.values()) if one.live is not None and not one.weak}
+        by_object = {id(one.held): (one, rank) for rank, one in enumerate(seen.values()) if one.stride is not None and not one.weak}
         found = [by_object.get(id(tensor), (None, 0)) for tensor in flat[1]]
         lay = Lay.of(flat[1], [one for one, _ in found])
         return None if lay is None else cls(flat[0], lay, [rank for _, rank in found])

@@ -118,7 +118,7 @@ class ModuleWatch(Watch):
         """All but the gradients, which come and go: `Keeper` takes them from the weights."""
         if "weight" not in kinds and "gradient" in kinds:
             return None
-        tables = self._tables(value)
+        tables = self.tables(value)
         parts, held, buffers = ([table[name] for table in tables] for name in ("_modules", "_parameters", "_buffers"))
         weights = [weight for table in held for weight in table.values() if weight is not None]
         plain: list[Any] = [table.get("training") for table in tables]
@@ -133,7 +133,7 @@ class ModuleWatch(Watch):
             tensors = tensors + [buffer for table in buffers for buffer in table.values() if buffer is not None]
         return plain, tensors
 
-    def _tables(self, value: nn.Module) -> list[dict[str, Any]]:
+    def tables(self, value: nn.Module) -> list[dict[str, Any]]:
         """The attributes of a module and of all its parts; those of the last look, if the parts are still the same."""
         parts = self._parts
         if parts and parts[0] is value:
