@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.protect import map_tree, share, share_all
+from fnlib.where import where
 
 if TYPE_CHECKING:
     from fnlib.parameters import Parameters
@@ -30,16 +31,16 @@ def give_away(value: Parameters) -> tuple[dict[str, Tensor], Any]:
     Raises:
         Donated: they have been given away before.
     """
-    where = caller()
+    line = caller()
     with _one_at_a_time:  # of two threads one is told that it came too late
         weights, state = value._alive("be given away"), value._state
-        value._donated = where
+        value._donated = line
     for leaf in value._leaves.all if value._leaves else ():
         # Lets go of the memory (else it would be copied on the first write) and bumps the version, so that
         # a backward pass that still needs this weight fails instead of reading what the next step wrote.
         torch.autograd.graph.increment_version(leaf)
         leaf.data = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
-        leaf._donated = errors.Donated(value._describe(), where)
+        leaf._donated = errors.Donated(value._describe(), line)
     # Shared, as another value may hold the same tensors (`replace` copies nothing): memory that nobody else holds is
     # reused all the same, because the originals end here.
     given = dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)
@@ -52,4 +53,4 @@ def caller() -> str:
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fnlib"):
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+    return where(frame.f_code.co_filename, frame.f_lineno)

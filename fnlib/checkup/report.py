@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import textwrap
 from collections.abc import Iterable
 
 from fnlib.ledger.entries import Finding
-
-WIDTH = 96
+from fnlib.ledger.findings.shown import block
 
 
 class Report(tuple[Finding, ...]):
@@ -30,7 +27,7 @@ class Report(tuple[Finding, ...]):
 
     def text(self) -> str:
         """The report, one block a finding."""
-        return "\n".join(_block(finding) for finding in self)
+        return "\n".join(block(finding) for finding in self)
 
     def __repr__(self) -> str:
         if not self:
@@ -40,21 +37,3 @@ class Report(tuple[Finding, ...]):
 
     def _ipython_display_(self) -> None:
         """The report has been printed when it was made; a notebook does not show it twice."""
-
-
-def _block(finding: Finding) -> str:
-    where = (
-        f"{_short(finding.file)}:{finding.line}, " if finding.file and finding.line else f"line {finding.line}, " if finding.line else ""
-    )
-    lines = [f"{finding.severity.upper()} {finding.code}, {where}{finding.place}"]
-    lines += textwrap.wrap(f"{finding.what} {finding.why}", WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
-    lines += [f"        {line}" for line in finding.fix.splitlines()]
-    if finding.link:
-        lines.append(f"    met in {finding.link}")
-    return "\n".join(lines)
-
-
-def _short(file: str) -> str:
-    """A path as seen from here, where that is shorter."""
-    relative = os.path.relpath(file) if os.path.isabs(file) else file
-    return min(relative, file, key=len)

@@ -124,8 +124,7 @@ class Panel:
         self.codes_width = 1.02 * max([width_of(code, CODE, MONO) for code in self.codes], default=80.0)
         if any(row.alerts or row.entry.raised for row in drawn.rows):
             self.codes_width += 14.0
-        self.x = self._columns()
-        end = max(self.x.values(), default=0.0) + (self._needs(drawn.lanes[-1]) / 2 if drawn.lanes else 0.0)
+        self.x, end = self._columns()
         self.width = max(end, width_of(title, 12) * 1.1, 330.0)
         self.tops = self._heights()
         self.above = 62.0 if title else 42.0
@@ -159,8 +158,8 @@ class Panel:
         cells = [mark.row for mark in self.scene.marks if mark.lane == key]
         return len(cells) != len(set(cells))
 
-    def _columns(self) -> dict[Key, float]:
-        """The middle of each lane: no two words beside each other touch, and heads fit over their lanes."""
+    def _columns(self) -> tuple[dict[Key, float], float]:
+        """The middle of each lane, and where the last ends: no two words beside each other touch, and heads fit over their lanes."""
         lanes = self.scene.lanes
         x: dict[Key, float] = {}
         edge = GUTTER + self.codes_width + 9
@@ -179,7 +178,7 @@ class Panel:
                 group = [other for other in lanes if other.head == lane.head]
                 lacking = width_of(lane.head, HEAD) - sum(map(self._needs, group)) - GAP * (len(group) - 1)
                 edge += max(0.0, lacking / 2)
-        return x
+        return x, edge - GAP if lanes else 0.0
 
     def _heights(self) -> list[float]:
         """The upper edge of each row below the heads, and the lower edge of the last."""

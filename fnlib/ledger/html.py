@@ -21,8 +21,11 @@ _SIGNS = {
 }
 _LINE = "1px solid var(--jp-border-color1, rgba(128,128,128,.5))"
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0;background:transparent;color:inherit;border:none"
-_CODE = "font-family:var(--jp-code-font-family, monospace);white-space:pre"
-_TABLE = "border-collapse:collapse;margin:0;color:inherit;font-size:var(--jp-code-font-size, 13px)"
+_CODE = "font-family:var(--jp-code-font-family, monospace);white-space:pre-wrap;overflow-wrap:break-word"
+_TABLE = "table-layout:auto;border-collapse:collapse;margin:0;color:inherit;font-size:var(--jp-code-font-size, 13px)"
+
+# A long statement goes on in the next line rather than take the room of what it did.
+_HEADS = (("line", "2em"), ("statement", "14em"), ("what it changed", "11em"), ("how", "12em"))
 
 
 def html(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str], iterations: Sequence[tuple[str, list[Entry]]]) -> str:
@@ -50,9 +53,7 @@ def html(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[s
 
 def _table(rows: list[Row], title: str) -> str:
     caption = f'<caption style="caption-side:top;text-align:left;font-weight:bold;color:inherit;padding:2px 0">{escape(title)}</caption>'
-    heads = "".join(
-        f'<th scope="col" style="{_CELL};border-bottom:{_LINE}">{name}</th>' for name in ("line", "statement", "what it changed", "how")
-    )
+    heads = "".join(f'<th scope="col" style="{_CELL};border-bottom:{_LINE};min-width:{width}">{name}</th>' for name, width in _HEADS)
     body = "".join(_rows(row) for row in rows)
     return f'<table style="{_TABLE}">{caption}<thead><tr style="background:transparent">{heads}</tr></thead><tbody>{body}</tbody></table>'
 

@@ -6,7 +6,7 @@ import sys
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from fnlib.ledger.entries import STATES, Alias, Entry, Finding
+from fnlib.ledger.entries import STATES, Alias, Entry
 from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownWatch
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.record import Recorder
@@ -142,27 +142,3 @@ class Ledger(Shown):
     def notes(self) -> list[str]:  # type: ignore[override]
         """What the recording does not cover, in sentences."""
         return [*self._recorder.notes, *(f"{label} {why}" for label, why in self._keeper.unfollowed.items())]
-
-    @property
-    def findings(self) -> list[Finding]:
-        """Silent bugs that were seen while recording."""
-        from fnlib.ledger.findings import find
-
-        return find(self)
-
-    def plot(self, **options: Any) -> Any:
-        """Draw lanes of state against statements; see `fnlib.ledger.picture.plot`."""
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            raise ImportError("ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. "
-                              "Without it, print(ledger) shows the same as a table.", name="matplotlib") from None
-        from fnlib.ledger.picture import plot
-
-        return plot(self, **options)
-
-    def replay(self) -> Any:
-        """Step through the recording with a slider; see `fnlib.ledger.replay.replay`."""
-        from fnlib.ledger.replay import replay
-
-        return replay(self)

@@ -12,6 +12,7 @@ from typing import Any
 from fnlib.ledger.entries import Change, Counts, Finding
 from fnlib.ledger.lanes import Key, Lane, Lanes
 from fnlib.ledger.shown import Row, rows_of
+from fnlib.ledger.view import View
 from fnlib.ledger.words import counted, short
 
 
@@ -114,7 +115,7 @@ def _which(recording: Any, iteration: int | None) -> str:
         return f"iteration {iteration} of {total}"
     if total > 1:
         return f"{total} iterations, folded: each statement as it ran last"
-    return "" if hasattr(recording, "iterations") else str(getattr(recording, "title", ""))
+    return recording.title if type(recording) is View else ""
 
 
 def _marks(row: Row, lanes: Lanes) -> list[Mark]:

@@ -1,9 +1,9 @@
-"""`View`: entries with counts, a table and a dict. One iteration of a loop is one; so is a whole ledger."""
+"""`View`: entries with counts, a table, a picture, a player and a dict. One iteration of a loop is one; so is a whole ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fnlib.ledger.entries import Alias, Counts, Entry, Event, count
 from fnlib.ledger.errors import NoSuchIteration
@@ -11,9 +11,12 @@ from fnlib.ledger.html import html
 from fnlib.ledger.plain import as_dict
 from fnlib.ledger.table import text
 
+if TYPE_CHECKING:
+    from fnlib.ledger.findings.shown import Findings
+
 
 class Shown:
-    """What a ledger and a part of one have in common: counts, a table, a dict."""
+    """What a ledger and a part of one have in common: counts, a table, a picture, a player, a dict."""
 
     entries: list[Entry]
     title: str
@@ -66,9 +69,37 @@ class Shown:
                 found.setdefault(entry.iterations[: lines.index(line) + 1], []).append(entry)
         return [some for some in found.values() if any(entry.kind == "statement" for entry in some)]
 
+    @property
+    def findings(self) -> Findings:
+        """Silent bugs that show in these entries, certain ones first; a list that reads as a report."""
+        from fnlib.ledger.findings import find
+        from fnlib.ledger.findings.shown import Findings
+
+        return Findings(find(self))
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as dicts, lists, numbers and strings, ready for JSON."""
         return as_dict(self.entries, self.counts, self.watched, self.aliases, self.notes)
+
+    def plot(self, **options: Any) -> Any:
+        """Draw lanes of state against statements; see `fnlib.ledger.picture.plot`.
+
+        It returns the figure, which a notebook shows where it is a cell's last line, without a semicolon behind it.
+        """
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise ImportError("ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. "
+                              "Without it, print(ledger) shows the same as a table.", name="matplotlib") from None
+        from fnlib.ledger.picture import plot
+
+        return plot(self, **options)
+
+    def replay(self) -> Any:
+        """Step through the recording with a slider; see `fnlib.ledger.replay.replay`."""
+        from fnlib.ledger.replay import replay
+
+        return replay(self)
 
     def __str__(self) -> str:
         return text(self.entries, self.counts, self.title, self.notes)

@@ -46,8 +46,8 @@ def given_away(rule: str, build: Any = network) -> tuple[fnlib.Factory, fnlib.Mo
 def check_message(error: fnlib.Donated) -> None:
     text = str(error)
     assert "This value (parameters after step 0) was given away by `model.step(gradient, donate=True)`" in text
-    assert f"{Path(__file__).name}, line " in text
-    line = int(text.partition(f"{Path(__file__).name}, line ")[2].partition(";")[0])
+    assert f"{Path(__file__).name}:" in text
+    line = int(text.partition(f"{Path(__file__).name}:")[2].partition(";")[0])
     assert "donate=True" in Path(__file__).read_text().splitlines()[line - 1], "the line that gave it away"
     assert "model = ModelFactory(new)                 # right: go on with what step returned" in text
 

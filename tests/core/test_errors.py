@@ -110,7 +110,7 @@ CASES = [
     Case("bind: numbers as modes", lambda w: w.factory(w.parameters, training={"0": 1}), fnlib.WrongParameters, ("training is True, False or a mapping",)),
     Case("bind: a word as seed", lambda w: w.factory(w.parameters, seed="7"), fnlib.WrongParameters, ("A seed is a whole number: this is '7'.", "model = ModelFactory(parameters, seed=0)")),
     Case("bind: a flag as seed", lambda w: w.factory(w.parameters, seed=True), fnlib.WrongParameters, ("A seed is a whole number: this is True.",)),
-    Case("bind: given away", lambda w: given_away(w), fnlib.Donated, ("This value (parameters after step 0) was given away by `model.step(gradient, donate=True)` at", "test_errors.py, line")),
+    Case("bind: given away", lambda w: given_away(w), fnlib.Donated, ("This value (parameters after step 0) was given away by `model.step(gradient, donate=True)` at", "test_errors.py:")),
     # --- factories
     Case("factory: no module", lambda w: fnlib.Factory(3), fnlib.UnsupportedModule, ("A factory is made of a module or of something that builds one, not of a int.",)),
     Case("factory: builds no module", lambda w: fnlib.Factory(lambda: 3)(fnlib.Parameters()), fnlib.UnsupportedModule, ("The build of this factory returned a int, not an nn.Module.",)),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 
+import matplotlib.text
 import pytest
 import torch
 from torch import nn
@@ -218,3 +219,43 @@ def test_the_ledger_does_not_import_what_it_does_not_need() -> None:
         "import sys, fnlib.ledger, fnlib.ledger.magic; print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_one_iteration_has_a_picture_and_a_player_of_its_own() -> None:
+    ledger = stock()
+    second = ledger.iteration(2)
+    assert second.plot().alt == ledger.plot(iteration=2).alt != ledger.plot(iteration=1).alt
+    player = second.replay()
+    player.slider.value = 4
+    assert player.slider.max == len(second.entries) == 6 and "loss.backward()" in player.shown.value
+
+
+def test_every_word_of_a_picture_is_inside_of_it() -> None:
+    model, random_numbers = nn.Linear(4, 3), torch.Generator()
+    with Ledger(model=model, a_generator_with_a_long_name=random_numbers) as ledger:
+        noise = torch.randn(2, 4, generator=random_numbers)
+        model(noise + torch.rand(2, 4)).sum().backward()
+    figure = ledger.plot()
+    figure.canvas.draw()
+    for text in figure.findobj(lambda one: hasattr(one, "get_text") and one.get_text().strip()):
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1, text.get_text()
+
+
+def test_findings_read_as_a_report_and_an_iteration_has_its_own() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=0.1, fused=True)
+    with Ledger(weight=weight, optimizer=optimizer) as ledger:
+        for number in range(2):
+            loss = (weight * weight).sum()
+            (2 * weight.sum()).backward()
+            if number:
+                optimizer.step()
+            loss.backward()
+            optimizer.zero_grad()
+    assert [finding.code for finding in ledger.findings] == ["weights-moved-before-backward"]
+    assert str(ledger.findings).startswith("CERTAIN weights-moved-before-backward, ")
+    assert f"test_views.py:{ledger.findings[0].line}, " in str(ledger.findings)
+    assert str(ledger.iteration(1).findings) == "nothing found"
+    assert ledger.iteration(2).findings == ledger.findings
+    assert "a bug was found here" in {text.get_text() for text in ledger.iteration(2).plot().findobj(matplotlib.text.Text)}

@@ -16,16 +16,16 @@ from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.story import Story
 
 if TYPE_CHECKING:
-    from fnlib.ledger.ledger import Ledger
+    from fnlib.ledger.view import Shown
 
 RULES = (Gradients, Held, Ties, Memory, Snapshots, Modes, Rates, Graphs, Seeds, Functional)
 
 
-def find(ledger: Ledger) -> list[Finding]:
+def find(ledger: Shown) -> list[Finding]:
     """Look for silent bugs in a recording.
 
     Args:
-        ledger: a recording that has ended.
+        ledger: a recording that has ended, or a part of one.
 
     Returns:
         The findings, the certain ones first. A ``certain`` finding is a bug; a ``question`` may be meant.

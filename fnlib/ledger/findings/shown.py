@@ -1,0 +1,36 @@
+"""How findings read: one block each, what and why, the fix as code, where it was met."""
+
+from __future__ import annotations
+
+import textwrap
+
+from fnlib.ledger.entries import Finding
+from fnlib.where import where
+
+WIDTH = 96
+
+
+class Findings(list[Finding]):
+    """A list of findings that reads as a report where it is shown.
+
+    >>> Findings([Finding("no-effect", "question", 3, "optimizer", "It steps twice.", "The second adds nothing.", "optimizer.step()")])
+    QUESTION no-effect, line 3, optimizer
+        It steps twice. The second adds nothing.
+            optimizer.step()
+    >>> Findings()
+    nothing found
+    """
+
+    def __repr__(self) -> str:
+        return "\n".join(map(block, self)) or "nothing found"
+
+
+def block(finding: Finding) -> str:
+    """One finding in lines of at most 96 letters."""
+    place = f"{where(finding.file, finding.line) if finding.file else f'line {finding.line}'}, " if finding.line else ""
+    lines = [f"{finding.severity.upper()} {finding.code}, {place}{finding.place}"]
+    lines += textwrap.wrap(f"{finding.what} {finding.why}", WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    lines += [f"        {line}" for line in finding.fix.splitlines()]
+    if finding.link:
+        lines.append(f"    met in {finding.link}")
+    return "\n".join(lines)
