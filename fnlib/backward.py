@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -38,6 +38,8 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     Raises:
         LossNotScalar: the loss has more than one element.
         LossIndependent: it does not depend on the weights of one of the models.
+        HiddenByCheckpoint: a checkpoint with use_reentrant=True keeps weights out of the graph.
+        DifferentiateOutside: a transform of torch.func that is running keeps the graph to itself.
         GraphUsedUp: an earlier backward used the graph up.
         GraphOverwritten: something that it needs was changed in place since.
         Donated: a model's parameters have been given away.
@@ -56,7 +58,7 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
         found = iter(differentiate(loss, leaves, retain_graph))
     for model in models:
         model._leaves.structure.check_left()
-    return tuple(named(model._leaves, list(itertools.islice(found, len(model._leaves.trained)))) for model in models)
+    return tuple(named(model._leaves, list(itertools.islice(found, len(model._leaves.trained))), loss) for model in models)
 
 
 def differentiate(loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool) -> Sequence[Tensor | None]:
@@ -66,6 +68,8 @@ def differentiate(loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool) 
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise errors.LossNotScalar(loss)
+    if not loss.requires_grad and in_transform():
+        raise errors.DifferentiateOutside
     if not loss.requires_grad:
         raise errors.LossIndependent("it was computed without a graph (under no_grad, or from something else than the model's output)")
     if not leaves:
@@ -88,13 +92,16 @@ def _one_like(loss: Tensor) -> Tensor:
     return torch.ones_like(loss)
 
 
-def named(leaves: Leaves, found: Sequence[Tensor | None]) -> Gradient:
+def named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> Gradient:
     """Name the tensors that autograd found, and lay them out as ``.grad`` would: strides of the weight, memory of its own."""
     try:
         if leaves.contiguous and all(map(_is_contiguous, found)):  # nearly always
             return Gradient._make(dict(zip(leaves.structure.trained_names, share_all(found), strict=True)), leaves.structure)  # type: ignore[arg-type]
     except TypeError:  # a None among them: a weight that the loss does not depend on
         pass
+    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in _nodes(loss)):
+        missing = [name for name, tensor in zip(leaves.structure.trained_names, found, strict=True) if tensor is None]
+        raise errors.HiddenByCheckpoint(missing)
     tensors = {}
     for name, tensor, leaf in zip(leaves.structure.trained_names, found, leaves.trained, strict=True):
         if tensor is not None:
@@ -106,19 +113,24 @@ def named(leaves: Leaves, found: Sequence[Tensor | None]) -> Gradient:
     return Gradient._make(tensors, leaves.structure)
 
 
-def _explained(error: RuntimeError, loss: Tensor) -> Exception:
-    """Find the named error for what autograd raised; PyTorch's own where there is none."""
-    text = str(error)
+def _nodes(loss: Tensor) -> Iterator[Any]:
+    """Walk through the graph behind a loss."""
     todo, seen = [loss.grad_fn], set()
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            todo += [following for following, _ in node.next_functions]
+
+
+def _explained(error: RuntimeError, loss: Tensor) -> Exception:
+    """Find the named error for what autograd raised; PyTorch's own where there is none."""
+    text = str(error)
+    for node in _nodes(loss):
         donated = getattr(getattr(node, "variable", None), "_donated", None)
         if donated is not None:
             return cast(Exception, donated)
-        todo += [following for following, _ in node.next_functions]
     if "second time" in text:
         return errors.GraphUsedUp()
     if "modified by an inplace operation" in text:

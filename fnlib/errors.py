@@ -251,6 +251,37 @@ class LossIndependent(FnlibError, ValueError):
         )
 
 
+class HiddenByCheckpoint(FnlibError, ValueError):
+    """A checkpoint of the old kind keeps the weights inside of it out of the graph."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            "torch.utils.checkpoint with use_reentrant=True keeps what is inside of it out of the graph and reaches its weights only by "
+            f"writing `.grad`: a gradient of this loss would lack {_names(names)}."
+            + _block(
+                "x = checkpoint(self.block, x, use_reentrant=True)    # wrong: the gradient would lack the weights of `block`",
+                "x = checkpoint(self.block, x, use_reentrant=False)   # right: the same memory, and a graph",
+            )
+        )
+
+
+class DifferentiateOutside(FnlibError, ValueError):
+    """A gradient was asked for inside of a transform that keeps the graph to itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Inside of torch.func.vmap and its like a loss has no graph to walk back through: the transforms keep it to themselves."
+            + _block(
+                "def one(x):",
+                "    return ModelFactory(parameters).backward(loss_of(x))               # wrong: `vmap(one)` cannot see the weights",
+                "",
+                "def loss_of(weights, x):",
+                "    return criterion(ModelFactory(parameters.replace(weights=weights))(x))",
+                "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right: differentiate by the weights",
+            )
+        )
+
+
 class GraphUsedUp(FnlibError, RuntimeError):
     """A second backward through a graph that the first one used up."""
 

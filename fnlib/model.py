@@ -161,12 +161,12 @@ class Model:
             The gradient, a value. No ``.grad`` is touched.
 
         Raises:
-            LossNotScalar, LossIndependent, GraphUsedUp, GraphOverwritten, Donated.
+            LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp, GraphOverwritten, Donated.
         """
         self._parameters._alive("take a gradient")
         if self._leaves.structure.left:
             return backward(loss, self, retain_graph=retain_graph)[0]
-        return named(self._leaves, differentiate(loss, self._leaves.trained, retain_graph))
+        return named(self._leaves, differentiate(loss, self._leaves.trained, retain_graph), loss)
 
     # --- step --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import fnlib
 from fnlib import errors
@@ -38,6 +39,24 @@ class World:
 def graph_used_up(w: World) -> Any:
     w.model.backward(w.loss)
     return w.model.backward(w.loss)
+
+
+def inside_of_vmap(w: World) -> Any:
+    return torch.func.vmap(lambda x: w.model.backward(w.factory(w.parameters)(x).sum())["0.bias"])(X[:, None])
+
+
+class OldCheckpoint(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(4, 3), nn.Tanh()), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(checkpoint(self.body, x, use_reentrant=True))
+
+
+def past_an_old_checkpoint(w: World) -> Any:
+    model = fnlib.Factory(OldCheckpoint)(fnlib.Parameters(seed=0))
+    return model.backward(model(X.clone().requires_grad_()).sum())
 
 
 def overwritten(w: World) -> Any:
@@ -140,6 +159,8 @@ CASES = [
     Case("backward: detached", lambda w: w.model.backward(w.loss.detach()), fnlib.LossIndependent, ("it was computed without a graph (under no_grad, or from something else than the model's output)",)),
     Case("backward: no weights", lambda w: fnlib.Sequential(nn.ReLU())(fnlib.Parameters()).backward(w.loss), fnlib.LossIndependent, ("the model has no weights that are trained",)),
     Case("backward: joint, one of them not in it", lambda w: fnlib.backward(w.loss, w.model, w.other(fnlib.Parameters())), fnlib.LossIndependent, ("none of them appears in the graph behind it",)),
+    Case("backward: inside of vmap", inside_of_vmap, fnlib.DifferentiateOutside, ("Inside of torch.func.vmap and its like a loss has no graph", "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right")),
+    Case("backward: past an old checkpoint", past_an_old_checkpoint, fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),
     Case("backward: twice", graph_used_up, fnlib.GraphUsedUp, ("The graph behind this loss was used up by an earlier backward", "gradient = model.backward(loss, retain_graph=True)   # right, if it must be done twice", "gradient + gradient                                  # right")),
     Case("backward: overwritten", overwritten, fnlib.GraphOverwritten, ("A tensor that this backward needs was changed in place after the forward pass. PyTorch says:", "modified by an inplace operation", "feature = feature + 1      # right")),
     # --- step
