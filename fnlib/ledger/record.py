@@ -102,10 +102,13 @@ class Recorder:
     @property
     def entries(self) -> list[Entry]:
         """What was recorded so far."""
+        self._tell()
+        return self._entries
+
+    def _tell(self) -> None:
         if self._untold:
             with quietly():
                 self._untold.tell()
-        return self._entries
 
     @property
     def only(self) -> tuple[str, ...]:
@@ -158,8 +161,7 @@ class Recorder:
             if len(self._frames) == 0 or one.depth == 0:
                 one.frame.f_trace = one.before
                 forget_locals(one.frame)
-        with quietly():
-            self._untold.tell()
+        self._guard(self._tell)
         self.keeper.close()
 
     def _enter(self, frame: FrameType, *, inside_with: bool, before: Trace | None) -> _Frame:
