@@ -7,10 +7,15 @@ and the wrong answers that people give, and a test runs all of them, so that no 
 from __future__ import annotations
 
 import dis
+import functools
+import inspect
+import textwrap
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 from fnlib.teaching.misconceptions import misconception
@@ -23,6 +28,13 @@ class Outcome(Enum):
     ERROR = "error"
     NOT_YET = "not yet"
     PASSED = "passed"
+
+
+WIDTH = 96  # of a printed message; a longer line is broken in the middle of a word by notebooks
+
+
+class Unreadable(Exception):
+    """An answer that a check cannot judge; its text is one sentence for the learner. Raised by ``Exercise.try_out``."""
 
 
 _MARK = {Outcome.NOT_ATTEMPTED: "○", Outcome.ERROR: "✗", Outcome.NOT_YET: "△", Outcome.PASSED: "✓"}
@@ -69,6 +81,7 @@ class Exercise:
         mistakes: wrong answers that people give, the most special first.
         expects: what kind of answer is wanted, in words, such as "a tensor": said when the check cannot read it.
         right: right answers, one at least (tested).
+        so_far: what is right of a wrong value that no mistake fits, in one sentence, or "".
     """
 
     key: str
@@ -80,6 +93,7 @@ class Exercise:
     right: tuple[Callable[[], Any], ...]
     mistakes: tuple[Mistake, ...] = ()
     try_out: Callable[[Any], Any] = field(default=lambda answer: answer)
+    so_far: Callable[[Any], str] = field(default=lambda value: "")
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ def check(key: str, answer: Any) -> Result:
 
     result = judge(exercise(key), answer, tries=_tries[key])
     _tries[key] = 0 if result.passed else _tries[key] + (result.outcome is not Outcome.NOT_ATTEMPTED)
-    print(result.message)
+    print(_wrapped(result.message))
     return result
 
 
@@ -149,7 +163,7 @@ def hint(key: str, step: int = 1) -> None:
     """
     from fnlib.teaching.tables import exercise
 
-    print(_hint(exercise(key), step - 1))
+    print(_wrapped(_hint(exercise(key), step - 1)))
 
 
 def judge(exercise: Exercise, answer: Any, tries: int = 0) -> Result:
@@ -157,20 +171,27 @@ def judge(exercise: Exercise, answer: Any, tries: int = 0) -> Result:
     if is_stub(answer):
         missing = "Your answer has no body yet. " if callable(answer) else ""
         return _result(exercise, Outcome.NOT_ATTEMPTED, f"{missing}Replace the ... and run this cell again.")
+    hint = _hint(exercise, tries)
+    if wanted := _other_kind(exercise.right[0](), answer):
+        text = f"Hand over the {wanted} itself, its name without brackets; you gave {in_words(answer)}. {hint}"
+        return _result(exercise, Outcome.NOT_YET, text)
     try:
         value = exercise.try_out(answer)
-        if is_stub(value):
-            return _result(exercise, Outcome.NOT_ATTEMPTED, "Your code gives nothing back so far. Replace the ... in it.")
+    except Unreadable as problem:
+        return _result(exercise, Outcome.NOT_YET, f"{problem} {hint}")
     except Exception as problem:  # the learner's code: whatever it raises is reported, not raised
-        text = f"Your answer stopped with {type(problem).__name__}: {_first_line(problem)} {_hint(exercise, tries)}"
+        text = f"Your answer stopped{_where(problem)} with {type(problem).__name__}: {_first_line(problem)} {hint}"
         return _result(exercise, Outcome.ERROR, text)
+    if is_stub(value):
+        if callable(answer) and not any(code_blank(code) for code in _codes(answer)):
+            return _result(exercise, Outcome.NOT_YET, f"Your code ran, and nothing came back from it: is `return` missing? {hint}")
+        return _result(exercise, Outcome.NOT_ATTEMPTED, "A part of it is still `...`: replace that, and run this cell again.")
     if _holds(exercise.passes, value):
         return _result(exercise, Outcome.PASSED, exercise.because)
     for mistake in exercise.mistakes:
         if _holds(mistake.matches, value):
-            return _result(exercise, Outcome.NOT_YET, f"{mistake.message} {_hint(exercise, tries)}", mistake.slug)
-    wanted = f"Wanted: {exercise.expects}; you gave {_in_words(value)}."
-    return _result(exercise, Outcome.NOT_YET, f"{wanted} {_hint(exercise, tries)}")
+            return _result(exercise, Outcome.NOT_YET, f"{mistake.message} {hint}", mistake.slug)
+    return _result(exercise, Outcome.NOT_YET, f"{_so_far(exercise, value)} {hint}")
 
 
 def is_stub(answer: Any) -> bool:
@@ -185,8 +206,38 @@ def is_stub(answer: Any) -> bool:
     if code is None:
         return False
     idle = {"RESUME", "NOP", "POP_TOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
-    constants = {constant for constant in code.co_consts if not isinstance(constant, str)}  # a docstring is no answer
+    constants = {constant for constant in code.co_consts if constant != answer.__doc__}  # a docstring is no answer
     return constants <= {None, ...} and all(step.opname in idle for step in dis.get_instructions(code))
+
+
+def _other_kind(model_answer: Any, answer: Any) -> str:
+    """"function" or "class" if that is wanted and something else was given, such as what a call of it returns."""
+    if inspect.isclass(model_answer):
+        return "" if inspect.isclass(answer) else "class"
+    runs = inspect.isroutine(answer) or inspect.isclass(answer) or isinstance(answer, functools.partial)
+    return "" if runs or not callable(model_answer) else "function"
+
+
+def code_blank(code: CodeType) -> bool:
+    """True if a ``...`` stands in the code."""
+    return any(constant is ... for constant in code.co_consts)
+
+
+def names_in(answer: Any) -> set[str]:
+    """The names that a learner's code uses, such as "detach": some mistakes are told apart by what was called."""
+    return {name for code in _codes(answer) for name in code.co_names}
+
+
+def _codes(answer: Any) -> Iterator[CodeType]:
+    """The code of a function, of what is defined in it, and of the methods of a class."""
+    if inspect.isclass(answer):
+        for method in vars(answer).values():
+            yield from _codes(method)
+    waiting = [getattr(answer, "__code__", None)]
+    while waiting:
+        if isinstance(code := waiting.pop(), CodeType):
+            yield code
+            waiting.extend(code.co_consts)
 
 
 def _holds(test: Callable[[Any], bool], value: Any) -> bool:
@@ -206,17 +257,44 @@ def _hint(exercise: Exercise, tries: int) -> str:
     return f"Hint {step + 1} of {len(exercise.hints)}: {exercise.hints[step]}"
 
 
+def _so_far(exercise: Exercise, value: Any) -> str:
+    """What to say of a value that is wrong in no way that people are known to get wrong."""
+    try:
+        said = exercise.so_far(value)
+    except Exception:
+        said = ""
+    if said:
+        return said
+    if isinstance(value, SimpleNamespace):  # what was seen while the answer ran, for the check alone
+        value = getattr(value, "given", ...)
+    return f"Wanted: {exercise.expects}{'' if value is ... else f'; you gave {in_words(value)}'}."
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _where(problem: Exception) -> str:
+    """The line of the learner's own cell in which it happened, if it was in a cell."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    lines = [frame.lineno for frame in frames if "ipykernel" in frame.filename or "<ipython" in frame.filename]
+    return f" in line {lines[-1]}" if lines else ""
+
+
 def _first_line(problem: Exception) -> str:
     line = (str(problem).strip().splitlines() or ["no message"])[0]
     return line if line.endswith((".", "!", "?")) else line + "."
 
 
-def _in_words(value: Any) -> str:
+def in_words(value: Any) -> str:
+    """A value in the words of a message, such as "an int, 3" or "a Tensor of shape (2,)"."""
     kind = type(value).__name__
+    if kind in ("function", "method", "builtin_function_or_method"):
+        return f"a {'method' if 'method' in kind else 'function'} that was not called"
     shape = getattr(value, "shape", None)
     if shape is not None:
         size = f"of shape {tuple(shape)}" if len(shape) else f"with the value {float(value):.4g}"
         return f"a {kind} {size}"
     text = repr(value)
-    article = "an" if kind[0] in "aeiou" else "a"
+    article = "an" if kind[0].lower() in "aeiou" else "a"
     return f"{article} {kind}, {text}" if len(text) <= 40 and "0x" not in text else f"{article} {kind}"

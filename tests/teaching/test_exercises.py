@@ -1,15 +1,16 @@
 """Every row of every table: right answers pass, stubs are not attempted, each wrong answer gets its own message."""
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from fnlib import teaching
-from fnlib.teaching.exercises import Exercise, Mistake, Outcome, is_stub, judge
+from fnlib.teaching.exercises import Exercise, Mistake, Outcome, Unreadable, is_stub, judge
 from fnlib.teaching.misconceptions import TABLE
-from fnlib.teaching.tables import exercises
+from fnlib.teaching.tables import exercises, lesson_01
 
 ROWS = list(exercises().values())
 keys = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
@@ -102,10 +103,77 @@ def test_the_four_outcomes_in_words() -> None:
     ]
 
 
+def test_a_value_in_place_of_the_function_is_said_so() -> None:
+    """`check("99-double", double(2))` for `check("99-double", double)`: the commonest slip of all."""
+    said = judge(_row(), 4)
+    assert said.outcome is Outcome.NOT_YET
+    assert "Hand over the function itself, its name without brackets; you gave an int, 4." in said.message
+
+
+def test_a_forgotten_return_is_no_blank() -> None:
+    def forgets(n: int) -> None:
+        n * 2  # noqa: B018  # no return
+
+    assert judge(_row(), forgets).outcome is Outcome.NOT_YET and "is `return` missing?" in judge(_row(), forgets).message
+    half = judge(_row(), lambda n: ... if n else 0)
+    assert half.outcome is Outcome.NOT_ATTEMPTED and "A part of it is still `...`" in half.message
+
+
+def test_what_the_check_saw_stays_with_the_check() -> None:
+    """A value that no mistake fits is said in the learner's terms, or by what is right of it."""
+    seen = {"try_out": lambda double: SimpleNamespace(given=double(2), right=0), "passes": lambda seen: False, "mistakes": ()}
+    assert "Wanted: a number; you gave an int, 9." in judge(_row(**seen), lambda n: 9).message
+    assert "half of it" in judge(_row(**seen, so_far=lambda seen: "half of it"), lambda n: 9).message
+    for row in ROWS:
+        for answer in (lambda *a, **k: 3, lambda *a, **k: torch.ones(()), lambda *a, **k: [1]):
+            assert "SimpleNamespace" not in judge(row, answer).message
+
+
+def test_an_answer_that_cannot_be_read_says_why() -> None:
+    def cannot(answer: object) -> None:
+        raise Unreadable("Two words are wanted.")
+
+    assert judge(_row(try_out=cannot), lambda n: 9).message.startswith("△ 99-double: not yet. Two words are wanted. Hint 1 of 2")
+
+
+def test_an_error_in_a_cell_says_its_line() -> None:
+    names: dict[str, Any] = {}
+    exec(compile("def double(n):\n    m = n\n    return m / 0", "<ipython-input-3-ab>", "exec"), names)  # noqa: S102
+    assert "stopped in line 3 with ZeroDivisionError" in judge(_row(), names["double"]).message
+
+
+@pytest.mark.parametrize("cells", [("moved", "model"), "weights", 3], ids=repr)
+def test_a_blank_ledger_takes_its_own_words_only(cells: Any) -> None:
+    row, right = exercises()["01-blank-ledger"], lesson_01.LEDGER
+    said = judge(row, right | {"optimizer.step()": cells}).message
+    assert "is none of the words" in said or "wants two words" in said
+    assert judge(row, right | {"loss_a.backward()": ("Gradient", "model")}).passed
+    assert "6 of 10 cells are right" in judge(row, dict.fromkeys(right, ("gradients", "model"))).message
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "said"),
+    [
+        ("04-clip", lambda model, loss: torch.nn.utils.clip_grad_norm_(model.parameters, 1.0), "writes into .grad"),
+        ("05-which", "ABCD", "The answer is a dict"),
+        ("05-which", {"A": "box"}, '"box" is none of the four names'),
+        ("05-which", {"A": "stock"}, "0 of 4 right"),
+        ("00-early-stop", lambda model, train_one_epoch, score, epochs: 3, "Give back the weights themselves"),
+        ("07-no-trace", lambda model, feature: "six", "Return the output of the model, a tensor; you gave a str, 'six'"),
+        ("08-reach", lambda network, *others: [network], "The network has its first weights still"),
+        ("08-reach", lambda n, o, loss, p, r: loss(n(p[0][0])[0], p[0][1]).item().backward(), "item() gives a plain number"),
+    ],
+)  # fmt: skip
+def test_what_learners_typed(key: str, answer: object, said: str) -> None:
+    result = judge(exercises()[key], answer)
+    assert result.outcome is Outcome.NOT_YET and said in result.message
+
+
 def test_check_prints_what_it_returns_and_gives_the_next_hint(capsys: pytest.CaptureFixture[str]) -> None:
     key = ROWS[0].key
     messages = [teaching.check(key, "a word").message for _ in range(2)]
-    assert capsys.readouterr().out.splitlines() == messages
+    printed = capsys.readouterr().out
+    assert printed.split() == " ".join(messages).split() and max(map(len, printed.splitlines())) <= 96, "broken between words"
     assert ROWS[0].hints[0] in messages[0] and ROWS[0].hints[1] in messages[1]
     assert teaching.check(key, ROWS[0].right[0]()).passed
     assert ROWS[0].hints[0] in teaching.check(key, "a word").message, "after a right answer hints start again"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, in_words, names_in
 from fnlib.teaching.questions import Option, Question
 
 
@@ -27,7 +27,9 @@ def _keep_then_train(keep: Callable[[nn.Module], Any]) -> Any:
             weight.add_(1.0)
     values = kept.state_dict() if isinstance(kept, nn.Module) else kept
     intact = isinstance(values, Mapping) and all(torch.equal(values[name], before[name]) for name in before)
-    return SimpleNamespace(kept=kept, intact=intact, is_model=kept is model)
+    copied = isinstance(kept, (list, tuple)) and all(isinstance(one, torch.Tensor) for one in kept) and bool(kept)
+    copied = copied and all(map(torch.equal, kept, before.values()))
+    return SimpleNamespace(given=kept, intact=intact, copied=copied, is_model=kept is model, detached="detach" in names_in(keep))
 
 
 # --- 00-early-stop: the best epoch, not the last -------------------------------------------------
@@ -51,6 +53,8 @@ def _stop_early(best_epoch: Callable[..., Any]) -> Any:
     if kept is None or kept is ...:
         return None
     values = kept.state_dict() if isinstance(kept, nn.Module) else kept
+    if not isinstance(values, Mapping):
+        raise Unreadable(f"Give back the weights themselves, as state_dict names them, and nothing else; you gave {in_words(kept)}.")
     which = [epoch for epoch, state in enumerate(states) if all(torch.equal(values[name], state[name]) for name in state)]
     return SimpleNamespace(
         epoch=which[0] if which else None, own=values["bias"].data_ptr() == model.bias.data_ptr(), epochs=len(states) - 1
@@ -100,7 +104,7 @@ EXERCISES = (
                 examples=(lambda: lambda model: model,),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.kept, OrderedDict),
+                matches=lambda seen: isinstance(seen.given, OrderedDict),
                 slug="state-dict-is-snapshot",
                 examples=(
                     lambda: lambda model: model.state_dict(),
@@ -109,21 +113,28 @@ EXERCISES = (
                 ),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.kept, dict),
+                matches=lambda seen: isinstance(seen.given, dict) and seen.detached,
                 slug="detach-copies",
-                says="A new dict is not enough either: the tensors in it are the ones that the model trains.",
-                examples=(
-                    lambda: lambda model: {name: value.detach() for name, value in model.named_parameters()},
-                    lambda: lambda model: dict(model.state_dict()),
-                ),
+                examples=(lambda: lambda model: {name: value.detach() for name, value in model.named_parameters()},),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.kept, nn.Module),
+                matches=lambda seen: isinstance(seen.given, dict),
+                slug="assignment-copies",
+                says="The dict is new, and the tensors in it are the ones that the model trains.",
+                examples=(lambda: lambda model: dict(model.state_dict()), lambda: lambda model: dict(model.named_parameters())),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, nn.Module),
                 says="A copy.copy of a module is a second shell around the same tensors.",
                 examples=(lambda: lambda model: copy.copy(model),),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.kept, (list, tuple)),
+                matches=lambda seen: seen.copied,
+                says="These copies stay as they are, but they have no names: without them nothing can be loaded back. Keep a dict.",
+                examples=(lambda: lambda model: [weight.detach().clone() for weight in model.parameters()],),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, (list, tuple)),
                 slug="assignment-copies",
                 says="A list of the parameters holds the very tensors that training changes. Keep them by name, each one copied.",
                 examples=(lambda: lambda model: list(model.parameters()),),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable
 from fnlib.teaching.questions import Option, Question
 
 # The unseen loop: momentum, and two losses. What each statement changes, and who owns it.
@@ -22,13 +22,28 @@ LEDGER = {
 }
 
 
+WORDS = (("nothing", "gradients", "weights", "moments", "weights and moments"), ("nobody", "model", "optimizer", "model and optimizer"))
+# What people write for them; the ledger is not a spelling test.
+MEANT = {"gradient": "gradients", "weight": "weights", "moment": "moments", "none": "nothing", "moments and weights": "weights and moments",
+         "weights, moments": "weights and moments", "no one": "nobody", "optimizer and model": "model and optimizer"}
+
+
 def _cells(answer: Any) -> Any:
     """Read a filled ledger: statement -> (what changes, whose it is)."""
     if not isinstance(answer, Mapping) or set(answer) != set(LEDGER):
-        raise TypeError("a dict with the five statements as keys")
-    if any(cell is ... for row in answer.values() for cell in row):
-        return None
-    return {statement: tuple(str(cell).strip().lower() for cell in row) for statement, row in answer.items()}
+        raise Unreadable("The answer is a dict with the five statements as they stand in the cell: change only what is right of the colons.")
+    cells = {}
+    for statement, row in answer.items():
+        if row is ... or isinstance(row, (list, tuple)) and any(cell is ... for cell in row):
+            return None
+        if not isinstance(row, (list, tuple)) or len(row) != 2:
+            raise Unreadable(f"`{statement}` wants two words, what it changes and whose that is, such as (\"weights\", \"model\").")
+        said = [str(cell).strip().lower() for cell in row]
+        cells[statement] = tuple(MEANT.get(word, word) for word in said)
+        for word, known in zip(cells[statement], WORDS, strict=True):
+            if word not in known:
+                raise Unreadable(f"\"{word}\", of `{statement}`, is none of the words: {', '.join(known)}.")
+    return cells
 
 
 def _right(cells: Mapping[str, tuple[str, ...]]) -> int:
@@ -53,15 +68,19 @@ _Step = Callable[[list[Tensor], list[Tensor], float, float], Any]
 
 
 def _trained(step: Callable[[list[Tensor], list[Tensor]], Any]) -> SimpleNamespace:
-    """Three steps downhill from the same start; in the third the gradient of the first weight is exactly zero."""
+    """Four steps downhill from the same start; in the third the gradient of the first weight is exactly zero.
+
+    ``weights`` are those after each step: at the end of three, or of four, some wrong steps come to the right numbers.
+    """
     weights = [torch.tensor(1.0, requires_grad=True), torch.tensor([0.5, -1.0], requires_grad=True)]
-    moments = [torch.zeros_like(weight) for weight in weights]
-    for _ in range(3):
+    moments, seen = [torch.zeros_like(weight) for weight in weights], []
+    for _ in range(4):
         for weight in weights:
             weight.grad = None
         (((2 * weights[0] - 4) ** 2).sum() / 4 + (weights[1] ** 2).sum()).backward()
         step(weights, moments)
-    return SimpleNamespace(weights=[weight.detach() for weight in weights], moments=moments)
+        seen += [weight.detach().clone() for weight in weights]
+    return SimpleNamespace(weights=seen, moments=moments)
 
 
 def _with_optimizer(momentum: float) -> list[Tensor]:
@@ -75,7 +94,12 @@ def _with_optimizer(momentum: float) -> list[Tensor]:
 
 
 def _try_step(step: _Step) -> SimpleNamespace:
-    return _trained(lambda weights, moments: step(weights, moments, 0.25, 0.5))
+    try:
+        return _trained(lambda weights, moments: step(weights, moments, 0.25, 0.5))
+    except RuntimeError as problem:
+        if "leaf Variable" in str(problem):
+            raise Unreadable("PyTorch refuses a write into a weight that it tracks: put your loop under `with torch.no_grad():`.") from problem
+        raise
 
 
 def _same(seen: Any, weights: list[Tensor]) -> bool:
@@ -118,6 +142,16 @@ def _rebinds_moment(weight: Tensor, moment: Tensor, lr: float, momentum: float) 
     weight.sub_(lr * moment)
 
 
+def _weight_first(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    weight.sub_(lr * moment)
+    moment.mul_(momentum).add_(_gradient(weight))
+
+
+def _without_rate(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment.mul_(momentum).add_(_gradient(weight))
+    weight.sub_(moment)
+
+
 def _averages(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
     moment.mul_(momentum).add_((1 - momentum) * _gradient(weight))
     weight.sub_(lr * moment)
@@ -130,6 +164,7 @@ EXERCISES = (
         expects='a dict: statement -> (what changes, whose it is), such as ("weights", "model")',
         try_out=_cells,
         passes=lambda cells: _right(cells) >= 8,
+        so_far=lambda cells: f"{_right(cells)} of 10 cells are right, and 8 are asked for.",
         because="You read a loop by what it changes. With momentum, step() changes two owners at once: the model's weights and its own moments.",
         hints=(
             "Take one line at a time, and ask: after it, what is different, and on which object do I find it?",
@@ -166,7 +201,7 @@ EXERCISES = (
         expects="a function that changes the weights and the moments where they are",
         try_out=_try_step,
         passes=lambda seen: _same(seen, _with_optimizer(0.5)),
-        because="The same bits as torch.optim.SGD after three steps, also where the gradient is zero. Now the moments are yours to keep.",
+        because="The same bits as torch.optim.SGD after each of four steps, also where the gradient is zero. Now the moments are yours to keep.",
         hints=(
             "Two things are written to, in this order: the moment, then the weight. Which methods change a tensor where it is?",
             "The new moment is momentum times the old one, plus the gradient. The weight moves by lr times the moment, downhill.",
@@ -182,7 +217,7 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: _same(seen, _with_optimizer(0.0)) and not any(moment.any() for moment in seen.moments),
                 slug="zero-gradient-no-movement",
-                says="Your weights move as in plain SGD: the tensors in `moments` are still zero after three steps.",
+                says="Your weights move as in plain SGD: the tensors in `moments` are still zero after four steps.",
                 examples=(
                     lambda: _stepping(_rebinds_moment),
                     lambda: _stepping(lambda weight, moment, lr, momentum: weight.sub_(lr * _gradient(weight))),
@@ -192,6 +227,16 @@ EXERCISES = (
                 matches=lambda seen: _same(seen, _trained(lambda weights, moments: _stepping(_averages)(weights, moments, 0.25, 0.5)).weights),
                 says="You average: momentum times the old moment plus (1 - momentum) times the gradient. Adam does that; SGD adds the whole gradient.",
                 examples=(lambda: _stepping(_averages),),
+            ),
+            Mistake(
+                matches=lambda seen: _same(seen, _trained(lambda weights, moments: _stepping(_weight_first)(weights, moments, 0.25, 0.5)).weights),
+                says="The weight moves by the moment of the step before. First the moment takes the gradient in, then the weight moves by it.",
+                examples=(lambda: _stepping(_weight_first),),
+            ),
+            Mistake(
+                matches=lambda seen: _same(seen, _trained(lambda weights, moments: _stepping(_without_rate)(weights, moments, 0.25, 0.5)).weights),
+                says="The weight moves by the whole moment: only lr times the moment is asked for.",
+                examples=(lambda: _stepping(_without_rate),),
             ),
             Mistake(
                 matches=lambda seen: bool(seen.weights[0] < 1.0),

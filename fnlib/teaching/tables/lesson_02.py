@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.exercises import Exercise, Mistake, names_in
 from fnlib.teaching.questions import Option, Question
 
 
@@ -25,7 +25,7 @@ def _read(build: Any) -> Any:
         return optimizer
     rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
     seen = [[rates.get(id(weight)) for weight in network.parameters()] for network in (encoder, decoder)]
-    return SimpleNamespace(encoder=seen[0], decoder=seen[1])
+    return SimpleNamespace(encoder=seen[0], decoder=seen[1], given=optimizer)
 
 
 def _all(rates: list[Any], rate: float) -> bool:
@@ -51,7 +51,8 @@ def _replaced(replace: Callable[..., Any]) -> SimpleNamespace:
     remembered = all("momentum_buffer" in used.state.get(weight, {}) and torch.equal(used.state[weight]["momentum_buffer"], moments[weight])
                      for weight in kept)
     left = any(weight in used.state for weight in gone)
-    return SimpleNamespace(**counts, installed=network[1] is layer, remembered=remembered, left=left)
+    built = bool({"SGD", "Adam", "Optimizer"} & names_in(replace)) and given is None
+    return SimpleNamespace(**counts, installed=network[1] is layer, remembered=remembered, left=left, built=built)
 
 
 def _whole(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -82,6 +83,11 @@ def _built_anew(network: nn.Sequential, index: int, layer: nn.Module, optimizer:
     return torch.optim.SGD(network.parameters(), lr=0.25, momentum=0.5)
 
 
+def _built_and_lost(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    network[index] = layer
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.25, momentum=0.5)  # noqa: F841  # that is the mistake
+
+
 def _state_left(network: nn.Sequential, index: int, layer: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     network[index] = layer
     optimizer.param_groups[0]["params"] = list(network.parameters())
@@ -94,6 +100,7 @@ EXERCISES = (
         expects="a function of two networks that returns one torch.optim.SGD",
         try_out=_read,
         passes=lambda seen: _all(seen.encoder, 0.25) and _all(seen.decoder, 0.0625),
+        so_far=lambda seen: f"The encoder has the rate {seen.encoder[0]:g} and the decoder {seen.decoder[0]:g}; 0.25 and 0.0625 are asked for.",
         because="One step() now moves both networks, each at its own rate, and neither knows of the other.",
         hints=(
             "An optimizer takes an iterable of tensors, or a list of dicts: one dict a group.",
@@ -113,6 +120,13 @@ EXERCISES = (
             ),
         ),
         mistakes=(
+            Mistake(
+                matches=lambda seen: isinstance(seen, (tuple, list)) and all(isinstance(one, dict) for one in seen),
+                says="These are the groups. Hand the list to torch.optim.SGD, and return the optimizer that it makes.",
+                examples=(
+                    lambda: lambda encoder, decoder: [{"params": encoder.parameters(), "lr": 0.25}, {"params": decoder.parameters(), "lr": 0.0625}],
+                ),
+            ),
             Mistake(
                 matches=lambda seen: isinstance(seen, (tuple, list)),
                 says="These are several optimizers, and the loop would have to step each. One optimizer can hold both networks, in two groups.",
@@ -169,6 +183,12 @@ EXERCISES = (
                 matches=lambda seen: not seen.installed,
                 says="The network still has its old layer: network[index] = layer.",
                 examples=(lambda: lambda network, index, layer, optimizer: optimizer.add_param_group({"params": layer.parameters()}),),
+            ),
+            Mistake(
+                matches=lambda seen: seen.new == [0, 0] and seen.built,
+                slug="names-are-boxes",
+                says="You built another optimizer and gave it the name; the caller still has the old one. Change the one that came in.",
+                examples=(lambda: _built_and_lost,),
             ),
             Mistake(
                 matches=lambda seen: seen.new == [0, 0],

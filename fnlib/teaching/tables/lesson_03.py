@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnlib import SGD, Gradient, Model, encapsulated
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib import SGD, Gradient, encapsulated
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, names_in
 from fnlib.teaching.questions import Option, Question
 
 Box = encapsulated.Sequential
@@ -74,6 +74,16 @@ def _length_of_first(box: Box, feature: Tensor, label: Tensor) -> Any:
     return model.backward(box.loss(model(feature), label))["0.weight"].norm()
 
 
+def _lengths_added(box: Box, feature: Tensor, label: Tensor) -> Any:
+    model = box.factory(box.parameters)
+    gradient = model.backward(box.loss(model(feature), label))
+    return sum(gradient[name].norm() for name in gradient)
+
+
+def _length_squared(box: Box, feature: Tensor, label: Tensor) -> Any:
+    return _length(box, feature, label) ** 2
+
+
 def _gradient_itself(box: Box, feature: Tensor, label: Tensor) -> Any:
     model = box.factory(box.parameters)
     return model.backward(box.loss(model(feature), label))
@@ -94,12 +104,17 @@ def _open_door(kind: type[Box]) -> Any:
     gradient = model.backward(plain.loss(model(feature), label))
     door.start, door.clipped = start, model.step(gradient.clip_norm(_MAX_NORM))
     loss = plain.step(feature, label)
-    said: Any = clipped.step(feature, label, max_norm=_MAX_NORM)  # type: ignore[call-arg]
+    try:
+        said: Any = clipped.step(feature, label, max_norm=_MAX_NORM)  # type: ignore[call-arg]
+    except Exception as problem:
+        if "clip_grad_norm_" in names_in(kind):
+            raise Unreadable("clip_grad_norm_ writes into .grad, and a box has none: gradient.clip_norm(max_norm) gives a shorter gradient.") from problem
+        raise
     if said is None and clipped.parameters == start or said is ...:
         return None
     without.step(feature, label)
     door.plain, door.without, door.given = plain.parameters, without.parameters, clipped.parameters
-    door.loss = said is not None and not isinstance(said, (Model, Gradient)) and _near(said, loss)
+    door.loss = isinstance(said, (Tensor, float)) and _near(said, loss)
     return door
 
 
@@ -144,6 +159,13 @@ class _NotPutBack(Box):
         loss = self.loss(model(feature), label)
         model.step(model.backward(loss).clip_norm(max_norm or 1e9))
         return loss.detach()
+
+
+class _StepReturned(Box):
+    def step(self, feature: Any, label: Any, max_norm: float | None = None) -> Any:
+        model = self.factory(self.parameters)
+        gradient = model.backward(self.loss(model(feature), label))
+        return model.step(gradient.clip_norm(max_norm or 1e9))
 
 
 class _AlwaysClips(Box):
@@ -198,6 +220,16 @@ EXERCISES = (
                 says="That is the length of one of the tensors. gradient.norm() counts all of them.",
                 examples=(lambda: _length_of_first,),
             ),
+            Mistake(
+                matches=lambda seen: _near(seen.given, sum(seen.gradient[name].norm() for name in seen.gradient)),
+                says="You added the lengths of the tensors up. Lengths add in squares: gradient.norm() does it.",
+                examples=(lambda: _lengths_added,),
+            ),
+            Mistake(
+                matches=lambda seen: _near(seen.given, seen.gradient.norm() ** 2),
+                says="That is the square of the length: its root is missing.",
+                examples=(lambda: _length_squared,),
+            ),
         ),
     ),
     Exercise(
@@ -218,7 +250,7 @@ EXERCISES = (
                 matches=lambda door: door.given == door.start,
                 slug="result-not-needed",
                 says="The box stands where it stood: put the new parameters into self.parameters.",
-                examples=(lambda: _NotPutBack,),
+                examples=(lambda: _NotPutBack, lambda: _StepReturned),
             ),
             Mistake(
                 matches=lambda door: door.given == door.plain,

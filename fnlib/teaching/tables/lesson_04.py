@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import SGD, Factory, Gradient, Model, Parameters, Sequential
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, names_in
 from fnlib.teaching.questions import Option, Question
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -35,7 +35,12 @@ def _one_step(clipped_step: Callable[[Model, Tensor], Any]) -> Any:
     """Let ``clipped_step`` take one step, and see which value came back."""
     model = _small(SGD(lr=0.5))(Parameters(seed=0))
     feature, label = _some_batches(1)[0]
-    given = clipped_step(model, _criterion(model(20 * feature), label))
+    try:
+        given = clipped_step(model, _criterion(model(20 * feature), label))
+    except Exception as problem:
+        if "clip_grad_norm_" in names_in(clipped_step):
+            raise Unreadable("clip_grad_norm_ writes into .grad, and here no .grad is filled: gradient.clip_norm(1.0) gives a shorter gradient.") from problem
+        raise
     if given is None or given is ...:
         return None
     gradient = model.backward(_criterion(model(20 * feature), label))
@@ -69,7 +74,8 @@ def _train(careful: Callable[[Factory, Parameters, Batches], Any]) -> Any:
     given = careful(factory, start, batches)
     if given is None or given is ...:
         return None
-    return SimpleNamespace(given=given, start=start, wanted=_careful(factory, start, batches), reckless=_reckless(factory, start, batches))
+    wanted, reckless, last = (loop(factory, start, batches) for loop in (_careful, _reckless, _only_the_last))
+    return SimpleNamespace(given=given, start=start, wanted=wanted, reckless=reckless, last=last)
 
 
 def _proposals(factory: Factory, parameters: Parameters, batches: Iterable[tuple[Tensor, Tensor]], take_all: bool) -> Parameters:
@@ -117,6 +123,7 @@ EXERCISES = (
         expects="the parameters after one step with the clipped gradient",
         try_out=_one_step,
         passes=lambda seen: seen.given == seen.clipped,
+        so_far=lambda seen: "These parameters come from a gradient of another length: it must be 1 at most." if isinstance(seen.given, Parameters) else "",
         because="The clipped gradient is a new value, and the unclipped one still stands.",
         hints=(
             "Which names do your lines bind? A value that no name takes is gone.",
@@ -155,6 +162,7 @@ EXERCISES = (
         expects="the parameters after all batches, without the steps that made their own batch's loss worse",
         try_out=_train,
         passes=lambda seen: seen.given == seen.wanted,
+        so_far=lambda seen: f"You took {seen.given.step_count} of 12 steps, and not those that lowered the loss of their own batch.",
         because="A refused step needs no undo: the old value, momentum included, was never touched.",
         hints=(
             "Call the result of model.step by a name of its own first. Which two values can you compare now?",
@@ -180,7 +188,7 @@ EXERCISES = (
                 examples=(lambda: _model_instead,),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.given, Parameters) and seen.given.step_count == 1,
+                matches=lambda seen: seen.given == seen.last,
                 slug="immutable-is-untrainable",
                 says="Every batch of yours begins at the same old parameters, so that only the last step counts.",
                 examples=(lambda: _only_the_last,),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, in_words
 from fnlib.teaching.four_loops import NAMELESS
 from fnlib.teaching.questions import Option, Question
 
@@ -22,9 +22,16 @@ Fifth = Callable[[nn.Module, Any, Weights, list[tuple[Tensor, Tensor]], float], 
 _WHICH = NAMELESS
 
 
-def _named(answer: Mapping[str, Any]) -> dict[str, str]:
+def _named(answer: Any) -> Any:
     """The answer with its letters and names as they are asked for."""
-    return {str(letter).strip().upper(): str(name).strip().lower() for letter, name in answer.items() if name is not ...}
+    if not isinstance(answer, Mapping):
+        raise Unreadable(f'The answer is a dict, such as {{"A": "stock", "B": "fit"}}; you gave {in_words(answer)}.')
+    if any(name is ... for name in answer.values()):
+        return None
+    for name in answer.values():
+        if str(name).strip().lower() not in _WHICH.values():
+            raise Unreadable(f'"{name}" is none of the four names: stock, encapsulated, fit, functional.')
+    return {str(letter).strip().upper(): str(name).strip().lower() for letter, name in answer.items()}
 
 
 def _swapped(one: str, other: str) -> dict[str, str]:
@@ -92,6 +99,7 @@ EXERCISES = (
         expects='a dictionary such as {"A": "stock", "B": "fit", "C": "functional", "D": "encapsulated"}, each loop once',
         try_out=_named,
         passes=lambda named: named == _WHICH,
+        so_far=lambda named: f"{sum(named.get(letter) == name for letter, name in _WHICH.items())} of 4 right.",
         because="D works at a distance, A and C inside a box, and B changes nothing in place.",
         hints=(
             "Look for 'changed in place' first. One of the four never says it.",

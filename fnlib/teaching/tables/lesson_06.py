@@ -165,12 +165,12 @@ EXERCISES = (
                 examples=(lambda: _result_lost, lambda: lambda ModelFactory, parameters, batches: parameters),
             ),
             Mistake(
-                matches=lambda seen: seen.away == 0,
+                matches=lambda seen: seen.away == 0 and seen.given == seen.values[-1],
                 says="Right bits, but nothing was given away: during each step the old and the new value both stand. donate=... is missing.",
                 examples=(lambda: _train(lambda step: False),),
             ),
             Mistake(
-                matches=lambda seen: 0 < seen.away < _STEPS - 1,
+                matches=lambda seen: 0 < seen.away < _STEPS - 1 and seen.given == seen.values[-1],
                 says="Some values that only your loop knows were not given away. Which step is the only one that must not donate?",
                 examples=(lambda: _train(lambda step: step == 1), lambda: _train(lambda step: step > 1)),
             ),

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, in_words
 from fnlib.teaching.questions import Option, Question
 
 
@@ -22,10 +22,11 @@ def _try(evaluate: Any) -> Any:
     if output is None or output is ...:
         return None
     if not isinstance(output, torch.Tensor):
-        raise TypeError("a tensor")
+        raise Unreadable(f"Return the output of the model, a tensor; you gave {in_words(output)}.")
     expected = feature / (1 + 1e-5) ** 0.5
     return SimpleNamespace(
-        right=torch.allclose(output, expected, atol=1e-4),
+        given=output,
+        right=output.shape == feature.shape and torch.allclose(output.float(), expected, atol=1e-4),
         moved=not torch.equal(cast(torch.Tensor, statistics.running_mean), before),
         training=network.training and statistics.training,
         graph=output.requires_grad,
@@ -61,10 +62,11 @@ def _look(look: Any) -> Any:
     if output is None or output is ...:
         return None
     if not isinstance(output, torch.Tensor):
-        raise TypeError("a tensor")
+        raise Unreadable(f"Return the output of the model, a tensor; you gave {in_words(output)}.")
     after = [module.training for module in network.modules()]
     seen = SimpleNamespace(
-        right=torch.allclose(output, feature / (1 + 1e-5), atol=1e-3),
+        given=output,
+        right=output.shape == feature.shape and torch.allclose(output.float(), feature / (1 + 1e-5), atol=1e-3),
         moved=not torch.equal(cast(torch.Tensor, network[3].running_mean), before),
         graph=output.requires_grad,
         all_on=all(after),
@@ -115,6 +117,11 @@ EXERCISES = (
                 slug="eval-is-no-grad",
                 says="The mode is right, and a graph was still recorded, which keeps every activation in memory.",
                 examples=(lambda: _only_eval,),
+            ),
+            Mistake(
+                matches=lambda seen: not seen.right,
+                says="The model is as it was, but these are not the numbers that it gives in evaluation: return its output as it comes.",
+                examples=(lambda: lambda model, feature: _without_trace(model, feature).argmax(dim=1),),
             ),
         ),
     ),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnlib.teaching.exercises import Exercise, Mistake
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, in_words, names_in
 from fnlib.teaching.questions import Option, Question
 
 Pair = tuple[Tensor, Tensor]
@@ -23,7 +23,7 @@ def _try(truncate: Any) -> Any:
     if result is None or result is ...:
         return None
     if not (isinstance(result, (tuple, list)) and len(result) == 2 and all(isinstance(part, Tensor) for part in result)):
-        raise TypeError("The next piece needs a pair of tensors, (h, c).")
+        raise Unreadable(f"The next piece needs a pair of tensors, (h, c); you gave {in_words(result)}.")
     return SimpleNamespace(
         numbers=all(part.shape == old.shape and torch.equal(part.detach(), old) for part, old in zip(result, wanted, strict=True)),
         zeros=not any(bool(part.detach().any()) for part in result),
@@ -49,10 +49,19 @@ def _setting() -> tuple[nn.Module, torch.optim.Optimizer, list[Pair]]:
 def _reached(read: Any) -> Any:
     """Let ``read`` train over six pieces, two a step, and lay its weights beside those of loops that are known."""
     network, optimizer, pieces = _setting()
-    hidden = read(network, optimizer, nn.functional.mse_loss, pieces, REACH)
+    try:
+        hidden = read(network, optimizer, nn.functional.mse_loss, pieces, REACH)
+    except (AttributeError, RuntimeError) as problem:
+        if "'float' object has no attribute 'backward'" in str(problem) and "item" in names_in(read):
+            raise Unreadable("item() gives a plain number, which leads back to no weight: add the losses themselves up.") from problem
+        if "second time" in str(problem):
+            raise Unreadable("A backward meets a graph that is used up: after each step begin a new sum, and detach the hidden state.") from problem
+        raise
     start = _weights(_setting()[0])
-    if hidden is None and _near(_weights(network), start):
+    if hidden is ...:
         return None
+    if _near(_weights(network), start):
+        raise Unreadable("The network has its first weights still: no optimizer.step() was taken.")
     known = {name: _weights_of(loop) for name, loop in _LOOPS.items()}
     return SimpleNamespace(like={name for name, weights in known.items() if _near(_weights(network), weights)}, start=start)
 
@@ -71,17 +80,18 @@ def _near(weights: list[Tensor], others: list[Tensor]) -> bool:
     return all(torch.allclose(weight, other, atol=1e-6) for weight, other in zip(weights, others, strict=True))
 
 
-def _reading(*, carried: bool = True, cut_each: bool = False, step_each: bool = False, emptied: bool = True, last_only: bool = False) -> Any:
+def _reading(*, carried: bool = True, cut_each: bool = False, step_each: bool = False, emptied: bool = True,
+             last_only: bool = False, scale: float = 1.0, first: int = 1, once: bool = False) -> Any:
     """A loop over pieces; the defaults are right, each argument is one thing that people do otherwise."""
 
     def read(network: nn.Module, optimizer: torch.optim.Optimizer, criterion: Any, pieces: list[Pair], reach: int) -> Any:
         hidden, total = None, torch.zeros(())
-        for number, (feature, label) in enumerate(pieces, 1):
+        for number, (feature, label) in enumerate(pieces, first):
             output, hidden = network(feature, hidden)
-            loss = criterion(output, label)
+            loss = scale * criterion(output, label)
             total = loss if last_only else total + loss
             hidden = hidden.detach() if cut_each or step_each else hidden
-            if step_each or number % reach == 0:
+            if step_each or number % (len(pieces) if once else reach) == 0:
                 if emptied:
                     optimizer.zero_grad()
                 total.backward()
@@ -99,6 +109,9 @@ _LOOPS = {
     "steps each": _reading(step_each=True),
     "adds up": _reading(emptied=False),
     "last loss": _reading(last_only=True),
+    "mean": _reading(scale=1 / REACH),
+    "early": _reading(first=0),
+    "once": _reading(once=True),
 }
 
 
@@ -176,6 +189,21 @@ EXERCISES = (
                 matches=lambda seen: "last loss" in seen.like,
                 says="Only the last of the losses was used. Add all of them up since the last cut.",
                 examples=(lambda: _reading(last_only=True),),
+            ),
+            Mistake(
+                matches=lambda seen: "mean" in seen.like,
+                says="You step with the mean of the losses; their sum is asked for.",
+                examples=(lambda: _reading(scale=1 / REACH),),
+            ),
+            Mistake(
+                matches=lambda seen: "early" in seen.like,
+                says="Your first step comes after one piece: count the pieces from 1, enumerate(pieces, 1).",
+                examples=(lambda: _reading(first=0),),
+            ),
+            Mistake(
+                matches=lambda seen: "once" in seen.like,
+                says="You step once, after the whole stream. Step, and cut, after every `reach` pieces.",
+                examples=(lambda: _reading(once=True),),
             ),
         ),
     ),
