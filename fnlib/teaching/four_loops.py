@@ -3,6 +3,7 @@
 Above, the losses of all loops over the steps; they lie upon one another. Below, one lane a loop, with its steps under those of
 the trajectory. A place is a frame with sharp corners, and what stood in it before is struck out. A value is a round box, and
 nothing in it is ever struck out. A closed box is grey: what lies behind it is pale, and what nobody could read is a question mark.
+A key below the lanes says this again, so that the picture can be taken out of the lesson.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMELESS = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}  # exercise 05-which asks for this
+# What the ledger's own table says of these changes.
+WORDS = {"name created": "name bound", "name replaced": "name bound again", "graph created": "graph built", "graph removed": "graph freed"}
 INK = "#1a1a1a"
 SHADE, PALE, GUIDE = "#e6e6e6", "#5c5c5c", "#c9c9c9"
 MONO = "DejaVu Sans Mono"
@@ -113,15 +116,17 @@ def nameless(ledgers: Mapping[str, Any]) -> None:
         for entry in (ledger.iteration(2) if ledger.iterations else ledger).entries:
             if entry.kind == "statement":
                 changes = Counter(f"{change.state} {change.kind}" for change in entry.changes if change.state != "group entry")
-                print("  |", "; ".join(f"{times} x {what}" if times > 1 else what for what, times in changes.items()))
+                said = [(times, WORDS.get(what, what)) for what, times in changes.items()]
+                print("  |", "; ".join(f"{times} x {what}" if times > 1 else what for times, what in said))
 
 
-def four_loops(seen: Mapping[str, Seen], *, title: str = "Four loops, one trajectory, four pictures of state") -> Picture:
+def four_loops(seen: Mapping[str, Seen], *, title: str = "Four loops, one trajectory, four pictures of state", setting: str = "") -> Picture:
     """Draw the loops "stock", "encapsulated", "fit" and "functional": one trajectory above, one lane of state each below.
 
     Args:
         seen: loop -> what was seen of it; all loops took the same number of steps.
         title: the finding.
+        setting: what was trained, in one line below the title.
 
     Returns:
         A ``Picture``; its alternative text says for each loop what the picture shows.
@@ -145,12 +150,19 @@ def four_loops(seen: Mapping[str, Seen], *, title: str = "Four loops, one trajec
     import matplotlib.pyplot as plt
 
     figure, places = plt.subplots(
-        1 + len(seen), 1, figsize=(10.4, 2.3 + 1.5 * len(seen)), sharex=True, height_ratios=[1.55] + [1] * len(seen), layout="constrained"
+        2 + len(seen),
+        1,
+        figsize=(10.4, 2.75 + 1.5 * len(seen)),
+        sharex=True,
+        height_ratios=[1.55] + [1] * len(seen) + [0.3],
+        layout="constrained",
     )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=16, fontweight="bold")
+    figure.suptitle(title, x=0.004, ha="left", fontsize=16, fontweight="bold")
+    places[0].set_title(setting, loc="left", fontsize=11.5, fontweight="normal", color=PALE, pad=10)
     _trajectory(places[0], seen)
-    _guides(list(places), last)
-    for axes, (name, one) in zip(places[1:], seen.items(), strict=True):
+    _guides(list(places[:-1]), last)
+    _key(places[-1])
+    for axes, (name, one) in zip(places[1:-1], seen.items(), strict=True):
         axes.axis("off")
         axes.set_ylim(0, 1)
         _heading(axes, name)
@@ -196,6 +208,25 @@ def _guides(places: list[Axes], last: int) -> None:
         line = ConnectionPatch((step, -0.22), (step, 0.1), **ends, color=GUIDE, linewidth=1.1, linestyle=(0, (1, 2.5)), zorder=-5)
         line.set_in_layout(False)
         places[0].figure.add_artist(line)
+
+
+def _key(axes: Axes) -> None:
+    """What the shapes mean, in one row below the lanes."""
+    from matplotlib.patches import FancyBboxPatch, Rectangle
+
+    axes.axis("off")
+    axes.set_ylim(0, 1)
+    axes.axhline(1.0, color=GUIDE, linewidth=1)
+    low, high = 0.12, 0.62
+    axes.add_patch(Rectangle((-2.24, low), 0.34, high - low, facecolor="white", edgecolor=VERMILLION, linewidth=2))
+    axes.add_patch(Rectangle((0.32, low), 0.34, high - low, facecolor=SHADE, edgecolor=INK, linewidth=1.8))
+    round_box = "round,pad=0,rounding_size=0.12"
+    axes.add_patch(FancyBboxPatch((4.54, low), 0.34, high - low, boxstyle=round_box, facecolor="white", edgecolor=GREEN, linewidth=2))
+    axes.text(2.64, 0.37, "?", fontsize=14, color=PALE, ha="center", va="center")
+    axes.plot([-2.2, -1.94], [low + 0.1, high - 0.1], color=VERMILLION, linewidth=1.8)
+    for x, words in ((-1.8, "a place: the old number is lost"), (0.76, "a lid: seen by reaching in"),
+                     (2.78, "never seen from outside"), (4.98, "a value: it stays")):  # fmt: skip
+        axes.text(x, 0.37, words, fontsize=10, va="center", color=INK)
 
 
 def _heading(axes: Axes, name: str) -> None:

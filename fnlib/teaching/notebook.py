@@ -5,9 +5,16 @@ from __future__ import annotations
 import random
 import shutil
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = ROOT / "lessons"
+# What is said below an AssertionError: a learner did not write the line, and it says nothing of itself.
+ASSERTED = (
+    "This line says what held when the lesson was written. If you changed something on purpose, put # before it. "
+    "If not, a cell was run twice or left out: run again from the first cell on."
+)
 TRIED_WITH = "2.13"  # the PyTorch that the numbers in the lessons were made with
 
 
@@ -38,9 +45,22 @@ def setup(seed: int = 0) -> None:
     random.seed(seed)
     torch.set_printoptions(precision=4, sci_mode=False)
     plots.use_style()
+    _explain_assertions()
     print(f"Ready: PyTorch {torch.__version__.split('+')[0]}, one thread, seed {seed}.")
     if not torch.__version__.startswith(TRIED_WITH + "."):
         print(f"The lessons were tried with PyTorch {TRIED_WITH}: your last digits may differ, the findings should not.")
+
+
+def _explain_assertions() -> None:
+    """In a notebook, say below a failed ``assert`` what it is there for; all other errors stay as they are."""
+    from IPython import get_ipython
+
+    def explain(shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType, tb_offset: int | None = None) -> None:
+        error.add_note(ASSERTED)
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+    if (shell := get_ipython()) is not None:
+        shell.set_custom_exc((AssertionError,), explain)
 
 
 def reset(lesson: str) -> Path:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from nbformat import NotebookNode
+
 from fnlib import teaching
 from fnlib.teaching.tables import exercises, questions
 from tests.lessons import essay
@@ -157,6 +159,14 @@ def stored_outputs(lesson: Lesson) -> Iterator[str]:
 
 
 @rule
+def checks_compared(lesson: Lesson) -> Iterator[str]:
+    """Otherwise a solution that its check no longer takes runs on, and nobody hears of it. (Lesson 09 names its check by what is asked.)"""
+    for cell in lesson.code:
+        if "teaching.check(" in cell.source and lesson.number < "09" and not tagged(cell):
+            yield f"cell {cell.id} checks an answer, and its output is not compared"
+
+
+@rule
 def cell_ids(lesson: Lesson) -> Iterator[str]:
     ids = [cell.id for cell in lesson.cells]
     yield from (f"two cells are called {id}" for id in sorted({id for id in ids if ids.count(id) > 1}))
@@ -237,6 +247,53 @@ def measured(lesson: Lesson) -> Iterator[str]:
         exempt = any(name == lesson.number and words in around for name, words in EXEMPT)
         if (unit or "." in found.group(1)) and not exempt and not {number, number / 100 if unit == "%" else number} & shown:
             yield f"no cell shows {found.group().strip()}: '...{' '.join(around.split())}...'"
+
+
+# A word of the glossary that is used in another sense; "name" is a verb as often as not.
+EVERYDAY = (
+    r"\b(?:names?|named|naming|(?:at|for) (?:the right|that|a) moment|(?:three|these) moments with|in places|in place of|each in its place)\b"
+)
+# What a reader does not meet as running text: code, pictures, headings, tables, names of sections, titles of other pages, what comes after.
+NO_PROSE = re.compile(
+    r"^```.*?^```[^\n]*$|!\[[^\]]*\]\([^)]*\)|`[^`\n]*`(?!\]\([^)]*glossary)|^(?:#+ |\|)[^\n]*$|\"Run it: [^\"]*\"|\[[^\]]*\]\((?![^)]*glossary\.md#)[^)]*\)"
+    r"|\]\([^)]*\)|^\*\*Further reading\.\*\*.*|" + EVERYDAY, re.MULTILINE | re.DOTALL | re.IGNORECASE)  # fmt: skip
+FORMS = {"bind": "binds?", "rebind": "rebinds?|rebound", "donation": "donations?|donated?", "truncation": "truncations?|truncated?",
+         "clone": "clones?", "detach": "detach(?:ed|es)?", "accumulate": "accumulates?|accumulated"}  # fmt: skip
+
+
+def running_text(source: str) -> str:
+    """A cell's text with all that is no running text blanked out, each character in its place."""
+    return NO_PROSE.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), source)
+
+
+def glossary_words() -> dict[str, re.Pattern[str]]:
+    """Each word of the glossary, and the forms in which a lesson may use it: one or several, and those of FORMS."""
+    words = re.findall(r"^## (.+)$", (LESSONS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    forms = {word: FORMS.get(word, re.escape(word.removesuffix("s")) + "(?:s|es)?") for word in words}
+    return {word: re.compile(rf"(?<![\w-])(?:{form})(?![\w-])", re.IGNORECASE) for word, form in forms.items()}
+
+
+def first_use(lesson: Lesson, form: re.Pattern[str]) -> tuple[NotebookNode, re.Match[str]] | None:
+    """The cell and the place of a word's first use below the objectives, which only announce what comes."""
+    return next(((cell, found) for cell in lesson.markdown[1:] if (found := form.search(running_text(cell.source)))), None)
+
+
+def linked(cell: NotebookNode, found: re.Match[str]) -> bool:
+    links = re.finditer(r"\[[^\]]*\]\([^)]*glossary\.md#[^)]*\)", cell.source)
+    return any(link.start() < found.start() < link.end() for link in links)
+
+
+@rule
+def glossary(lesson: Lesson) -> Iterator[str]:
+    """A word of the glossary is a link the first time that a lesson uses it; the museum comes after all of them, in any order."""
+    if lesson.number >= "09":
+        return
+    for word, form in glossary_words().items():
+        use = first_use(lesson, form)
+        if use and not linked(*use):
+            cell, found = use
+            around = " ".join(cell.source[max(0, found.start() - 30) : found.end() + 20].split())
+            yield f"cell {cell.id}: '{word}' is not linked where it is first used: '...{around}...'"
 
 
 @rule

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import fnlib
-from fnlib.ledger import Counts
-from fnlib.teaching.four_loops import LANES, Seen, Turns, four_loops, nameless
+from fnlib.ledger import Counts, rows
+from fnlib.teaching.four_loops import LANES, WORDS, Seen, Turns, four_loops, nameless
 
 LOSSES, WEIGHTS = [1.0, 0.25, 0.0, 0.0625, 0.0625], [1.0, 1.5, 2.0, 2.25, 2.25]
 COUNTS = Counts(3, 5, 7, 9)
@@ -48,6 +48,12 @@ def test_turns_note_the_weight_before_the_first_and_after_each() -> None:
         for _step in turns:
             weight = weight / 2
         assert turns.weights == [8.0, 4.0, 2.0, 1.0]
+
+
+def test_ledgers_without_names_speak_as_the_ledgers_table_does() -> None:
+    assert set(WORDS.values()) <= {*rows._NAME.values(), *rows._GRAPH.values()}
+    assert all(said == table[what.split(" ", 1)[1]] for kind, table in (("name", rows._NAME), ("graph", rows._GRAPH))
+               for what, said in WORDS.items() if what.startswith(kind))
 
 
 def test_ledgers_without_names_give_no_statement_away(capsys: pytest.CaptureFixture[str]) -> None:

@@ -192,7 +192,7 @@ QUESTIONS = (
             Option(
                 "Between the two: loading mixes both", "in-place-replaces", why="Loading copies numbers over numbers; nothing is mixed."
             ),
-            Option("None: loading raises an error", "mistakes-are-loud", why="Names and shapes fit, so it loads without a word."),
+            Option("None: loading raises an error", "mistakes-are-loud", why="load_state_dict looks at names and shapes, not at whose numbers they are."),
         ),
         right=1,
         proof=(
