@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAMELESS = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}  # exercise 05-which asks for this
 # What the ledger's own table says of these changes.
 WORDS = {"name created": "name bound", "name replaced": "name bound again", "graph created": "graph built", "graph removed": "graph freed"}
+TITLE = "Four loops, one trajectory, four pictures of state"
 INK = "#1a1a1a"
 SHADE, PALE, GUIDE = "#e6e6e6", "#5c5c5c", "#c9c9c9"
 MONO = "DejaVu Sans Mono"
@@ -120,7 +121,7 @@ def nameless(ledgers: Mapping[str, Any]) -> None:
                 print("  |", "; ".join(f"{times} x {what}" if times > 1 else what for times, what in said))
 
 
-def four_loops(seen: Mapping[str, Seen], *, title: str = "Four loops, one trajectory, four pictures of state", setting: str = "") -> Picture:
+def four_loops(seen: Mapping[str, Seen], *, title: str = TITLE, setting: str = "") -> Picture:
     """Draw the loops "stock", "encapsulated", "fit" and "functional": one trajectory above, one lane of state each below.
 
     Args:

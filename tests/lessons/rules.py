@@ -251,12 +251,14 @@ def measured(lesson: Lesson) -> Iterator[str]:
 
 # A word of the glossary that is used in another sense; "name" is a verb as often as not.
 EVERYDAY = (
-    r"\b(?:names?|named|naming|(?:at|for) (?:the right|that|a) moment|(?:three|these) moments with|in places|in place of|each in its place)\b"
+    r"\b(?:names?|named|naming|(?:at|for) (?:the right|that|a) moment|(?:three|these) moments with"
+    r"|in places|in place of|each in its place)\b"
 )
-# What a reader does not meet as running text: code, pictures, headings, tables, names of sections, titles of other pages, what comes after.
+# What is no running text: code, pictures, headings, tables, names of sections, titles of other pages, what stands after the recap.
 NO_PROSE = re.compile(
-    r"^```.*?^```[^\n]*$|!\[[^\]]*\]\([^)]*\)|`[^`\n]*`(?!\]\([^)]*glossary)|^(?:#+ |\|)[^\n]*$|\"Run it: [^\"]*\"|\[[^\]]*\]\((?![^)]*glossary\.md#)[^)]*\)"
-    r"|\]\([^)]*\)|^\*\*Further reading\.\*\*.*|" + EVERYDAY, re.MULTILINE | re.DOTALL | re.IGNORECASE)  # fmt: skip
+    r"^```.*?^```[^\n]*$|!\[[^\]]*\]\([^)]*\)|`[^`\n]*`(?!\]\([^)]*glossary)|^(?:#+ |\|)[^\n]*$|\"Run it: [^\"]*\""
+    r"|\[[^\]]*\]\((?![^)]*glossary\.md#)[^)]*\)|\]\([^)]*\)|^\*\*Further reading\.\*\*.*|" + EVERYDAY,
+    re.MULTILINE | re.DOTALL | re.IGNORECASE)  # fmt: skip
 FORMS = {"bind": "binds?", "rebind": "rebinds?|rebound", "donation": "donations?|donated?", "truncation": "truncations?|truncated?",
          "clone": "clones?", "detach": "detach(?:ed|es)?", "accumulate": "accumulates?|accumulated"}  # fmt: skip
 

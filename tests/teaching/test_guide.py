@@ -68,6 +68,13 @@ def test_the_table_of_minutes_names_every_section_of_the_notebook(page: Path) ->
     assert len(named) > 7 and [name for name in named if name.replace("Exit", "exit") not in table] == []
 
 
+@pytest.mark.parametrize("page", CHAPTERS[:9], ids=lambda page: page.stem)
+def test_the_questions_of_investigate_have_their_answers(page: Path) -> None:
+    """That they are true: tests/lessons/test_investigate.py."""
+    steps = page.read_text(encoding="utf-8").split("## Step by step")[1].split("\n## ")[0]
+    assert re.findall(r"^(\d)\. ", steps.split("### What Investigate shows\n")[1], re.M) == ["1", "2", "3"]
+
+
 def test_the_one_hour_path_takes_an_hour() -> None:
     path = (FOLDER / "guide.md").read_text(encoding="utf-8").split("## The one-hour path")[1].split("\n## ")[0]
     begins = [int(minute) for minute in re.findall(r"^\| (\d+) \|", path, re.M)]
