@@ -70,7 +70,7 @@ class Sequential:
         return loss.detach()
 
     def fit(self, X: Any, y: Any, *, epochs: int = 10, batch_size: int = 32, seed: int | None = None, restart: bool = False) -> Sequential:  # noqa: N803
-        """Train on all examples, some epochs long, with a progress bar.
+        """Train on all examples, some epochs long, with a progress bar after two seconds.
 
         A second ``fit`` goes on from where the first ended. scikit-learn's ``MLPClassifier.fit`` does not: it starts
         from new weights each time, unless it was made with ``warm_start=True``. Say ``restart=True`` to begin again.
@@ -112,7 +112,8 @@ class Sequential:
         if restart:
             self.parameters, self.loss_curve_ = self._start, []
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        for _ in tqdm(range(epochs), desc="epochs", leave=False):
+        # a bar that is shown at once stays on an HTML page as "epochs: 0%", however short the training was
+        for _ in tqdm(range(epochs), desc="epochs", leave=False, delay=2):
             order = torch.randperm(len(feature), generator=generator)
             losses = [self.step(feature[batch], label[batch]) * len(batch) for batch in order.split(batch_size)]
             self.loss_curve_.append(float(torch.stack(losses).sum() / len(feature)) if losses else float("nan"))
