@@ -213,7 +213,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
             "snapshot-moved", "", "donated_value_used", ("jax-ml/jax#1733",)),
     Exhibit("graph_kept_across_steps", BEHIND, "Every step keeps the graph of all before it", "silent", (5, 0),
             "", "", "graph_kept_across_steps", ("pytorch/functorch#639",)),
-    Exhibit("functional_call_between_threads", BEHIND, "Two threads share one module", "silent", (1, 2),
+    Exhibit("functional_call_between_threads", BEHIND, "Two threads share one module", "silent", (0, 2),
             "", "", "functional_call_between_threads"),
     Exhibit("functional_call_writes_buffers", BEHIND, "A pure call writes into its argument", "silent", (4, 7),
             "", "", "functional_call_writes_buffers"),

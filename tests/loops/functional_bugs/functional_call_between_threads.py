@@ -1,4 +1,4 @@
-"""`functional_call` swaps weights into one shared module: two threads at once get each other's."""
+"""`functional_call` swaps weights into one shared module: two threads at once get the wrong ones, and one of them stays in it."""
 
 import threading
 
@@ -6,41 +6,51 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-INSIDE = threading.Barrier(2, timeout=10)
 
-
-class Slow(nn.Module):
-    """Its input times its weight; both threads are made to be inside it at once."""
+class Scale(nn.Module):
+    """Waits for its input, then multiplies it with its weight."""
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x):
-        INSIDE.wait()                               # both are in it ...
-        output = x * self.weight
-        INSIDE.wait()                               # ... until both have read the weight
-        return output
+    def forward(self, request):
+        return request.wait() * self.weight
+
+
+class Request:
+    """An input that takes its time to arrive."""
+
+    def __init__(self):
+        self.inside, self.arrived = threading.Event(), threading.Event()
+
+    def wait(self):
+        self.inside.set()
+        assert self.arrived.wait(timeout=60)
+        return torch.ones(())
+
+
+def at_once(work, asked):
+    requests = [Request() for _ in asked]
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(asked, requests)]
+    for thread, request in zip(threads, requests):
+        thread.start()
+        assert request.inside.wait(timeout=60)      # both are inside the module ...
+    for thread, request in zip(threads, requests):
+        request.arrived.set()                       # ... and leave it as they came
+        thread.join()
 
 
 def setup():
     return dict(asked=[1.0, 2.0])
 
 
-def at_once(work, asked):
-    threads = [threading.Thread(target=work, args=(weight,)) for weight in asked]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 def bug(asked):
-    module, answers = Slow(), {}
+    module, answers = Scale(), {}
 
-    def work(weight):
+    def work(weight, request):
         weights = {"weight": torch.tensor(weight)}
-        answers[weight] = functional_call(module, weights, (torch.ones(()),)).item()
+        answers[weight] = functional_call(module, weights, (request,)).item()
 
     at_once(work, asked)
     return answers
@@ -49,10 +59,10 @@ def bug(asked):
 def cure(asked):
     answers = {}
 
-    def work(weight):
-        module = Slow()                             # one for each thread
+    def work(weight, request):
+        module = Scale()                            # one for each thread
         weights = {"weight": torch.tensor(weight)}
-        answers[weight] = functional_call(module, weights, (torch.ones(()),)).item()
+        answers[weight] = functional_call(module, weights, (request,)).item()
 
     at_once(work, asked)
     return answers
@@ -61,12 +71,12 @@ def cure(asked):
 def in_fnlib(asked):
     """Cannot happen: one factory serves many parameters at once."""
     import fnlib
-    ModelFactory, answers = fnlib.Factory(Slow), {}
-    start = fnlib.Parameters.from_module(Slow())
+    ModelFactory, answers = fnlib.Factory(Scale), {}
+    start = fnlib.Parameters.from_module(Scale())
 
-    def work(weight):
+    def work(weight, request):
         model = ModelFactory(start.replace(weights={"weight": torch.tensor(weight)}))
-        answers[weight] = model(torch.ones(())).item()
+        answers[weight] = model(request).item()
 
     at_once(work, asked)
     return answers
