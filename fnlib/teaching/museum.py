@@ -81,11 +81,13 @@ SNAPSHOTS = "Snapshots that move"
 MODES = "Modes, statistics, randomness"
 FROZEN = "Frozen parts that thaw"
 RATES = "Rates and schedulers"
-GRAPHS = "Graphs"
+STALE = "Graphs whose values have moved"
+KEPT = "Graphs that are kept"
 LOST = "The functional wing: values that are lost"
+LONG = "The functional wing: values kept too long"
 BEHIND = "The functional wing: places behind the values"
-FUNCTIONAL = (LOST, BEHIND)
-ROOMS = (GRADIENTS, ELSEWHERE, SHARING, SNAPSHOTS, MODES, FROZEN, RATES, GRAPHS, *FUNCTIONAL)
+FUNCTIONAL = (LOST, LONG, BEHIND)
+ROOMS = (GRADIENTS, ELSEWHERE, SHARING, SNAPSHOTS, MODES, FROZEN, RATES, STALE, KEPT, *FUNCTIONAL)
 
 
 # fmt: off
@@ -111,12 +113,12 @@ EXHIBITS: tuple[Exhibit, ...] = (
             "weight-not-in-optimizer", "weight-not-in-optimizer", "rule_holds_no_weights", ("pytorch/pytorch#7844",)),
     Exhibit("weight_norm_after_optimizer", ELSEWHERE, "Weight normalisation is added after the optimizer was built", "silent", (0, 1),
             "weight-not-in-optimizer", "weight-not-in-optimizer", "rule_holds_no_weights"),
-    # -- sharing, lost and unwanted
-    Exhibit("weight_in_two_optimizers", SHARING, "Two optimizers hold the same weight", "silent", (2, 1),
+    Exhibit("weight_in_two_optimizers", ELSEWHERE, "Two optimizers hold the same weight", "silent", (2, 1),
             "weight-stepped-twice", "weight-in-two-optimizers", "rule_holds_no_weights"),
+    # -- sharing, lost and unwanted
     Exhibit("optimizer_aliases_its_buffer", SHARING, "An optimizer scales its own average", "silent", (0.1, 1),
             "update-is-the-average", "", "own_rule_is_trusted", ("yangluo7/CAME#2",)),
-    Exhibit("optimizer_keeps_the_gradient", SHARING, "An optimizer keeps the gradient as its average", "silent", (0, 2),
+    Exhibit("optimizer_keeps_the_gradient", SHARING, "An optimizer keeps the gradient as its average", "silent", (1.8, 2.71),
             "state-is-the-gradient", "state-is-the-gradient", "rule_is_given_copies", ("yangluo7/CAME#2",)),
     Exhibit("tie_lost_in_deepcopy", SHARING, "Tied weights are copied one by one", "silent", (2, 1),
             "tie-lost", "", "tie_is_one_entry", ("pytorch/pytorch#79788",)),
@@ -178,23 +180,24 @@ EXHIBITS: tuple[Exhibit, ...] = (
             "rate-set-on-a-copy", "", "rate_follows_the_step_count", ("pytorch/examples#64",)),
     Exhibit("rate_set_on_the_object", RATES, "`optimizer.lr = 0.01`", "silent", (0.1, 0.01),
             "rate-set-on-the-object", "rate-set-on-the-object", "rate_on_the_object"),
-    # -- graphs
-    Exhibit("gan_step_between_backwards", GRAPHS, "A step between two backwards", "raises", None,
+    # -- graphs whose values have moved
+    Exhibit("gan_step_between_backwards", STALE, "A step between two backwards", "raises", None,
             "weights-moved-before-backward", "", "step_between_backwards",
             ("pytorch/pytorch#39141", "MorvanZhou/PyTorch-Tutorial#89")),
-    Exhibit("gan_step_between_backwards_fused", GRAPHS, "A fused step between two backwards", "silent", (0, 1),
+    Exhibit("gan_step_between_backwards_fused", STALE, "A fused step between two backwards", "silent", (0, 1),
             "weights-moved-before-backward", "", "step_between_backwards", ("pytorch/pytorch#39141",), core=True),
-    Exhibit("weight_clipped_before_backward", GRAPHS, "Weights are clipped through `.data` before `backward`", "silent", (0, 1),
+    Exhibit("weight_clipped_before_backward", STALE, "Weights are clipped through `.data` before `backward`", "silent", (0, 1),
             "weights-moved-before-backward", "", "step_between_backwards"),
-    Exhibit("data_edits_saved_activation", GRAPHS, "An activation is edited through `.data`", "silent", (0, 1),
+    Exhibit("data_edits_saved_activation", STALE, "An activation is edited through `.data`", "silent", (0, 1),
             "saved-value-changed", "", "activation_can_be_edited"),
-    Exhibit("total_loss_keeps_graphs", GRAPHS, "`total_loss += loss`", "silent", (5, 0),
+    # -- graphs that are kept
+    Exhibit("total_loss_keeps_graphs", KEPT, "`total_loss += loss`", "silent", (5, 0),
             "graph-kept", "", "total_keeps_graphs",
             ("google/brax#152", "horovod/horovod#641")),
-    Exhibit("hidden_state_not_detached", GRAPHS, "The hidden state is not detached", "raises", None,
+    Exhibit("hidden_state_not_detached", KEPT, "The hidden state is not detached", "raises", None,
             "graph-used-twice", "", "hidden_state_stops_at_the_weights",
             ("discuss.pytorch.org/6795",)),
-    Exhibit("hidden_state_retain_graph", GRAPHS, "`retain_graph=True` to silence it", "raises", None,
+    Exhibit("hidden_state_retain_graph", KEPT, "`retain_graph=True` to silence it", "raises", None,
             "weights-moved-before-backward", "", "hidden_state_retained",
             ("discuss.pytorch.org/6795",)),
     # -- the functional wing: values that are lost
@@ -206,13 +209,14 @@ EXHIBITS: tuple[Exhibit, ...] = (
             "", "", "optimizer_state_not_threaded", ("google-deepmind/optax#424",)),
     Exhibit("statistics_dropped", LOST, "New statistics are dropped", "silent", (0.0, 3.2),
             "", "", "statistics_dropped", ("HomericIntelligence/Odyssey#5532",)),
-    Exhibit("same_seed_every_step", LOST, "The same seed at every step", "silent", (1, 5),
+    # -- the functional wing: values kept too long
+    Exhibit("donated_value_used", LONG, "A value is used after it was given away", "silent", (0, 1),
+            "snapshot-moved", "", "donated_value_used", ("jax-ml/jax#1733",)),
+    Exhibit("graph_kept_across_steps", LONG, "Every step keeps the graph of all before it", "silent", (5, 0),
+            "", "", "graph_kept_across_steps", ("pytorch/functorch#639",)),
+    Exhibit("same_seed_every_step", LONG, "The same seed at every step", "silent", (1, 5),
             "", "", "same_seed_every_step"),
     # -- the functional wing: places behind the values
-    Exhibit("donated_value_used", BEHIND, "A value is used after it was given away", "silent", (0, 1),
-            "snapshot-moved", "", "donated_value_used", ("jax-ml/jax#1733",)),
-    Exhibit("graph_kept_across_steps", BEHIND, "Every step keeps the graph of all before it", "silent", (5, 0),
-            "", "", "graph_kept_across_steps", ("pytorch/functorch#639",)),
     Exhibit("functional_call_between_threads", BEHIND, "Two threads share one module", "silent", (0, 2),
             "", "", "functional_call_between_threads"),
     Exhibit("functional_call_writes_buffers", BEHIND, "A pure call writes into its argument", "silent", (4, 7),
@@ -312,11 +316,35 @@ def harm_of(code: str) -> tuple[Callable[[Callable[..., Any]], float], str]:
         >>> harm_of("rate_set_on_a_copy")[1]
         'Rate of the third step (0.025 was asked for).'
     """
+    harm = function_of(code, "harm")
+    return harm, inspect.getdoc(harm) or ""
+
+
+def function_of(code: str, part: str) -> Callable[..., Any]:
+    """A function of an exhibit's file, ready to be called.
+
+    Args:
+        code: the exhibit.
+        part: ``"setup"``, ``"bug"``, ``"cure"``, or another function of the file.
+
+    Returns:
+        The function, from a module that is loaded anew.
+
+    Raises:
+        KeyError: no such exhibit.
+        AttributeError: its file has no such function.
+        FileNotFoundError: the package stands alone, without the repository that holds the exhibits.
+
+    Example:
+        >>> sorted(function_of("rate_set_on_a_copy", "setup")())
+        ['data', 'model', 'optimizer']
+    """
     spec = importlib.util.spec_from_file_location(code, file_of(code))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.harm, inspect.getdoc(module.harm) or ""
+    found: Callable[..., Any] = getattr(module, part)
+    return found
 
 
 def file_of(code: str) -> Path:

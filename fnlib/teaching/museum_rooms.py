@@ -101,16 +101,21 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
         cells.append(_code(f"{code}-{'parts' if number == 0 else f'parts-{number + 1}'}", part))
     show = _name_in_fnlib(one)
     cells += [
-        _code(f"{code}-bug", f"{museum.source(one.code)}\n\nvisit.as_written(setup, bug)", CHECKED),
+        _code(f"{code}-bug", f'{museum.source(one.code)}\n\nvisit.as_written("{one.code}", setup, bug)'),
         _code(f"{code}-cure", f'{museum.source(one.code, "cure")}\n\nvisit.cured("{one.code}", setup, bug, cure)', CHECKED),
     ]
     call = f'visit.in_fnlib("{one.code}", {show}{", setup" if one.functional else ""})'
     if show in known:
-        cells.append(_code(f"{code}-fnlib", f"{call}      # as in {known[show]}", CHECKED))
+        again = f"{call}      # as in {known[show]}"
+        if len(cells[-1].source.splitlines()) < LINES:
+            cells[-1].source += f"\n{again}"
+        else:
+            cells.append(_code(f"{code}-fnlib", again, CHECKED))
         return cells
     if not one.functional:
         known[show] = place(one)
-    cells += [_code(f"{code}-helper", museum.part_in_fnlib(name)) for name in _own(one)]
+    cells += [_code(f"{code}-helper", museum.part_in_fnlib(name)) for name in _own(one) if name not in known]
+    known.update(dict.fromkeys(_own(one), place(one)))
     text = museum.source_in_fnlib(one.code).replace("    import fnlib\n", "")
     cells.append(_code(f"{code}-fnlib", f"{text}\n\n{call}", CHECKED))
     return cells
@@ -128,12 +133,13 @@ def _parts(one: Exhibit) -> list[str]:
 
 
 def _packed(parts: list[str]) -> list[str]:
-    """Parts in as few cells as hold them."""
+    """Parts in few cells: each part in the first cell that has room for it."""
     cells: list[str] = []
     for part in parts:
-        together = f"{cells[-1]}\n\n{part}" if cells else part
-        if cells and len(together.splitlines()) <= LINES:
-            cells[-1] = together
+        for index, cell in enumerate(cells):
+            if len(f"{cell}\n\n{part}".splitlines()) <= LINES:
+                cells[index] = f"{cell}\n\n{part}"
+                break
         else:
             cells.append(part)
     return cells

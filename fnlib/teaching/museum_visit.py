@@ -6,35 +6,46 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 import fnlib
-from fnlib.ledger.entries import Entry
+from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.view import View
-from fnlib.teaching.museum import exhibit, harm_of
+from fnlib.teaching.museum import Today, exhibit, harm_of
+from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
 
 Run = Callable[..., Any]
 Setup = Callable[[], dict[str, Any]]
 WIDTH = 100
 
 
-def as_written(setup: Setup, bug: Run) -> None:
-    """Run a loop as it was written, and print what its author sees: the losses, a warning or an error, or nothing.
+def as_written(code: str, setup: Setup, bug: Run) -> None:
+    """Run a loop as it was written, and show what its author sees: what PyTorch says, the losses, what the loop returns.
+
+    The picture beside it is of the same loop over many passes, as it was written and cured.
 
     Args:
+        code: the exhibit.
         setup: makes the loop's arguments.
         bug: the loop.
 
     Example:
-        >>> as_written(dict, lambda: None)
-        It runs to its end: no error, no warning.
+        >>> from fnlib.teaching.museum import function_of
+        >>> as_written("detach_is_not_a_copy", *(function_of("detach_is_not_a_copy", part) for part in ("setup", "bug")))
+        It runs to its end, with no error and no warning.
+        loss: 1.25, 1.10, 1.34
+        It returns 0
+        This loop and its cure, 30 times over the same data:
+        [Picture: Mean loss of each pass, two panels on one scale. As written: from 1.23 to 1.08. Cured: from 1.23 to 1.08.]
     """
-    losses, said = _run(setup, bug)
-    print(f"{said}\nThe losses: {_numbers(losses)}" if len(losses) > 1 else said)
+    print(_seen(setup, bug)[1])
+    picture = side_by_side(code, setup, bug)
+    if picture is not None:
+        from IPython.display import display
+
+        print(f"This loop and its cure, {PASSES} times over the same data:")
+        display(picture)
 
 
 def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
@@ -50,27 +61,25 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
         AssertionError: the ledger does not find what the museum's table says, or finds something in the cured loop.
     """
     one = exhibit(code)
-    ledger = record(setup, bug)
+    ledger, _ = record(setup, bug)
     if one.finding in {finding.code for finding in ledger.findings}:
-        parts = [f"The loop as written, in the ledger:\n{row(ledger, one.finding)}"]
+        parts = [f"The loop as written, in the ledger:\n{_round_of(ledger, one.finding)}"]
     else:
         assert one.functional, f"the ledger found {[finding.code for finding in ledger.findings]}, not {one.finding}"
         parts = [f"The loop as written, in the ledger:\n{_last_round(ledger)}"]
         parts.append("The rows show it; the ledger has no finding of its own for this one.")
-    assert not record(setup, cure).findings, "the cured loop is not in order"
-    losses, said = _run(setup, cure)
-    if one.harm is None:
-        parts.append(f"With the cure: {said}")
-    else:
+    assert not record(setup, cure)[0].findings, "the cured loop is not in order"
+    if one.harm is not None:
         harm, words = harm_of(code)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             measured = harm(bug), harm(cure)
         assert all(abs(a - b) <= 1e-3 * abs(b) for a, b in zip(measured, one.harm, strict=True)), (measured, one.harm)
         parts.append(f"{words}\n    as written {measured[0]:.4g}, cured {measured[1]:.4g}")
-    if len(losses) > 1:
-        parts.append(f"The losses, cured: {_numbers(losses)}")
-    print("\n\n".join(parts))
+    (loud, before), (quiet, after) = _seen(setup, bug), _seen(setup, cure)
+    assert (loud, quiet) == (one.today, "silent"), f"the table says that PyTorch is '{one.today}' here, and it '{loud}'"
+    parts.append("\n".join([_after("As written: ", before), _after("Cured:      ", after)]))
+    print("\n\n".join(parts), end="\n\n")
 
 
 def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
@@ -78,7 +87,7 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
 
     Args:
         code: the exhibit.
-        show: does the task; its docstring says what to see.
+        show: does the task; its docstring says what to see, and what it returns is what it measured.
         setup: makes its arguments, if it has any.
 
     Raises:
@@ -87,29 +96,75 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
     one = exhibit(code)
     verdict = {"refused": "is refused by a named error"}.get(one.fnlib, one.fnlib)
     parts = [_wrapped(f"In fnlib it {verdict}. {one.because}")]
-    ledger = record(setup or dict, show)
+    ledger, measured = record(setup or dict, show)
     if one.fnlib == "refused":
         assert ledger.raised is not None, "the table says that this is refused"
         at_cell = re.sub(r"at \S*ipykernel\S*, line", "in this cell, line", ledger.raised)
         parts.append(_wrapped(at_cell).rstrip())
     else:
         assert ledger.raised is None, ledger.raised
+        if said := _plain(measured):
+            parts[0] += f"\n{show.__name__}() gives {said}"
         if one.fnlib == "can still be written" and one.finding in {finding.code for finding in ledger.findings}:
             parts.append(row(ledger, one.finding))
     print("\n\n".join(parts))
 
 
-def record(setup: Setup, run: Run) -> fnlib.Ledger:
-    """Record a loop under a ledger that finds by itself what there is to watch; an error of the loop is part of it."""
-    ledger = fnlib.Ledger(depth=3)
+def holds(words: str, so: object) -> None:
+    """Print a sentence about what a lesson has just measured, if it is so.
+
+    Args:
+        words: the sentence.
+        so: whether it holds.
+
+    Raises:
+        AssertionError: it does not.
+
+    Example:
+        >>> holds("a copy of the list is not the list", [1] is not [1])
+        a copy of the list is not the list
+    """
+    assert so, f"it is not so: {words}"
+    print(words)
+
+
+def refused(error: type[fnlib.FnlibError], run: Callable[[], object]) -> None:
+    """Do what ``fnlib`` refuses, and print the error.
+
+    Args:
+        error: the class of error that is expected.
+        run: does it.
+
+    Raises:
+        AssertionError: nothing was raised.
+
+    Example:
+        >>> refused(fnlib.Immutable, lambda: setattr(fnlib.SGD(lr=0.1), "lr", 0.2))
+        fnlib refuses. Immutable: ...
+    """
+    try:
+        run()
+    except error as caught:
+        print(_wrapped(f"fnlib refuses. {error.__name__}: {caught}"))
+    else:
+        raise AssertionError(f"{error.__name__} was expected, and nothing was raised")
+
+
+def record(setup: Setup, run: Run) -> tuple[fnlib.Ledger, Any]:
+    """Record a loop under a ledger that finds by itself what there is to watch; an error of the loop is part of it.
+
+    Returns:
+        The ledger, and what the loop returned.
+    """
+    ledger, returned = fnlib.Ledger(depth=3), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with ledger:
-                run(**setup())
+                returned = run(**setup())
         except (RuntimeError, fnlib.FnlibError):
             pass
-    return ledger
+    return ledger, returned
 
 
 def row(ledger: fnlib.Ledger, code: str) -> str:
@@ -122,13 +177,37 @@ def row(ledger: fnlib.Ledger, code: str) -> str:
     Raises:
         AssertionError: there is no such finding.
     """
+    finding = _found(ledger, code)
+    return f"{_table(_at(ledger, finding), ledger)}\n\n{_said(finding)}"
+
+
+def _found(ledger: fnlib.Ledger, code: str) -> Finding:
     found = [finding for finding in ledger.findings if finding.code == code]
     assert found, f"the ledger found {[finding.code for finding in ledger.findings]}, not {code}"
-    finding = found[0]
-    at = [entry for entry in ledger.walk() if (entry.line, entry.file) == (finding.line, finding.file)]
-    says = _wrapped(f"{finding.what} {finding.why}")
+    return found[0]
+
+
+def _at(ledger: fnlib.Ledger, finding: Finding) -> list[Entry]:
+    return [entry for entry in ledger.walk() if (entry.line, entry.file) == (finding.line, finding.file)]
+
+
+def _said(finding: Finding) -> str:
     head = f"{finding.severity.upper()} {finding.code}, line {finding.line}, {finding.place}"
-    return f"{_table(at, ledger)}\n\n{head}\n{says}\n{textwrap.indent(finding.fix, '    ')}"
+    return f"{head}\n{_wrapped(f'{finding.what} {finding.why}')}\n{textwrap.indent(finding.fix, '    ')}"
+
+
+def _round_of(ledger: fnlib.Ledger, code: str) -> str:
+    """The rows of the loop, with an arrow at the one where a finding stands, and the finding."""
+    finding = _found(ledger, code)
+    at = _at(ledger, finding)
+    loop = [entry for entry in ledger.walk() if entry.function == "bug" and entry.kind == "statement"]
+    if loop and any(entry.iterations for entry in loop):
+        loop = [entry for entry in loop if entry.iterations or entry in at]
+    rows = loop if any(entry in loop for entry in at) else at
+    table = _table(rows, ledger)
+    if len({entry.line for entry in rows}) > 1:
+        table = re.sub(rf"^ +(?={finding.line}  )", lambda spaces: ">" + spaces[0][1:], table, flags=re.MULTILINE)
+    return f"{table}\n\n{_said(finding)}"
 
 
 def _last_round(ledger: fnlib.Ledger) -> str:
@@ -147,44 +226,53 @@ def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Text of at most ``WIDTH`` columns; lines that fit stay as they are."""
-    return "\n".join(
-        line if len(line) <= WIDTH else textwrap.fill(line, WIDTH, break_on_hyphens=False, break_long_words=False)
-        for line in text.splitlines()
-    )
+    """Text of at most ``WIDTH`` columns; lines that fit stay as they are, and a long comment goes on as a comment."""
+    lines = []
+    for line in text.splitlines():
+        indent = f"{' ' * line.index('#')}# " if line.startswith("    ") and "#" in line else ""
+        filled = textwrap.fill(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+        lines.append(filled if len(line) > WIDTH else line)
+    return "\n".join(lines)
 
 
-def _run(setup: Setup, run: Run) -> tuple[list[float], str]:
-    """The losses of a loop, and what PyTorch said."""
-    losses: list[float] = []
-    with warnings.catch_warnings(record=True) as caught, _listening(losses):
+def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
+    """How loud PyTorch is, and what the author of a loop sees: the losses, and what the loop returns if that is a number."""
+    loud: Today = "silent"
+    returned = None
+    said = "It runs to its end, with no error and no warning."
+    with warnings.catch_warnings(record=True) as caught, listening() as losses:
         warnings.simplefilter("always")
         try:
-            run(**setup())
+            returned = run(**setup())
         except RuntimeError as error:
-            first = str(error).split(". ")[0].split(": [")[0]
-            return losses, _wrapped(f"It raises RuntimeError: {first} ...")
+            loud, said = "raises", f"It raises RuntimeError: {_first(str(error))} ..."
     if caught:
-        first = str(caught[0].message).split(". ")[0]
-        return losses, _wrapped(f"It runs to its end, with a warning: {first} ...")
-    return losses, "It runs to its end: no error, no warning."
+        loud, said = "warns", f"It runs to its end, with a warning: {_first(str(caught[0].message))} ..."
+    lines = [_wrapped(said)]
+    lines += [f"{name}: {', '.join(f'{value:.2f}' for value in values)}" for name, values in losses.items() if loud != "raises"]
+    if plain := _plain(returned):
+        lines.append(f"It returns {plain}")
+    return loud, "\n".join(lines)
 
 
-@contextmanager
-def _listening(losses: list[float]) -> Any:
-    """Note the value of every loss on which ``backward`` is called."""
-    backward = torch.Tensor.backward
-
-    def listen(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        losses.append(self.item())
-        return backward(self, *args, **kwargs)
-
-    torch.Tensor.backward = listen  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.Tensor.backward = backward  # type: ignore[method-assign]
+def _first(text: str) -> str:
+    return text.split(". ")[0].split(": [")[0]
 
 
-def _numbers(values: list[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
+def _after(head: str, text: str) -> str:
+    return head + textwrap.indent(text, " " * len(head)).strip()
+
+
+def _plain(value: Any) -> str:
+    """A value that can be read at a glance: numbers, and small containers of them; empty for anything else."""
+    if isinstance(value, (bool, int, str)):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        parts = [(_plain(key), _plain(each)) for key, each in value.items()]
+        return "{" + ", ".join(": ".join(pair) for pair in parts) + "}" if parts and all(all(pair) for pair in parts) else ""
+    if isinstance(value, (list, tuple, set)):
+        inside = [_plain(each) for each in (sorted(value) if isinstance(value, set) else value)]
+        return ", ".join(inside) if inside and all(inside) else ""
+    return ""

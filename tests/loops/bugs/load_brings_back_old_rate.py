@@ -12,11 +12,11 @@ def setup():
     return dict(model=model, checkpoint=checkpoint, data=data)
 
 
-def bug(model, checkpoint, data):
+def bug(model, checkpoint, data, epochs=3):
     feature, target = data
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)      # finer from here on
     optimizer.load_state_dict(checkpoint)
-    for epoch in range(3):
+    for epoch in range(epochs):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()
@@ -24,13 +24,13 @@ def bug(model, checkpoint, data):
     return optimizer
 
 
-def cure(model, checkpoint, data):
+def cure(model, checkpoint, data, epochs=3):
     feature, target = data
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     optimizer.load_state_dict(checkpoint)
     for group in optimizer.param_groups:
         group["lr"] = 0.001                                         # finer from here on
-    for epoch in range(3):
+    for epoch in range(epochs):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()

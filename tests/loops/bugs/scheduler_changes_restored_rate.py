@@ -17,9 +17,9 @@ def setup():
     return dict(model=model, checkpoint=checkpoint, data=data)
 
 
-def train(model, optimizer, scheduler, data):
+def train(model, optimizer, scheduler, data, epochs):
     feature, target = data
-    for epoch in range(3):
+    for epoch in range(epochs):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()
@@ -27,21 +27,21 @@ def train(model, optimizer, scheduler, data):
         scheduler.step()
 
 
-def bug(model, checkpoint, data):
+def bug(model, checkpoint, data, epochs=3):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optimizer.load_state_dict(checkpoint["optimizer"])      # the warm-up is over: 0.1
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=5)
     scheduler.load_state_dict(checkpoint["scheduler"])
-    train(model, optimizer, scheduler, data)
+    train(model, optimizer, scheduler, data, epochs)
     return optimizer
 
 
-def cure(model, checkpoint, data):
+def cure(model, checkpoint, data, epochs=3):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=5)
     scheduler.load_state_dict(checkpoint["scheduler"])
     optimizer.load_state_dict(checkpoint["optimizer"])      # last: the warm-up is over, 0.1
-    train(model, optimizer, scheduler, data)
+    train(model, optimizer, scheduler, data, epochs)
     return optimizer
 
 

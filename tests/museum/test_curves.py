@@ -1,0 +1,77 @@
+"""The curves of the rooms: the losses of the loop as written and cured, by name, on one scale; and the two helpers of lesson 09."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import fnlib
+from fnlib.teaching import museum_visit
+from fnlib.teaching.museum import EXHIBITS, function_of
+from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
+
+# What an author of these sees is not a loss: a gradient, initial weights, one answer, an error.
+NO_CURVE = {
+    "batchnorm_without_version", "extra_random_draw", "same_seed_every_step", "functional_call_between_threads",
+    "functional_call_writes_buffers", *(one.code for one in EXHIBITS if one.today == "raises"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [one.code for one in EXHIBITS])
+def test_every_loop_with_a_loss_has_its_two_curves(code: str) -> None:
+    picture = side_by_side(code, function_of(code, "setup"), function_of(code, "bug"))
+    assert (picture is None) == (code in NO_CURVE)
+    if picture is not None:
+        assert picture.alt.startswith("Mean loss of each pass") and picture.alt.count("from") in (2, 4)
+        assert picture.width <= 760 and len(picture.png) < 100_000
+
+
+def test_losses_are_noted_once_by_their_names() -> None:
+    layer, backward, mse_loss = nn.Linear(2, 1), torch.Tensor.backward, nn.functional.mse_loss
+    with listening() as losses:
+        for _ in range(3):
+            loss_g = layer(torch.ones(1, 2)).pow(2).mean()
+            loss_g.backward()
+        loss = nn.functional.mse_loss(layer(torch.ones(1, 2)), torch.zeros(1, 1))
+        loss.backward()
+        with torch.no_grad():
+            nn.functional.mse_loss(layer(torch.ones(1, 2)), torch.zeros(1, 1))  # nobody trains on it
+    assert {name: len(values) for name, values in losses.items()} == {"loss_g": 3, "loss": 1}
+    assert losses["loss"] == [loss.item()]
+    assert (torch.Tensor.backward, nn.functional.mse_loss) == (backward, mse_loss)
+
+
+def test_a_functional_loss_is_noted_inside_its_transform() -> None:
+    weights = {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}
+    layer = nn.Linear(2, 1)
+
+    def loss(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        return nn.functional.mse_loss(torch.func.functional_call(layer, weights, (torch.ones(1, 2),)), torch.zeros(1, 1))
+
+    with listening() as losses:
+        torch.func.grad(loss)(weights)
+    assert losses == {"loss": [4.0]}
+
+
+def test_a_curve_shows_what_the_loop_does() -> None:
+    """The loop that never moves is flat; the reader's own change of the loop is drawn, and one that raises draws nothing."""
+    setup, bug = (function_of("zero_grad_before_step", part) for part in ("setup", "bug"))
+    flat = side_by_side("zero_grad_before_step", setup, bug)
+    assert flat is not None and "As written: from 1.1 to 1.1." in flat.alt
+    cured = side_by_side("zero_grad_before_step", setup, function_of("zero_grad_before_step", "cure"))
+    assert cured is not None and cured.alt != flat.alt
+
+    def broken(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list[object]) -> None:
+        raise RuntimeError("a loop that its reader broke")
+
+    assert side_by_side("zero_grad_before_step", setup, broken) is None
+    assert PASSES >= 20
+
+
+def test_a_sentence_is_printed_only_if_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AssertionError, match="not so: the moon is square"):
+        museum_visit.holds("the moon is square", torch.tensor(False))
+    with pytest.raises(AssertionError, match="Immutable was expected"):
+        museum_visit.refused(fnlib.Immutable, lambda: None)
+    assert not capsys.readouterr().out
