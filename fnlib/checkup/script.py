@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
         print(f"fnlib doctor: the recording broke off: {recorder.failure!r}", file=sys.stderr)
     elif recorder.stopped_early:
         print(
-            f"fnlib doctor: stopped recording after {options.seconds:g} s, before the first optimizer.step(); --seconds gives it more",
+            f"fnlib doctor: stopped recording before the first optimizer.step(), as it had cost {options.seconds:g} s of processor time;"
+            " --seconds gives it more",
             file=sys.stderr,
         )
     sick = report if options.strict else report.certain
@@ -60,7 +61,7 @@ def record(script: str, arguments: list[str], *, steps: int = 100, seconds: floa
         script: its file.
         arguments: its own arguments.
         steps: optimizer steps to record.
-        seconds: time that the recording may cost.
+        seconds: processor time that the recording may cost.
 
     Returns:
         The recording, its recorder (which has the findings on standing state), and the script's exit status.
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 on questions too, not only on certain findings")
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps to record (default: 100)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="time that recording may cost (default: 60)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="seconds of processor time that the recording may cost (default: 60)")
     parser.add_argument("script", help="the script to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
     return parser

@@ -84,6 +84,10 @@ def _some(labels: list[str]) -> str:
     return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
 
 
+def _tensors(found: list[Any]) -> str:
+    return f"{len(found)} tensor{'s' * (len(found) != 1)}"
+
+
 def _one_module(modules: Named) -> Iterator[Finding]:
     names: dict[int, str] = {}
     for name, module in modules.items():
@@ -106,7 +110,7 @@ def _held(weights: Named, optimizers: Named) -> Iterator[Finding]:
         trained = any(weights[label].grad is not None for label in loose)
         dead = all(weight.grad is None or weight.is_meta for weight in orphans)
         yield finding(
-            "weight-not-in-optimizer", "certain" if trained and dead else "question", _some(loose), optimizer=name, count=len(orphans)
+            "weight-not-in-optimizer", "certain" if trained and dead else "question", _some(loose), optimizer=name, count=_tensors(orphans)
         )
 
 

@@ -17,11 +17,14 @@ class UnknownObject(LedgerError, TypeError):
         if callable(value) and not isinstance(value, type):
             why = "A function keeps no state that could change."
             right = f"with fnlib.Ledger(model=model) as ledger:   # right: leave {name} out"
+        elif not callable(getattr(value, "state_dict", None)):
+            why = "It watches modules, optimizers, schedulers, tensors, dicts of tensors and fnlib values."
+            right = f"with fnlib.Ledger() as ledger:   # right: leave {name} out; tensors that it holds can be given by name"
         else:
             why = "It watches modules, optimizers, schedulers, tensors, dicts of tensors and fnlib values."
             right = f"with fnlib.Ledger({name}={name}.state_dict()) as ledger:   # right: pass the state itself"
         super().__init__(
-            f"the ledger does not know how to watch {name}, a {kind}. {why}\n\n"
+            f"the ledger does not know how to watch {name}, of type {kind}. {why}\n\n"
             f"    with fnlib.Ledger({name}={name}) as ledger:   # wrong\n"
             f"    {right}\n"
         )

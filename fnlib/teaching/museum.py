@@ -114,7 +114,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("weight_norm_after_optimizer", ELSEWHERE, "Weight normalisation is added after the optimizer was built", "silent", (0, 1),
             "weight-not-in-optimizer", "weight-not-in-optimizer", "rule_holds_no_weights"),
     Exhibit("weight_in_two_optimizers", ELSEWHERE, "Two optimizers hold the same weight", "silent", (2, 1),
-            "weight-stepped-twice", "weight-in-two-optimizers", "rule_holds_no_weights"),
+            "weight-stepped-twice", "weight-in-two-optimizers", "rule_holds_no_weights", ("MishaLaskin/curl#28",)),
     # -- sharing, lost and unwanted
     Exhibit("optimizer_aliases_its_buffer", SHARING, "An optimizer scales its own average", "silent", (0.1, 1),
             "update-is-the-average", "", "own_rule_is_trusted", ("yangluo7/CAME#2",)),
@@ -133,13 +133,13 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("optimizer_state_shared", SNAPSHOTS, "Two optimizers share their moments", "silent", (6, 3),
             "state-shared", "state-shared", "name_is_a_snapshot", ("pytorch/pytorch#196083",)),
     Exhibit("detach_is_not_a_copy", SNAPSHOTS, "`before = weight.detach()`", "silent", (0, 1),
-            "snapshot-moved", "", "name_is_a_snapshot"),
+            "snapshot-moved", "", "name_is_a_snapshot", ("mlverse/torch#441",)),
     Exhibit("target_network_is_the_network", SNAPSHOTS, "The target network is the network", "silent", (0, 4),
             "one-module-two-names", "one-module-two-names", "name_is_a_snapshot",
             ("datawhalechina/easy-rl#140", "andri27-ts/Reinforcement-Learning#14")),
     # -- modes, statistics, randomness
     Exhibit("eval_forgotten", MODES, "`eval()` is forgotten", "silent", (0, 1),
-            "training-mode-without-gradient", "", "mode_is_training_unless_said"),
+            "training-mode-without-gradient", "", "mode_is_training_unless_said", ("ipolharvard/ethos-ares#20",)),
     Exhibit("train_forgotten", MODES, "`train()` is forgotten after validation", "silent", (2, 6),
             "trained-in-eval-mode", "", "evaluation_is_another_model", ("fartashf/vsepp#4",)),
     Exhibit("batchnorm_moves_under_no_grad", MODES, "BatchNorm moves under `no_grad`", "silent", (6, 3),
@@ -151,7 +151,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
             "statistics-moved-before-backward", "", "forward_leaves_the_old_statistics",
             ("pytorch/pytorch#13402", "pytorch/pytorch#120622")),
     Exhibit("extra_random_draw", MODES, "One layer more, and every later layer starts elsewhere", "silent", (2, 4),
-            "draws-shifted", "", "draws_are_pytorchs"),
+            "draws-shifted", "", "draws_are_pytorchs", ("pytorch/pytorch#46149",)),
     Exhibit("seed_set_in_the_loop", MODES, "A seed in the loop repeats the dropout masks", "silent", (1, 5),
             "seed-repeated", "", "seed_is_folded",
             ("tanelp.github.io", "pytorch/pytorch#56488"), core=True),
@@ -164,9 +164,9 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("frozen_weight_keeps_momentum", FROZEN, "A frozen weight is carried on by momentum", "silent", (2, 0),
             "frozen-weight-moved", "frozen-weight-with-moments", "absent_entry_stands_still", ("facebookresearch/fairseq#4702",)),
     Exhibit("zero_gradient_still_decays", FROZEN, "A gradient of zero, and the weight decays", "silent", (0, 2),
-            "moved-without-gradient", "", "zero_gradient_decays"),
+            "moved-without-gradient", "", "zero_gradient_decays", ("docs.pytorch.org on zero_grad",)),
     Exhibit("frozen_after_backward", FROZEN, "A weight is frozen after `backward`", "silent", (2, 1),
-            "frozen-after-backward", "", "gradient_says_what_moves"),
+            "frozen-after-backward", "", "gradient_says_what_moves", ("discuss.pytorch.org/153740",)),
     # -- rates and schedulers
     Exhibit("scheduler_before_optimizer", RATES, "The scheduler steps first", "warns", (0.01, 0.1),
             "scheduler-before-optimizer", "", "rate_follows_the_step_count",
@@ -189,7 +189,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("weight_clipped_before_backward", STALE, "Weights are clipped through `.data` before `backward`", "silent", (0, 1),
             "weights-moved-before-backward", "", "step_between_backwards"),
     Exhibit("data_edits_saved_activation", STALE, "An activation is edited through `.data`", "silent", (0, 1),
-            "saved-value-changed", "", "activation_can_be_edited"),
+            "saved-value-changed", "", "activation_can_be_edited", ("pytorch/pytorch#6990",)),
     # -- graphs that are kept
     Exhibit("total_loss_keeps_graphs", KEPT, "`total_loss += loss`", "silent", (5, 0),
             "graph-kept", "", "total_keeps_graphs",
@@ -215,12 +215,12 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("graph_kept_across_steps", LONG, "Every step keeps the graph of all before it", "silent", (5, 0),
             "", "", "graph_kept_across_steps", ("pytorch/functorch#639",)),
     Exhibit("same_seed_every_step", LONG, "The same seed at every step", "silent", (1, 5),
-            "", "", "same_seed_every_step"),
+            "", "", "same_seed_every_step", ("jax-ml/jax#170",)),
     # -- the functional wing: places behind the values
     Exhibit("functional_call_between_threads", BEHIND, "Two threads share one module", "silent", (0, 2),
             "", "", "functional_call_between_threads"),
     Exhibit("functional_call_writes_buffers", BEHIND, "A pure call writes into its argument", "silent", (4, 7),
-            "", "", "functional_call_writes_buffers"),
+            "", "", "functional_call_writes_buffers", ("docs.pytorch.org on functional_call",)),
 )
 # fmt: on
 

@@ -1,4 +1,7 @@
-"""What each loop of the museum is meant to do, in words that do not give its bug away: the headings of the rooms."""
+"""What each loop of the museum is meant to do, in words that do not give its bug away: the headings of the rooms.
+
+And what the ledger's rows show of a functional loop: it has no finding for most of these, as nothing is changed that should not be.
+"""
 
 from __future__ import annotations
 
@@ -64,4 +67,37 @@ TASKS: dict[str, str] = {
     "graph_kept_across_steps": "New weights are computed from old ones",
     "functional_call_between_threads": "One module, two threads, two weights",
     "functional_call_writes_buffers": "A forward that leaves its module alone",
+}
+
+# What to look for in the rows of a functional loop; a word that has to stand in them, and one that must not.
+ROWS: dict[str, tuple[str, str, str]] = {
+    "result_ignored": ("No row binds `weights` again: what the step returns goes nowhere.", "step(", "bound again"),
+    "old_state_returned": ("`weights` is bound again, and `buffers` is not: it is the old one.", "weights  ", "buffers  "),
+    "optimizer_state_not_threaded": (
+        "`new_state` is bound again, and `state` is not: each update starts from the first state.",
+        "new_state, updates",
+        " state  ",
+    ),
+    "statistics_dropped": ("`new_buffers` is changed and then dropped; `buffers` is never bound again.", "new_buffers", " buffers  "),
+    "donated_value_used": (
+        "`weights` is changed in place before the name is bound again: `start` stands for the same tensors.",
+        "changed in place",
+        "start",
+    ),
+    "graph_kept_across_steps": ("The graph behind `loss` grows from step to step: {nodes} nodes.", "graph built", "graph grown"),
+    "same_seed_every_step": (
+        "The random state moves, and `seed` is not bound again: each round draws the same.",
+        "random state",
+        " seed  ",
+    ),
+    "functional_call_between_threads": (
+        "After two calls that were to leave the module alone, `module.weight` is another tensor.",
+        "module.weight",
+        "module.weight  changed in place",
+    ),
+    "functional_call_writes_buffers": (
+        "`state` is changed in place, and with it `start`, which has the same tensors.",
+        "and with it",
+        "bound again",
+    ),
 }

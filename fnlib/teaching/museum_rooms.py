@@ -53,8 +53,9 @@ def _title(room: str) -> str:
         "",
         f"{len(exhibits)} exhibits · part of {lesson}, for looking things up · {' · '.join(neighbours)}",
         "",
-        "Read a loop, decide what is wrong with it, and open the label. Below stand what its author sees, the row of the"
-        " [ledger](../glossary.md#ledger) that gives the bug away, the harm, the cure, and the same task in `fnlib`.",
+        "Read a loop, decide what is wrong with it, and open the label. Below the loop stands what its author sees; below"
+        " the cure stand the rows of the [ledger](../glossary.md#ledger), with a `>` at the one that gives the bug away,"
+        " the harm, measured, and what its author sees now. The same task in `fnlib` comes last.",
         "",
         "Each exhibit defines `setup`, `bug` and `cure` anew, so run its cells from its first to its last.",
     ]

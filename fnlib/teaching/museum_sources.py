@@ -19,6 +19,39 @@ SOURCES: dict[str, tuple[str, str]] = {
         "issues",
         "Reports that a book's PyTorch training step forgets `zero_grad`, with bad results.",
     ),
+    "MishaLaskin/curl#28": (
+        "issues",
+        "The encoder is held by two optimizers, and both step after one backward; readers ask why it is updated twice.",
+    ),
+    "ipolharvard/ethos-ares#20": (
+        "issues",
+        "No call of `model.eval()` anywhere, so dropout was on at inference; the authors call it a bug and publish new results.",
+    ),
+    "pytorch/pytorch#46149": ("issues", "A layer that is built and never used moves the result of an experiment by two percent."),
+    "pytorch/pytorch#6990": (
+        "issues",
+        "Shows that a change through `.detach()` raises when backward needs the value, where one through `.data` goes unseen.",
+    ),
+    "mlverse/torch#441": (
+        "issues",
+        "Results kept with `detach` during a search were those of its end; `clone` is the answer. (The same tensors, from R.)",
+    ),
+    "jax-ml/jax#170": (
+        "issues",
+        "A maintainer explains that a key made on the spot drops the same units each time; each call needs a fresh key.",
+    ),
+    "discuss.pytorch.org/153740": (
+        "page",
+        "A frozen layer still changed; its author found that the old gradients had to be set to None as well.",
+    ),
+    "docs.pytorch.org on zero_grad": (
+        "page",
+        "The manual says that an optimizer steps for a gradient of 0, and passes over one that is None.",
+    ),
+    "docs.pytorch.org on functional_call": (
+        "page",
+        "The manual notes that what a module changes in place shows in the dict that was passed in.",
+    ),
     "sacmehta/EdgeNets#14": (
         "issues",
         "Reports gradients that were cleared at the wrong place; moving `zero_grad` above `backward` helped.",
@@ -125,6 +158,9 @@ SOURCES: dict[str, tuple[str, str]] = {
 
 _ADDRESSES = {
     "discuss.pytorch.org/6795": "https://discuss.pytorch.org/t/runtimeerror-trying-to-backward-through-the-graph-a-second-time-but-the-buffers-have-already-been-freed-specify-retain-graph-true-when-calling-backward-the-first-time/6795",
+    "discuss.pytorch.org/153740": "https://discuss.pytorch.org/t/why-there-is-still-a-small-change-in-frozen-layer-parameters/153740",
+    "docs.pytorch.org on zero_grad": "https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html",
+    "docs.pytorch.org on functional_call": "https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html",
     "tanelp.github.io": "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
     "pytorch/pytorch#56488": "https://github.com/pytorch/pytorch/pull/56488",
 }

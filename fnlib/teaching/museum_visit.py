@@ -14,6 +14,7 @@ from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.view import View
 from fnlib.teaching.museum import Today, exhibit, harm_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
+from fnlib.teaching.museum_labels import ROWS
 
 Run = Callable[..., Any]
 Setup = Callable[[], dict[str, Any]]
@@ -66,8 +67,7 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
         parts = [f"The loop as written, in the ledger:\n{_round_of(ledger, one.finding)}"]
     else:
         assert one.functional, f"the ledger found {[finding.code for finding in ledger.findings]}, not {one.finding}"
-        parts = [f"The loop as written, in the ledger:\n{_last_round(ledger)}"]
-        parts.append("The rows show it; the ledger has no finding of its own for this one.")
+        parts = [f"The loop as written, in the ledger:\n{_last_round(ledger)}", _wrapped(_shown(code, ledger))]
     assert not record(setup, cure)[0].findings, "the cured loop is not in order"
     if one.harm is not None:
         harm, words = harm_of(code)
@@ -210,6 +210,17 @@ def _round_of(ledger: fnlib.Ledger, code: str) -> str:
     return f"{table}\n\n{_said(finding)}"
 
 
+def _shown(code: str, ledger: fnlib.Ledger) -> str:
+    """What the rows of a functional loop show, in a sentence that is held to the rows."""
+    says, seen, unseen = ROWS[code]
+    table = _last_round(ledger)
+    assert seen in table and unseen not in table, f"the rows do not show what is said of them:\n{table}"
+    graphs = [change.note.split()[0] for entry in ledger.walk() for change in entry.changes if entry.function == "bug" and change.note]
+    if "{nodes}" in says:
+        assert graphs == sorted(set(graphs), key=int), f"the graph does not grow: {graphs}"
+    return f"{says.format(nodes=', '.join(graphs))} The ledger has no finding of its own for this one."
+
+
 def _last_round(ledger: fnlib.Ledger) -> str:
     """The rows of the loop's last round, or all rows if there is no loop."""
     inside = [entry for entry in ledger.walk() if entry.function == "bug"]
@@ -248,7 +259,7 @@ def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
             loud, said = "raises", f"It raises RuntimeError: {_first(str(error))} ..."
     if caught:
         loud, said = "warns", f"It runs to its end, with a warning: {_first(str(caught[0].message))} ..."
-    lines = [_wrapped(said)]
+    lines = [textwrap.fill(said, 86)]
     lines += [f"{name}: {', '.join(f'{value:.2f}' for value in values)}" for name, values in losses.items() if loud != "raises"]
     if plain := _plain(returned):
         lines.append(f"It returns {plain}")

@@ -13,6 +13,7 @@ from fnlib.teaching import museum_rooms, museum_visit
 from fnlib.teaching.editions import read
 from fnlib.teaching.execute import CHECKED
 from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit
+from fnlib.teaching.museum_labels import ROWS
 from fnlib.teaching.museum_table import BEGIN, END, counts, in_readme, markdown, path_of, place, shown
 from tests.loops.load import ROOT, load
 
@@ -112,3 +113,13 @@ def test_a_room_fails_when_pytorch_is_louder_than_the_table_says(monkeypatch: py
 def test_a_room_fails_when_fnlib_does_something_else_than_the_table_says() -> None:
     with pytest.raises(AssertionError, match="says that this is refused"):
         museum_visit.in_fnlib("layer_replaced_after_optimizer", lambda: None)
+
+
+def test_what_is_said_of_rows_is_held_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(ROWS) == {one.code for one in EXHIBITS if one.functional}
+    module = load(exhibit("old_state_returned").path)
+    says, seen, unseen = ROWS["old_state_returned"]
+    for wrong in ((says, "no such word", unseen), (says, seen, "weights")):
+        monkeypatch.setitem(ROWS, "old_state_returned", wrong)
+        with pytest.raises(AssertionError, match="do not show what is said"):
+            museum_visit.cured("old_state_returned", module.setup, module.bug, module.cure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fnlib.ledger.entries import Finding
+from fnlib.ledger.findings.attributes import Attributes
 from fnlib.ledger.findings.elsewhere import Held, Memory, Ties
 from fnlib.ledger.findings.functional import Functional
 from fnlib.ledger.findings.gradients import Gradients
@@ -18,7 +19,7 @@ from fnlib.ledger.findings.story import Story
 if TYPE_CHECKING:
     from fnlib.ledger.view import Shown
 
-RULES = (Gradients, Held, Ties, Memory, Snapshots, Modes, Rates, Graphs, Seeds, Functional)
+RULES = (Gradients, Held, Ties, Memory, Snapshots, Attributes, Modes, Rates, Graphs, Seeds, Functional)
 
 
 def find(ledger: Shown) -> list[Finding]:

@@ -85,7 +85,7 @@ class Snapshots(Rule):
                 if one in entry.reads:
                     self.modes.setdefault(one, set()).add(event.data["grad_enabled"])
             for quiet, loud in ((name, other), (other, name)):
-                if self.modes.get(quiet) == {False} and self.modes.get(loud) == {True} and (quiet, loud) not in self.told:
+                if self.modes.get(quiet) == {False} and True in self.modes.get(loud, ()) and (quiet, loud) not in self.told:
                     self.told.add((quiet, loud))
                     self.story.report("one-module-two-names", "question", entry, event.subject, name=quiet, other=loud)
 

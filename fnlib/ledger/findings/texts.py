@@ -57,7 +57,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "yangluo7/CAME/issues/2",
     ),
     "state-is-the-gradient": Text(
-        "{other} and {place} are one memory.",
+        "In {place} stands {other} itself, not a copy.",
         "The optimizer kept `.grad` itself; the next zero_grad or backward writes into its average.",
         'state["average"] = weight.grad.clone()',
         _GITHUB + "yangluo7/CAME/issues/2",
@@ -89,8 +89,8 @@ TEXTS: dict[str, Text] = {
     ),
     # modes and statistics
     "training-mode-without-gradient": Text(
-        "{place} ({type}) runs in training mode, in a forward without gradient.",
-        "Its output is random: predictions differ from call to call.",
+        "A forward without gradient, in training mode: {place} ({type}).",
+        "In this mode the output is random: predictions differ from call to call.",
         "model.eval()      # before; model.train() afterwards",
     ),
     "statistics-moved-without-gradient": Text(
@@ -100,7 +100,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
     ),
     "trained-in-eval-mode": Text(
-        "{place} ({type}) is trained in evaluation mode; at line {earlier} it was trained in training mode.",
+        "Training, in evaluation mode: {place} ({type}). At line {earlier} it was training mode.",
         "eval() stays until somebody calls train(): dropout is off, statistics stand still.",
         "model.train()      # at the start of each epoch",
         _GITHUB + "fartashf/vsepp/issues/4",
@@ -119,13 +119,13 @@ TEXTS: dict[str, Text] = {
     ),
     # frozen weights that thaw
     "frozen-weight-moved": Text(
-        "{optimizer}.step() moves {place}, which has requires_grad=False.",
+        "{optimizer}.step() moves {place}, with requires_grad=False.",
         "Its gradient is not None but zero, so momentum and weight decay still apply.",
         "{optimizer}.zero_grad()      # set_to_none=True is the default: the optimizer then passes over the weight",
         _GITHUB + "facebookresearch/fairseq/issues/4702",
     ),
     "frozen-after-backward": Text(
-        "{optimizer}.step() moves {place}, which was frozen after its gradient had been computed.",
+        "{optimizer}.step() moves {place}, frozen after the gradient had been computed.",
         "A gradient that is already there is used; requires_grad matters for the next forward.",
         "module.requires_grad_(False)      # before the forward",
     ),

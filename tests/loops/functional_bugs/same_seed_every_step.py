@@ -19,7 +19,10 @@ def forward(network, weights, feature, seed):
 
 
 def bug(network, weights, feature, seed=42):
-    return [forward(network, weights, feature, seed).item() for step in range(5)]
+    outputs = []
+    for step in range(5):
+        outputs.append(forward(network, weights, feature, seed).item())
+    return outputs
 
 
 def cure(network, weights, feature, seed=42):

@@ -6,9 +6,9 @@ from torch.func import functional_call
 
 
 def forward(network, weights, buffers, feature):
-    buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-    output = functional_call(network, (weights, buffers), (feature,))
-    return output, buffers
+    new_buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+    output = functional_call(network, (weights, new_buffers), (feature,))
+    return output, new_buffers
 
 
 def setup():
