@@ -14,6 +14,7 @@ class UnknownObject(LedgerError, TypeError):
 
     def __init__(self, name: str, value: object) -> None:
         kind = type(value).__qualname__
+        article = "an" if kind[0] in "aeiou" else "a"
         if callable(value) and not isinstance(value, type):
             why = "A function keeps no state that could change."
             right = f"with fnlib.Ledger(model=model) as ledger:   # right: leave {name} out"
@@ -24,7 +25,7 @@ class UnknownObject(LedgerError, TypeError):
             why = "It watches modules, optimizers, schedulers, tensors, dicts of tensors and fnlib values."
             right = f"with fnlib.Ledger({name}={name}.state_dict()) as ledger:   # right: pass the state itself"
         super().__init__(
-            f"the ledger does not know how to watch {name}, of type {kind}. {why}\n\n"
+            f"the ledger does not know how to watch {name}, {article} {kind}. {why}\n\n"
             f"    with fnlib.Ledger({name}={name}) as ledger:   # wrong\n"
             f"    {right}\n"
         )

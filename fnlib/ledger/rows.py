@@ -174,7 +174,7 @@ def _what(changes: list[Change]) -> tuple[str, tuple[str, str] | None]:
     """``model: 4 weights``, and the values before and after of a single number or flag, or of flags that all went one way."""
     one = changes[0]
     plain = isinstance(one.after, (bool, int, float, str)) or isinstance(one.before, (bool, int, float, str))
-    values = {(_number(change.before), _number(change.after)) for change in changes}
+    values = {_pair(change.before, change.after) for change in changes}
     if plain and len(values) == 1 and (len(changes) == 1 or one.state in ("mode flag", "requires_grad flag")):
         place = one.place.removeprefix("param_groups[0].") if len(changes) == 1 else f"{one.place.rpartition('.')[2]} ({len(changes)})"
         return f"{one.owner}: {place}", next(iter(values))
@@ -196,6 +196,12 @@ def _also(changes: list[Change]) -> str:
         return ""
     shown = list(others)[:2]
     return f", and with it {' and '.join(shown)}" + (f" and {len(others) - 2} more" if len(others) > 2 else "")
+
+
+def _pair(before: object, after: object) -> tuple[str, str]:
+    """Both sides of a change, with all digits where fewer would not tell them apart."""
+    pair = _number(before), _number(after)
+    return pair if pair[0] != pair[1] else (str(before), str(after))
 
 
 def _number(value: object) -> str:

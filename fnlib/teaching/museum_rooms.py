@@ -48,13 +48,14 @@ def _title(room: str) -> str:
     beside = [("room before", number - 2), ("next room", number)]
     neighbours = [f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)]
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
+    rows = "what they show" if room in FUNCTIONAL else "with a `>` at the one that gives the bug away"
     lines = [
         f"# Room {number} · {room}",
         "",
         f"{len(exhibits)} exhibits · part of {lesson}, for looking things up · {' · '.join(neighbours)}",
         "",
         "Read a loop, decide what is wrong with it, and open the label. Below the loop stands what its author sees; below"
-        " the cure stand the rows of the [ledger](../glossary.md#ledger), with a `>` at the one that gives the bug away,"
+        f" the cure stand the rows of the [ledger](../glossary.md#ledger), {rows},"
         " the harm, measured, and what its author sees now. The same task in `fnlib` comes last.",
         "",
         "Each exhibit defines `setup`, `bug` and `cure` anew, so run its cells from its first to its last.",

@@ -260,10 +260,15 @@ def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
     if caught:
         loud, said = "warns", f"It runs to its end, with a warning: {_first(str(caught[0].message))} ..."
     lines = [textwrap.fill(said, 86)]
-    lines += [f"{name}: {', '.join(f'{value:.2f}' for value in values)}" for name, values in losses.items() if loud != "raises"]
+    lines += [f"{name}: {_numbers(values)}" for name, values in losses.items() if loud != "raises"]
     if plain := _plain(returned):
         lines.append(f"It returns {plain}")
     return loud, "\n".join(lines)
+
+
+def _numbers(values: list[float]) -> str:
+    form = ".2f" if max(map(abs, values)) >= 0.1 else ".2g"
+    return ", ".join(f"{value:{form}}" for value in values)
 
 
 def _first(text: str) -> str:

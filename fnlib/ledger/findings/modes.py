@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+
+
+@dataclass(eq=False, slots=True)
+class Seen:
+    """What a part of a model did in the wrong mode, and the statement that is to blame: the one that ran the whole model."""
+
+    code: str
+    entry: Entry
+    part: str
+    place: str
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 class Modes(Rule):
@@ -15,6 +29,7 @@ class Modes(Rule):
         self.asleep: dict[str, tuple[Entry, Event]] = {}
         self.quiet: list[Event] = []
         self.loud: set[str] = set()
+        self.seen: list[Seen] = []
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "forward":
@@ -43,15 +58,31 @@ class Modes(Rule):
         for event in self.quiet:
             own = sorted(label for label in moved if label.rpartition(".")[0] == event.subject)
             for label in own:
-                self.story.report("statistics-moved-without-gradient", "question", entry, label)
+                self.seen.append(Seen("statistics-moved-without-gradient", entry, event.subject, label))
             if not own:
-                self.story.report("training-mode-without-gradient", "question", entry, event.subject, type=event.data["type"])
+                fields = {"type": event.data["type"]}
+                self.seen.append(Seen("training-mode-without-gradient", entry, event.subject, event.subject, fields))
         for place in self.loud:
             for label in sorted(moved):
                 if label.rpartition(".")[0] == place and self.is_frozen(entry, place):
-                    self.story.report("frozen-statistics-moved", "question", entry, label, module=place)
+                    self.seen.append(Seen("frozen-statistics-moved", entry, place, label, {"module": place}))
         self.quiet.clear()
         self.loud.clear()
+        self.blame(entry)
+
+    def blame(self, entry: Entry) -> None:
+        """What was seen inside of ``model(x)``, in a forward of the program's own, is told at that statement."""
+        models = sorted((event.subject for event in entry.events if event.kind == "forward"), key=len)
+        for one in reversed(self.seen if models else ()):
+            if one.entry.index < entry.index:
+                break
+            model = next((name for name in models if f"{one.part}.".startswith(f"{name}.")), None)
+            if model is not None:
+                one.entry, one.fields["model"] = entry, model
+
+    def end(self) -> None:
+        for one in self.seen:
+            self.story.report(one.code, "question", one.entry, one.place, **{"model": "model", **one.fields})
 
     @staticmethod
     def is_frozen(entry: Entry, place: str) -> bool:

@@ -91,12 +91,12 @@ TEXTS: dict[str, Text] = {
     "training-mode-without-gradient": Text(
         "A forward without gradient, in training mode: {place} ({type}).",
         "In this mode the output is random: predictions differ from call to call.",
-        "model.eval()      # before; model.train() afterwards",
+        "{model}.eval()      # before; {model}.train() afterwards",
     ),
     "statistics-moved-without-gradient": Text(
         "A forward without gradient changes {place}.",
         "no_grad and inference_mode stop gradients, not running statistics: they now hold this data too.",
-        "model.eval()      # before; model.train() afterwards",
+        "{model}.eval()      # before; {model}.train() afterwards",
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
     ),
     "trained-in-eval-mode": Text(
