@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fnlib.checkup.report import Report
+from fnlib.checkup.report import Report, beside
 from fnlib.checkup.standing import inspect, names_for
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def doctor(*objects: Any, ledger: Ledger | None = None, **named: Any) -> Report:
     given = {**names_for(objects, sys._getframe(1)), **named}
     findings = inspect(given)
     if ledger is not None:
-        findings = [*ledger.findings, *findings]
+        findings = [*ledger.findings, *beside(findings, ledger)]
     report = Report(findings)
     if report:
         print(report.text())

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.shown import block
+
+if TYPE_CHECKING:
+    from fnlib.ledger import Ledger
+
+
+def beside(standing: Iterable[Finding], ledger: Ledger) -> list[Finding]:
+    """Findings on what stands, less those that a recording explains: a rate that the loop itself sets, as a schedule by hand does."""
+    set_by_code = {
+        change.label
+        for entry in ledger.walk()
+        if not any(event.kind == "load_state_dict" for event in entry.events)
+        for change in entry.changes
+        if change.state == "group entry"
+    }
+    return [one for one in standing if one.code != "rate-overwritten" or one.place not in set_by_code]
 
 
 class Report(tuple[Finding, ...]):

@@ -15,7 +15,7 @@ import types
 from types import TracebackType
 
 from fnlib.checkup.recording import ScriptRecorder
-from fnlib.checkup.report import Report
+from fnlib.checkup.report import Report, beside
 from fnlib.ledger import Ledger
 from fnlib.ledger.findings import find
 
@@ -37,8 +37,9 @@ def main(arguments: list[str]) -> int:
     sys.stdout.flush()
     found = find(ledger)
     known = {finding.code for finding in found}
-    # that a snapshot moved says more than that it could
-    standing = [one for one in recorder.standing if not (one.code == "snapshot-shares-memory" and "snapshot-moved" in known)]
+    standing = beside(recorder.standing, ledger)
+    if "snapshot-moved" in known:  # which says more than that it could
+        standing = [one for one in standing if one.code != "snapshot-shares-memory"]
     report = Report([*found, *standing])
     if report:
         print(f"fnlib doctor: {report!r}\n{report.text()}", file=sys.stderr)

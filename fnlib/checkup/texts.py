@@ -64,7 +64,7 @@ STANDING: dict[str, Text] = {
     ),
     "rate-overwritten": Text(
         "{optimizer} was built with a rate of {before} and has {after}.",
-        "load_state_dict brings the rate of the checkpoint along.",
+        "If your code did not set it, load_state_dict did: it brings the rate of the checkpoint along.",
         'for group in {optimizer}.param_groups:\n    group["lr"] = {before}      # if that is what you want',
         TEXTS["load-changed-rate"].link,
     ),

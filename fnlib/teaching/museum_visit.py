@@ -99,8 +99,7 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
     ledger, measured = record(setup or dict, show)
     if one.fnlib == "refused":
         assert ledger.raised is not None, "the table says that this is refused"
-        at_cell = re.sub(r"at \S*ipykernel\S*, line", "in this cell, line", ledger.raised)
-        parts.append(_wrapped(at_cell).rstrip())
+        parts.append(_wrapped(ledger.raised).rstrip())
     else:
         assert ledger.raised is None, ledger.raised
         if said := _plain(measured):

@@ -169,6 +169,19 @@ def test_rates() -> None:
     assert codes(model, resumed) == []
 
 
+def test_a_rate_that_the_loop_sets_by_hand_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    model, optimizer = trained(torch.optim.SGD)
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for step in range(2):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.3 / (step + 2)
+            optimizer.zero_grad()
+            model(torch.randn(8, 4)).mean().backward()
+            optimizer.step()
+    assert fnlib.doctor(model, optimizer, ledger=ledger) == () and capsys.readouterr().out == ""
+    assert codes(model, optimizer) == [("rate-overwritten", "question")], "without the recording it cannot be told"
+
+
 def test_what_it_does_not_know_and_what_has_no_memory() -> None:
     lazy = nn.Sequential(nn.LazyLinear(3))
     with torch.device("meta"):
