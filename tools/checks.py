@@ -39,7 +39,8 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
     # The long files first and each on one worker: the browser's and the environment's tests share what they start.
     stages["pytest"] = [*pytest, "-n", "2", "--dist", "loadfile", "--durations", "10", *(arguments or REST)]
     if not arguments:  # apart: the browser's driver leaves an event loop running in its process, and other tests run one of their own
-        stages["browser"] = [*pytest, "-n", "2", "--dist", "loadfile", "--durations", "10", "tests/browser"]
+        # tests/browser/conftest.py shares the lessons out one by one: a file a worker would leave one of the two idle
+        stages["browser"] = [*pytest, "-n", "2", "--durations", "10", "tests/browser"]
     if not arguments and any((ROOT / "lessons").rglob("*.ipynb")):
         stages["notebooks"] = [*pytest, *NBVAL, "lessons"]
     results = {}

@@ -18,6 +18,21 @@ PLATFORMS = {
     "windows": ["win_amd64"],
     "macos": ["macosx_14_0_arm64", "macosx_12_0_arm64", "macosx_11_0_arm64", "macosx_10_9_universal2"],
 }
+# Lies on the stick as START.txt: whoever gets the stick has not read the README.
+START = """\
+The notebook kit, for machines without a network: {system} with Python {versions}.
+
+1. Copy this whole folder from the stick to the machine's own disk. Keep 2 GB free there.
+2. The one thing that is not in this folder is Python {versions} itself: {python}.
+3. Open a terminal in the copied folder and write:
+
+       {command} tools/kit.py lab
+
+   It installs into the folder's own .venv once (a few minutes), then opens the first lesson in your browser.
+   Ctrl-C in the terminal ends it. The same line opens it again, in seconds.
+
+README.md says what the kit is and how to teach with it.
+"""
 MARKERS = {
     "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
     "windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
@@ -70,12 +85,24 @@ def write() -> int:
         _copy_kit(folder)
         for version in versions:
             _download(python, folder / "wheels", here, target, version)
+        (folder / "START.txt").write_text(start(target, versions), encoding="utf-8", newline="\r\n" if target == "windows" else "\n")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    say(f"{folder} is ready ({size / 1e6:.0f} MB): copy it, and there call `make lab` or `python tools/kit.py lab`.")
+    say(f"{folder} is ready ({size / 1e6:.0f} MB): copy it; START.txt in it says what to do there.")
     return 0
+
+
+def start(target: str, versions: list[str]) -> str:
+    """What the person who gets the stick has to do, for that system.
+
+    >>> print(start("windows", ["3.12"]).splitlines()[0])
+    The notebook kit, for machines without a network: Windows with Python 3.12.
+    """
+    source = "your system has it, or its package manager" if target == "linux" else "from https://www.python.org/downloads/"
+    return START.format(system=torch_source.SYSTEMS[target.removesuffix("dows")], versions=" or ".join(versions),
+                        python=source, command=f"py -{versions[0]}" if target == "windows" else f"python{versions[0]}")
 
 
 def _copy_kit(folder: Path) -> None:

@@ -13,6 +13,7 @@ from tools.say import BINDER, ROOT, Stop, say
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_SECONDS = 4.0
+SYSTEMS = {"linux": "Linux", "macos": "macOS", "win": "Windows"}  # as wheels name them, and as people do
 WHEELS = ROOT / "wheels"  # written by `make offline`: everything, for a machine without a network
 
 
@@ -24,6 +25,7 @@ def pip_options(python: str, system: str = sys.platform) -> list[str]:
         system: the system to install on, as in `sys.platform`.
     """
     if WHEELS.is_dir():
+        refuse_another_stick()
         return ["--no-index", "--find-links", str(WHEELS)]
     if not system.startswith("linux") or _local_wheel(python):
         return []  # the ordinary builds for macOS and Windows are small: about 120 MB
@@ -35,6 +37,17 @@ def pip_options(python: str, system: str = sys.platform) -> list[str]:
     say("PyTorch's CPU index cannot be reached, so pip takes the ordinary build, which brings CUDA libraries: "
         "several GB to download and on disk.")
     return []
+
+
+def refuse_another_stick() -> None:
+    """Stops where the packages that lie beside the kit are for another system or another Python than this one."""
+    named = [re.fullmatch(r"torch-.*-cp3(\d+)-.*(linux|macos|win).*\.whl", path.name) for path in WHEELS.glob("torch-*.whl")]
+    made_for = sorted({(SYSTEMS[match.group(2)], int(match.group(1))) for match in named if match})
+    here = (SYSTEMS[{"darwin": "macos", "win32": "win"}.get(sys.platform, "linux")], sys.version_info[1])
+    if made_for and here not in made_for:
+        those = " or ".join(f"{system} with Python 3.{minor}" for system, minor in made_for)
+        raise Stop(f"the packages in this folder are for {those}, and this is {here[0]} with Python 3.{here[1]}: call it there and with "
+                   f"that Python (python3.{made_for[0][1]} tools/kit.py lab), or let `make offline` write a folder for this machine.")
 
 
 def refuse_intel_mac() -> None:

@@ -66,6 +66,9 @@ def test_a_stick_opens_the_lessons_with_the_network_cut(monkeypatch: pytest.Monk
     stick = tmp_path / "USB stick"
     shutil.move(checkout / "build" / "offline" / system, stick)
     assert list((stick / "wheels").glob("torch-2.13.0*")) and not (stick / ".git").exists()
+    to_do = (stick / "START.txt").read_text(encoding="utf-8")
+    command = re.search(r"^ +(\S+) tools/kit.py lab$", to_do, re.MULTILINE)
+    assert command and Path(command.group(1)).name == f"python3.{sys.version_info[1]}"
 
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("PIP_", "PYTHON"))}
     nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
@@ -94,6 +97,13 @@ def test_what_another_system_needs_is_known(system: str, needed: set[str], usele
     assert not [name for name in names if name.startswith(("cuda", "nvidia", "triton"))]
     assert "torch==2.13.0" in packages  # without the "+cpu" of the build that is installed here
     assert len(packages) > 80, "what the packages need in turn is missing"
+
+
+@pytest.mark.parametrize(("system", "name", "command"), [("windows", "Windows", "py -3.12"), ("macos", "macOS", "python3.12"),
+                                                         ("linux", "Linux", "python3.12")])
+def test_the_stick_says_what_to_do(system: str, name: str, command: str) -> None:
+    said = offline.start(system, ["3.12", "3.13"])
+    assert f"{name} with Python 3.12 or 3.13" in said and f"       {command} tools/kit.py lab\n" in said
 
 
 def test_an_unknown_system_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,30 @@ def test_a_stick_never_asks_the_network(bare_linux: None, monkeypatch: pytest.Mo
     assert options() == ["--no-index", "--find-links", str(tmp_path)]
 
 
+WHEELS = {  # how PyTorch names them
+    "linux": "torch-2.13.0+cpu-cp3{}-cp3{}-manylinux_2_28_x86_64.whl",
+    "win32": "torch-2.13.0-cp3{}-cp3{}-win_amd64.whl",
+    "darwin": "torch-2.13.0-cp3{}-none-macosx_14_0_arm64.whl",
+}
+
+
+@pytest.mark.parametrize("system", WHEELS)
+def test_a_stick_for_this_machine_is_taken_and_one_for_another_is_told(bare_linux: None, monkeypatch: pytest.MonkeyPatch,
+                                                                       tmp_path: Path, system: str) -> None:
+    monkeypatch.setattr(torch_source, "WHEELS", tmp_path)
+    monkeypatch.setattr(sys, "platform", system)
+    here = sys.version_info[1]
+    (tmp_path / WHEELS[system].format(here + 1, here + 1)).touch()
+    with pytest.raises(Stop, match=rf"are for \w+ with Python 3.{here + 1}, and this is \w+ with Python 3.{here}: call it there"):
+        options()
+    other = next(name for name in WHEELS if name != system)
+    (tmp_path / WHEELS[other].format(here, here)).touch()
+    with pytest.raises(Stop, match=" or "):
+        options()
+    (tmp_path / WHEELS[system].format(here, here)).touch()
+    assert options()[0] == "--no-index"
+
+
 @pytest.mark.parametrize("system", ["win32", "darwin"])
 def test_the_ordinary_builds_of_windows_and_macos_are_small(bare_linux: None, system: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert torch_source.pip_options(sys.executable, system) == []
