@@ -1,34 +1,59 @@
-"""A real JupyterLab in a real browser, on a copy of the lessons: what the browser tests drive."""
+"""A real JupyterLab in a real browser: the page, a notebook that is open in it, and what a reader sees of it."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import shutil
-import socket
-import subprocess
-import sys
-import threading
 import time
-import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import psutil
 
-TOKEN = "browser-tests"
+from tests.browser.server import TOKEN, Server
+
 MISSING = ("no Chromium was found, so the lessons are not tried in a browser: on Debian `apt-get install -y chromium`, elsewhere "
            "install Chrome, or point CHROMIUM at the program")
-# Windowed notebooks take cells that are out of sight from the page; the tests look at all of them at once.
-SETTINGS = {
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false"},
-    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
-}
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
-CODE = ".jp-Notebook .jp-CodeCell"
+NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook"  # the one in front, where two are open
+CODE = f"{NOTEBOOK} .jp-CodeCell"
+PROJECTOR = {"width": 1280, "height": 720}
+# Resolves when nothing in the element has changed for a while, or at last when the limit is over.
+UNCHANGED = """(element, [still, limit]) => new Promise(resolve => {
+    let timer = setTimeout(end, still);
+    const last = setTimeout(end, limit), observer = new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(end, still); });
+    observer.observe(element, {subtree: true, childList: true, characterData: true, attributes: true});
+    function end() { observer.disconnect(); clearTimeout(timer); clearTimeout(last); resolve(); }
+})"""
+# The notebook in front is the one that was asked for, and its kernel waits for work.
+READY = """path => {
+    const widget = window.jupyterapp && window.jupyterapp.shell.currentWidget;
+    return widget && widget.context && widget.context.path === path && widget.context.isReady && widget.sessionContext.session
+        && widget.sessionContext.session.kernel && widget.sessionContext.session.kernel.status === 'idle';
+}"""
+# Ends the kernel of one notebook, or of all, and closes it without the question whether to save.
+CLOSE = """async path => {
+    const open = [...window.jupyterapp.shell.widgets('main')].filter(widget => widget.sessionContext);
+    for (const widget of open.filter(widget => !path || widget.context.path === path)) {
+        await widget.sessionContext.shutdown();
+        widget.dispose();
+    }
+}"""
+
+
+def lesson_of(test: str) -> str:
+    """The lesson that a test looks at, from the test's name; empty where it looks at none.
+
+    >>> lesson_of("tests/browser/test_lessons.py::test_it_fits[lessons/01_five_lines.ipynb]")
+    'lessons/01_five_lines.ipynb'
+    """
+    found = re.search(r"\[(lessons/.+\.ipynb)\]$", test)
+    return found.group(1) if found else ""
 
 
 def chromium() -> str | None:
@@ -37,83 +62,6 @@ def chromium() -> str | None:
     places = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", r"C:\Program Files\Google\Chrome\Application\chrome.exe")
     found = [os.environ.get("CHROMIUM"), *map(shutil.which, names), *(place for place in places if Path(place).exists())]
     return next(filter(None, found), None)
-
-
-class Server:
-    """JupyterLab on a folder, as `make lab` starts it, with proxies that lead nowhere: kernels reach no other machine."""
-
-    def __init__(self, root: Path, private: Path) -> None:
-        self.root = root
-        for name, value in SETTINGS.items():
-            file = private / "settings" / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(value))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-        environment = dict(os.environ, OMP_NUM_THREADS="1", PYDEVD_DISABLE_FILE_VALIDATION="1", NO_PROXY="127.0.0.1,localhost",
-                           JUPYTER_RUNTIME_DIR=str(private / "runtime"), IPYTHONDIR=str(private / "ipython"), **nowhere)
-        environment.pop("MPLBACKEND", None)  # set for the tests themselves; a learner's kernel has the inline backend
-        self.log = private / "server.log"
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}",
-                 "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}",
-                 "--expose-app-in-browser", "--LabApp.extension_manager=readonly",
-                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-                 f"--LabApp.user_settings_dir={private / 'settings'}", f"--LabApp.workspaces_dir={private / 'workspaces'}"],
-                env=environment, stdout=log, stderr=log)
-        self._wait()
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(self.address + "/api", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("JupyterLab did not start:\n" + self.log.read_text()[-2000:])
-
-    def memory(self) -> int:
-        """The bytes that the server and its kernels hold now."""
-        total = 0
-        for process in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]:
-            try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        return total
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class Peak:
-    """The highest memory of the server and its kernels while the block runs."""
-
-    def __init__(self, server: Server) -> None:
-        self.server, self.bytes, self._done = server, 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.05):
-            self.bytes = max(self.bytes, self.server.memory())
-
-    def __enter__(self) -> Peak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
 
 
 @dataclass
@@ -125,7 +73,6 @@ class Notebook:
     folder: Path  # what the server shows
     strangers: list[str] = field(default_factory=list)  # requests that went to another machine
     page_errors: list[str] = field(default_factory=list)
-    peak: int = 0
 
     def run_all(self, seconds: float = 180) -> None:
         """Runs every cell as the menu does and waits until the page shows what came of it."""
@@ -139,7 +86,7 @@ class Notebook:
         self.page.evaluate("window.kitDone = false; window.jupyterapp.commands.execute('notebook:run-all-cells')"
                            ".then(() => { window.kitDone = true; }); undefined")
         self.page.wait_for_function("window.kitDone", timeout=seconds * 1000)
-        self.page.wait_for_timeout(700)  # outputs and widgets are drawn after the kernel has answered
+        self.page.locator(NOTEBOOK).evaluate(UNCHANGED, [400, 5000])  # what is shown comes after the kernel's answer
 
     def kernel_errors(self) -> list[str]:
         """Every exception a kernel reported, those of widget callbacks included, which show nothing in the cell."""
@@ -173,19 +120,21 @@ class Notebook:
 
     def settle(self, cell: int, seconds: float = 5) -> None:
         """Waits until the output no longer changes, so that a late drawing is not taken for the next control's effect."""
-        deadline, last = time.monotonic() + seconds, self.state(cell)
-        while time.monotonic() < deadline:
-            time.sleep(0.25)
-            now = self.state(cell)
-            if now == last:
-                return
-            last = now
+        self.page.locator(CODE).nth(cell).locator(".jp-Cell-outputWrapper").evaluate(UNCHANGED, [300, seconds * 1000])
 
-    def theme(self, dark: bool) -> None:
-        """Changes JupyterLab's theme, as its menu does, and waits until the page has it."""
-        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
-                           "JupyterLab Dark" if dark else "JupyterLab Light")
-        self.page.wait_for_function("dark => document.body.dataset.jpThemeLight === String(!dark)", arg=dark)
+    @contextmanager
+    def dark(self) -> Iterator[None]:
+        """JupyterLab's dark theme while the block runs."""
+        self._theme("JupyterLab Dark")
+        try:
+            yield
+        finally:
+            self._theme("JupyterLab Light")
+
+    def _theme(self, theme: str) -> None:
+        """Changes the theme, as the menu does, and waits until the page has it."""
+        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+        self.page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=str(theme.endswith("Light")).lower())
         self.page.wait_for_timeout(300)
 
     def saved(self) -> nbformat.NotebookNode:
@@ -208,34 +157,57 @@ class Notebook:
         """The whole lesson in one tall screenshot: quicker than one for each height."""
         folder.mkdir(parents=True, exist_ok=True)
         total = self.page.locator(".jp-WindowedPanel-outer").first.evaluate("e => e.scrollHeight")
-        self.page.set_viewport_size({"width": 1280, "height": min(total + 150, 16_000)})  # Chromium draws no taller page
+        self.page.set_viewport_size({**PROJECTOR, "height": min(total + 150, 16_000)})  # Chromium draws no taller page
         self.page.wait_for_timeout(300)
         self.page.screenshot(path=str(folder / f"{Path(self.name).stem}.png"))
-        self.page.set_viewport_size({"width": 1280, "height": 720})
+        self.page.set_viewport_size(PROJECTOR)
 
     def close(self) -> None:
         """Ends the kernel too: the next lesson's memory is its own."""
-        self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-        self.page.close()
+        self.page.evaluate(CLOSE, self.name)
 
 
-def open_notebook(browser: Any, server: Server, name: str) -> Notebook:
-    """Opens one notebook and waits for its kernel."""
-    page = browser.new_page()
-    page.set_default_timeout(60_000)
-    notebook = Notebook(page, name, server.root)
+class Lab:
+    """One page of JupyterLab, loaded once: each notebook opens in it as from the list of files, and is closed again."""
 
-    def watch(request: Any) -> None:
-        if not request.url.startswith((server.address, f"ws://127.0.0.1:{server.port}", "data:", "blob:")):
-            notebook.strangers.append(request.url)
+    def __init__(self, browser: Any, server: Server) -> None:
+        self.browser, self.server = browser, server
+        self.page: Any = None
+        self.strangers: list[str] = []
+        self.page_errors: list[str] = []
 
-    page.on("request", watch)
-    page.on("pageerror", lambda error: notebook.page_errors.append(str(error)))
-    page.route(lambda address: not address.startswith((server.address, "data:", "blob:")), lambda route: route.abort())
-    page.goto(f"{server.address}/lab/workspaces/{Path(name).stem[:2]}{time.monotonic_ns()}/tree/{name}?token={TOKEN}")
-    page.wait_for_function("""() => {
-        const widget = window.jupyterapp && window.jupyterapp.shell.currentWidget;
-        return widget && widget.context && widget.context.isReady && widget.sessionContext.session
-            && widget.sessionContext.session.kernel && widget.sessionContext.session.kernel.status === 'idle';
-    }""")
-    return notebook
+    def open(self, name: str, beside: bool = False) -> Notebook:
+        """Opens one notebook and waits for its kernel; the first one through the address that `make lab` opens.
+
+        What is open already, for example because its test failed, is closed first; `beside` leaves it open.
+        """
+        self.strangers, self.page_errors = [], []
+        if self._usable():
+            if not beside:
+                self.page.evaluate(CLOSE, "")
+            self.page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => undefined)", name)
+        else:
+            self._load(name)
+        self.page.wait_for_function(READY, arg=name)
+        return Notebook(self.page, name, self.server.root, self.strangers, self.page_errors)
+
+    def _usable(self) -> bool:
+        """Not where a failed test left a question open, or the page is gone."""
+        try:
+            return self.page is not None and bool(self.page.evaluate("!!window.jupyterapp && !document.querySelector('.jp-Dialog')"))
+        except Exception:  # of the browser's driver, whatever its class
+            return False
+
+    def _load(self, name: str) -> None:
+        self.close()
+        page = self.page = self.browser.new_page()
+        page.set_default_timeout(60_000)
+        here = (self.server.address, f"ws://127.0.0.1:{self.server.port}", "data:", "blob:")
+        page.on("request", lambda request: None if request.url.startswith(here) else self.strangers.append(request.url))
+        page.on("pageerror", lambda error: self.page_errors.append(str(error)))
+        page.route(lambda address: not address.startswith(here), lambda route: route.abort())
+        page.goto(f"{self.server.address}/lab/workspaces/w{time.monotonic_ns()}/tree/{name}?token={TOKEN}")
+
+    def close(self) -> None:
+        if self.page is not None:
+            self.page.close()

@@ -14,7 +14,8 @@ TALL = "body { min-height: 100vh !important; }"
 def serious(page: Any, parts: list[str]) -> list[str]:
     """What axe-core calls serious or critical in these parts of a page; JupyterLab's menus are not ours to change.
 
-    Nor are links in running text, which JupyterLab marks by colour alone; pages of our own underline them.
+    Nor are links in running text: JupyterLab marks them by colour alone, and axe-core reports each (link-in-text-block, "The link has
+    no styling (such as underline) to distinguish it from the surrounding text"), in both themes. Pages of our own underline them.
     Nor is the handle of an ipywidgets slider, to which ipywidgets gives no name: instead its visible label must be there.
     A picture without words is looked for by hand, for JupyterLab calls each of them "Image". A page on which axe-core found
     no text to measure counts as a fault too: it was not looked at.

@@ -8,8 +8,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.browser.jupyter import CODE, Notebook, Peak, Server, open_notebook
+from tests.browser.jupyter import CODE, Lab, Notebook
 from tests.browser.readers import IN_JUPYTERLAB, serious
+from tests.browser.server import Peak, Server
 from tests.browser.widgets import move_all
 
 NOTEBOOKS = {
@@ -51,25 +52,26 @@ w.VBox([slider, out])"""],
 from IPython.display import HTML
 HTML('<p style="color: #999">too faint in the light theme</p><p style="color: #666">too faint in the dark one</p><img src="data:,">')"""],
     "hungry": ["held = bytearray(b'x') * 400_000_000"],
+    "hungry too": ["held = bytearray(b'x') * 400_000_000"],
     "killed": ["kept = 'my answer'\nprint(kept)", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"],
 }
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Server]:
-    root, private = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("private")
+def trials(server: Server) -> str:
+    """The notebooks above, in a folder beside the lessons."""
+    folder = server.root / "trials"
+    folder.mkdir()
     for name, cells in NOTEBOOKS.items():
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, root / f"{name}.ipynb")
-    running = Server(root, private)
-    yield running
-    running.stop()
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder.name
 
 
 @pytest.fixture
-def opened(request: pytest.FixtureRequest, browser: Any, server: Server) -> Iterator[Notebook]:
-    notebook = open_notebook(browser, server, f"{request.param}.ipynb")
+def opened(request: pytest.FixtureRequest, lab: Lab, trials: str) -> Iterator[Notebook]:
+    notebook = lab.open(f"{trials}/{request.param}.ipynb")
     notebook.run_all()
     yield notebook
     notebook.close()
@@ -125,9 +127,8 @@ def test_an_error_in_a_cell_is_seen(opened: Notebook) -> None:
 def test_text_without_contrast_and_a_picture_without_words_are_seen_inside_jupyterlab(opened: Notebook) -> None:
     """axe-core must see a cell's output where it stands; in JupyterLab's own layout it takes all of it for hidden."""
     light = " ".join(serious(opened.page, IN_JUPYTERLAB))
-    opened.theme(dark=True)
-    dark = " ".join(serious(opened.page, IN_JUPYTERLAB))
-    opened.theme(dark=False)
+    with opened.dark():
+        dark = " ".join(serious(opened.page, IN_JUPYTERLAB))
     for found, seen, not_seen in ((light, "light theme", "dark one"), (dark, "dark one", "light theme")):
         assert "color-contrast" in found and "a picture without words" in found, found
         assert seen in found and not_seen not in found, found
@@ -150,19 +151,33 @@ def test_a_page_that_axe_cannot_see_is_not_taken_for_a_good_one(browser: Any) ->
     assert found == ["axe-core saw no text whose contrast it could measure"]
 
 
-def test_the_memory_of_the_kernel_and_of_the_server_is_seen(browser: Any, server: Server) -> None:
+def test_what_a_failed_test_left_open_is_closed_before_the_next(lab: Lab, trials: str) -> None:
+    lab.open(f"{trials}/dead.ipynb")
+    second = lab.open(f"{trials}/good.ipynb")
+    assert second.page.locator(".jp-NotebookPanel").count() == 1
+    second.close()
+    assert second.page.locator(".jp-NotebookPanel").count() == 0
+
+
+def test_the_memory_of_the_kernels_and_of_the_server_is_seen(lab: Lab, server: Server, trials: str) -> None:
+    """Of two notebooks at once too: each holds its own, and the server hardly more than before."""
     alone = server.memory()
     assert alone > 50_000_000, "JupyterLab itself"
-    notebook = open_notebook(browser, server, "hungry.ipynb")
-    with Peak(server) as peak:
-        notebook.run_all()
-    notebook.close()
-    assert alone + 400_000_000 < peak.bytes < alone + 900_000_000
+    first = lab.open(f"{trials}/hungry.ipynb")
+    with Peak(server) as one:
+        first.run_all()
+    second = lab.open(f"{trials}/hungry too.ipynb", beside=True)
+    with Peak(server) as two:
+        second.run_all()
+    first.close()
+    second.close()
+    assert alone + 400_000_000 < one.bytes < alone + 600_000_000
+    assert one.bytes + 400_000_000 < two.bytes < one.bytes + 600_000_000
 
 
 @pytest.mark.skipif(not hasattr(__import__("signal"), "SIGKILL"), reason="Windows ends processes in another way")
-def test_a_killed_kernel_is_told_and_loses_no_work(browser: Any, server: Server) -> None:
-    notebook = open_notebook(browser, server, "killed.ipynb")
+def test_a_killed_kernel_is_told_and_loses_no_work(lab: Lab, trials: str) -> None:
+    notebook = lab.open(f"{trials}/killed.ipynb")
     page = notebook.page
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells'); undefined")
     dialog = page.locator(".jp-Dialog")

@@ -1,7 +1,6 @@
 """Every lesson, opened and run in JupyterLab in a browser, at a projector's size."""
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import pytest
 
 from fnlib.teaching import pages
-from tests.browser.jupyter import CODE, Notebook, Peak, Server, open_notebook
+from tests.browser.jupyter import CODE, Lab, Notebook, lesson_of
 from tests.browser.readers import IN_JUPYTERLAB, serious
+from tests.browser.server import Peak, Server
 from tests.browser.widgets import move_all
 from tools.say import ROOT
 
@@ -20,28 +20,21 @@ LIMIT = 1_000_000_000  # what a Binder machine gives for sure, server included
 PEAKS: dict[str, int] = {}  # measured while each lesson ran
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Server]:
-    """The kit in a copy, so that what the browser saves changes nothing here; the name has a space and an accent."""
-    root = tmp_path_factory.mktemp("kit") / "le modèle"
-    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    for folder in ("lessons", "fnlib", "tests/loops"):  # a room measures harm as its exhibit's file does
-        shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
-    running = Server(root, tmp_path_factory.mktemp("private"))
-    yield running
-    running.stop()
-
-
 @pytest.fixture(scope="module", params=LESSONS)
-def lesson(request: pytest.FixtureRequest, browser: Any, server: Server, pictures: Path) -> Iterator[Notebook]:
-    """A lesson after "run all"; the tests below look at the same open page one after the other."""
-    notebook = open_notebook(browser, server, request.param)
+def lesson(request: pytest.FixtureRequest, lab: Lab, server: Server, pictures: Path) -> Iterator[Notebook]:
+    """A lesson after "run all", which is the only time that it is run; the tests below look at the same open page in turn."""
+    notebook = lab.open(request.param)
     with Peak(server) as peak:
         notebook.run_all()
     PEAKS[request.param] = peak.bytes
     notebook.pictures(pictures)
     yield notebook
     notebook.close()
+
+
+def test_its_tests_are_known_to_belong_together(lesson: Notebook, request: pytest.FixtureRequest) -> None:
+    """By their names, after which the workers share the lessons out (conftest.py): else each lesson is run by both."""
+    assert lesson_of(request.node.nodeid) == lesson.name
 
 
 def test_it_runs_without_an_error(lesson: Notebook) -> None:
@@ -62,10 +55,9 @@ def test_a_tool_finds_no_serious_fault_for_readers_who_cannot_see_well(lesson: N
 
 
 def test_the_dark_theme_shows_the_same(lesson: Notebook, pictures: Path) -> None:
-    lesson.theme(dark=True)
-    lesson.one_picture(pictures / "dark")
-    faults = serious(lesson.page, IN_JUPYTERLAB)
-    lesson.theme(dark=False)
+    with lesson.dark():
+        lesson.one_picture(pictures / "dark")
+        faults = serious(lesson.page, IN_JUPYTERLAB)
     assert not faults
 
 
@@ -81,24 +73,29 @@ def test_its_page_of_make_lessons_reads_as_well(lesson: Notebook, browser: Any, 
         assert not [address for address in requested if not address.startswith(("file:", "data:", "blob:"))]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page has to be scrolled sideways"
         (pictures / "pages").mkdir(parents=True, exist_ok=True)
+        shown = {}
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            page.screenshot(path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"), full_page=True)
-            assert not serious(page, ["main"])
+            shown[scheme] = page.screenshot(path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"), full_page=True)
+        assert shown["light"] == shown["dark"], "the page looks different where the reader's system is dark"
+        assert not serious(page, ["main"])
     finally:
         page.close()
 
 
 def test_text_at_double_size_stays_readable(lesson: Notebook, pictures: Path) -> None:
-    """Code may scroll; running text and controls may not be cut off."""
+    """Code and tables may scroll; running text and controls may not be cut off, nor the ledger's last column be out of sight."""
     style = lesson.page.add_style_tag(content=":root { --jp-content-font-size1: 28px !important; --jp-code-font-size: 26px !important; "
                                               "--jp-ui-font-size1: 26px !important; --jp-widgets-font-size: 26px !important; }")
     lesson.page.wait_for_timeout(300)
     lesson.one_picture(pictures / "200 percent")
     wide = too_wide(lesson, ".jp-RenderedMarkdown > p, .jp-RenderedMarkdown > ul, .jp-RenderedMarkdown > ol, .jp-RenderedMarkdown > h1, "
                             ".jp-RenderedMarkdown > h2, .jp-RenderedMarkdown > h3")
+    unseen = lesson.page.evaluate("""() => [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-output th')]
+        .filter(head => head.innerText.trim() === 'how')
+        .filter(head => head.getBoundingClientRect().left + 40 > head.closest('div').getBoundingClientRect().right).length""")
     style.evaluate("element => element.remove()")
-    assert not wide
+    assert not wide and not unseen
 
 
 def test_every_widget_moves_something(lesson: Notebook) -> None:
@@ -113,6 +110,7 @@ def test_no_request_leaves_the_machine(lesson: Notebook) -> None:
 
 
 def test_a_lesson_fits_a_binder_machine(lesson: Notebook) -> None:
+    """So any two at once fit 2 GB: kernels are processes of their own, and the server is counted with each."""
     assert 100_000_000 < PEAKS[lesson.name] < LIMIT, f"{PEAKS[lesson.name] / 1e6:.0f} MB with the server"
 
 
@@ -123,10 +121,11 @@ def too_wide(notebook: Notebook, selector: str) -> list[str]:
         .map(e => `${e.className}: ${e.scrollWidth} > ${e.clientWidth}: ${e.innerText.slice(0, 160)}`)""", selector))
 
 
-@pytest.mark.skipif(not LESSONS, reason="there is no lesson yet")
 def test_the_keyboard_alone_runs_a_lesson_and_moves_a_slider(browser: Any, server: Server) -> None:
+    """On a page of its own, loaded for it: where the keyboard stands then is where a reader begins."""
     name = next((path for path in LESSONS if "Slider" in (ROOT / path).read_text(encoding="utf-8")), LESSONS[0])
-    notebook = open_notebook(browser, server, name)
+    fresh = Lab(browser, server)
+    notebook = fresh.open(name)
     page = notebook.page
     for _ in range(60):  # JupyterLab puts a reader on the first cell; where it does not, the Tab key leads there
         if page.evaluate("document.activeElement.closest('.jp-Notebook') !== null"):
@@ -152,17 +151,4 @@ def test_the_keyboard_alone_runs_a_lesson_and_moves_a_slider(browser: Any, serve
         page.keyboard.press("ArrowRight")
         assert page.evaluate("document.activeElement.getAttribute('aria-valuenow')") != value
     notebook.close()
-
-
-@pytest.mark.skipif(len(LESSONS) < 2, reason="there are no two lessons yet")
-def test_the_two_heaviest_lessons_together_fit_twice_that(browser: Any, server: Server) -> None:
-    heaviest = sorted(PEAKS, key=PEAKS.__getitem__)[-2:]
-    if len(heaviest) < 2:
-        pytest.skip("the lessons' own tests were left out, so nothing was measured")
-    with Peak(server) as peak:
-        opened = [open_notebook(browser, server, name) for name in heaviest]
-        for notebook in opened:
-            notebook.run_all()
-    for notebook in opened:
-        notebook.close()
-    assert peak.bytes < 2 * LIMIT, f"{peak.bytes / 1e6:.0f} MB for {' and '.join(heaviest)}"
+    fresh.close()

@@ -65,6 +65,9 @@ def press(button: Any) -> None:
     button.click()
 
 
+ANY = ", ".join(selector for selector, _ in CONTROLS.values())
+
+
 @dataclass(frozen=True)
 class Moved:
     """One control that was moved."""
@@ -86,6 +89,9 @@ def move_all(notebook: Notebook, patience: float = 6) -> list[Moved]:
     """
     moved: list[Moved] = []
     for cell in range(notebook.page.locator(CODE).count()):
+        if not _area(notebook, cell).locator(f":is({ANY})").count():
+            continue
+        notebook.settle(cell)
         found = [(kind, number) for kind, (selector, _) in CONTROLS.items()
                  for number in range(_area(notebook, cell).locator(f":is({selector})").count())]
         outcomes = {which: _move(notebook, cell, *which, patience) for which in found}
@@ -116,7 +122,6 @@ def _move(notebook: Notebook, cell: int, kind: str, number: int, patience: float
     label = element.evaluate("""e => (e.innerText || e.title || e.getAttribute('aria-label')
         || e.closest('.widget-inline-hbox, .jupyter-widgets')?.querySelector('.widget-label')?.innerText || '').trim()""")
     element.scroll_into_view_if_needed()
-    notebook.settle(cell)
     before = notebook.state(cell)
     move(element)
     effect = notebook.changes(cell, before, patience)
