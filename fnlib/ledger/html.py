@@ -25,7 +25,7 @@ _CODE = "font-family:var(--jp-code-font-family, monospace);white-space:pre-wrap;
 _TABLE = "table-layout:auto;border-collapse:collapse;margin:0;color:inherit;font-size:var(--jp-code-font-size, 13px)"
 
 # A long statement goes on in the next line rather than take the room of what it did.
-_HEADS = (("line", "2em"), ("statement", "14em"), ("what it changed", "11em"), ("how", "12em"))
+_HEADS = (("line", "2em"), ("statement", "9em"), ("what it changed", "9em"), ("how", "9em"))
 
 
 def html(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str], iterations: Sequence[tuple[str, list[Entry]]]) -> str:
