@@ -52,11 +52,12 @@ def setup(seed: int = 0) -> None:
 
 
 def _explain_assertions() -> None:
-    """In a notebook, say below a failed ``assert`` what it is there for; all other errors stay as they are."""
+    """In a notebook, say below a failed bare ``assert`` what it is there for; all other errors stay as they are."""
     from IPython import get_ipython
 
     def explain(shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType, tb_offset: int | None = None) -> None:
-        error.add_note(ASSERTED)
+        if not error.args:  # one that says something itself, such as a grader's, needs no note
+            error.add_note(ASSERTED)
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
     if (shell := get_ipython()) is not None:

@@ -67,12 +67,12 @@ def test_setup_again_starts_the_random_numbers_afresh(capsys: pytest.CaptureFixt
 
 
 def test_a_failed_assert_says_what_it_is_there_for_and_other_errors_stay_as_they_are() -> None:
-    cells = ["from fnlib import teaching\nteaching.setup()", "assert 1 == 2", "1 / 0"]
+    cells = ["from fnlib import teaching\nteaching.setup()", "assert 1 == 2", "1 / 0", "assert 1 == 2, 'one is not two'"]
     made = new_notebook(cells=[new_code_cell(source) for source in cells])
     NotebookClient(made, allow_errors=True, resources={"metadata": {"path": str(ROOT)}}).execute()
-    failed, divided = (cell.outputs[-1] for cell in made.cells[1:])
+    failed, divided, spoken = (cell.outputs[-1] for cell in made.cells[1:])
     assert failed.ename == "AssertionError" and notebook.ASSERTED in failed.traceback[-1] + failed.evalue
-    assert divided.ename == "ZeroDivisionError" and notebook.ASSERTED not in "".join(divided.traceback)
+    assert divided.ename == "ZeroDivisionError" and notebook.ASSERTED not in "".join(divided.traceback + spoken.traceback)
 
 
 def test_another_pytorch_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
