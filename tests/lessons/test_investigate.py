@@ -112,7 +112,6 @@ def test_02_an_optimizer_built_again_holds_the_new_layer() -> None:
             "price-run": [
                 ("decoder[0] = nn.Linear(16, 128)\n", again),
                 *NO_ASSERT,
-                ('print(*textwrap.wrap(findings[0].what, 96), sep="\\n")\n', ""),
             ]
         },
     )
