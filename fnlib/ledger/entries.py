@@ -320,7 +320,7 @@ class Counts:
         def some(number: int, what: str) -> str:
             return f"{number} {what}" + ("" if number == 1 else "s")
 
-        verb = "acts" if self.at_a_distance == 1 else "act"
+        verb = "acts" if 1 in (self.at_a_distance, self.statements) else "act"
         return (
             f"{self.at_a_distance} of {some(self.statements, 'statement')} {verb} at a distance; "
             f"{some(self.overwritten, 'value')} overwritten; {some(self.rebound, 'name')} rebound"
