@@ -93,7 +93,7 @@ def compare(left: Shown, right: Shown) -> Comparison:
     weight.mul_(3)                                   | scaled = weight.mul(3)
         weight: changed in place                     |     scaled: name bound
     -------------------------------------------------+-------------------------------------------------
-    0 of 1 statement act at a distance; 1 value      | 0 of 1 statement act at a distance; 0 values
+    0 of 1 statement acts at a distance; 1 value     | 0 of 1 statement acts at a distance; 0 values
     overwritten; 0 names rebound                     | overwritten; 0 names rebound
     """
     for side in (left, right):

@@ -214,7 +214,7 @@ def test_a_donated_value_says_where_and_touches_nothing() -> None:
     line = sys._getframe().f_lineno + 1
     model.step(gradient, buffers=buffers, donate=True)
     for shown in (repr(model.parameters), model.parameters._repr_html_(), repr(model), model._repr_html_()):
-        assert f"{Path(__file__).name}, line {line}" in shown and "after step 0" in shown
+        assert f"{Path(__file__).name}:{line}" in shown and "after step 0" in shown
 
 
 def test_empty_parameters_say_how_they_will_be_drawn() -> None:
