@@ -21,11 +21,11 @@ _SIGNS = {
 }
 _LINE = "1px solid var(--jp-border-color1, rgba(128,128,128,.5))"
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0;background:transparent;color:inherit;border:none"
-_CODE = "font-family:var(--jp-code-font-family, monospace);white-space:pre-wrap;overflow-wrap:break-word"
+_CODE = "font-family:var(--jp-code-font-family, monospace);white-space:pre-wrap;overflow-wrap:anywhere"
 _TABLE = "table-layout:auto;border-collapse:collapse;margin:0;color:inherit;font-size:var(--jp-code-font-size, 13px)"
 
 # A long statement goes on in the next line rather than take the room of what it did.
-_HEADS = (("line", "2em"), ("statement", "9em"), ("what it changed", "9em"), ("how", "9em"))
+_HEADS = (("line", "2em"), ("statement", "9em"), ("what it changed", "7em"), ("how", "7em"))
 
 
 def html(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str], iterations: Sequence[tuple[str, list[Entry]]]) -> str:
