@@ -209,7 +209,7 @@ QUESTIONS = (
     Question(
         key="05-exit",
         kind="exit",
-        prompt="The ledger of `loss = box.step(feature, label)` says: 0 of 1 statement act at a distance. What does that not tell you?",
+        prompt="The ledger of `loss = box.step(feature, label)` says: 0 of 1 statement acts at a distance. What does that not tell you?",
         options=(
             Option(
                 "Whether the statement names what it changes",
