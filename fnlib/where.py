@@ -8,6 +8,11 @@ import re
 _OF_A_NOTEBOOK = re.compile(r"(^|[\\/])ipykernel_\d+[\\/]|^<ipython-input")
 
 
+def of_a_notebook(file: str) -> bool:
+    """Whether a file's name is one that a notebook makes for a cell."""
+    return _OF_A_NOTEBOOK.search(file) is not None
+
+
 def where(file: str, line: int) -> str:
     """A line as its reader finds it: the file that a notebook makes of a cell is nobody's.
 
@@ -16,7 +21,14 @@ def where(file: str, line: int) -> str:
     >>> where("/tmp/ipykernel_4711/2060108537.py", 7)
     'line 7 of a notebook cell'
     """
-    if _OF_A_NOTEBOOK.search(file):
+    if of_a_notebook(file):
         return f"line {line} of a notebook cell"
-    relative = os.path.relpath(file) if os.path.isabs(file) and os.path.splitdrive(file)[0] == os.path.splitdrive(os.getcwd())[0] else file
-    return f"{min(relative, file, key=len)}:{line}"
+    return f"{file}:{line}"
+
+
+def short(file: str) -> str:
+    """A path as seen from the working folder, where that is shorter. It takes 10 us, too long for what every step asks."""
+    try:
+        return min(os.path.relpath(file) if os.path.isabs(file) else file, file, key=len)
+    except (OSError, ValueError):  # the working folder is gone, or on another drive
+        return file

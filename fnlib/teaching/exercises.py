@@ -19,6 +19,7 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 from fnlib.teaching.misconceptions import misconception
+from fnlib.where import of_a_notebook
 
 
 class Outcome(Enum):
@@ -277,7 +278,7 @@ def _wrapped(text: str) -> str:
 def _where(problem: Exception) -> str:
     """The line of the learner's own cell in which it happened, if it was in a cell."""
     frames = traceback.extract_tb(problem.__traceback__)
-    lines = [frame.lineno for frame in frames if "ipykernel" in frame.filename or "<ipython" in frame.filename]
+    lines = [frame.lineno for frame in frames if of_a_notebook(frame.filename)]
     return f" in line {lines[-1]}" if lines else ""
 
 
