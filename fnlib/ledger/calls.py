@@ -27,23 +27,31 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Recorder", FrameType], "dict[str, Any] | None"]
 
+_alive: list[CodeType] = []  # an identity tells an object only while it lives
 _DROPOUT = (nn.modules.dropout._DropoutNd,)
 _NORM = (nn.modules.batchnorm._NormBase,)
 
 
 @functools.cache
-def handlers() -> dict[CodeType, Handler]:
-    """Code objects of the calls of interest, each with what notes it down."""
-    found: dict[CodeType, Handler] = {}
+def handlers() -> dict[int, Handler]:
+    """Identities of the code objects of the calls of interest, each with what notes it down.
+
+    Identities, because the hash of a code object goes through all its constants, for every call in the program anew.
+    """
+    found: dict[int, Handler] = {}
 
     def on(function: Any, handler: Handler) -> None:
-        found[inspect.unwrap(function).__code__] = handler
+        of(inspect.unwrap(function).__code__, handler)
+
+    def of(code: CodeType, handler: Handler) -> None:
+        _alive.append(code)
+        found[id(code)] = handler
 
     on(nn.Module._call_impl, _forward)
     on(torch.Tensor.backward, _tensor_backward)
     on(torch.autograd.backward, _backward)
     on(torch.autograd.grad, _grad)
-    found[Optimizer.profile_hook_step(lambda: None).__code__] = _step  # one wrapper around the step of every class
+    of(Optimizer.profile_hook_step(lambda: None).__code__, _step)  # one wrapper around the step of every class
     on(Optimizer.zero_grad, functools.partial(_noted, "zero_grad"))
     on(nn.Module.zero_grad, functools.partial(_noted, "zero_grad"))
     on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))

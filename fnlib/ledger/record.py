@@ -192,7 +192,7 @@ class Recorder:
 
         def call(frame: FrameType, event: str, argument: Any) -> Trace | None:
             code = frame.f_code
-            handler = get(code)
+            handler = get(id(code))
             if handler is None and self._deaf:
                 return None
             local: Trace | None = None
@@ -381,11 +381,19 @@ class Recorder:
 
     def records(self, frame: FrameType | None) -> bool:
         """Whether the statements of a frame are recorded."""
-        return any(one.frame is frame for one in self._frames)
+        for one in self._frames:
+            if one.frame is frame:
+                return True
+        return False
 
     def is_root(self, module: Any) -> bool:
         """Whether a module is itself an owner, not a part of one."""
-        return any(one.value() is module for one in self.keeper.watches)
+        for one in self.keeper.watches:
+            if one.order:
+                return False  # modules come first
+            if one.value() is module:
+                return True
+        return False
 
     def entry_of_age(self, age: int) -> int:
         """Index of the innermost entry that was running when a node of this age was built; -1: before all of them."""
