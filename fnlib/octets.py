@@ -38,8 +38,26 @@ def window(dense: Tensor) -> memoryview:
         >>> bytes(window(numbers))
         b'\\x01\\x02\\x03'
     """
-    size = dense.nbytes
-    return _from_memory(dense.data_ptr(), size, _READ) if size else memoryview(b"")
+    return view_of(dense.data_ptr(), dense.nbytes)
+
+
+def view_of(address: int, size: int) -> memoryview:
+    """Look at bytes where they lie.
+
+    Args:
+        address: of the first of them; they must outlive the answer.
+        size: their number.
+
+    Returns:
+        The bytes, not copied.
+
+    Example:
+        >>> import torch
+        >>> numbers = torch.tensor([1, 2, 3], dtype=torch.uint8)
+        >>> bytes(view_of(numbers.data_ptr(), 2))
+        b'\\x01\\x02'
+    """
+    return _from_memory(address, size, _READ) if size else memoryview(b"")
 
 
 _READ = 0x100  # PyBUF_READ

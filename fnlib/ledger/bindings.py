@@ -74,8 +74,7 @@ class Bindings:
         if self._as_they_stood(values):
             return changes
         self._ids = None
-        for name in self.names:
-            value = local[name] if name in local else world.get(name, MISSING)
+        for name, value in zip(self.names, values, strict=True):
             before = known.get(name)
             if before is None:
                 if value is not MISSING:

@@ -8,7 +8,6 @@ real, so ``data_ptr()``, ``numpy()`` and DLPack are never asked of a tensor that
 from __future__ import annotations
 
 import functools
-import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +18,10 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fnlib.ledger.entries import Summary
-from fnlib.ledger.memory import differs, solid
+from fnlib.ledger.memory import differ, gapless, storage_address
 from fnlib.octets import window
 
 is_cow: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
-storage_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
 SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
 
@@ -31,18 +29,21 @@ _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
 class quietly:
     """Run PyTorch operations that no mode, hook or graph of the watched program takes notice of."""
 
-    __slots__ = ("_stack",)
+    __slots__ = ("_functions", "_inference", "_modes")
 
     def __enter__(self) -> None:
-        self._stack = [torch._C.DisableTorchFunction(), torch._C._InferenceMode(True)]
-        if torch._C._len_torch_dispatch_stack():
-            self._stack.append(_disable_current_modes())
-        for one in self._stack:
-            one.__enter__()
+        self._functions, self._inference = torch._C.DisableTorchFunction(), torch._C._InferenceMode(True)
+        self._modes = _disable_current_modes() if torch._C._len_torch_dispatch_stack() else None
+        self._functions.__enter__()
+        self._inference.__enter__()
+        if self._modes is not None:
+            self._modes.__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        for one in reversed(self._stack):
-            one.__exit__(*error)
+        if self._modes is not None:
+            self._modes.__exit__(*error)
+        self._inference.__exit__(*error)
+        self._functions.__exit__(*error)
 
 
 def unreadable(tensor: Tensor) -> str | None:
@@ -116,13 +117,9 @@ def same(tensor: Tensor, copy: Tensor) -> bool:
         return False
     if is_cow(tensor) and is_cow(copy) and _place(tensor) == _place(copy):
         return True  # nobody can have written here: a write would have moved one of them away
-    if differs is not None and not (tensor.is_neg() or tensor.is_conj()) and solid(tensor, copy) and tensor.numel():
-        return not differs(_start(tensor), _start(copy), tensor.nbytes)
+    if gapless(tensor) and gapless(copy) and (tensor.stride() == copy.stride() or (tensor.is_contiguous() and copy.is_contiguous())):
+        return not differ(tensor, copy)
     return torch.equal(_bits(tensor), _bits(copy))
-
-
-def _start(tensor: Tensor) -> int:
-    return int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
 
 
 def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
@@ -136,36 +133,25 @@ def copied(tensor: Tensor) -> Tensor:
 
 def norm(tensor: Tensor) -> float | None:
     """Euclidean norm as a number; ``None`` where there is none (an empty or integer-coded tensor)."""
-    if tensor.dtype is torch.float32 and tensor.is_cpu and tensor.is_contiguous() and tensor.numel():
-        flat = tensor.view(-1)
-        square = torch.dot(flat, flat).item()  # ten times as fast
-        if 1e-30 < square < 1e30:
-            return math.sqrt(square)
     if tensor.numel() == 0:
         return 0.0
+    return torch.linalg.vector_norm(_wide(tensor)).item()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """The numbers in a type in which squares can be added."""
+    if tensor.dtype is torch.float32:
+        return tensor
     if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
-        tensor = tensor.to(torch.float64)
-    elif tensor.element_size() < 4:
-        tensor = tensor.to(torch.float32)
-    if tensor.is_cpu and tensor.is_contiguous() and not tensor.dtype.is_complex:
-        flat = tensor.view(-1)
-        square = torch.dot(flat, flat).item()  # ten times as fast
-        if 1e-30 < square < 1e30:
-            return math.sqrt(square)
-    return torch.linalg.vector_norm(tensor).item()
+        return tensor.to(torch.float64)
+    return tensor.to(torch.float32) if tensor.element_size() < 4 else tensor
 
 
 def distance(before: Tensor, after: Tensor) -> float | None:
     """Norm of the difference of two copies; ``None`` if they are not of one shape and kind."""
     if before.shape != after.shape or before.dtype != after.dtype or before.device != after.device:
         return None
-    if before.dtype is torch.float32:
-        return norm(after - before)
-    if not (before.dtype.is_floating_point or before.dtype.is_complex):
-        before, after = before.to(torch.float64), after.to(torch.float64)
-    elif before.element_size() < 4:
-        before, after = before.to(torch.float32), after.to(torch.float32)
-    return norm(after - before)
+    return norm(_wide(after) - _wide(before))
 
 
 def fingerprint(tensor: Tensor) -> str:

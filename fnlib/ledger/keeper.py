@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from fnlib.ledger.aliases import Sites
-from fnlib.ledger.content import address, copied, is_cow, parts, same, span, storage_address, unreadable
+from fnlib.ledger.content import address, copied, is_cow, parts, same, span, unreadable
 from fnlib.ledger.entries import Links, State
-from fnlib.ledger.memory import differs
+from fnlib.ledger.memory import over, start_of
 from fnlib.ledger.owners import Owners
 from fnlib.ledger.seen import Delta, Seen, equal, rewritten
 from fnlib.ledger.still import Lay, Still
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
+from fnlib.octets import view_of
 
 _SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
 _COMMON = frozenset({"gradient", "value"})
@@ -153,8 +154,7 @@ class Keeper(Owners):
 
     def _spot_if_unmoved(self, tensor: Tensor, known: Seen) -> int | None:
         """Where an ordinary tensor lies, if it lies as it did, in storage of its own."""
-        spot = int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
-        copy = known.copies[0]
+        spot, copy = start_of(tensor), known.copies[0]
         stays = spot == known.spots[0] and spot not in self.at and tensor.dtype is copy.dtype
         return spot if stays and tensor.shape == copy.shape and tensor.stride() == known.stride else None
 
@@ -214,19 +214,19 @@ class Keeper(Owners):
             return False
         if not (tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous() and (size := tensor.nbytes)):
             return False
-        if differs is None or is_cow(tensor) or tensor.is_neg():
+        if is_cow(tensor) or tensor.is_neg():
             return False
-        spot = int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
+        spot = start_of(tensor)
         if spot in self.at:
             return False
-        copy = tensor.clone()
+        view = view_of(spot, size)
+        octets = bytearray(view)
         weak = tensor.grad_fn is not None
         label = self._label(place)
         held = weakref.ref(tensor) if weak else tensor
         token = self.token(tensor, weakly=weak)
-        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,), (copy,), None, False)
-        seen.stride, seen.span = tensor.stride(), (spot, spot + size)
-        seen.copy_at, seen.size = storage_address(copy), size
+        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,), (over(octets, tensor),), None, False)
+        seen.stride, seen.span, seen.view, seen.octets = tensor.stride(), (spot, spot + size), view, octets
         self._deltas.append(Delta(None, seen))
         self._now[place], self.at[spot], self._was[spot], self._new = seen, [seen], None, True
         return True
@@ -257,7 +257,7 @@ class Keeper(Owners):
             if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
                 known.copies = first.copies
                 if known.stride is not None and first.stride is not None:
-                    known.compare_quickly(tensor)
+                    known.compare_quickly(tensor, first)
         if not unchanged:
             seen = self._sight(place, state, tensor, known, dense, spots, shape, is_value)
             if known is None or not self._follows_twin(known, tensor, spot, is_value):
@@ -297,23 +297,23 @@ class Keeper(Owners):
         is_value: bool,
     ) -> Seen:
         """Take a tensor in: its identity, and copies, shared with what is known to hold the same bytes."""
-        copies: tuple[Tensor, ...] | None = None
+        twin: Seen | None = None
         first = self.at[spots[0]][0] if len(spots) == 1 and spots[0] in self.at else None
         if first is not None and len(first.copies) == 1 and same(dense[0], first.copies[0]):
-            copies = first.copies
+            twin = first
         elif known is not None and dense and not known.is_of(tensor) and len(dense) == len(known.copies):
-            copies = known.copies if all(map(same, dense, known.copies)) else None
-        if copies is None:
-            copies = tuple([copied(part) for part in dense])
+            twin = known if all(map(same, dense, known.copies)) else None
         cow = bool(dense) and is_cow(dense[-1])
         weak = is_value or tensor.grad_fn is not None
         held = weakref.ref(tensor) if weak else tensor
-        seen = Seen(self._watch, place, self._label(place), state, held, weak, None, spots, copies, shape, cow)
+        seen = Seen(self._watch, place, self._label(place), state, held, weak, None, spots, () if twin is None else twin.copies, shape, cow)
         if not is_value:
             seen.token = self.token(tensor, weakly=weak)
         if not (is_value or cow) and len(dense) == 1 and dense[0] is tensor and spots[0] and tensor.dtype in _SHORT and not tensor.is_neg():
             seen.span = span(tensor, spots[0])
-            seen.compare_quickly(tensor)
+            seen.compare_quickly(tensor, twin)
+        if twin is None and seen.octets is None:
+            seen.copies = tuple([copied(part) for part in dense])
         return seen
 
     # --- who holds what ------------------------------------------------------------------------

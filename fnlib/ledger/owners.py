@@ -137,5 +137,4 @@ class Owners:
         if not others:
             return set()
         watch = next((one for one, root in roots if root is module and isinstance(one, ModuleWatch)), None) or ModuleWatch("", module)
-        held = [one for table in watch.tables(module) for some in (table["_modules"], table) for one in some.values()]
-        return set() if others.keys().isdisjoint(map(id, held)) else {others[id(one)] for one in held if id(one) in others}
+        return watch.holds(module, others)

@@ -6,7 +6,6 @@ raw bytes where a check at the start shows that these bytes are the state; other
 
 from __future__ import annotations
 
-import ctypes
 import random
 import struct
 import sys
@@ -15,8 +14,7 @@ from typing import Any
 
 import torch
 
-from fnlib.ledger.memory import differs
-from fnlib.octets import octets
+from fnlib.octets import view_of, window
 
 _WORDS = 624
 
@@ -25,7 +23,7 @@ class RandomState:
     """Remembers the global generators' states and says which of them moved."""
 
     def __init__(self) -> None:
-        self._python_at = _find_python_state()
+        self._python = _find_python_state()
         self._last = self._read()
 
     def moved(self) -> list[str]:
@@ -41,14 +39,13 @@ class RandomState:
     def _stands_still(self) -> bool:
         """Whether nothing moved, told from the bytes where they lie; false where that cannot tell."""
         last = self._last
-        if differs is None or self._python_at is None or torch.cuda.is_initialized():
+        if self._python is None or torch.cuda.is_initialized():
             return False
-        state, known = torch.default_generator.get_state(), last["torch"]
-        if state.nbytes != len(known) or differs(state.data_ptr(), known, len(known)):
+        state = torch.default_generator.get_state()
+        if last["torch"] != window(state):
             return False
-        at, size = self._python_at
         words, held = last["python"]
-        if differs(at, words, size) or vars(random._inst)["gauss_next"] is not held:
+        if words != self._python or vars(random._inst)["gauss_next"] is not held:
             return False
         numpy = sys.modules.get("numpy")
         if numpy is None:
@@ -60,34 +57,42 @@ class RandomState:
             return False
         if type(known) is not tuple or known[1] != (0, 0.0) or _known["bits"] is not bits:
             return False
-        return not differs(_known["address"], known[0], len(known[0]))
+        return bool(known[0] == _known["view"])
 
     def stands(self, name: str) -> str:
         """A checksum of where a generator stood at the last look: equal ones will draw the same."""
         state = self._last.get(name)
-        return f"{zlib.crc32(state if isinstance(state, bytes) else repr(state).encode()):08x}"
+        if type(state) is tuple and type(state[0]) is bytearray:
+            state = bytes(state[0]), state[1]
+        return f"{zlib.crc32(state if isinstance(state, bytearray) else repr(state).encode()):08x}"
 
     def _read(self) -> dict[str, Any]:
-        states: dict[str, Any] = {"torch": octets(torch.default_generator.get_state())}
+        states: dict[str, Any] = {"torch": _octets(torch.default_generator)}
         if torch.cuda.is_initialized():
             for number, generator in enumerate(torch.cuda.default_generators):
-                states[f"cuda:{number}"] = octets(generator.get_state())
+                states[f"cuda:{number}"] = _octets(generator)
         if "numpy" in sys.modules:
             states["numpy"] = _numpy_state()
-        where = self._python_at
-        states["python"] = random.getstate() if where is None else (ctypes.string_at(*where), vars(random._inst)["gauss_next"])
+        words = self._python
+        states["python"] = random.getstate() if words is None else (bytearray(words), vars(random._inst)["gauss_next"])
         return states
 
 
-def _find_python_state() -> tuple[int, int] | None:
-    """Address and size of the state inside Python's shared generator, if its bytes are what ``getstate`` says."""
+def _octets(generator: torch.Generator) -> bytearray:
+    state = generator.get_state()
+    return bytearray(window(state))
+
+
+def _find_python_state() -> memoryview | None:
+    """A view of the state inside Python's shared generator, if its bytes are what ``getstate`` says."""
     try:
         address = id(random._inst) + object.__basicsize__
         size = 4 * (_WORDS + 1)
         if sys.implementation.name != "cpython" or type(random._inst).__basicsize__ < object.__basicsize__ + size:
             return None
-        index, *words = struct.unpack(f"={_WORDS + 1}I", ctypes.string_at(address, size))
-        return (address, size) if random.getstate()[1] == (*words, index) else None
+        view = view_of(address, size)
+        index, *words = struct.unpack(f"={_WORDS + 1}I", view)
+        return view if random.getstate()[1] == (*words, index) else None
     except (AttributeError, struct.error):
         return None
 
@@ -103,15 +108,15 @@ def _numpy_state() -> Any:
     if type(bits).__name__ != "MT19937":
         return repr(bits.state)
     if _known["bits"] is not bits:
-        _known["bits"], _known["address"] = bits, bits.ctypes.state_address
-    raw = ctypes.string_at(_known["address"], 4 * (_WORDS + 1))
+        _known["bits"], _known["view"] = bits, view_of(bits.ctypes.state_address, 4 * (_WORDS + 1))
+    raw = bytearray(_known["view"])
     return raw, _held_back(generator, raw)
 
 
-_known: dict[str, Any] = {"bits": None, "address": 0, "raw": None, "held": None}
+_known: dict[str, Any] = {"bits": None, "view": None, "raw": None, "held": None}
 
 
-def _held_back(generator: Any, raw: bytes) -> Any:
+def _held_back(generator: Any, raw: bytearray) -> Any:
     """The normal number held back. While none is, taking one must move the other bytes, so they are enough."""
     if _known["raw"] == raw and _known["held"] == (0, 0.0):
         return _known["held"]

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fnlib.ledger.content import same, storage_address
+from fnlib.ledger.content import same
 from fnlib.ledger.entries import State, Summary
-from fnlib.ledger.memory import differs, solid
+from fnlib.ledger.memory import gapless, over
 from fnlib.ledger.watch import Watch
+from fnlib.octets import view_of
 
 
 @dataclass(eq=False, slots=True)
@@ -21,7 +22,8 @@ class Seen:
     ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak reference (``weak``) where
     holding it would hold a graph. ``copies`` are those of its dense parts: one for an ordinary tensor, none for a plain
     ``value``. Ordinary tensors, which can be compared quickly, have a ``stride``. Where such a one and its copy lie in main
-    memory without gaps, ``copy_at`` is the address of the copy and ``size`` the bytes to compare; else ``size`` is 0.
+    memory without gaps, ``view`` shows its bytes as they are now, to be read only while it lies there, and ``octets`` are
+    those of the copy.
     """
 
     watch: Watch
@@ -37,24 +39,29 @@ class Seen:
     cow: bool = False
     stride: tuple[int, ...] | None = None
     span: tuple[int, int] | None = None
-    copy_at: int = 0
-    size: int = 0
+    view: memoryview | None = None
+    octets: bytearray | None = None
     summary: Summary | None = None
 
     def is_of(self, tensor: Tensor) -> bool:
         """Whether it was this very object that was seen."""
         return (self.held() if self.weak else self.held) is tensor
 
-    def compare_quickly(self, tensor: Tensor) -> None:
-        """Set what quick comparisons of an ordinary tensor go by."""
-        copy, self.stride, self.size = self.copies[0], tensor.stride(), 0
-        if solid(tensor, copy):
-            self.copy_at, self.size = int(storage_address(copy) + copy.storage_offset() * copy.itemsize), tensor.nbytes
+    def compare_quickly(self, tensor: Tensor, twin: Seen | None = None) -> None:
+        """Set what quick comparisons of an ordinary tensor go by: the copy that it has, or shares with a twin, or a new one."""
+        self.stride, self.view, self.octets = tensor.stride(), None, None
+        if twin is not None:
+            self.octets = twin.octets if twin.stride == self.stride else None
+        elif gapless(tensor):
+            self.octets = bytearray(view_of(self.spots[0], tensor.nbytes))
+            self.copies = (over(self.octets, tensor),)
+        if self.octets is not None:
+            self.view = view_of(self.spots[0], tensor.nbytes)
 
     def unchanged(self, tensor: Tensor) -> bool:
         """Whether an ordinary tensor that still lies where it lay holds the bytes that it held."""
-        if self.size and differs is not None:
-            return not differs(self.spots[0], self.copy_at, self.size)
+        if self.octets is not None:
+            return self.octets.__eq__(self.view)
         return same(tensor, self.copies[0])
 
 
@@ -76,8 +83,9 @@ class Delta:
 
 def rewritten(known: Seen, tensor: Tensor) -> Seen:
     """The same ordinary tensor in the same place, with other bytes: those that it holds now."""
-    copy = tensor.clone()
-    seen = Seen(
+    octets = None if known.view is None else bytearray(known.view)
+    copy = tensor.clone() if octets is None else over(octets, tensor)
+    return Seen(
         known.watch,
         known.place,
         known.label,
@@ -91,12 +99,9 @@ def rewritten(known: Seen, tensor: Tensor) -> Seen:
         False,
         known.stride,
         known.span,
+        known.view,
+        octets,
     )
-    if known.size and copy.stride() == known.stride:
-        seen.copy_at, seen.size = storage_address(copy), known.size
-    else:
-        seen.compare_quickly(tensor)
-    return seen
 
 
 def merge(earlier: list[Delta], later: Iterable[Delta]) -> list[Delta]:

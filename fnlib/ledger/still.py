@@ -7,13 +7,12 @@ C, and answers either which of its tensors hold other bytes, or "look closely".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import is_
+from operator import is_, ne
 from typing import Any
 
 from torch import Tensor
 
-from fnlib.ledger.content import storage_address
-from fnlib.ledger.memory import differs
+from fnlib.ledger.memory import storage_address
 from fnlib.ledger.seen import Seen
 
 _size, _stride, _offset, _dtype = Tensor.size, Tensor.stride, Tensor.storage_offset, Tensor.dtype.__get__  # type: ignore[attr-defined]
@@ -30,14 +29,15 @@ class Lay:
     ``at`` maps where each tensor lies to what was seen of it.
     """
 
-    __slots__ = ("_copies", "_dtypes", "_held", "_lengths", "_offsets", "_sizes", "_spots", "_storages", "_strides", "at")
+    __slots__ = ("_dtypes", "_gapless", "_held", "_octets", "_offsets", "_sizes", "_spots", "_storages", "_strides", "_views", "at")
 
     def __init__(self, tensors: list[Tensor], sights: list[Seen]) -> None:
         self._storages, self._offsets = list(map(storage_address, tensors)), list(map(_offset, tensors))
         self._sizes, self._strides = list(map(_size, tensors)), list(map(_stride, tensors))
         self._dtypes = list(map(_dtype, tensors))
-        self._spots, self._copies = [seen.spots[0] for seen in sights], [seen.copy_at for seen in sights]
-        self._lengths = [seen.size for seen in sights]
+        self._spots, self._views = [seen.spots[0] for seen in sights], [seen.view for seen in sights]
+        self._octets = [seen.octets for seen in sights]
+        self._gapless = all([octets is not None for octets in self._octets])
         self._held: list[Any] = [seen.held for seen in sights]
         self.at = {seen.spots[0]: [seen] for seen in sights}
 
@@ -53,8 +53,8 @@ class Lay:
             and list(map(_dtype, tensors)) == self._dtypes
         ):
             return None
-        if differs is not None and 0 not in self._lengths:
-            other: list[Any] = list(map(differs, self._spots, self._copies, self._lengths))
+        if self._gapless:
+            other = list(map(ne, self._octets, self._views))
         else:
             other = [not one[0].unchanged(tensor) for one, tensor in zip(self.at.values(), tensors, strict=True)]
         return [at for at, one in enumerate(other) if one] if any(other) else []
@@ -62,7 +62,7 @@ class Lay:
     def update(self, before: Seen, after: Seen) -> None:
         """Remember the new bytes of one tensor."""
         at = self._spots.index(before.spots[0])
-        self._copies[at], self._lengths[at] = after.copy_at, after.size
+        self._octets[at] = after.octets
         self.at[before.spots[0]] = [after]
 
     @staticmethod
@@ -80,16 +80,17 @@ class Still:
     """What an object looked like at the last look, in flat lists.
 
     Args:
-        plain: its plain values then.
+        flat: its plain values and its tensors then.
         lay: its tensors then.
         ranks: where each of them comes in the order of the object's places.
 
     ``weights`` are those of a module, ``places`` those of their gradients, and ``gradients`` what these were.
     """
 
-    __slots__ = ("_plain", "_ranks", "_types", "gradients", "lay", "places", "weights")
+    __slots__ = ("_flat", "_plain", "_ranks", "_types", "gradients", "lay", "places", "weights")
 
-    def __init__(self, plain: list[Any], lay: Lay, ranks: list[int]) -> None:
+    def __init__(self, flat: Flat, lay: Lay, ranks: list[int]) -> None:
+        self._flat, plain = flat, flat[0]
         self._plain, self._types = plain, list(map(type, plain))
         self.lay, self._ranks = lay, ranks
         sights = [one[0] for one in lay.at.values() if one[0].state == "weight"]
@@ -105,15 +106,17 @@ class Still:
         by_object = {id(one.held): (one, rank) for rank, one in enumerate(seen.values()) if one.stride is not None and not one.weak}
         found = [by_object.get(id(tensor), (None, 0)) for tensor in flat[1]]
         lay = Lay.of(flat[1], [one for one, _ in found])
-        return None if lay is None else cls(flat[0], lay, [rank for _, rank in found])
+        return None if lay is None else cls(flat, lay, [rank for _, rank in found])
 
     def rewritten(self, flat: Flat | None) -> list[Seen] | None:
         """What was seen of the tensors that hold other bytes now, in the order of their places.
 
         ``None`` if anything else differs: a plain value, which tensor objects there are, where they lie, how large they are.
         """
-        if flat is None or flat[0] != self._plain or list(map(type, flat[0])) != self._types:
-            return None
+        if flat is not self._flat:
+            if flat is None or flat[0] != self._plain or list(map(type, flat[0])) != self._types:
+                return None
+            self._flat = flat
         other = self.lay.other(flat[1])
         if not other:
             return other  # type: ignore[return-value]

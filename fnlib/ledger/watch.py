@@ -27,6 +27,9 @@ from fnlib.octets import octets
 PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
 _SCALAR = frozenset({bool, int, float, str, type(None)})
 _FLAT = _SCALAR | {tuple}
+# A number that grows with each write to a dict: one call instead of a comparison of all that is in it.
+_guards = getattr(torch._C._dynamo, "guards", None)
+dict_version: Callable[[dict[str, Any]], int] | None = getattr(_guards, "dict_version", None)
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 Visit = Callable[[str, State, Any], None]
 
@@ -79,14 +82,23 @@ class ModuleWatch(Watch):
     order = 0
     _parts: list[nn.Module] = []
     _children: list[Any] = []
+    _dicts: list[dict[str, Any]] = []
+    _versions: list[int] = []
+    _flags: list[bool] = []
+    _weights: list[Tensor] = []
+    _flat: tuple[list[Any], list[Tensor]] | None = None
+    _held: tuple[Any, dict[int, str], set[str]] | None = None
 
     def forget(self) -> None:
         super().forget()
-        self._parts, self._children = [], []
+        self._let_go_of_parts()
 
     def let_go(self) -> None:
         super().let_go()
-        self._parts, self._children = [], []
+        self._let_go_of_parts()
+
+    def _let_go_of_parts(self) -> None:
+        self._parts, self._children, self._dicts, self._weights, self._flat, self._held = [], [], [], [], None, None
 
     def read(self, value: nn.Module, tensor: Visit, plain: Visit) -> None:
         ids: dict[int, str] = {}
@@ -115,14 +127,21 @@ class ModuleWatch(Watch):
                 self._part(f"{prefix}{name}.", child, tensor, plain, ids)
 
     def flat(self, value: nn.Module, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
-        """All but the gradients, which come and go: `Keeper` takes them from the weights."""
+        """All but the gradients, which come and go: `Keeper` takes them from the weights.
+
+        The very answer of the last time, if no dict of the module or of its parts was written to, and no flag differs.
+        """
+        if self._flat is not None and dict_version is not None and self._dicts[0] is value.__dict__:
+            if self._versions == list(map(dict_version, self._dicts)) and self._flags == list(map(_requires_grad, self._weights)):
+                return self._flat
         if "weight" not in kinds and "gradient" in kinds:
             return None
         tables = self.tables(value)
         parts, held, buffers = ([table[name] for table in tables] for name in ("_modules", "_parameters", "_buffers"))
         weights = [weight for table in held for weight in table.values() if weight is not None]
+        flags = list(map(_requires_grad, weights))
         plain: list[Any] = [table.get("training") for table in tables]
-        plain += map(_requires_grad, weights)
+        plain += flags
         for some in (parts, held, buffers):  # the names, and how many of them each part has
             plain += map(len, some)
             plain += chain.from_iterable(some)
@@ -131,7 +150,20 @@ class ModuleWatch(Watch):
             plain, tensors = [*plain, *map(id, weights)], []
         if "buffer" in kinds:
             tensors = tensors + [buffer for table in buffers for buffer in table.values() if buffer is not None]
+        dicts = [*tables, *parts, *held, *buffers]
+        if dict_version is not None and not self.weakly and all(type(one) is dict for one in dicts):
+            self._dicts, self._versions, self._weights, self._flags = dicts, list(map(dict_version, dicts)), weights, flags
+            self._flat = plain, tensors
         return plain, tensors
+
+    def holds(self, value: nn.Module, others: dict[int, str]) -> set[str]:
+        """The labels of those objects, given by identity, that the module or a part of it holds, as a part or an attribute."""
+        if self._flat is not None and self._held is not None and self._held[0] is self._flat and self._held[1] == others:
+            return self._held[2]  # nothing was written to it up to the last look
+        held = [one for table in self.tables(value) for some in (table["_modules"], table) for one in some.values()]
+        found = set() if others.keys().isdisjoint(map(id, held)) else {others[id(one)] for one in held if id(one) in others}
+        self._held = self._flat, others, found
+        return found
 
     def tables(self, value: nn.Module) -> list[dict[str, Any]]:
         """The attributes of a module and of all its parts; those of the last look, if the parts are still the same."""
