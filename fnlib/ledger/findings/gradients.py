@@ -5,18 +5,24 @@ For every weight it is known which backward passes lie in its ``.grad``, and whi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Change, Entry, Event
+from fnlib.ledger.findings.crossing import Crossing
 from fnlib.ledger.findings.story import Rule, Story, norm_after
 
 
 @dataclass(eq=False, slots=True)
 class Deposit:
-    """One backward pass: what it left in ``.grad``, and who has used it: (optimizer, line, weight, order, its token)."""
+    """One backward pass: the weights that it ``reached``, and the statements that used each of them in its forward.
+
+    ``used`` says who has used what it left in ``.grad``: (optimizer, line, weight, order, its token).
+    """
 
     entry: Entry
     order: int
+    reached: Mapping[str, list[int]]
     used: list[tuple[str, int, str, int, int | None]] = field(default_factory=list)
 
     @property
@@ -35,11 +41,13 @@ class Gradients(Rule):
         self.zero: set[str] = set()
         self.stepped: dict[str, tuple[str, bool]] = {}
         self.knows: set[int] = set()
+        self.crossing = Crossing(story)
 
     def event(self, entry: Entry, event: Event) -> None:
+        self.crossing.event(entry, event)
         if event.kind == "backward" and not event.data.get("raised"):
             self.knows.add(entry.index)
-            deposit = Deposit(entry, event.order)
+            deposit = Deposit(entry, event.order, event.data["weights"])
             for weight in event.data["weights"]:
                 self.lies.setdefault(weight, []).append(deposit)
                 self.zero.discard(weight)
@@ -71,6 +79,7 @@ class Gradients(Rule):
         for weight in weights:
             for deposit in self.lies.get(weight, ()):
                 deposit.used.append((optimizer, entry.line, weight, event.order, event.data["token"]))
+        self.crossing.step(entry, event, self.lies)
         self.judge_nothing(entry, optimizer, [*weights, *event.data["without"]])
 
     def judge(self, entry: Entry, event: Event, weight: str, deposit: Deposit, lying: list[Deposit]) -> None:
@@ -100,6 +109,7 @@ class Gradients(Rule):
             self.thrown.pop(weight, None)
 
     def after(self, entry: Entry) -> None:
+        self.crossing.after(entry)
         for change in self.story.own(entry):
             if change.state == "gradient":
                 self.written(entry, change, change.label.removesuffix(".grad"))

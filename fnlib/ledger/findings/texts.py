@@ -33,9 +33,9 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "sacmehta/EdgeNets/issues/14",
     ),
     "gradient-of-another-loss": Text(
-        "{optimizer}.step() also uses the gradient of the backward at line {earlier}, which {other}.step() has used.",
+        "{optimizer}.step() also uses the gradient of the backward at line {earlier}, which {other}.step() uses.",
         "A backward leaves gradients in every weight that it reaches, also in those of another optimizer.",
-        "{optimizer}.zero_grad()      # before the backward that is meant for it",
+        "{optimizer}.zero_grad()      # these three in a row\nloss.backward()\n{optimizer}.step()",
         _GITHUB + "Lightning-AI/pytorch-lightning/issues/591",
     ),
     # optimizers that look elsewhere

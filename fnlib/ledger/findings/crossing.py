@@ -1,0 +1,104 @@
+"""A step that follows two losses: its own, and one that ran through its weights on the way to another optimizer's.
+
+The generator's loss of a GAN runs through the discriminator, the actor's through the critic. With both steps at the end, the
+discriminator's step finds both gradients. A part that two losses share on purpose looks much the same, so the rule is narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fnlib.ledger.entries import Entry, Event
+from fnlib.ledger.findings.story import Rule, Story
+
+if TYPE_CHECKING:
+    from fnlib.ledger.findings.gradients import Deposit
+
+
+@dataclass(eq=False, slots=True)
+class Step:
+    """One step: the weights that had a gradient, all that its optimizer holds, and the backward passes that lay in them."""
+
+    entry: Entry
+    optimizer: str
+    weights: tuple[str, ...]
+    holds: frozenset[str]
+    passes: dict[Deposit, None]
+
+
+class Crossing(Rule):
+    """Compares each step with the last one of every other optimizer; `Gradients` tells it what lies where."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.last: dict[int, Step] = {}
+        self.calls: dict[int, list[Event]] = {}
+        self.outer: dict[int, int] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "forward":
+            self.calls.setdefault(entry.index, []).append(event)
+
+    def after(self, entry: Entry) -> None:
+        self.outer.update((inner.index, entry.index) for inner in entry.inside)
+
+    def step(self, entry: Entry, event: Event, lies: dict[str, list[Deposit]]) -> None:
+        """A step uses what lies in the gradients of its weights."""
+        weights, token = event.data["weights"], event.data["token"]
+        passes = {deposit: None for weight in weights for deposit in lies.get(weight, ())}
+        step = Step(entry, event.subject, weights, frozenset((*weights, *event.data["without"])), passes)
+        for key, other in self.last.items():
+            if key != token:
+                self.judge(step, other)
+                self.judge(other, step)
+        self.last[token] = step
+
+    def judge(self, mine: Step, other: Step) -> None:
+        """Did this step follow a loss of its own, and one that the other step followed too?"""
+        crossing = sorted((one for one in mine.passes if one in other.passes), key=lambda one: one.order)
+        own = [one for one in mine.passes if one not in other.passes]
+        rest = [one for one in other.passes if one not in mine.passes]
+        if not crossing:
+            return
+        if _reached([*crossing, *own]) - mine.holds - other.holds or _reached(rest) - other.holds:
+            return  # a part that more than two optimizers train, or losses that each go everywhere
+        shared = _reached(crossing) & mine.holds
+        if shared != _reached(own) & mine.holds:
+            return  # parts of this side that one of the losses does not use: a head or a stem of its own
+        if {one.entry.where for one in own} & {one.entry.where for one in crossing}:
+            return  # one line, run several times: gradients are accumulated
+        if all(self.last_call(one, mine) >= 0 for one in own) and all(
+            self.last_call(one, mine) > self.last_call(one, other) >= 0 for one in crossing
+        ):
+            for weight in mine.weights:
+                if weight in shared:
+                    self.story.report(
+                        "gradient-of-another-loss", "question", mine.entry, weight,
+                        optimizer=mine.optimizer, other=other.optimizer, earlier=crossing[-1].entry.line,
+                    )  # fmt: skip
+
+    def last_call(self, deposit: Deposit, side: Step) -> int:
+        """When the forward of a backward last called a module with weights of one side alone; -1: it called none.
+
+        A decoder runs after its encoder, and a discriminator after its generator: who ran last is nearer to the loss.
+        """
+        there = _reached([deposit])
+        places = {use for weight in there & side.holds for use in deposit.reached[weight]}
+        waiting = list(places)
+        while waiting:
+            outer = self.outer.get(waiting.pop())
+            if outer is not None and outer not in places:
+                places.add(outer)
+                waiting.append(outer)
+        last = -1
+        for call in (call for place in places for call in self.calls.get(place, ())):
+            has = self.story.weights_of(call.subject, side.entry.links) & there
+            if last < call.order < deposit.order and has and has <= side.holds:
+                last = call.order
+        return last
+
+
+def _reached(passes: Iterable[Deposit]) -> set[str]:
+    return {weight for one in passes for weight in one.reached}
