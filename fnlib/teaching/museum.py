@@ -103,6 +103,8 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit("gan_generator_leaves_gradients", GRADIENTS, "The generator leaves gradients in the discriminator", "silent", (2, 1),
             "gradient-of-another-loss", "", "gradient_is_a_value",
             ("Lightning-AI/pytorch-lightning#591", "Lightning-AI/pytorch-lightning#557")),
+    Exhibit("gan_steps_at_the_end", GRADIENTS, "Both steps of a GAN come at the end", "silent", (2, 1),
+            "gradient-of-another-loss", "", "gradient_is_a_value", ("ginobilinie/asdnet#2", "leftthomas/SRGAN#89")),
     # -- optimizers that look elsewhere
     Exhibit("layer_replaced_after_optimizer", ELSEWHERE, "A layer is replaced after the optimizer was built", "silent", (0, 2),
             "weight-not-in-optimizer", "weight-not-in-optimizer", "another_structure_is_refused",

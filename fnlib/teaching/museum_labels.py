@@ -11,6 +11,7 @@ TASKS: dict[str, str] = {
     "zero_grad_once_an_epoch": "Two epochs of a regression",
     "zero_grad_before_step": "The four calls of a loop, in another order",
     "gan_generator_leaves_gradients": "A GAN: first the generator, then the discriminator",
+    "gan_steps_at_the_end": "A GAN: the discriminator's loss, then the generator's",
     # optimizers that look elsewhere
     "layer_replaced_after_optimizer": "Fine-tuning with a new last layer",
     "assign_after_optimizer": "Pretrained weights are loaded without a copy",

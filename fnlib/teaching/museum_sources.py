@@ -64,6 +64,14 @@ SOURCES: dict[str, tuple[str, str]] = {
         "issues",
         "The GAN template never cleared the discriminator's gradients before its own backward.",
     ),
+    "ginobilinie/asdnet#2": (
+        "issues",
+        "With both steps at the end, a reader notes, the gradient of one network's loss can move the other; the author agrees, in theory.",
+    ),
+    "leftthomas/SRGAN#89": (
+        "issues",
+        "A reader's way around the in-place error: both steps of the GAN after both backwards.",
+    ),
     "pytorch/pytorch#39141": (
         "issues",
         "A simple GAN that worked before raises the in-place error since 1.5: a step came between two backwards.",
