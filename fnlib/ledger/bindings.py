@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,9 +20,11 @@ from fnlib.ledger.graph import Graph, age_of, graph_of
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import MISSING
 from fnlib.ledger.source import Path, Subscript
-from fnlib.ledger.watch import OptimizerWatch, TensorWatch, Watch, holds_tensors, parameters_of, watch
+from fnlib.ledger.watch import OptimizerWatch, TensorWatch, Watch, holds_tensors, leaves, parameters_of, watch
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
+FOLLOWED_PLACES = 5_000  # tensors, numbers and texts in a dict of the same kind: a data set, say
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 _DISCOVERED = (nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler)
 
 
@@ -166,6 +169,8 @@ class Bindings:
             self.keeper.prime(held)
             return
         self._unfollow(name)
+        if type(value) in _PLAIN:
+            return
         if self.discover and isinstance(value, _DISCOVERED):
             if not self._is_watched(value):
                 self._discover(name, value)
@@ -189,7 +194,16 @@ class Bindings:
             return True
         if any(id(value) in one.ids for one in self.keeper.watches):
             return False  # a part of what is watched: a group of an optimizer
-        return parameters_of(value) is not MISSING or (type(value).__name__ in ("dict", "OrderedDict") and holds_tensors(value))
+        if type(value).__name__ not in ("dict", "OrderedDict"):
+            return parameters_of(value) is not MISSING
+        if not holds_tensors(value):
+            return False
+        if next(islice(leaves("", value), FOLLOWED_PLACES, None), None) is not None:
+            self.keeper.unfollowed[name] = (
+                f"holds more than {FOLLOWED_PLACES:,} values and was not asked for; fnlib.Ledger({name}={name}) follows it"
+            )
+            return False
+        return True
 
     def _unfollow(self, name: str) -> None:
         if name in self.followed:

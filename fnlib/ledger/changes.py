@@ -85,5 +85,5 @@ def _shown(seen: Seen | None, keep: bool) -> Any:
     if not seen.copies and seen.token is None:
         return str(seen.value) if type(seen.value).__name__ == "Held" else seen.value
     if seen.summary is None:
-        seen.summary = summarise(seen.copies, seen.value, seen.token, keep)
+        seen.summary = summarise(seen.copies, seen.value, seen.token, keep, seen.octets)
     return seen.summary

@@ -163,15 +163,23 @@ def fingerprint(tensor: Tensor) -> str:
         dense = dense.contiguous()
     if dense.dtype is not torch.float32:
         dense = _bits(dense) if dense.numel() else dense.to(torch.uint8)
-    return f"{zlib.crc32(window(dense)):08x}"
+    return checksum(window(dense))
 
 
-def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: int | None, keep: bool) -> Summary:
+def checksum(octets: bytearray | memoryview) -> str:
+    """A checksum of bytes in their order, eight letters."""
+    return f"{zlib.crc32(octets):08x}"
+
+
+def summarise(
+    copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: int | None, keep: bool, octets: bytearray | None = None
+) -> Summary:
     """Sum a tensor up from the copies of its parts; the numbers themselves are kept only if asked.
 
     Args:
         copies: one for a dense tensor; indices and values of a sparse one; none if it could not be read.
         shape: of the whole, where it is not that of a single part.
+        octets: the bytes of a single copy as they lie, if they are at hand.
     """
     if not copies:
         return Summary(shape or (), "not followed", "", None, None, token)
@@ -181,7 +189,7 @@ def summarise(copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: 
         name_of(main.dtype),
         name_of(main.device),
         norm(main),
-        "".join([fingerprint(copy) for copy in copies]),
+        checksum(octets) if octets is not None and main.is_contiguous() else "".join([fingerprint(copy) for copy in copies]),
         token,
         main if keep else None,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from fnlib.ledger.content import address, parts, unreadable
-from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, ValueWatch, Watch
+from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, ValueWatch, Watch, held_in
 
 if TYPE_CHECKING:
     from fnlib.ledger.seen import Seen
@@ -136,5 +136,8 @@ class Owners:
         others = {id(root): one.label for one, root in roots if root is not module}
         if not others:
             return set()
-        watch = next((one for one, root in roots if root is module and isinstance(one, ModuleWatch)), None) or ModuleWatch("", module)
-        return watch.holds(module, others)
+        for one, root in roots:
+            if root is module and isinstance(one, ModuleWatch):
+                return one.holds(module, others)
+        table = module.__dict__
+        return held_in(ModuleWatch("", module).tables(module) if table["_modules"] else [table], others)

@@ -29,7 +29,10 @@ class Lay:
     ``at`` maps where each tensor lies to what was seen of it.
     """
 
-    __slots__ = ("_dtypes", "_gapless", "_held", "_octets", "_offsets", "_sizes", "_spots", "_storages", "_strides", "_views", "at")
+    __slots__ = (
+        *("_dtypes", "_offsets", "_sizes", "_storages", "_strides"),
+        *("_gapless", "_held", "_octets", "_same", "_spots", "_views", "at"),
+    )
 
     def __init__(self, tensors: list[Tensor], sights: list[Seen]) -> None:
         self._storages, self._offsets = list(map(storage_address, tensors)), list(map(_offset, tensors))
@@ -39,14 +42,17 @@ class Lay:
         self._octets = [seen.octets for seen in sights]
         self._gapless = all([octets is not None for octets in self._octets])
         self._held: list[Any] = [seen.held for seen in sights]
+        self._same: list[Tensor] = []  # a list that is known to hold them
         self.at = {seen.spots[0]: [seen] for seen in sights}
 
     def other(self, tensors: list[Tensor]) -> list[int] | None:
         """Which of them hold other bytes now, by number; ``None`` if they are others, or lie elsewhere or otherwise."""
+        if tensors is not self._same:
+            if len(tensors) != len(self._held) or not all(map(is_, tensors, self._held)):
+                return None
+            self._same = tensors
         if not (
-            len(tensors) == len(self._held)
-            and all(map(is_, tensors, self._held))
-            and list(map(storage_address, tensors)) == self._storages
+            list(map(storage_address, tensors)) == self._storages
             and list(map(_offset, tensors)) == self._offsets
             and list(map(_size, tensors)) == self._sizes
             and list(map(_stride, tensors)) == self._strides

@@ -160,8 +160,7 @@ class ModuleWatch(Watch):
         """The labels of those objects, given by identity, that the module or a part of it holds, as a part or an attribute."""
         if self._flat is not None and self._held is not None and self._held[0] is self._flat and self._held[1] == others:
             return self._held[2]  # nothing was written to it up to the last look
-        held = [one for table in self.tables(value) for some in (table["_modules"], table) for one in some.values()]
-        found = set() if others.keys().isdisjoint(map(id, held)) else {others[id(one)] for one in held if id(one) in others}
+        found = held_in(self.tables(value), others)
         self._held = self._flat, others, found
         return found
 
@@ -183,6 +182,12 @@ class ModuleWatch(Watch):
         if not self.weakly:
             self._parts, self._children = parts, [child for table in tables for child in table["_modules"].values()]
         return tables
+
+
+def held_in(tables: list[dict[str, Any]], others: dict[int, str]) -> set[str]:
+    """The labels of those objects, given by identity, that stand in the attributes of modules, or are parts of them."""
+    held = {id(one) for table in tables for some in (table["_modules"], table) for one in some.values()}
+    return {others[key] for key in others.keys() & held}
 
 
 class OptimizerWatch(Watch):
@@ -328,16 +333,21 @@ class ScalerWatch(Watch):
                 tensor(name[1:], "scheduler state", entry)
 
 
-def leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the tensors and plain values in nested dicts, lists and tuples, each with its place."""
+def leaves(place: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors and plain values in nested dicts, lists and tuples, each with its place.
+
+    ``around``: the identities of the containers around it; one that contains itself is not gone through again.
+    """
     if isinstance(value, (Tensor, *PLAIN)):
         yield place, value
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from leaves(f"{place}.{key}" if place else str(key), entry)
-    elif isinstance(value, (list, tuple)):
-        for number, entry in enumerate(value):
-            yield from leaves(f"{place}[{number}]", entry)
+    elif isinstance(value, (Mapping, list, tuple)) and id(value) not in around:
+        around = (*around, id(value))
+        if isinstance(value, Mapping):
+            for key, entry in value.items():
+                yield from leaves(f"{place}.{key}" if place else str(key), entry, around)
+        else:
+            for number, entry in enumerate(value):
+                yield from leaves(f"{place}[{number}]", entry, around)
 
 
 def parameters_of(value: Any) -> Any:

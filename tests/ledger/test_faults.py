@@ -284,3 +284,16 @@ def test_scalers_and_two_optimizers() -> None:
     changed = [{change.label for change in entry.changes if change.state not in ("name", "graph")} for entry in ledger.entries]
     assert changed[1] >= {"model.weight"} and "scaler.scale" in changed[2]
     assert [event.subject for event in ledger.events if event.kind == "step"] == ["optimizers[0]"]
+
+
+def test_a_dict_that_contains_itself_and_one_that_is_a_data_set() -> None:
+    model, ring = nn.Linear(2, 1), {"w": torch.ones(2)}
+    ring["ring"] = ring  # type: ignore[assignment]
+    data = {"text": ["words"] * 100_000, "x": torch.ones(4, 2)}
+    with Ledger(model=model) as ledger:
+        ring["w"].add_(1)
+        x = data["x"]
+        model(x).sum().backward()
+    assert [change.label for change in ledger.entries[0].changes] == ["ring.w"]
+    assert not any(change.owner == "data" for entry in ledger.entries for change in entry.changes)
+    assert "note: data holds more than 5,000 values and was not asked for; fnlib.Ledger(data=data) follows it" in str(ledger)
