@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fnlib.ledger.content import distance, summarise
-from fnlib.ledger.entries import Change, Entry, Kind
+from fnlib.ledger.entries import GIVEN_AWAY, Change, Entry, Kind
 from fnlib.ledger.seen import Delta, Seen
 
 ENOUGH = 1 << 20  # bytes of copies that may wait
@@ -70,7 +70,7 @@ def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
     if before is None:
         return "created", ""
     if after is None:
-        return "removed", ""
+        return "removed", GIVEN_AWAY if getattr(before.watch, "given_away", False) else ""
     if before.token != after.token and None not in (before.token, after.token):
         return "replaced", ""
     if before.copies and after.copies and before.spots != after.spots and not (before.cow or after.cow):

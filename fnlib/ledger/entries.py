@@ -35,7 +35,8 @@ An `Entry` has
 A `Change` has an ``owner`` (label of a watched object, or the name for names and values), a ``place`` in it
 (``"0.weight.grad"``), a ``state`` (one of `STATES`) and a ``kind`` (one of `KINDS`):
 
-* *created*: the place held nothing before; *removed*: it holds nothing now
+* *created*: the place held nothing before; *removed*: it holds nothing now (``note`` "given away": an fnlib value whose
+  memory went to the next one by ``donate=True``)
 * *changed in place*: the same place, and the old value is lost (bytes overwritten, a rate or a flag assigned)
 * *replaced*: the place holds another tensor, or the name another value; the old one may live on elsewhere
 * *kept*: only for ``state == "graph"``: a backward pass left the graph standing (``retain_graph=True``)
@@ -107,6 +108,7 @@ Kind = Literal["created", "changed in place", "replaced", "removed", "kept"]
 STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 UNOWNED = frozenset({"random state", "graph", "name"})  # listed, never counted as somebody's state
+GIVEN_AWAY = "given away"
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fnlib.ledger.entries import Change, Entry
+from fnlib.ledger.entries import GIVEN_AWAY, Change, Entry, Summary
 
 _MANY = {  # how several places of a kind of state are called
     "weight": "weight",
@@ -138,6 +138,8 @@ def cells_of(entry: Entry) -> list[Cell]:
         key: tuple[object, ...] = (change.owner, change.state, change.kind, change.at_a_distance and entry.has_source)
         if change.state in ("random state", "name", "graph"):
             key = (*key, change.place)
+        elif change.note == GIVEN_AWAY:
+            key = (change.owner, GIVEN_AWAY, key[-1])
         grouped.setdefault(key, []).append(change)
     found: list[Cell] = []
     for changes in grouped.values():
@@ -153,6 +155,9 @@ def cells_of(entry: Entry) -> list[Cell]:
                 found.append(Cell(one.owner, _GRAPH[one.kind], kind=one.kind))
         elif one.state == "random state":
             found.append(Cell(f"random state ({generator_of(one)})", "moved", kind="changed in place"))
+        elif one.note == GIVEN_AWAY:
+            tensors = sum(isinstance(change.before, Summary) for change in changes)
+            found.append(Cell(f"{one.owner}: {tensors} tensor{'s' * (tensors != 1)}", GIVEN_AWAY, far, one.kind))
         else:
             what, values = _what(changes)
             found.append(Cell(what, one.kind + _also(changes), far, one.kind, values))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fnlib.errors import FnlibError
+from fnlib.errors import Donated, FnlibError
 from fnlib.ledger.entries import State
 from fnlib.ledger.errors import UnknownObject
 from fnlib.ledger.names import MISSING
@@ -289,6 +289,7 @@ class ValueWatch(Watch):
     """An fnlib value: parameters, a gradient, or a model by its parameters."""
 
     order = 1
+    given_away = False
 
     def follow(self) -> None:
         """Nobody else owns what a value holds."""
@@ -311,8 +312,8 @@ class ValueWatch(Watch):
                     (tensor if isinstance(leaf, Tensor) else plain)(place, kind, leaf)
             if (steps := getattr(held, "step_count", None)) is not None:
                 plain("step_count", "optimizer state", steps)
-        except FnlibError:
-            pass  # given away or empty: there is nothing to read, and its places count as removed
+        except FnlibError as error:  # given away or empty: there is nothing to read, and its places count as removed
+            self.given_away = isinstance(error, Donated)
 
 
 class GeneratorWatch(Watch):

@@ -10,6 +10,7 @@ from torch import nn
 
 import fnlib
 from fnlib.ledger import Entry, Ledger
+from fnlib.ledger.rows import rows_of
 
 OPTIMIZERS = {
     "sgd": lambda weights: torch.optim.SGD(weights, lr=0.1),
@@ -239,7 +240,9 @@ def test_values_of_the_package_are_seen_whole() -> None:
         later = model.step(gradient, buffers=buffers, donate=True)  # noqa: F841
     assert [told(entry) - {("random.torch", "changed in place")} for entry in ledger.entries[:4]] == [set()] * 4
     given = {change.label: change.kind for change in ledger.entries[4].changes if change.state != "name"}
-    assert given["parameters.0.weight"] == "removed"  # given away
+    assert given["parameters.0.weight"] == "removed"
+    cells = {cell.what: cell.how for cell in rows_of(ledger.entries[4:5])[0].cells}
+    assert cells == {**dict.fromkeys(("parameters: 7 tensors", "model: 7 tensors"), "given away"), "later (4 tensors)": "name bound again"}
     bound = next(change for change in ledger.entries[4].changes if change.owner == "later")
     assert bound.kind == "replaced" and str(bound.after) == "Parameters, 4 tensors"
 
