@@ -82,11 +82,7 @@ class ModuleWatch(Watch):
     order = 0
     _parts: list[nn.Module] = []
     _children: list[Any] = []
-    _dicts: list[dict[str, Any]] = []
-    _versions: list[int] = []
-    _flags: list[bool] = []
-    _weights: list[Tensor] = []
-    _flat: tuple[list[Any], list[Tensor]] | None = None
+    _last: _Reading | None = None
     _held: tuple[Any, dict[int, str], set[str]] | None = None
 
     def forget(self) -> None:
@@ -98,7 +94,7 @@ class ModuleWatch(Watch):
         self._let_go_of_parts()
 
     def _let_go_of_parts(self) -> None:
-        self._parts, self._children, self._dicts, self._weights, self._flat, self._held = [], [], [], [], None, None
+        self._parts, self._children, self._last, self._held = [], [], None, None
 
     def read(self, value: nn.Module, tensor: Visit, plain: Visit) -> None:
         ids: dict[int, str] = {}
@@ -131,17 +127,15 @@ class ModuleWatch(Watch):
 
         The very answer of the last time, if no dict of the module or of its parts was written to, and no flag differs.
         """
-        if self._flat is not None and dict_version is not None and self._dicts[0] is value.__dict__:
-            if self._versions == list(map(dict_version, self._dicts)) and self._flags == list(map(_requires_grad, self._weights)):
-                return self._flat
+        if self._last is not None and self._last.holds(value):
+            return self._last.flat
         if "weight" not in kinds and "gradient" in kinds:
             return None
         tables = self.tables(value)
         parts, held, buffers = ([table[name] for table in tables] for name in ("_modules", "_parameters", "_buffers"))
         weights = [weight for table in held for weight in table.values() if weight is not None]
-        flags = list(map(_requires_grad, weights))
         plain: list[Any] = [table.get("training") for table in tables]
-        plain += flags
+        plain += map(_requires_grad, weights)
         for some in (parts, held, buffers):  # the names, and how many of them each part has
             plain += map(len, some)
             plain += chain.from_iterable(some)
@@ -151,17 +145,17 @@ class ModuleWatch(Watch):
         if "buffer" in kinds:
             tensors = tensors + [buffer for table in buffers for buffer in table.values() if buffer is not None]
         dicts = [*tables, *parts, *held, *buffers]
+        flat = plain, tensors
         if dict_version is not None and not self.weakly and all(type(one) is dict for one in dicts):
-            self._dicts, self._versions, self._weights, self._flags = dicts, list(map(dict_version, dicts)), weights, flags
-            self._flat = plain, tensors
-        return plain, tensors
+            self._last = _Reading(dict_version, dicts, weights, flat)
+        return flat
 
     def holds(self, value: nn.Module, others: dict[int, str]) -> set[str]:
         """The labels of those objects, given by identity, that the module or a part of it holds, as a part or an attribute."""
-        if self._flat is not None and self._held is not None and self._held[0] is self._flat and self._held[1] == others:
+        if self._last is not None and self._held is not None and self._held[0] is self._last and self._held[1] == others:
             return self._held[2]  # nothing was written to it up to the last look
         found = held_in(self.tables(value), others)
-        self._held = self._flat, others, found
+        self._held = self._last, others, found
         return found
 
     def tables(self, value: nn.Module) -> list[dict[str, Any]]:
@@ -182,6 +176,29 @@ class ModuleWatch(Watch):
         if not self.weakly:
             self._parts, self._children = parts, [child for table in tables for child in table["_modules"].values()]
         return tables
+
+
+class _Reading:
+    """What a module and its parts held when their dicts were gone through, and whether they still do.
+
+    Args:
+        version: tells the version of a dict.
+        dicts: the attributes of the module, first, and of its parts, and the dicts of parts, weights and buffers in them.
+        weights: all of them.
+        flat: the answer of `ModuleWatch.flat`.
+    """
+
+    __slots__ = ("_dicts", "_flags", "_version", "_versions", "_weights", "flat")
+
+    def __init__(self, version: Callable[[dict[str, Any]], int], dicts: list[dict[str, Any]], weights: list[Tensor], flat: Any) -> None:
+        self._version, self._dicts, self._weights, self.flat = version, dicts, weights, flat
+        self._versions, self._flags = list(map(version, dicts)), list(map(_requires_grad, weights))
+
+    def holds(self, module: nn.Module) -> bool:
+        """Whether no dict was written to since, and no weight frozen or thawed."""
+        if self._dicts[0] is not module.__dict__ or list(map(self._version, self._dicts)) != self._versions:
+            return False
+        return list(map(_requires_grad, self._weights)) == self._flags
 
 
 def held_in(tables: list[dict[str, Any]], others: dict[int, str]) -> set[str]:

@@ -15,7 +15,7 @@ from tests.browser.widgets import move_all
 from tools.say import ROOT
 
 LESSONS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "lessons").glob("[0-9]*.ipynb"))
-LESSONS += ["lessons/museum/room_03_sharing_lost_and_unwanted.ipynb"]  # one room for all ten: they are made by one hand, this is the widest
+LESSONS += ["lessons/museum/room_03_sharing_lost_and_unwanted.ipynb"]  # one for all twelve rooms: made by one hand, and the widest
 LIMIT = 1_000_000_000  # what a Binder machine gives for sure, server included
 PEAKS: dict[str, int] = {}  # measured while each lesson ran
 

@@ -137,3 +137,20 @@ def test_names_rebound_counts_names_not_values() -> None:
     assert changes[2] == [("a", "value", "changed in place")]
     assert changes[4] == [("a", "name", "removed")]
     del b
+
+
+def test_a_module_names_what_it_holds_from_the_moment_on_that_it_holds_it() -> None:
+    model = nn.Linear(2, 2)
+    box = nn.Sequential(nn.Linear(2, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Ledger(box=box, optimizer=optimizer, model=model) as ledger:
+        box.train()
+        box.rule = optimizer
+        box.train()
+        box.append(model)
+        box.train()
+        del box.rule
+        box.train()
+    own, rule, part = {"box"}, {"optimizer"}, {"model"}
+    runs = [set(entry.named) for entry in ledger.entries if entry.source == "box.train()"]
+    assert runs == [own, own | rule, own | rule | part, own | part]
