@@ -28,9 +28,10 @@ def caption(drawn: Scene) -> list[str]:
     counts = drawn.counts
     verb = "changes" if counts.at_a_distance == 1 else "change"
     tail = " state whose owner it does not name" if counts.at_a_distance == 1 else " state whose owner they do not name"
+    together = f"In {drawn.folded} iterations: " if drawn.folded > 1 else ""
     sentences = [
         f"{counts.at_a_distance} of {counted(counts.statements, 'statement')} {verb}{tail}. "
-        f"{counted(counts.overwritten, 'value')} overwritten and lost. {counted(counts.rebound, 'name')} rebound."
+        f"{together}{counted(counts.overwritten, 'value')} overwritten and lost. {counted(counts.rebound, 'name')} rebound."
     ]
     aside = not_counted(drawn)
     if aside:

@@ -121,17 +121,12 @@ class Sign:
 def legends(scenes: Sequence[Scene], width: float, measure: Measure) -> list[list[Sign]]:
     """The signs that the pictures use, in lines that fit."""
     kinds = {mark.kind for one in scenes for mark in one.marks}
-    signs = [
-        Sign("created", "created"),
-        Sign("changed in place", "changed in place: the old value is lost"),
-        Sign("replaced", "replaced: holds another value"),
-        Sign("removed", "removed"),
-        Sign("read", "read"),
-        Sign("named", "the statement names the owner"),
-        Sign("not named", "it does not: action at a distance"),
-    ]
+    words = {"created": "created", "changed in place": "changed in place: the old value is lost"}
+    words |= {"replaced": "replaced: holds another value", "removed": "removed"}
     rest = {"graph used up": "graph used up", "graph kept": "graph kept", "graph grows": "graph grows", "moved": "random generator moved"}
-    signs += [Sign(kind, words) for kind, words in rest.items() if kind in kinds]
+    signs = [Sign(kind, said) for kind, said in words.items() if kind in kinds]
+    signs += [Sign("read", "read"), Sign("named", "the statement names the owner"), Sign("not named", "it does not: action at a distance")]
+    signs += [Sign(kind, said) for kind, said in rest.items() if kind in kinds]
     if twin := next((mark.kind for one in scenes for mark in one.marks if mark.twin), None):
         signs.append(Sign(f"{twin} twin", "changed along: same storage"))
     if any(row.alerts or row.entry.raised for one in scenes for row in one.rows):

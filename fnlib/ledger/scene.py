@@ -64,6 +64,7 @@ class Scene:
     alerts: list[tuple[int, Key]] = field(default_factory=list)
     which: str = ""
     notes: int = 0
+    folded: int = 0
 
 
 def scene(recording: Any, *, iteration: int | None = None) -> Scene:
@@ -105,6 +106,7 @@ def scene(recording: Any, *, iteration: int | None = None) -> Scene:
         [alert for alert in dict.fromkeys(alerts) if alert[1] in shown],
         _which(recording, iteration),
         len(getattr(recording, "notes", ())),
+        0 if iteration is not None else getattr(recording, "iterations", 0),
     )
 
 

@@ -17,7 +17,7 @@ _SUBSCRIPT = re.compile(r"(?<=[\w)\]])\[[^\[\]]{,16}\]")  # a short one stays in
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
 _BETWEEN = 13  # columns of the line number, the mark and the gaps
 _LINES, _DEEP = 3, 4  # lines that a statement may always take; calls shown by a mark each
-# columns: at least for statements, at least and most for what, at least for how
+# columns: at most what a statement is sure of, at least and most for what, at least for how
 _STATEMENT, _WHAT, _HOW = 40, (len("what it changed"), 36), 20
 
 
@@ -117,10 +117,11 @@ def _widths(rows: list[Row]) -> tuple[int, int]:
     cells = [cell for row in rows for cell in row.cells]
     longest = max(map(len, ["how", *map(_how, cells)]))
     what = max(_WHAT[0], min(_WHAT[1], max((len(cell.what) for cell in cells), default=0)))
-    written = max(len("statement") * 2, *(len(one_line(row)) for row in rows))
+    lengths = [max(len("statement") * 2, len(one_line(row))) for row in rows]
     room = WIDTH - _BETWEEN - what
-    least = min(_STATEMENT, room - _HOW)  # a statement of so many columns is not broken; then rather wrap how
-    return min(written, max(least, room - longest)), what
+    # a statement of so many columns is not broken; then rather wrap how
+    least = max([length for length in lengths if length <= min(_STATEMENT, room - _HOW)], default=_STATEMENT // 2)
+    return min(max(lengths), max(least, room - longest)), what
 
 
 def _how(cell: Cell) -> str:

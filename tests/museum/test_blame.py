@@ -56,3 +56,19 @@ def test_a_part_that_is_called_by_itself_is_told_where_it_is_called() -> None:
         net.first(torch.randn(8, 4))
     (found,) = ledger.findings
     assert found.fix.startswith("net.first.eval()")
+
+
+def test_zero_grad_without_parentheses_is_pointed_out_beside_what_follows_from_it() -> None:
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            optimizer.zero_grad  # noqa: B018
+            loss = model(torch.randn(8, 4)).mean()
+            loss.backward()
+            optimizer.step()
+    lines = {entry.source: entry.line for entry in ledger.entries}
+    found = next(one for one in ledger.findings if one.code == "gradient-used-twice")
+    assert found.line == lines["optimizer.step()"] and "it used when it ran before" in found.what
+    bare = next(line for source, line in lines.items() if source.startswith("optimizer.zero_grad"))
+    assert f"Line {bare} only names optimizer.zero_grad: without parentheses nothing is called." in found.why

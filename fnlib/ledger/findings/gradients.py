@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing
@@ -89,7 +90,9 @@ class Gradients(Rule):
         if here:
             other, line, *_ = here[-1]
             code = "gradient-used-twice" if here[-1][4] == token else "weight-stepped-twice"
-            self.story.report(code, "certain", entry, weight, optimizer=optimizer, other=other, earlier=line)
+            used = "it used when it ran before" if line == entry.line else f"its step at line {line} has used already"
+            said: dict[str, Any] = {"optimizer": optimizer, "other": other, "earlier": line, "used": used, "bare": self._bare()}
+            self.story.report(code, "certain", entry, weight, **said)
             return
         elsewhere = [used for used in deposit.used if used[4] != token]
         if elsewhere and any(later.order > elsewhere[0][3] for later in lying):
@@ -97,6 +100,14 @@ class Gradients(Rule):
                 "gradient-of-another-loss", "question", entry, weight,
                 optimizer=optimizer, other=elsewhere[0][0], earlier=deposit.entry.line,
             )  # fmt: skip
+
+    def _bare(self) -> str:
+        """What to add where a line names ``zero_grad`` and lacks the parentheses."""
+        for entry in self.story.by_index.values():
+            code = entry.source.partition("#")[0].rstrip()
+            if code.endswith(".zero_grad"):
+                return f" Line {entry.line} only names {code}: without parentheses nothing is called."
+        return ""
 
     def judge_nothing(self, entry: Entry, optimizer: str, weights: list[str]) -> None:
         """Did the step find nothing although a backward had been made for it?"""

@@ -53,11 +53,8 @@ class Story:
             place = places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
             text = TEXTS[code]
             fill = {"place": place, **fields}
-            found.append(
-                Finding(
-                    code, severity, entry.line, place, text.what.format(**fill), text.why, text.fix.format(**fill), text.link, entry.file
-                )
-            )
+            what, why, fix = (part.format(**fill) for part in (text.what, text.why, text.fix))
+            found.append(Finding(code, severity, entry.line, place, what, why, fix, text.link, entry.file))
         return sorted(found, key=lambda finding: finding.severity != "certain")
 
     @staticmethod

@@ -21,8 +21,8 @@ _GITHUB = "https://github.com/"
 TEXTS: dict[str, Text] = {
     # gradients that stay
     "gradient-used-twice": Text(
-        "{optimizer}.step() uses a gradient that its step at line {earlier} has used already.",
-        "`.grad` adds up: each step then follows the sum of all gradients so far, not the last one.",
+        "{optimizer}.step() uses a gradient that {used}.",
+        "`.grad` adds up: each step then follows the sum of all gradients so far, not the last one.{bare}",
         "{optimizer}.zero_grad()      # once for each step, before backward",
         _TORCH + "47175",
     ),
