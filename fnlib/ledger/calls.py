@@ -30,6 +30,8 @@ Handler = Callable[["Recorder", FrameType], "dict[str, Any] | None"]
 _alive: list[CodeType] = []  # an identity tells an object only while it lives
 _DROPOUT = (nn.modules.dropout._DropoutNd,)
 _NORM = (nn.modules.batchnorm._NormBase,)
+# Asked anew at each call: a table of classes would keep alive those that `torch.nn.utils.parametrize` makes, and their modules with them.
+_MAY_DEPEND_ON_MODE = (*_DROPOUT, *_NORM, nn.RNNBase, nn.MultiheadAttention, nn.RReLU)
 
 
 @functools.cache
@@ -73,8 +75,7 @@ def handlers() -> dict[int, Handler]:
 def _forward(recorder: Recorder, frame: FrameType) -> None:
     module = frame.f_locals["self"]
     caller = frame.f_back.f_back if frame.f_back is not None else None
-    kind: Any = type(module)
-    depends = may_depend_on_mode(kind) and depends_on_mode(module)
+    depends = isinstance(module, _MAY_DEPEND_ON_MODE) and depends_on_mode(module)
     if not (depends or recorder.records(caller) or recorder.is_root(module)):
         return
     label = recorder.keeper.module_label(module)
@@ -90,12 +91,6 @@ def _forward(recorder: Recorder, frame: FrameType) -> None:
         stateful=depends and module.training,
         depends=depends,
     )
-
-
-@functools.cache
-def may_depend_on_mode(kind: Any) -> bool:
-    """Whether modules of a class can compute something else in training mode: most cannot, and are called often."""
-    return issubclass(kind, (*_DROPOUT, *_NORM, nn.RNNBase, nn.MultiheadAttention, nn.RReLU))
 
 
 def depends_on_mode(module: nn.Module) -> bool:

@@ -6,9 +6,9 @@ BatchNorm's statistics and ``.data`` change tensors without the counter, so the 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -46,7 +46,12 @@ def saved_by(tensors: Iterable[Any]) -> dict[int, list[int]]:
     return found
 
 
-@functools.cache
+_named: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()  # not to keep alive what a Function made in a function refers to
+
+
 def _names(kind: type) -> tuple[str, ...]:
     """The saved tensors that a kind of node has."""
-    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
+    names = _named.get(kind)
+    if names is None:
+        names = _named[kind] = tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
+    return names

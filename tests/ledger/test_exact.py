@@ -166,6 +166,47 @@ def test_nothing_is_kept_alive() -> None:
     assert not [one for one in gc.get_objects() if type(one) in (torch.Tensor, nn.Parameter) and one.shape == (2, 2)]
 
 
+def a_parametrized_layer() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+
+
+def a_function_of_its_own() -> nn.Module:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            assert layer.training  # so that the class holds the layer
+            ctx.save_for_backward(x)
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return 2 * gradient
+
+    class Layer(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Doubled.apply(super().forward(x))
+
+    layer = Layer(2, 2)
+    return layer
+
+
+@pytest.mark.parametrize("build", [a_parametrized_layer, a_function_of_its_own])
+def test_nor_is_a_class_that_was_made_for_a_single_module(build: Callable[[], nn.Module]) -> None:
+    def train() -> list[weakref.ref]:
+        model = build()
+        with Ledger(model=model):
+            loss = model(torch.randn(3, 2)).sum()
+            with torch.no_grad():
+                model.extra = nn.Buffer(torch.zeros(1))
+                model.extra.add_(1)  # so that the backward is asked what it saved
+            loss.backward()
+        return [weakref.ref(part) for part in model.modules()]
+
+    parts = train()
+    gc.collect()
+    assert not [one() for one in parts if one() is not None]
+
+
 def test_a_long_recording_of_values_does_not_grow_with_them() -> None:
     alive = []
     ModelFactory = fnlib.Sequential(nn.Linear(2, 2))
