@@ -27,14 +27,14 @@ def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[s
     Args:
         entries: of a ledger or a view.
         counts: of the same entries.
-        title: one line, to stand above.
+        title: to stand above.
         notes: sentences to stand below.
 
     Returns:
         Lines of at most 100 columns: statement | what it changed | how.
     """
     rows = rows_of(entries)
-    lines = [title]
+    lines = _wrap(title)
     if rows:
         statement, what = _widths(rows)
         lines.append(f"{'line':>5}  {'statement':<{statement}}    {'what it changed':<{what}}  how".rstrip())

@@ -172,6 +172,15 @@ def test_it_fits_100_columns_whatever_the_code_looks_like() -> None:
     assert max(map(len, str(ledger).splitlines())) <= 100
 
 
+def test_a_title_of_many_names_goes_on_in_the_next_line() -> None:
+    weights = {f"critic_of_agent_{number}": torch.ones(1) for number in range(8)}
+    with Ledger(**weights) as ledger:
+        for _ in range(2):
+            weights["critic_of_agent_0"].add_(1)
+    shown = str(ledger)
+    assert max(map(len, shown.splitlines())) <= 100 and "critic_of_agent_7; 2 iterations folded" in " ".join(shown.split())
+
+
 def test_the_dict_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
     import json
 
