@@ -285,6 +285,21 @@ def test_nothing_certain(loop: Callable[[], fnlib.Ledger]) -> None:
     assert not [str(finding) for finding in ledger.findings if finding.severity == "certain"]
 
 
+OWN = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_nothing_at_all_about_the_rules_of_pytorch(name: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))  # every weight moves
+    optimizer = getattr(torch.optim, name)(model.parameters())
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            optimizer.step()
+    assert any(event.kind == "step" for event in ledger.events) and ledger.findings == []
+
+
 def test_a_ledger_that_saw_nothing_has_no_findings() -> None:
     with fnlib.Ledger(model=nn.Linear(2, 1)) as ledger, contextlib.nullcontext():
         pass

@@ -94,7 +94,7 @@ class Memory(Rule):
             if change.state == "optimizer state":
                 self.shared(entry, change)
         steps = [event for event in entry.events if event.kind == "step"]
-        if len(steps) == 1:
+        if len(steps) == 1 and not steps[0].data["type"].startswith("torch.optim."):  # Rprop keeps the length of its step
             self.average(entry, steps[0])
 
     def shared(self, entry: Entry, change: Change) -> None:
