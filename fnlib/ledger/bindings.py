@@ -241,7 +241,8 @@ def _is_empty(module: nn.Module) -> bool:
 def _text(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, Tensor):
-        return f"{'x'.join([str(size) for size in value.shape]) or 'scalar'} {name_of(value.dtype)}"
+        shape = "nested" if value.is_nested else "x".join([str(size) for size in value.shape]) or "scalar"
+        return f"{shape} {name_of(value.dtype)}"
     if isinstance(value, (bool, int, float, str, type(None))):
         text = repr(value)
         return text if len(text) <= 30 else text[:27] + "..."

@@ -48,8 +48,10 @@ class quietly:
 
 def unreadable(tensor: Tensor) -> str | None:
     """Say why the numbers of a tensor cannot be followed, or return ``None``."""
-    if type(tensor) in _PLAIN_TYPES and tensor.layout is torch.strided and not tensor.is_meta:
-        return None
+    if type(tensor) in _PLAIN_TYPES and tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_nested or tensor.is_quantized):
+        if storage_address(tensor) or not tensor.numel():
+            return None
+        return "has given its memory back (its storage was resized); it is followed once it has memory again"
     if isinstance(tensor, UninitializedTensorMixin):
         return "has no shape yet (a lazy module); it is followed once it has one"
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
@@ -58,8 +60,10 @@ def unreadable(tensor: Tensor) -> str | None:
         return "is a meta tensor and has no numbers; only its identity is followed"
     if tensor.is_quantized:
         return "is quantized; only its identity is followed"
-    if tensor.is_nested or tensor.layout is torch._mkldnn:  # type: ignore[attr-defined]
-        return "is nested or in the oneDNN layout; only its identity is followed"
+    if tensor.is_nested:
+        return "is nested and has no shape of its own; only its identity is followed"
+    if tensor.layout is torch._mkldnn:  # type: ignore[attr-defined]
+        return "is in the oneDNN layout; only its identity is followed"
     if torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python) and not hasattr(tensor, "__tensor_flatten__"):
         return f"is a {type(tensor).__name__} that computes its own operations; only its identity is followed"
     return None

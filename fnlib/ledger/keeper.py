@@ -16,7 +16,7 @@ from torch import Tensor
 from fnlib.ledger.aliases import Sites
 from fnlib.ledger.content import address, copied, is_cow, parts, same, span, unreadable
 from fnlib.ledger.entries import Links, State
-from fnlib.ledger.memory import over, start_of
+from fnlib.ledger.memory import over, start_of, storage_address
 from fnlib.ledger.owners import Owners
 from fnlib.ledger.seen import Delta, Seen, equal, rewritten
 from fnlib.ledger.still import Lay, Still
@@ -214,7 +214,7 @@ class Keeper(Owners):
             return False
         if not (tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous() and (size := tensor.nbytes)):
             return False
-        if is_cow(tensor) or tensor.is_neg():
+        if is_cow(tensor) or tensor.is_neg() or tensor.is_nested or not storage_address(tensor):
             return False
         spot = start_of(tensor)
         if spot in self.at:

@@ -17,7 +17,7 @@ _PIECE = 1 << 20
 
 def gapless(tensor: Tensor) -> bool:
     """Whether an ordinary tensor lies in main memory without gaps, in whatever order, so that its bytes can be read as they lie."""
-    if not tensor.is_cpu or tensor.is_neg() or tensor.is_conj() or not tensor.numel():
+    if not tensor.is_cpu or tensor.is_neg() or tensor.is_conj() or not tensor.numel() or not storage_address(tensor):
         return False
     if tensor.is_contiguous():
         return True

@@ -134,6 +134,43 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
     assert "note: meta is a meta tensor" in str(ledger)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("asked", [True, False])
+def test_nested_and_quantized_tensors_are_named(asked: bool) -> None:
+    def make() -> dict[str, torch.Tensor]:
+        ragged = [torch.ones(2), torch.ones(3)]
+        return {
+            "nested": torch.nested.nested_tensor(ragged),
+            "jagged": torch.nested.nested_tensor(ragged, layout=torch.jagged),
+            "quantized": torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.quint8),
+        }
+
+    things = make()
+    with Ledger(**things if asked else {"weight": torch.ones(1)}) as ledger:
+        nested, jagged, quantized = make().values()
+        nested.mul_(2)
+        nested = nested * 2
+    notes = "\n".join(ledger.notes)
+    assert "nested is nested and has no shape" in notes and "jagged is nested" in notes and "quantized is quantized" in notes
+    assert [change.kind for change in ledger.entries[2].changes if change.owner == "nested" and change.state == "name"] == ["replaced"]
+    assert jagged is not None and quantized is not None and "nested" in str(ledger) and ledger.to_dict()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_tensor_may_give_its_memory_back_and_get_it_again(asked: bool) -> None:
+    weight = torch.ones(4)  # as fully sharded training and offloading do between two uses
+    size = weight.untyped_storage().nbytes()
+    with Ledger(**{"weight": weight} if asked else {"other": torch.ones(1)}) as ledger:
+        weight.mul_(2)
+        weight.untyped_storage().resize_(0)
+        weight.untyped_storage().resize_(size)
+        weight.fill_(3)
+        weight.add_(1)
+    kinds = [[change.kind for change in entry.changes if change.label == "weight"] for entry in ledger.entries]
+    assert kinds[0] == kinds[4] == ["changed in place"] and kinds[1] and kinds[2]
+    assert "weight has given its memory back" in "\n".join(ledger.notes) and str(ledger) and ledger.to_dict()
+
+
 def test_other_dtypes_are_compared_by_their_bytes() -> None:
     kinds = (
         torch.bfloat16,
