@@ -18,7 +18,7 @@ from fnlib.ledger.content import address, copied, is_cow, parts, same, span, unr
 from fnlib.ledger.entries import Links, State
 from fnlib.ledger.memory import over, start_of, storage_address
 from fnlib.ledger.owners import Owners
-from fnlib.ledger.seen import Delta, Seen, equal, rewritten
+from fnlib.ledger.seen import Delta, Seen, equal, rewritten, told_once
 from fnlib.ledger.still import Lay, Still
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 from fnlib.octets import view_of
@@ -160,7 +160,7 @@ class Keeper(Owners):
 
     def _finish(self) -> None:
         """Draw the consequences of the differences: other names of a storage, labels of weights, links."""
-        relink = False
+        relink, self._deltas = False, told_once(self._deltas)
         for delta in self._deltas:
             one, before, after = delta.seen, delta.before, delta.after
             here = self.at.get(one.spots[-1], ()) if one.spots else ()

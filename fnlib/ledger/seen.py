@@ -11,7 +11,7 @@ from torch import Tensor
 from fnlib.ledger.content import same
 from fnlib.ledger.entries import State, Summary
 from fnlib.ledger.memory import gapless, over
-from fnlib.ledger.watch import Watch
+from fnlib.ledger.watch import FOLLOWED, Watch
 from fnlib.octets import view_of
 
 
@@ -79,6 +79,19 @@ class Delta:
         one = self.after or self.before
         assert one is not None
         return one
+
+
+def told_once(deltas: list[Delta]) -> list[Delta]:
+    """Leave out what befell the gradient of a followed name, where its module tells it: ``p`` of a loop is the weight once more."""
+    twice = [delta for delta in deltas if delta.seen.state == "gradient" and delta.seen.watch.order == FOLLOWED]
+    if not twice:
+        return deltas
+    told = {_tokens(delta) for delta in deltas if delta.seen.state == "gradient" and delta.seen.watch.order < FOLLOWED}
+    return [delta for delta in deltas if delta not in twice or _tokens(delta) not in told]
+
+
+def _tokens(delta: Delta) -> tuple[int | None, ...]:
+    return tuple(None if one is None else one.token for one in (delta.before, delta.after))
 
 
 def rewritten(known: Seen, tensor: Tensor) -> Seen:

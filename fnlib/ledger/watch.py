@@ -32,6 +32,7 @@ _guards = getattr(torch._C._dynamo, "guards", None)
 dict_version: Callable[[dict[str, Any]], int] | None = getattr(_guards, "dict_version", None)
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 Visit = Callable[[str, State, Any], None]
+FOLLOWED = 4  # the order of what is watched without having been asked for
 
 
 class Watch:
@@ -62,7 +63,7 @@ class Watch:
 
     def follow(self) -> None:
         """Watch without having been asked to: what others own stays theirs."""
-        self.order = max(self.order, 4)
+        self.order = max(self.order, FOLLOWED)
 
     def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
         """Report each place: tensors to ``tensor``, numbers, flags and texts to ``plain``."""
@@ -286,7 +287,7 @@ class TensorWatch(Watch):
     def read(self, value: Tensor, tensor: Visit, plain: Visit) -> None:
         leaf = value.is_leaf
         trained = leaf and value.requires_grad
-        tensor("", "weight" if trained and self.order < 4 else "value", value)
+        tensor("", "weight" if trained and self.order < FOLLOWED else "value", value)
         if leaf:
             plain("requires_grad", "requires_grad flag", value.requires_grad)
             if (gradient := value.grad) is not None:

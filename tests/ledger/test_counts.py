@@ -154,3 +154,19 @@ def test_a_module_names_what_it_holds_from_the_moment_on_that_it_holds_it() -> N
     own, rule, part = {"box"}, {"optimizer"}, {"model"}
     runs = [set(entry.named) for entry in ledger.entries if entry.source == "box.train()"]
     assert runs == [own, own | rule, own | rule | part, own | part]
+
+
+def test_a_name_left_over_from_a_loop_over_the_weights_has_no_gradient_of_its_own() -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(2):
+            model.zero_grad(); model(torch.ones(1, 2)).sum().backward()  # noqa: E702
+            for p in model.parameters():
+                p.grad.mul_(2)
+            optimizer.zero_grad()
+            model(torch.ones(1, 2)).sum().backward()
+    gradients = [[change for change in entry.changes if change.state == "gradient"] for entry in ledger.entries]
+    assert {change.owner for changes in gradients for change in changes} == {"model"}
+    assert any("p.grad" in change.also for changes in gradients for change in changes)  # a second name, and told as one
+    assert (ledger.counts.at_a_distance, ledger.counts.statements) == (1, 4)  # optimizer.zero_grad()
