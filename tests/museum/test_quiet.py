@@ -237,6 +237,32 @@ def checkpointed_activations() -> fnlib.Ledger:
     return ledger
 
 
+class Dropped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drop = nn.Linear(4, 4), nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.drop(self.linear(x))
+
+
+def checkpointed_dropout_after_a_seed() -> fnlib.Ledger:
+    model = nn.Sequential(Dropped(), Dropped())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with fnlib.Ledger(model=model, optimizer=optimizer, depth=2) as ledger:
+        torch.manual_seed(0)
+        for _ in range(2):
+            optimizer.zero_grad()
+            output = torch.randn(8, 4)
+            for block in model:
+                output = torch.utils.checkpoint.checkpoint(block, output, use_reentrant=False)
+            output.pow(2).mean().backward()
+            optimizer.step()
+    assert sum(entry.function.endswith("forward") for entry in ledger.walk()) == 8  # computed again in the backward
+    assert ledger.findings == []
+    return ledger
+
+
 class Position(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + 1
@@ -275,6 +301,7 @@ LOOPS = [
     a_state_dict_is_read_at_once,
     statistics_move_between_two_forwards_in_training_mode,
     checkpointed_activations,
+    checkpointed_dropout_after_a_seed,
 ]
 
 

@@ -12,13 +12,15 @@ class Seeds(Rule):
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.seeded: tuple[Entry, object] | None = None
-        self.drew: dict[object, Entry] = {}
+        self.seeds = 0
+        self.drew: dict[object, tuple[Entry, int]] = {}
         self.built: dict[object, tuple[Entry, object]] = {}
         self.fresh = self.training = False
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "seed" and event.subject == "torch":
             self.seeded, self.fresh = (entry, event.data.get("seed")), True
+            self.seeds += 1
         elif event.kind == "forward" and event.data["stateful"] and event.data["grad_enabled"]:
             self.training = True
 
@@ -29,9 +31,9 @@ class Seeds(Rule):
             return
         seeding, seed = self.seeded
         if training:
-            if stands in self.drew:
-                self.story.report("seed-repeated", "question", seeding, "random.torch", earlier=self.drew[stands].line)
-            self.drew.setdefault(stands, entry)
+            earlier, seeds = self.drew.setdefault(stands, (entry, self.seeds))
+            if seeds < self.seeds:  # else no seed brought the state back: checkpointed activations are computed again from it
+                self.story.report("seed-repeated", "question", seeding, "random.torch", earlier=earlier.line)
         if self.fresh and seed is not None:
             self.fresh = False
             if any(change.state == "name" and getattr(change.after, "is_module", False) for change in entry.changes):
