@@ -115,8 +115,12 @@ def _held(weights: Named, optimizers: Named) -> Iterator[Finding]:
 
 
 def _twice(weights: Named, optimizers: Named) -> Iterator[Finding]:
+    """Weights that two optimizers hold, unless one of these wraps the other, as Lookahead does, and steps it itself."""
+    wrapped = {id(inner) for optimizer in optimizers.values() for inner in vars(optimizer).values() if isinstance(inner, Optimizer)}
     holders: dict[int, list[str]] = {}
     for name, optimizer in optimizers.items():
+        if id(optimizer) in wrapped:
+            continue
         for weight in {id(weight) for group in optimizer.param_groups for weight in group["params"]}:
             holders.setdefault(weight, []).append(name)
     shared = [label for label, weight in weights.items() if len(holders.get(id(weight), ())) > 1]

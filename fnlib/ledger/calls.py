@@ -187,6 +187,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         dead=dead,
         token=recorder.keeper.token(optimizer),
         closure=closure is not None,
+        wraps=any(isinstance(one, Optimizer) for one in vars(optimizer).values()),
         rates=tuple(group.get("lr") for group in optimizer.param_groups),
         type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
     )

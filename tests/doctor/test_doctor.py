@@ -136,6 +136,23 @@ def test_a_frozen_weight_that_will_move() -> None:
     assert codes(model, optimizer) == []
 
 
+class Wrapped(torch.optim.Optimizer):
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        super().__init__(inner.param_groups, {})
+        self.inner = inner
+
+    def step(self) -> None:
+        self.inner.step()
+
+
+def test_an_optimizer_inside_of_another_is_no_second_one() -> None:
+    model, optimizer = trained()
+    lookahead = Wrapped(optimizer)
+    assert codes(model, optimizer, lookahead) == []
+    second = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert codes(model, optimizer, lookahead, second) == [("weight-in-two-optimizers", "question")]
+
+
 def test_modes() -> None:
     model, _ = trained()
     model[2].eval()

@@ -56,7 +56,7 @@ class Gradients(Rule):
             for weight in self.story.weights_of(event.subject, entry.links):  # none if it is not watched
                 self.knows.add(entry.index)
                 self.clear(weight)
-        elif event.kind == "step":
+        elif event.kind == "step" and not event.data["wraps"]:  # one that wraps another (Lookahead, SAM) has it use the gradients
             self.step(entry, event)
 
     def clear(self, weight: str) -> None:
