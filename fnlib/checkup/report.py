@@ -13,15 +13,27 @@ if TYPE_CHECKING:
 
 
 def beside(standing: Iterable[Finding], ledger: Ledger) -> list[Finding]:
-    """Findings on what stands, less those that a recording explains: a rate that the loop itself sets, as a schedule by hand does."""
+    """Findings on what stands, less those that a recording explains.
+
+    A rate that the loop itself sets, as a schedule by hand does; weights that it freezes for a while, as a critic's are while the
+    actor learns.
+    """
+    entries = ledger.walk()
     set_by_code = {
         change.label
-        for entry in ledger.walk()
+        for entry in entries
         if not any(event.kind == "load_state_dict" for event in entry.events)
         for change in entry.changes
         if change.state == "group entry"
     }
-    return [one for one in standing if one.code != "rate-overwritten" or one.place not in set_by_code]
+    thawed = tuple({change.label for entry in entries for change in entry.changes if change.state == "requires_grad flag" and change.after})
+
+    def explained(one: Finding) -> bool:
+        if one.code.startswith("frozen-"):
+            return any(label.startswith(f"{one.place.split(' ')[0].rstrip(',')}.") for label in thawed)
+        return one.code == "rate-overwritten" and one.place in set_by_code
+
+    return [one for one in standing if not explained(one)]
 
 
 class Report(tuple[Finding, ...]):

@@ -30,6 +30,8 @@ class Modes(Rule):
         self.quiet: list[Event] = []
         self.loud: set[str] = set()
         self.seen: list[Seen] = []
+        self.frozen: set[str] = set()
+        self.thawed: set[str] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "forward":
@@ -68,7 +70,17 @@ class Modes(Rule):
                     self.seen.append(Seen("frozen-statistics-moved", entry, place, label, {"module": place}))
         self.quiet.clear()
         self.loud.clear()
+        for change in self.story.own(entry):
+            if change.state == "requires_grad flag":
+                self.flag(change.label.removesuffix(".requires_grad").rpartition(".")[0], trains=bool(change.after))
         self.blame(entry)
+
+    def flag(self, place: str, *, trains: bool) -> None:
+        """A part is frozen, or trained again after that: it was frozen for a while, as a critic is while the others learn."""
+        if not trains:
+            self.frozen.add(place)
+        elif place in self.frozen:
+            self.thawed.add(place)
 
     def blame(self, entry: Entry) -> None:
         """What was seen inside of ``model(x)``, in a forward of the program's own, is told at that statement."""
@@ -82,6 +94,8 @@ class Modes(Rule):
 
     def end(self) -> None:
         for one in self.seen:
+            if one.code == "frozen-statistics-moved" and one.part in self.thawed:
+                continue
             self.story.report(one.code, "question", one.entry, one.place, **{"model": "model", **one.fields})
 
     @staticmethod
