@@ -213,6 +213,7 @@ class Bindings:
         if isinstance(value, nn.Module) and (self.keeper.module_label(value) or _is_empty(value)):
             return
         found = watch(self.keeper.free_label(name), value, self.keeper.weight_label, weakly=True)
+        found = [one for one in found if not self._is_watched(one.value())]
         if isinstance(value, nn.Module):  # optimizers that were met before can call its weights by their names now
             for one in self.keeper.watches:
                 if isinstance(one, OptimizerWatch):

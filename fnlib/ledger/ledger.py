@@ -51,8 +51,10 @@ class Ledger(Shown):
             raise UnknownWatch(wrong, STATES)
         kinds = frozenset(STATES if watch is None else watch)
         self._keeper = Keeper(keep, kinds)
+        given = set(map(id, objects.values()))
         for name, value in objects.items():
-            self._keeper.add(watches_of(name, value, self._keeper.weight_label))
+            found = watches_of(name, value, self._keeper.weight_label)
+            self._keeper.add([one for one in found if one.value() is value or id(one.value()) not in given])
         self.watched: tuple[str, ...] = tuple(objects)
         self.raised: str | None = None
         self._recorder = Recorder(self._keeper, depth=depth, discover=not objects, follow=follow and watch is None)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from fnlib.ledger.content import address, parts, unreadable
-from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, ValueWatch, Watch, held_in
+from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, ValueWatch, Watch, held_in, wrapped_by
 
 if TYPE_CHECKING:
     from fnlib.ledger.seen import Seen
@@ -128,6 +129,9 @@ class Owners:
         found = {one.label for one in self.watches if key in one.ids}
         if isinstance(value, nn.Module):
             found |= self._held_by(value)
+        elif isinstance(value, Optimizer):
+            for inner in wrapped_by(value).values():
+                found |= self.owners(inner)
         return found
 
     def _held_by(self, module: nn.Module) -> set[str]:

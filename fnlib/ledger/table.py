@@ -134,6 +134,8 @@ def _cut(content: str, width: int) -> str:
 
 def _cut_within(place: str, width: int) -> str:
     """A place cut in its middle: whose it is stands at its beginning, which one at its end."""
+    if len(place) > width:
+        place = place.removesuffix(" of its state")
     if len(place) <= width:
         return place
     owner, colon, rest = place.partition(": ")

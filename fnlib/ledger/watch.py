@@ -209,19 +209,24 @@ def held_in(tables: list[dict[str, Any]], others: dict[int, str]) -> set[str]:
 
 
 class OptimizerWatch(Watch):
-    """Moments and other state, and every entry of the groups. ``label_of`` names the weights that it updates."""
+    """Moments and other state, and every entry of the groups. ``label_of`` names the weights that it updates.
+
+    Groups and state that an optimizer shares with one inside it (Lookahead, SAM) are told of that one.
+    """
 
     order = 2
 
     def __init__(self, label: str, value: Any, label_of: Callable[[Tensor], str | None], **how: Any) -> None:
         super().__init__(label, value, **how)
         self.label_of = label_of
+        self.inner = tuple(wrapped_by(value))
         self.named: dict[int, str] = {}  # state stays in its place when its weight has left the model
 
     def read(self, value: Optimizer, tensor: Visit, plain: Visit) -> None:
         self.ids = ids = {id(value): "", id(value.param_groups): "param_groups", id(value.state): "state"}
         own: dict[int, str] = {}
-        for number, group in enumerate(value.param_groups):
+        groups, states = self._told_here(value)
+        for number, group in enumerate(groups):
             prefix = f"param_groups[{number}]"
             ids[id(group)] = prefix
             for name, entry in group.items():
@@ -235,7 +240,7 @@ class OptimizerWatch(Watch):
                     for place, leaf in leaves(f"{prefix}.{name}", entry):
                         (tensor if isinstance(leaf, Tensor) else plain)(place, "group entry", leaf)
         known, self.named = self.named, {}
-        for key, state in value.state.items():
+        for key, state in states.items():
             if isinstance(key, Tensor):
                 ids[id(state)] = "state"
                 name = known.get(id(key)) or self.label_of(key) or own.get(id(key), "a tensor it does not hold")
@@ -248,16 +253,25 @@ class OptimizerWatch(Watch):
     def flat(self, value: Optimizer, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
         plain: list[Any] = []
         tensors: list[Tensor] = []
-        for group in value.param_groups:
+        groups, states = self._told_here(value)
+        for group in groups:
             plain.extend([entry for name, entry in group.items() if name != "params"])
             plain.extend(map(id, group["params"]))
-        for key, state in value.state.items():
+        for key, state in states.items():
             plain.append(id(key))
             if not isinstance(state, dict):
                 return None
             for entry in state.values() if "optimizer state" in kinds else ():
                 (tensors if isinstance(entry, Tensor) else plain).append(entry)
         return (plain, tensors) if _FLAT.issuperset(map(type, plain)) else None
+
+    def _told_here(self, value: Optimizer) -> tuple[list[dict[str, Any]], Mapping[Any, Any]]:
+        """Its groups and state, without those that belong to an optimizer inside it."""
+        groups, states = value.param_groups, value.state
+        for inner in wrapped_by(value).values() if self.inner else ():
+            groups = [] if inner.param_groups is groups else groups
+            states = {} if inner.state is states else states  # type: ignore[assignment]
+        return groups, states
 
 
 class Held(tuple[int, ...]):
@@ -387,8 +401,13 @@ def holds_tensors(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(leaf, Tensor) for _, leaf in leaves("", value))
 
 
+def wrapped_by(value: Optimizer) -> dict[str, Optimizer]:
+    """The optimizers that an optimizer holds and steps itself, by attribute."""
+    return {name: one for name, one in vars(value).items() if isinstance(one, Optimizer) and one is not value}
+
+
 def watch(name: str, value: Any, label_of: Callable[[Tensor], str | None], *, weakly: bool = False) -> list[Watch]:
-    """Make the watches for one object; several for a list of them.
+    """Make the watches for one object; several for a list of them, and for an optimizer around others.
 
     Raises:
         UnknownObject: it is of a kind whose state the ledger does not know.
@@ -396,7 +415,8 @@ def watch(name: str, value: Any, label_of: Callable[[Tensor], str | None], *, we
     if isinstance(value, nn.Module):
         return [ModuleWatch(name, value, weakly=weakly)]
     if isinstance(value, Optimizer):
-        return [OptimizerWatch(name, value, label_of, weakly=weakly)]
+        inner = [watch(f"{name}.{part}", one, label_of, weakly=weakly) for part, one in wrapped_by(value).items()]
+        return [OptimizerWatch(name, value, label_of, weakly=weakly), *chain.from_iterable(inner)]
     if isinstance(value, LRScheduler):
         return [SchedulerWatch(name, value, weakly=weakly)]
     if isinstance(value, Tensor):

@@ -279,3 +279,40 @@ def test_watching_less() -> None:
         optimizer.step()
     assert {change.state for entry in ledger.entries for change in entry.changes} <= {"gradient", "name", "graph"}
     assert ledger.events[-1].data["weights"] == ("model.0.weight", "model.0.bias")  # labels are known all the same
+
+
+class Around(torch.optim.Optimizer):
+    """A wrapper as they are often written: the groups of the optimizer inside, and state of its own."""
+
+    def __init__(self, base_optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(base_optimizer.param_groups, {})
+        self.base_optimizer = base_optimizer
+        self.param_groups = base_optimizer.param_groups
+
+    def step(self) -> None:
+        self.base_optimizer.step()
+        for weight in self.param_groups[0]["params"]:
+            self.state[weight]["slow"] = weight.detach().clone()
+
+
+@pytest.mark.parametrize("watched", ["the outer one", "both", "what the loop names"])
+def test_an_optimizer_inside_of_another_is_watched_too(watched: str) -> None:
+    model = nn.Linear(2, 2)
+    base = torch.optim.Adam(model.parameters(), lr=0.1)
+    optimizer = Around(base)
+    things = {"model": model, "optimizer": optimizer, "base": base}
+    if watched != "both":
+        things = {"model": model, "optimizer": optimizer} if watched == "the outer one" else {}
+    with Ledger(**things) as ledger:
+        base.zero_grad()
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.param_groups[0]["lr"] = 0.2
+        optimizer.step()
+    inside = "optimizer.base_optimizer" if watched == "the outer one" else "base"
+    *_, rate, step = ledger.entries
+    assert [(change.owner, change.place, change.named) for change in rate.changes] == [(inside, "param_groups[0].lr", True)]
+    moments = [change for change in step.changes if change.state == "optimizer state"]
+    assert {change.owner for change in moments if "exp_avg" in change.place} == {inside}
+    assert {change.owner for change in moments if "slow" in change.place} == {"optimizer"}
+    assert all(change.named for change in moments)  # what it holds is part of it, and it alone is named
+    assert f"{inside}: 6 entries" in str(ledger) and ledger.findings == []
