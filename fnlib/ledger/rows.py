@@ -16,6 +16,8 @@ _MANY = {  # how several places of a kind of state are called
     "requires_grad flag": "requires_grad flag",
     "value": "tensor",
 }
+_FLAGS = ("mode flag", "requires_grad flag")
+_ONE_AT_A_TIME = 5  # places: so many rows of a statement in a loop become one; fewer are named
 _NAME = {"created": "name bound", "replaced": "name bound again", "removed": "name unbound"}
 _GRAPH = {"created": "graph built", "removed": "graph freed", "kept": "graph kept", "changed in place": "graph grown"}
 
@@ -29,6 +31,7 @@ class Cell:
     far: bool = False
     kind: str = ""
     values: tuple[str, str] | None = None  # of a single number or flag: before and after
+    alone: Change | None = None  # the change, where it is a single one
     iterations: list[int] = field(default_factory=list)
     when: str = ""
 
@@ -95,8 +98,9 @@ def _row(runs: list[Entry], least: int) -> Row:
                 known.values = (known.values[0], cell.values[1])
     if len(runs) > 1:
         _join_names(cells)
+        _join_places(cells, len(runs))
         for cell in cells.values():
-            if len(cell.iterations) < len(runs):
+            if len(cell.iterations) < len(runs) and not cell.when:
                 cell.when = _spans(cell.iterations) if len(set(numbers)) == len(numbers) else f"{len(cell.iterations)} of {len(runs)} times"
     notes = []
     if first.shares_line > 1:
@@ -114,6 +118,24 @@ def _join_names(cells: dict[tuple[str, str, bool], Cell]) -> None:
         if key[1].startswith("name bound") and again is not None and again is not first:
             first.iterations += again.iterations
             del cells[(again.what, again.how, again.far)]
+
+
+def _join_places(cells: dict[tuple[str, str, bool], Cell], runs: int) -> None:
+    """Of a loop over the weights: what happens to one place at a time is told of once, and how many places there are."""
+    alike: dict[tuple[object, ...], list[tuple[str, str, bool]]] = {}
+    for key, cell in cells.items():
+        if cell.alone is not None and (cell.values is None or cell.alone.state in _FLAGS):  # a rate is told with its numbers
+            alike.setdefault((cell.alone.owner, cell.alone.state, cell.how, cell.far, cell.values), []).append(key)
+    for keys in alike.values():
+        times = sum(len(cells[key].iterations) for key in keys)
+        if len(keys) < _ONE_AT_A_TIME or times > runs:
+            continue
+        changes = [change for key in keys if (change := cells[key].alone) is not None]
+        for key in keys[1:]:
+            del cells[key]
+        first = cells[keys[0]]
+        first.what, first.values = _what(changes)
+        first.when = "one at a time" + (f", {times} of {runs} times" if times < runs else "")
 
 
 def _gathered(cells: Iterable[Cell]) -> list[Cell]:
@@ -160,7 +182,7 @@ def cells_of(entry: Entry) -> list[Cell]:
             found.append(Cell(f"{one.owner}: {tensors} tensor{'s' * (tensors != 1)}", GIVEN_AWAY, far, one.kind))
         else:
             what, values = _what(changes)
-            found.append(Cell(what, one.kind + _also(changes), far, one.kind, values))
+            found.append(Cell(what, one.kind + _also(changes), far, one.kind, values, one if len(changes) == 1 else None))
     return found
 
 
@@ -180,7 +202,7 @@ def _what(changes: list[Change]) -> tuple[str, tuple[str, str] | None]:
     one = changes[0]
     plain = isinstance(one.after, (bool, int, float, str)) or isinstance(one.before, (bool, int, float, str))
     values = {_pair(change.before, change.after) for change in changes}
-    if plain and len(values) == 1 and (len(changes) == 1 or one.state in ("mode flag", "requires_grad flag")):
+    if plain and len(values) == 1 and (len(changes) == 1 or one.state in _FLAGS):
         place = one.place.removeprefix("param_groups[0].") if len(changes) == 1 else f"{one.place.rpartition('.')[2]} ({len(changes)})"
         return f"{one.owner}: {place}", next(iter(values))
     if len(changes) == 1 and not plain:

@@ -81,17 +81,25 @@ class Delta:
         return one
 
 
+_OF_A_TENSOR = ("gradient", "requires_grad flag")  # what a tensor has, under whatever names it is known
+
+
 def told_once(deltas: list[Delta]) -> list[Delta]:
-    """Leave out what befell the gradient of a followed name, where its module tells it: ``p`` of a loop is the weight once more."""
-    twice = [delta for delta in deltas if delta.seen.state == "gradient" and delta.seen.watch.order == FOLLOWED]
+    """Leave out what befell the gradient or the flag of a followed name, where its module tells it: ``p`` of a loop is the weight."""
+    twice = [delta for delta in deltas if delta.seen.watch.order == FOLLOWED and delta.seen.state in _OF_A_TENSOR]
     if not twice:
         return deltas
-    told = {_tokens(delta) for delta in deltas if delta.seen.state == "gradient" and delta.seen.watch.order < FOLLOWED}
-    return [delta for delta in deltas if delta not in twice or _tokens(delta) not in told]
+    told = {_identity(delta) for delta in deltas if delta.seen.watch.order < FOLLOWED and delta.seen.state in _OF_A_TENSOR}
+    return [delta for delta in deltas if delta not in twice or _identity(delta) not in told]
 
 
-def _tokens(delta: Delta) -> tuple[int | None, ...]:
-    return tuple(None if one is None else one.token for one in (delta.before, delta.after))
+def _identity(delta: Delta) -> tuple[Any, ...]:
+    """Which gradients came and went, or whose flag it was."""
+    one = delta.seen
+    if one.state == "gradient":
+        return tuple(None if side is None else side.token for side in (delta.before, delta.after))
+    owner = one.watch.seen.get(one.place.removesuffix("requires_grad").removesuffix("."))
+    return ("flag", id(one) if owner is None else owner.token)
 
 
 def rewritten(known: Seen, tensor: Tensor) -> Seen:

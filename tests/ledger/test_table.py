@@ -181,6 +181,20 @@ def test_a_title_of_many_names_goes_on_in_the_next_line() -> None:
     assert max(map(len, shown.splitlines())) <= 100 and "critic_of_agent_7; 2 iterations folded" in " ".join(shown.split())
 
 
+def test_a_loop_over_the_weights_takes_a_row_for_each_of_its_statements_not_for_each_weight() -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
+    with Ledger(model=model) as ledger:
+        for weight in model.parameters():
+            weight.requires_grad_(False)
+        for weight in [layer.weight for layer in model]:
+            weight.data.mul_(2)
+    shown = " ".join(str(ledger).split())
+    assert shown.count("True to False") == 1 and "True to False (12)" in shown, shown
+    assert "model: 6 weights changed in place, and with it weight (one at a time)" in shown, shown
+    assert ledger.entries[1].changes[0].label == "model.0.weight.requires_grad"  # nothing is lost, and it is one place with two names
+    assert ledger.counts.overwritten == 12 + 6
+
+
 def test_the_dict_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
     import json
 
