@@ -141,6 +141,11 @@ class Bindings:
         if now.age is not None:
             changes.append(Change(name, "graph", "graph", "created", None, "built", note=f"{now.bound.nodes} nodes"))
         self._watch(name, value)
+        if before is not None and isinstance(value, _DISCOVERED) and any(one.label == name for one in self.keeper.watches):
+            if not self._is_watched(value) and not self.keeper.module_label(value):
+                self.keeper.unfollowed[name] = (
+                    f"was bound again, to another {type(value).__name__}, which is not watched; fnlib.Ledger() without names would find it"
+                )
 
     def _remember(self, value: Any, before: _Name | None) -> _Name:
         weak = isinstance(value, (Tensor, nn.Module)) or parameters_of(value) is not MISSING

@@ -134,6 +134,27 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
     assert "note: meta is a meta tensor" in str(ledger)
 
 
+def test_a_name_that_moves_on_to_an_object_that_is_not_watched_is_noted() -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Ledger(model=model, optimizer=optimizer) as ledger:
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        model = nn.Sequential(nn.Linear(2, 2))  # a run that begins afresh
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    notes = "\n".join(ledger.notes)
+    assert "model was bound again, to another Sequential, which is not watched" in notes
+    assert "optimizer was bound again, to another Adam, which is not watched" in notes and "Adam" in str(ledger)
+    with Ledger() as ledger:
+        model = nn.Linear(2, 2)
+        model(torch.ones(1, 2)).sum().backward()
+        model = nn.Linear(2, 2)
+        model(torch.ones(1, 2)).sum().backward()
+    assert ledger.notes == [] and sum(change.state == "gradient" for entry in ledger.entries for change in entry.changes) == 4
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("asked", [True, False])
 def test_nested_and_quantized_tensors_are_named(asked: bool) -> None:
