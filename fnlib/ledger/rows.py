@@ -31,7 +31,8 @@ class Cell:
     far: bool = False
     kind: str = ""
     values: tuple[str, str] | None = None  # of a single number or flag: before and after
-    alone: Change | None = None  # the change, where it is a single one
+    over: str = ""  # what such a number or flag was in between, if it ended as it had begun
+    of: tuple[str, str] | None = None  # of a single place: its owner and its kind of state
     iterations: list[int] = field(default_factory=list)
     when: str = ""
 
@@ -95,6 +96,7 @@ def _row(runs: list[Entry], least: int) -> Row:
             known = cells.setdefault((cell.what, cell.how, cell.far), cell)
             known.iterations.append(number)
             if known.values is not None and cell.values is not None:
+                known.over = known.over or known.values[1]
                 known.values = (known.values[0], cell.values[1])
     if len(runs) > 1:
         _join_names(cells)
@@ -124,17 +126,16 @@ def _join_places(cells: dict[tuple[str, str, bool], Cell], runs: int) -> None:
     """Of a loop over the weights: what happens to one place at a time is told of once, and how many places there are."""
     alike: dict[tuple[object, ...], list[tuple[str, str, bool]]] = {}
     for key, cell in cells.items():
-        if cell.alone is not None and (cell.values is None or cell.alone.state in _FLAGS):  # a rate is told with its numbers
-            alike.setdefault((cell.alone.owner, cell.alone.state, cell.how, cell.far, cell.values), []).append(key)
+        if cell.of is not None and (cell.values is None or cell.of[1] in _FLAGS):  # a rate is told with its numbers
+            alike.setdefault((cell.of, cell.how, cell.far, cell.values), []).append(key)
     for keys in alike.values():
         times = sum(len(cells[key].iterations) for key in keys)
-        if len(keys) < _ONE_AT_A_TIME or times > runs:
+        first = cells[keys[0]]
+        if len(keys) < _ONE_AT_A_TIME or times > runs or first.of is None:
             continue
-        changes = [change for key in keys if (change := cells[key].alone) is not None]
         for key in keys[1:]:
             del cells[key]
-        first = cells[keys[0]]
-        first.what, first.values = _what(changes)
+        first.what = _many(*first.of, len(keys)) if first.values is None else _flags(*first.of, len(keys))
         first.when = "one at a time" + (f", {times} of {runs} times" if times < runs else "")
 
 
@@ -144,7 +145,9 @@ def _gathered(cells: Iterable[Cell]) -> list[Cell]:
     for cell in cells:
         if cell.values is not None:
             what, _, many = cell.what.partition(" (")
-            cell.what = f"{what} {cell.values[0]} to {cell.values[1]}" + (f" ({many}" if many else "")
+            before, after = cell.values
+            way = f"{before}, {cell.over}, {after}" if before == after else f"{before} to {after}"
+            cell.what = f"{what} {way}" + (f" ({many}" if many else "")
         last = found[-1] if found else None
         if last is not None and cell.how.startswith("name") and (cell.how, cell.when) == (last.how, last.when):
             last.what += f", {cell.what}"
@@ -182,7 +185,8 @@ def cells_of(entry: Entry) -> list[Cell]:
             found.append(Cell(f"{one.owner}: {tensors} tensor{'s' * (tensors != 1)}", GIVEN_AWAY, far, one.kind))
         else:
             what, values = _what(changes)
-            found.append(Cell(what, one.kind + _also(changes), far, one.kind, values, one if len(changes) == 1 else None))
+            of = (one.owner, one.state) if len(changes) == 1 else None
+            found.append(Cell(what, one.kind + _also(changes), far, one.kind, values, of=of))
     return found
 
 
@@ -203,16 +207,26 @@ def _what(changes: list[Change]) -> tuple[str, tuple[str, str] | None]:
     plain = isinstance(one.after, (bool, int, float, str)) or isinstance(one.before, (bool, int, float, str))
     values = {_pair(change.before, change.after) for change in changes}
     if plain and len(values) == 1 and (len(changes) == 1 or one.state in _FLAGS):
-        place = one.place.removeprefix("param_groups[0].") if len(changes) == 1 else f"{one.place.rpartition('.')[2]} ({len(changes)})"
-        return f"{one.owner}: {place}", next(iter(values))
+        place = one.place.removeprefix("param_groups[0].")
+        return f"{one.owner}: {place}" if len(changes) == 1 else _flags(one.owner, one.state, len(changes)), next(iter(values))
     if len(changes) == 1 and not plain:
         return one.label, None
-    if one.state in ("optimizer state", "scheduler state"):
-        return f"{one.owner}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} of its state", None
-    noun = _MANY[one.state]
-    if len(changes) > 1:
+    return _many(one.owner, one.state, len(changes)), None
+
+
+def _many(owner: str, state: str, number: int) -> str:
+    """``model: 4 weights``."""
+    if state in ("optimizer state", "scheduler state"):
+        return f"{owner}: {number} {'entry' if number == 1 else 'entries'} of its state"
+    noun = _MANY[state]
+    if number > 1:
         noun = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{one.owner}: {len(changes)} {noun}", None
+    return f"{owner}: {number} {noun}"
+
+
+def _flags(owner: str, state: str, number: int) -> str:
+    """``model: training (5)``, of flags that all went one way."""
+    return f"{owner}: {'training' if state == 'mode flag' else 'requires_grad'} ({number})"
 
 
 def _also(changes: list[Change]) -> str:

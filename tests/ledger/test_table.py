@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,23 @@ def test_a_loop_over_the_weights_takes_a_row_for_each_of_its_statements_not_for_
     assert "model: 6 weights changed in place, and with it weight (one at a time)" in shown, shown
     assert ledger.entries[1].changes[0].label == "model.0.weight.requires_grad"  # nothing is lost, and it is one place with two names
     assert ledger.counts.overwritten == 12 + 6
+
+
+def test_a_flag_that_comes_back_says_what_it_was_in_between() -> None:
+    model = nn.Dropout()
+
+    @contextlib.contextmanager
+    def evaluating(model: nn.Module) -> Iterator[None]:
+        model.eval()
+        yield
+        model.train()
+
+    with Ledger(model=model) as ledger:
+        for _ in range(2):
+            with evaluating(model):
+                len("")
+    assert "model: training True, False, True" in str(ledger), str(ledger)
+    assert "True, False, True" in ledger._repr_html_()
 
 
 def test_the_dict_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
