@@ -20,7 +20,7 @@ from fnlib.ledger.graph import Graph, age_of, graph_of
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import MISSING
 from fnlib.ledger.source import Path, Subscript
-from fnlib.ledger.watch import OptimizerWatch, TensorWatch, Watch, holds_tensors, leaves, parameters_of, watch
+from fnlib.ledger.watch import OptimizerWatch, TensorWatch, Watch, holds_tensors, is_scripted, leaves, parameters_of, watch
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
 FOLLOWED_PLACES = 5_000  # tensors, numbers and texts in a dict of the same kind: a data set, say
@@ -215,6 +215,9 @@ class Bindings:
             self.keeper.drop(self.followed.pop(name))
 
     def _discover(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module) and is_scripted(value):
+            self.keeper.unfollowed[name] = "is made by torch.jit, or has a part that is, and is not followed"
+            return
         if isinstance(value, nn.Module) and (self.keeper.module_label(value) or _is_empty(value)):
             return
         found = watch(self.keeper.free_label(name), value, self.keeper.weight_label, weakly=True)

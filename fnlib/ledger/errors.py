@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from fnlib.errors import FnlibError
 
 
@@ -15,7 +17,10 @@ class UnknownObject(LedgerError, TypeError):
     def __init__(self, name: str, value: object) -> None:
         kind = type(value).__qualname__
         article = "an" if kind[0] in "aeiou" else "a"
-        if callable(value) and not isinstance(value, type):
+        if isinstance(value, nn.Module):
+            why = "It is made by torch.jit, or has a part that is: the state lies where Python cannot look."
+            right = f"with fnlib.Ledger({name}={name}.state_dict()) as ledger:   # right: pass the state itself"
+        elif callable(value) and not isinstance(value, type):
             why = "A function keeps no state that could change."
             right = f"with fnlib.Ledger(model=model) as ledger:   # right: leave {name} out"
         elif not callable(getattr(value, "state_dict", None)):

@@ -401,6 +401,13 @@ def holds_tensors(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(leaf, Tensor) for _, leaf in leaves("", value))
 
 
+def is_scripted(module: nn.Module) -> bool:
+    """Whether a module or a part of it is one of torch.jit, whose tables are not those of a module."""
+    if "_modules" not in vars(module):  # so it is, or its ``__init__`` has only begun
+        return isinstance(module, torch.jit.ScriptModule)
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+
+
 def wrapped_by(value: Optimizer) -> dict[str, Optimizer]:
     """The optimizers that an optimizer holds and steps itself, by attribute."""
     return {name: one for name, one in vars(value).items() if isinstance(one, Optimizer) and one is not value}
@@ -413,6 +420,8 @@ def watch(name: str, value: Any, label_of: Callable[[Tensor], str | None], *, we
         UnknownObject: it is of a kind whose state the ledger does not know.
     """
     if isinstance(value, nn.Module):
+        if is_scripted(value):
+            raise UnknownObject(name, value)
         return [ModuleWatch(name, value, weakly=weakly)]
     if isinstance(value, Optimizer):
         inner = [watch(f"{name}.{part}", one, label_of, weakly=weakly) for part, one in wrapped_by(value).items()]

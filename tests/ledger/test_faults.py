@@ -134,6 +134,21 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
     assert "note: meta is a meta tensor" in str(ledger)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_scripted_network_is_named_before_recording_starts() -> None:
+    scripted = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
+    for network in (scripted, nn.Sequential(nn.Linear(2, 2), scripted)):
+        with pytest.raises(UnknownObject, match="made by torch.jit") as caught, Ledger(network=network):
+            pass
+        assert "network.state_dict()" in str(caught.value)
+        with Ledger() as ledger:
+            network(torch.ones(1, 2)).sum().backward()
+        assert "network is made by torch.jit" in str(ledger)
+    with Ledger(network=scripted.state_dict()) as ledger:
+        scripted.weight.data.add_(1)
+    assert [change.label for change in ledger.entries[0].changes] == ["network.weight"]
+
+
 def test_a_name_that_moves_on_to_an_object_that_is_not_watched_is_noted() -> None:
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
