@@ -12,6 +12,7 @@ from fnlib.ledger.errors import (
     UnknownWatch,
 )
 from fnlib.ledger.ledger import Ledger
+from fnlib.ledger.magic import load_ipython_extension
 from fnlib.ledger.view import View
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "UnknownWatch",
     "View",
     "compare",
+    "load_ipython_extension",
 ]

@@ -1,6 +1,6 @@
 """``%%ledger model optimizer``: record a notebook cell, loops included.
 
-``%load_ext fnlib.ledger.magic`` makes it known, once in a notebook. IPython is not imported before.
+``%load_ext fnlib.ledger`` makes it known, once in a notebook. IPython is not imported before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _OPTIONS = ("depth", "keep", "into")
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Make ``%%ledger`` known to a shell; ``%load_ext fnlib.ledger.magic`` calls this."""
+    """Make ``%%ledger`` known to a shell; ``%load_ext fnlib.ledger`` calls this."""
 
     def ledger(line: str, cell: str) -> None:
         record_cell(shell, line, cell)
@@ -55,7 +55,7 @@ def record_cell(shell: Any, line: str, cell: str) -> Ledger:
 
 def _parse(line: str) -> tuple[list[str], dict[str, str]]:
     """Names and options of a magic's line."""
-    words, names, options = shlex.split(line), [], {}
+    words, names, options = shlex.split(line.replace(",", " ")), [], {}
     while words:
         word = words.pop(0)
         if word.startswith("--"):

@@ -145,7 +145,7 @@ def shell() -> object:
 
     InteractiveShell.clear_instance()
     ipython = InteractiveShell.instance()
-    ipython.run_line_magic("load_ext", "fnlib.ledger.magic")
+    ipython.run_line_magic("load_ext", "fnlib.ledger")
     ipython.run_cell(
         textwrap.dedent(
             """
@@ -203,7 +203,7 @@ def test_in_a_real_kernel() -> None:
     from nbclient import NotebookClient
 
     cells = [
-        "import torch\nfrom torch import nn\nimport fnlib\n%load_ext fnlib.ledger.magic\nmodel = nn.Linear(2, 1)",
+        "import torch\nfrom torch import nn\nimport fnlib\n%load_ext fnlib.ledger\nmodel = nn.Linear(2, 1)",
         "with fnlib.Ledger(model=model) as ledger:\n    loss = model(torch.ones(1, 2)).sum()\n    loss.backward()\nledger",
         "%%ledger model\nwith torch.no_grad():\n    model.weight.add_(1)",
     ]
