@@ -130,7 +130,10 @@ def _twice(weights: Named, optimizers: Named) -> Iterator[Finding]:
 
 
 def _ties(weights: Named) -> Iterator[Finding]:
-    """Two weights of one model that hold the same numbers in different memory: a tie that was lost in a copy or a load."""
+    """Two weights of one model that hold the same numbers in different memory: a tie that was lost in a copy or a load.
+
+    A frozen one beside one that trains is no lost tie: so begin encoders that follow by momentum (MoCo, BYOL).
+    """
     alike: dict[tuple[Any, ...], list[str]] = {}
     for label, weight in weights.items():
         if memory_of(weight) and weight.dim() > 1 and weight.dtype.is_floating_point:
@@ -139,7 +142,8 @@ def _ties(weights: Named) -> Iterator[Finding]:
         for at, one in enumerate(labels):
             for other in labels[at + 1 :]:
                 a, b = weights[one], weights[other]
-                if memory_of(a) != memory_of(b) and torch.equal(a, b) and not bool((a == a.flatten()[0]).all()):
+                alike_in_use = a.requires_grad == b.requires_grad
+                if alike_in_use and memory_of(a) != memory_of(b) and torch.equal(a, b) and not bool((a == a.flatten()[0]).all()):
                     yield finding("tie-lost", "question", one, other=other)
 
 

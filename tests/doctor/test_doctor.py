@@ -96,6 +96,11 @@ def test_a_lost_tie() -> None:
     for layer in zeros:
         nn.init.zeros_(layer.weight)
     assert codes(zeros) == []
+    siblings = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    siblings[1].load_state_dict(siblings[0].state_dict())
+    assert codes(siblings) == [("tie-lost", "question")]
+    siblings[1].requires_grad_(False)  # it follows by momentum
+    assert codes(siblings) == []
 
 
 def test_shared_moments() -> None:
