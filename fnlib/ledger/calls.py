@@ -54,8 +54,8 @@ def handlers() -> dict[int, Handler]:
     on(torch.autograd.backward, _backward)
     on(torch.autograd.grad, _grad)
     of(Optimizer.profile_hook_step(lambda: None).__code__, _step)  # one wrapper around the step of every class
-    on(Optimizer.zero_grad, functools.partial(_noted, "zero_grad"))
-    on(nn.Module.zero_grad, functools.partial(_noted, "zero_grad"))
+    on(Optimizer.zero_grad, _zero_grad)
+    on(nn.Module.zero_grad, _zero_grad)
     on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))
     on(Optimizer.load_state_dict, functools.partial(_noted, "load_state_dict"))
     on(nn.Module.state_dict, _module_state_dict)
@@ -192,6 +192,14 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
     )
     recorder.stepped()
+
+
+def _zero_grad(recorder: Recorder, frame: FrameType) -> None:
+    """Note whose gradients are cleared: an optimizer that is not watched may hold weights that are."""
+    one = frame.f_locals["self"]
+    held = [group["params"] for group in one.param_groups] if isinstance(one, Optimizer) else [one.parameters()]
+    labels = [recorder.keeper.weight_label(weight) for some in held for weight in some]
+    recorder.event("zero_grad", recorder.keeper.label_of(one), weights=tuple([label for label in labels if label is not None]))
 
 
 def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:

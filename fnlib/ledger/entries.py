@@ -62,8 +62,9 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
                     that had none; unwatched: number of tensors held that no watched module owns; dead: of these,
-                    those without gradient; token: of the optimizer; closure: whether it was given one; rates; type, with its module
-``zero_grad``       optimizer or module label
+                    those without gradient; token: of the optimizer; closure: whether it was given one; wraps: whether it holds
+                    another optimizer; rates; type, with its module
+``zero_grad``       optimizer or module label; weights: labels of the watched weights that it holds
 ``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's
 ``scheduler built`` class name; optimizer
 ``load_state_dict`` module or optimizer label; assign; ties: groups of labels that are one weight when it begins

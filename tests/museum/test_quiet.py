@@ -237,6 +237,28 @@ def checkpointed_activations() -> fnlib.Ledger:
     return ledger
 
 
+def a_new_optimizer_each_round_all_on_one_line() -> fnlib.Ledger:
+    model, _ = parts()
+    with fnlib.Ledger(model=model) as ledger:
+        for _ in range(2):
+            start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            inner = torch.optim.SGD(model.parameters(), lr=0.1)
+            for _ in range(2):
+                inner.zero_grad(); loss_of(model).backward(); inner.step()  # noqa: E702
+            end = model.state_dict()
+            model.load_state_dict({name: start[name] + (end[name] - start[name]) * 0.5 for name in start})
+    return ledger
+
+
+def clients_that_clear_after_their_step() -> fnlib.Ledger:
+    models = [parts()[0] for _ in range(2)]
+    with fnlib.Ledger(models=models) as ledger:
+        for _ in range(3):
+            for model in models:
+                loss_of(model).backward(); (own := torch.optim.SGD(model.parameters(), lr=0.1)).step(); own.zero_grad()  # noqa: E702
+    return ledger
+
+
 class Dropped(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -259,6 +281,21 @@ def checkpointed_dropout_after_a_seed() -> fnlib.Ledger:
             output.pow(2).mean().backward()
             optimizer.step()
     assert sum(entry.function.endswith("forward") for entry in ledger.walk()) == 8  # computed again in the backward
+    assert ledger.findings == []
+    return ledger
+
+
+def averaged_weights_whose_statistics_are_taken_again() -> fnlib.Ledger:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    with fnlib.Ledger(model=model, optimizer=optimizer, averaged=averaged) as ledger:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            optimizer.step()
+            averaged.update_parameters(model)
+        torch.optim.swa_utils.update_bn([torch.randn(8, 4)], averaged)
     assert ledger.findings == []
     return ledger
 
@@ -302,6 +339,9 @@ LOOPS = [
     statistics_move_between_two_forwards_in_training_mode,
     checkpointed_activations,
     checkpointed_dropout_after_a_seed,
+    a_new_optimizer_each_round_all_on_one_line,
+    clients_that_clear_after_their_step,
+    averaged_weights_whose_statistics_are_taken_again,
 ]
 
 

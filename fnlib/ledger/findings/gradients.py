@@ -53,7 +53,7 @@ class Gradients(Rule):
                 self.lies.setdefault(weight, []).append(deposit)
                 self.zero.discard(weight)
         elif event.kind == "zero_grad":
-            for weight in self.story.weights_of(event.subject, entry.links):  # none if it is not watched
+            for weight in {*event.data["weights"], *self.story.weights_of(event.subject, entry.links)}:
                 self.knows.add(entry.index)
                 self.clear(weight)
         elif event.kind == "step" and not event.data["wraps"]:  # one that wraps another (Lookahead, SAM) has it use the gradients

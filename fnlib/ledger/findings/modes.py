@@ -56,6 +56,8 @@ class Modes(Rule):
             self.asleep[place] = (entry, event)
 
     def after(self, entry: Entry) -> None:
+        if any(name.rpartition(".")[2] == "update_bn" for name in entry.reads):  # of averaged weights: it is there to move statistics
+            self.quiet.clear()
         moved = {change.label for change in self.story.own(entry) if change.state == "buffer" and change.overwritten}
         for event in self.quiet:
             own = sorted(label for label in moved if label.rpartition(".")[0] == event.subject)
