@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -113,14 +113,12 @@ def _backward(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
     if frame.f_back is not None and frame.f_back.f_code is inspect.unwrap(torch.Tensor.backward).__code__:
         return None  # noted by the method that called it
     here = frame.f_locals
-    tensors = here["tensors"]
-    return _pass(recorder, "backward", (tensors,) if isinstance(tensors, Tensor) else tuple(tensors), here, here["inputs"])
+    return _pass(recorder, "backward", _tensors(here["tensors"]) or (), here, here["inputs"])
 
 
 def _grad(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
     here = frame.f_locals
-    outputs = here["outputs"]
-    return _pass(recorder, "grad", (outputs,) if isinstance(outputs, Tensor) else tuple(outputs), here, here["inputs"])
+    return _pass(recorder, "grad", _tensors(here["outputs"]) or (), here, here["inputs"])
 
 
 def _differentiate(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
@@ -130,14 +128,22 @@ def _differentiate(recorder: Recorder, frame: FrameType) -> dict[str, Any] | Non
     return _pass(recorder, "grad", (here["loss"],), {**here, "create_graph": False}, here["leaves"])
 
 
+def _tensors(given: Any) -> tuple[Any, ...] | None:
+    """The tensors in an argument; ``None`` for a generator (``model.parameters()``), which only the function itself may use up."""
+    if isinstance(given, Tensor):
+        return (given,)
+    if isinstance(given, Iterator):
+        return None
+    return tuple(given.values() if isinstance(given, Mapping) else given)
+
+
 def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any) -> dict[str, Any]:
     """Note a backward pass: which weights it reaches, and in which statements its graph used them."""
     graph = recorder.graph_behind(roots)
     create = bool(here["create_graph"])
     retain = create if here["retain_graph"] is None else bool(here["retain_graph"])
-    if isinstance(inputs, Mapping):
-        inputs = inputs.values()
-    only = None if inputs is None else {id(one) for one in ((inputs,) if isinstance(inputs, Tensor) else inputs)}
+    given = None if inputs is None else _tensors(inputs)
+    only = None if given is None else set(map(id, given))
     weights: dict[str, list[int]] = {}
     for key, leaf in graph.leaves.items():
         label = recorder.keeper.weight_label(leaf)
@@ -149,7 +155,7 @@ def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str,
             saved[held.label] = sorted({recorder.entry_of_age(age) for age in ages})
     data = recorder.event(
         kind,
-        recorder.name_of(roots),
+        recorder.name_of(roots) if roots else "",
         retain_graph=retain,
         create_graph=create,
         raised=False,

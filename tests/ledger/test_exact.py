@@ -117,6 +117,23 @@ def test_autograd_is_left_alone() -> None:
     assert model.weight._version == version
 
 
+@pytest.mark.parametrize("depth", [0, 2])
+def test_generators_that_the_program_passes_are_left_to_it(depth: int) -> None:
+    model = nn.Linear(2, 2)
+    x = torch.ones(1, 2)
+    with Ledger(model=model, depth=depth) as ledger:
+        gradients = torch.autograd.grad(model(x).sum(), model.parameters())
+        model(x).sum().backward(inputs=model.parameters())
+        torch.autograd.backward((model(x)[:, at].sum() for at in range(2)), inputs=model.parameters())
+        torch.autograd.grad((model(x)[:, at].sum() for at in range(2)), model.parameters())
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_value_(model.parameters(), 1.0)
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert len(gradients) == 2 and len(ledger.entries) == 7
+    assert [any(change.state == "gradient" for change in entry.changes) for entry in ledger.entries[:5]] == [False, True, True, False, True]
+    assert ledger.findings == []
+
+
 def test_under_inference_mode_and_default_dtypes_and_devices() -> None:
     model = nn.BatchNorm1d(2)
     x = torch.randn(4, 2)
