@@ -222,7 +222,8 @@ def test_modules_beside_the_script_are_recorded_and_libraries_are_not(tmp_path: 
 def test_workers_that_are_forked_off_are_left_alone(tmp_path: Path) -> None:
     path = script(tmp_path, "TRAIN\nimport sys\nfrom torch.utils.data import DataLoader, Dataset\nclass Numbers(Dataset):\n"
                   "    def __len__(self): return 4\n    def __getitem__(self, at): return at if sys.gettrace() is None else -1\n"
-                  "print([batch.tolist() for batch in DataLoader(Numbers(), 2, num_workers=1)])\n")  # fmt: skip
+                  "if __name__ == '__main__':\n"
+                  "    print([batch.tolist() for batch in DataLoader(Numbers(), 2, num_workers=1)])\n")  # fmt: skip
     done = run(path, doctor=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[[0, 1], [2, 3]]\n", "")
 
