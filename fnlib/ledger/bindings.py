@@ -197,7 +197,7 @@ class Bindings:
                 )
                 return False
             return True
-        if any(id(value) in one.ids for one in self.keeper.watches):
+        if any(id(value) in one.ids and one.value() is not None for one in self.keeper.watches):
             return False  # a part of what is watched: a group of an optimizer
         if type(value).__name__ not in ("dict", "OrderedDict"):
             return parameters_of(value) is not MISSING

@@ -80,8 +80,9 @@ class Keeper(Owners):
     def _read(self, watches: list[Watch]) -> None:
         for one in watches:
             value = one.value()
-            if value is None:
-                continue  # it went with the name that held it; that is told of the name
+            if value is None:  # it went with the name that held it; that is told of the name
+                one.ids = {}  # they may be those of other objects from now on
+                continue
             if type(one) is TensorWatch and self._glance_at_one(one, value):
                 continue
             if one.still is not None and self._glance(one, value, one.still):

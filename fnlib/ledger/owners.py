@@ -104,7 +104,7 @@ class Owners:
         """``model`` or ``model.1`` for a watched module or a part of one, else ``None``."""
         key = id(module)
         for one in self.watches:
-            if key in one.ids and isinstance(one, (ModuleWatch, ValueWatch)):
+            if key in one.ids and isinstance(one, (ModuleWatch, ValueWatch)) and one.value() is not None:
                 part = one.ids[key]
                 return f"{one.label}.{part}" if part else one.label
         return None
@@ -126,7 +126,7 @@ class Owners:
                 found.update(seen.watch.label for part in parts(value) for seen in self.at.get(address(part), ()))
             return found
         key = id(value)
-        found = {one.label for one in self.watches if key in one.ids}
+        found = {one.label for one in self.watches if key in one.ids and one.value() is not None}
         if isinstance(value, nn.Module):
             found |= self._held_by(value)
         elif isinstance(value, Optimizer):

@@ -34,7 +34,7 @@ def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[s
         Lines of at most 100 columns: statement | what it changed | how.
     """
     rows = rows_of(entries)
-    lines = _wrap(title)
+    lines = _wrap(title) or [title]
     if rows:
         statement, what = _widths(rows)
         lines.append(f"{'line':>5}  {'statement':<{statement}}    {'what it changed':<{what}}  how".rstrip())

@@ -370,3 +370,21 @@ def test_a_dict_that_contains_itself_and_one_that_is_a_data_set() -> None:
     assert [change.label for change in ledger.entries[0].changes] == ["ring.w"]
     assert not any(change.owner == "data" for entry in ledger.entries for change in entry.changes)
     assert "note: data holds more than 5,000 values and was not asked for; fnlib.Ledger(data=data) follows it" in str(ledger)
+
+
+def test_an_object_that_lies_where_another_one_lay_is_not_taken_for_it() -> None:
+    """Identities are used again once their object is gone; when that happens, no program can tell."""
+
+    def lying_where_it_lay(ledger: Ledger) -> nn.Module:
+        module = nn.Linear(2, 2)
+        [gone] = [one for one in ledger._keeper.watches if one.label == "first" and one.value() is None]
+        gone.ids = {id(module): ""}
+        return module
+
+    with Ledger() as ledger:
+        first = nn.Linear(2, 2)
+        first = None
+        model = lying_where_it_lay(ledger)
+        model(torch.ones(1, 2)).sum().backward()
+    assert first is None
+    assert [change.label for change in ledger.entries[-1].changes if change.state == "gradient"] == ["model.weight.grad", "model.bias.grad"]
