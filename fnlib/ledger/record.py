@@ -328,10 +328,13 @@ class Recorder:
             return
         entry = running.entry
         entry.seconds = self._paused - running.started - (self._overhead - running.overhead)
-        deltas = self.keeper.look()
+        deltas: list[Delta] = []
+        moved: list[str] = []
+        if not self._only_counts(one, running.statement):
+            deltas = self.keeper.look()
+            moved = self._random.moved() if self._random is not None else []
         if any(delta.before is not None and delta.after is not None and delta.after.copies for delta in deltas):
             self._changed_at = age_now()
-        moved = self._random.moved() if self._random is not None else []
         if deltas or moved:
             for other in [running, *[frame.running for frame in self._frames if frame.running is not None]]:
                 other.deltas = merge(other.deltas, deltas) if other.deltas and deltas else other.deltas or deltas
@@ -355,6 +358,15 @@ class Recorder:
             return
         outer = [frame.running for frame in self._frames if frame is not one and frame.running is not None] if one.depth else []
         (outer[-1].inside if outer else self._entries).append(entry)
+
+    def _only_counts(self, one: _Frame, statement: Statement) -> bool:
+        """Whether a statement was the header of a loop over a range, taking the next number: nothing of it can change anything."""
+        if statement.kind != "header" or not statement.loops or statement.shares_line > 1:
+            return False
+        loop = statement.loops[-1]
+        if not loop.counts or loop.line != statement.line or one.counts.get(loop, 1) == 1:  # at first, its ends are computed
+            return False
+        return one.frame.f_globals.get("range", range) is range and one.frame.f_locals.get("range", range) is range
 
     # --- what the calls ask --------------------------------------------------------------------
 

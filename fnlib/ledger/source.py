@@ -24,12 +24,13 @@ class Subscript:
 
 @dataclass(eq=False, slots=True)
 class Loop:
-    """A loop: its header's line, and the lines of its body."""
+    """A loop: its header's line, and the lines of its body. ``counts``: ``for name in range(...)``."""
 
     line: int
     header_end: int
     first: int
     last: int
+    counts: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -153,7 +154,7 @@ class _Reader:
             end = self._trim(first, end)
             within = loops
             if isinstance(node, _LOOPS):
-                within = (*loops, Loop(first, end, node.body[0].lineno, node.body[-1].end_lineno or end))
+                within = (*loops, Loop(first, end, node.body[0].lineno, node.body[-1].end_lineno or end, _counts(node)))
             self.add(first, end, "header", within if isinstance(node, _LOOPS) else loops, _header_parts(node))
             for number, block in enumerate(blocks):
                 self.read(block, within if number == 0 else loops)
@@ -193,6 +194,13 @@ class _Reader:
 
     def _cut(self, first: int, last: int) -> str:
         return textwrap.dedent("\n".join(self.text[first - 1 : last])).strip()
+
+
+def _counts(node: ast.stmt) -> bool:
+    """Whether a loop takes the numbers of a range, one after the other, under a name."""
+    if not (isinstance(node, ast.For) and isinstance(node.target, ast.Name) and isinstance(node.iter, ast.Call)):
+        return False
+    return isinstance(node.iter.func, ast.Name) and node.iter.func.id == "range"
 
 
 def _start(node: ast.stmt) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -256,3 +257,35 @@ def test_awaiting_and_yielding_from_raise_nothing() -> None:
     entries = asyncio.run(train()).entries
     assert [entry.source for entry in entries] == ["x = await batch()", "model(x).sum().backward()"]
     assert [entry.raised for entry in entries] == [None, None]
+
+
+def test_the_header_of_a_loop_over_a_range_changes_nothing_and_over_anything_else_it_may() -> None:
+    model = nn.Linear(2, 2)
+
+    def training(n: int) -> Iterator[int]:
+        for number in range(n):
+            model.weight.data.add_(1)
+            yield number
+
+    with Ledger(model=model) as ledger:
+        for _ in range(len([model.weight.data.mul_(2)])):
+            pass
+        for _ in range(2):
+            model.weight.data.add_(1)
+        for _ in training(2):
+            pass
+    told = [(entry.source, len(entry.changes)) for entry in ledger.entries if any(change.state == "weight" for change in entry.changes)]
+    assert [source for source, _ in told] == [
+        "for _ in range(len([model.weight.data.mul_(2)])):",
+        *["model.weight.data.add_(1)"] * 2,
+        *["for _ in training(2):"] * 2,
+    ]
+
+    def shadowed(range: Callable[[int], Iterator[int]]) -> Ledger:  # noqa: A002
+        with Ledger(model=model) as ledger:
+            for _ in range(2):
+                pass
+        return ledger
+
+    ledger = shadowed(training)
+    assert sum(change.state == "weight" for entry in ledger.entries for change in entry.changes) == 2
