@@ -49,7 +49,7 @@ class Bindings:
         self.followed: dict[str, list[Watch]] = {}
         self._ids: list[int] | None = None
         self._weak: list[_Name] = []
-        self._aged: list[tuple[Callable[[], Any], int | None]] = []
+        self._aged: list[tuple[Callable[[], Any], int, bool]] = []
 
     def begin(self, local: dict[str, Any], world: dict[str, Any]) -> None:
         """Take the names as they stand; none of them counts as bound by a statement."""
@@ -101,8 +101,8 @@ class Bindings:
         for held in self._weak:  # an identity may be used again once its object is gone
             if held.value() is None:
                 return False
-        for value, age in self._aged:
-            if (one := value()) is None or age != _age(one):
+        for value, version, flag in self._aged:  # cheaper than the graph's age, which only moves along with these
+            if (one := value()) is None or one._version != version or one.requires_grad is not flag:
                 return False
         return True
 
@@ -110,7 +110,8 @@ class Bindings:
         """Remember what the names stand for."""
         self._ids = list(map(id, values))
         self._weak = [one for one in self.known.values() if one.weak]
-        self._aged = [(one.value, one.age) for one in self._weak if isinstance(one.value(), Tensor)]
+        tensors = [(one.value, value) for one in self._weak if isinstance(value := one.value(), Tensor) and not value.is_inference()]
+        self._aged = [(held, value._version, value.requires_grad) for held, value in tensors]
 
     def graph_behind(self, tensor: Tensor) -> Graph | None:
         """The graph behind a tensor that one of the names stood for at the last look, as it was read then."""
