@@ -316,3 +316,15 @@ def test_an_optimizer_inside_of_another_is_watched_too(watched: str) -> None:
     assert {change.owner for change in moments if "slow" in change.place} == {"optimizer"}
     assert all(change.named for change in moments)  # what it holds is part of it, and it alone is named
     assert f"{inside}: 6 entries" in str(ledger) and ledger.findings == []
+
+
+def test_a_graph_that_grows_under_a_name_is_told() -> None:
+    model, total, other = nn.Linear(2, 1), torch.zeros(()), torch.zeros(())
+    with Ledger(model=model, follow=False) as ledger:
+        loss = model(torch.ones(1, 2)).sum()
+        total += loss
+        other.requires_grad_()
+        total.detach_()
+        total.mul_(2)
+    grown = [entry.source for entry in ledger.entries if any(change.state == "graph" and change.owner == "total" for change in entry.changes)]
+    assert grown == ["total += loss", "total.detach_()"]
