@@ -326,5 +326,6 @@ def test_a_graph_that_grows_under_a_name_is_told() -> None:
         other.requires_grad_()
         total.detach_()
         total.mul_(2)
-    grown = [entry.source for entry in ledger.entries if any(change.state == "graph" and change.owner == "total" for change in entry.changes)]
+    graphs = [(entry.source, change.owner) for entry in ledger.entries for change in entry.changes if change.state == "graph"]
+    grown = [source for source, owner in graphs if owner == "total"]
     assert grown == ["total += loss", "total.detach_()"]
