@@ -14,7 +14,7 @@ from fnlib.checkup.texts import finding
 from fnlib.ledger.calls import depends_on_mode
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.rates import SETTINGS
-from fnlib.ledger.watch import leaves
+from fnlib.ledger.watch import leaves, wrapped_by
 
 Named = dict[str, Any]
 
@@ -116,7 +116,7 @@ def _held(weights: Named, optimizers: Named) -> Iterator[Finding]:
 
 def _twice(weights: Named, optimizers: Named) -> Iterator[Finding]:
     """Weights that two optimizers hold, unless one of these wraps the other, as Lookahead does, and steps it itself."""
-    wrapped = {id(inner) for optimizer in optimizers.values() for inner in vars(optimizer).values() if isinstance(inner, Optimizer)}
+    wrapped = {id(inner) for optimizer in optimizers.values() for inner in wrapped_by(optimizer).values()}
     holders: dict[int, list[str]] = {}
     for name, optimizer in optimizers.items():
         if id(optimizer) in wrapped:

@@ -20,11 +20,10 @@ from fnlib.ledger.graph import Graph, age_of, graph_of
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import MISSING
 from fnlib.ledger.source import Path, Subscript
-from fnlib.ledger.watch import OptimizerWatch, TensorWatch, Watch, holds_tensors, is_scripted, leaves, parameters_of, watch
+from fnlib.ledger.watch import SCALAR, OptimizerWatch, TensorWatch, Watch, holds_tensors, is_scripted, leaves, parameters_of, watch
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
 FOLLOWED_PLACES = 5_000  # tensors, numbers and texts in a dict of the same kind: a data set, say
-_PLAIN = frozenset({bool, int, float, str, type(None)})
 _DISCOVERED = (nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler)
 
 
@@ -175,7 +174,7 @@ class Bindings:
             self.keeper.prime(held)
             return
         self._unfollow(name)
-        if type(value) in _PLAIN:
+        if type(value) in SCALAR:
             return
         if self.discover and isinstance(value, _DISCOVERED):
             if not self._is_watched(value):

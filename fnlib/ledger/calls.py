@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.backward import differentiate
 from fnlib.ledger.saved import saved_by
+from fnlib.ledger.watch import wrapped_by
 from fnlib.model import Model
 from fnlib.protect import in_transform
 
@@ -193,7 +194,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         dead=dead,
         token=recorder.keeper.token(optimizer),
         closure=closure is not None,
-        wraps=any(isinstance(one, Optimizer) for one in vars(optimizer).values()),
+        wraps=bool(wrapped_by(optimizer)),
         rates=tuple(group.get("lr") for group in optimizer.param_groups),
         type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
     )

@@ -70,7 +70,7 @@ def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
     if before is None:
         return "created", ""
     if after is None:
-        return "removed", GIVEN_AWAY if getattr(before.watch, "given_away", False) else ""
+        return "removed", GIVEN_AWAY if before.watch.given_away else ""
     if before.token != after.token and None not in (before.token, after.token):
         return "replaced", ""
     if before.copies and after.copies and before.spots != after.spots and not (before.cow or after.cow):

@@ -18,7 +18,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fnlib.ledger.entries import Summary
-from fnlib.ledger.memory import differ, gapless, storage_address
+from fnlib.ledger.memory import differ, gapless, start_of, storage_address
 from fnlib.octets import window
 
 is_cow: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def address(tensor: Tensor) -> int:
         return 0
     if is_cow(tensor):
         return int(tensor.untyped_storage()._cdata)
-    return int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
+    return start_of(tensor)
 
 
 def span(tensor: Tensor, start: int) -> tuple[int, int]:

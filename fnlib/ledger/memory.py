@@ -6,12 +6,14 @@ compared by the C library's ``memcmp``, which takes one; two views would be comp
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from fnlib.octets import view_of
 
-storage_address = torch._C._data_address  # type: ignore[attr-defined]
+storage_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
 _PIECE = 1 << 20
 
 

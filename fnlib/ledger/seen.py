@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import eq
 from typing import Any
 
 from torch import Tensor
@@ -61,7 +62,7 @@ class Seen:
     def unchanged(self, tensor: Tensor) -> bool:
         """Whether an ordinary tensor that still lies where it lay holds the bytes that it held."""
         if self.octets is not None:
-            return self.octets.__eq__(self.view)
+            return bool(eq(self.octets, self.view))
         return same(tensor, self.copies[0])
 
 

@@ -93,11 +93,10 @@ class Still:
     ``weights`` are those of a module, ``places`` those of their gradients, and ``gradients`` what these were.
     """
 
-    __slots__ = ("_flat", "_plain", "_ranks", "_types", "gradients", "lay", "places", "weights")
+    __slots__ = ("_flat", "_ranks", "_types", "gradients", "lay", "places", "weights")
 
     def __init__(self, flat: Flat, lay: Lay, ranks: list[int]) -> None:
-        self._flat, plain = flat, flat[0]
-        self._plain, self._types = plain, list(map(type, plain))
+        self._flat, self._types = flat, list(map(type, flat[0]))
         self.lay, self._ranks = lay, ranks
         sights = [one[0] for one in lay.at.values() if one[0].state == "weight"]
         self.weights: list[Tensor] = [seen.held for seen in sights]
@@ -120,7 +119,7 @@ class Still:
         ``None`` if anything else differs: a plain value, which tensor objects there are, where they lie, how large they are.
         """
         if flat is not self._flat:
-            if flat is None or flat[0] != self._plain or list(map(type, flat[0])) != self._types:
+            if flat is None or flat[0] != self._flat[0] or list(map(type, flat[0])) != self._types:
                 return None
             self._flat = flat
         other = self.lay.other(flat[1])

@@ -25,8 +25,8 @@ from fnlib.ledger.names import MISSING
 from fnlib.octets import octets
 
 PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
-_SCALAR = frozenset({bool, int, float, str, type(None)})
-_FLAT = _SCALAR | {tuple}
+SCALAR = frozenset({bool, int, float, str, type(None)})
+_FLAT = SCALAR | {tuple}
 # A number that grows with each write to a dict: one call instead of a comparison of all that is in it.
 _guards = getattr(torch._C._dynamo, "guards", None)
 dict_version: Callable[[dict[str, Any]], int] | None = getattr(_guards, "dict_version", None)
@@ -38,6 +38,7 @@ FOLLOWED = 4  # the order of what is watched without having been asked for
 class Watch:
     """One watched object under one label. ``ids`` are the identities by which a statement may name it."""
 
+    given_away = False  # of an fnlib value: its memory went to the next one
     order = 3  # who owns storage that several share: modules, then fnlib values, then optimizers, then the rest
 
     def __init__(self, label: str, value: Any, *, weakly: bool = False) -> None:
@@ -219,7 +220,7 @@ class OptimizerWatch(Watch):
     def __init__(self, label: str, value: Any, label_of: Callable[[Tensor], str | None], **how: Any) -> None:
         super().__init__(label, value, **how)
         self.label_of = label_of
-        self.inner = tuple(wrapped_by(value))
+        self._wraps = bool(wrapped_by(value))
         self.named: dict[int, str] = {}  # state stays in its place when its weight has left the model
 
     def read(self, value: Optimizer, tensor: Visit, plain: Visit) -> None:
@@ -234,7 +235,7 @@ class OptimizerWatch(Watch):
                     held = tuple(map(id, entry))
                     own.update((key, f"{prefix}.params[{at}]") for at, key in enumerate(held))
                     plain(prefix + ".params", "group entry", Held(held))
-                elif type(entry) in _SCALAR:
+                elif type(entry) in SCALAR:
                     plain(f"{prefix}.{name}", "group entry", entry)
                 else:
                     for place, leaf in leaves(f"{prefix}.{name}", entry):
@@ -268,7 +269,7 @@ class OptimizerWatch(Watch):
     def _told_here(self, value: Optimizer) -> tuple[list[dict[str, Any]], Mapping[Any, Any]]:
         """Its groups and state, without those that belong to an optimizer inside it."""
         groups, states = value.param_groups, value.state
-        for inner in wrapped_by(value).values() if self.inner else ():
+        for inner in wrapped_by(value).values() if self._wraps else ():
             groups = [] if inner.param_groups is groups else groups
             states = {} if inner.state is states else states  # type: ignore[assignment]
         return groups, states
@@ -321,7 +322,6 @@ class ValueWatch(Watch):
     """An fnlib value: parameters, a gradient, or a model by its parameters."""
 
     order = 1
-    given_away = False
 
     def follow(self) -> None:
         """Nobody else owns what a value holds."""
