@@ -11,7 +11,10 @@ def main() -> int:
         from fnlib.checkup.script import main as doctor
 
         return doctor(sys.argv[2:])
-    print("usage: python -m fnlib doctor [--strict] [--steps N] [--seconds S] script.py [arguments]", file=sys.stderr)
+    print(
+        "usage: python -m fnlib doctor [--strict] [--steps N] [--seconds S] script.py [arguments]",
+        file=sys.stderr,
+    )
     return 2
 
 

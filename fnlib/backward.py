@@ -53,15 +53,22 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     for model in models:
         model._parameters._alive("take a gradient")
     leaves = tuple(leaf for model in models for leaf in model._leaves.trained)
-    runs_again = any(model._leaves.structure.left for model in models)  # and draws again, where the first pass drew
+    runs_again = any(
+        model._leaves.structure.left for model in models
+    )  # and draws again, where the first pass drew
     with one_at_a_time if runs_again else contextlib.nullcontext():
         found = iter(differentiate(loss, leaves, retain_graph))
     for model in models:
         model._leaves.structure.check_left()
-    return tuple(named(model._leaves, list(itertools.islice(found, len(model._leaves.trained))), loss) for model in models)
+    return tuple(
+        named(model._leaves, list(itertools.islice(found, len(model._leaves.trained))), loss)
+        for model in models
+    )
 
 
-def differentiate(loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool) -> Sequence[Tensor | None]:
+def differentiate(
+    loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool
+) -> Sequence[Tensor | None]:
     """Return what ``torch.autograd.grad(loss, leaves, allow_unused=True)`` does, or say why it cannot.
 
     It is called past its Python front, which takes 10 of the 95 us of a whole step of the 128-64-10 network.
@@ -71,14 +78,25 @@ def differentiate(loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool) 
     if not loss.requires_grad and in_transform():
         raise errors.DifferentiateOutside
     if not loss.requires_grad:
-        raise errors.LossIndependent("it was computed without a graph (under no_grad, or from something else than the model's output)")
+        raise errors.LossIndependent(
+            "it was computed without a graph (under no_grad, or from something else than the model's output)"
+        )
     if not leaves:
         raise errors.LossIndependent("the model has no weights that are trained")
     try:
         if in_transform():
             return torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
-        one = lazy_clone(_ONE) if loss.is_cpu and loss.dtype is torch.float32 and not loss.shape else _one_like(loss)
-        return cast(Sequence[Tensor | None], _run_backward((loss,), (one,), retain_graph, False, leaves, True, accumulate_grad=False))
+        one = (
+            lazy_clone(_ONE)
+            if loss.is_cpu and loss.dtype is torch.float32 and not loss.shape
+            else _one_like(loss)
+        )
+        return cast(
+            Sequence[Tensor | None],
+            _run_backward(
+                (loss,), (one,), retain_graph, False, leaves, True, accumulate_grad=False
+            ),
+        )
     except RuntimeError as error:
         named = _explained(error, loss)
         if named is error:
@@ -96,14 +114,23 @@ def named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> Gradi
     """Name the tensors that autograd found, and lay them out as ``.grad`` would: strides of the weight, memory of its own."""
     try:
         if leaves.contiguous and all(map(_is_contiguous, found)):  # nearly always
-            return Gradient._make(dict(zip(leaves.structure.trained_names, share_all(found), strict=True)), leaves.structure)  # type: ignore[arg-type]
+            return Gradient._make(
+                dict(zip(leaves.structure.trained_names, share_all(found), strict=True)),
+                leaves.structure,
+            )  # type: ignore[arg-type]
     except TypeError:  # a None among them: a weight that the loss does not depend on
         pass
     if any(type(node).__name__ == "CheckpointFunctionBackward" for node in _nodes(loss)):
-        missing = [name for name, tensor in zip(leaves.structure.trained_names, found, strict=True) if tensor is None]
+        missing = [
+            name
+            for name, tensor in zip(leaves.structure.trained_names, found, strict=True)
+            if tensor is None
+        ]
         raise errors.HiddenByCheckpoint(missing)
     tensors = {}
-    for name, tensor, leaf in zip(leaves.structure.trained_names, found, leaves.trained, strict=True):
+    for name, tensor, leaf in zip(
+        leaves.structure.trained_names, found, leaves.trained, strict=True
+    ):
         if tensor is not None:
             if tensor.layout is torch.strided and tensor.stride() != leaf.stride():
                 tensor = torch.empty_like(leaf, requires_grad=False).copy_(tensor)

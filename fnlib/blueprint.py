@@ -46,7 +46,9 @@ class Blueprint:
             return self.known
         if self.instance is not None:
             instance = self.instance
-            return self._publish(Structure(copy_structure(instance), lambda: copy_structure(instance)))
+            return self._publish(
+                Structure(copy_structure(instance), lambda: copy_structure(instance))
+            )
         with preserved(), outside_transforms():
             structure = self._taken_apart(self._built())
         return self._publish(structure)
@@ -79,7 +81,9 @@ class Blueprint:
     def _built(self) -> nn.Module:
         module = self.build()
         if not isinstance(module, nn.Module):
-            raise errors.UnsupportedModule(f"The build of this factory returned a {type(module).__name__}, not an nn.Module.")
+            raise errors.UnsupportedModule(
+                f"The build of this factory returned a {type(module).__name__}, not an nn.Module."
+            )
         return module
 
     def _taken_apart(self, first: nn.Module) -> Structure:
@@ -99,4 +103,8 @@ class Blueprint:
 
 
 def _parts(module: nn.Module) -> set[int]:
-    return {id(part) for parts in (module.modules(), module.parameters(), module.buffers()) for part in parts}
+    return {
+        id(part)
+        for parts in (module.modules(), module.parameters(), module.buffers())
+        for part in parts
+    }

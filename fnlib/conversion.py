@@ -35,7 +35,10 @@ def converted(tensor: Tensor, target: Target) -> Tensor:
 def converted_state(tree: Any, target: Target) -> Any:
     """Convert an optimizer's state. Its ``step`` entries stay as they are and where they are, as in ``torch.optim``."""
     if isinstance(tree, dict):
-        return {key: value if key == "step" else converted_state(value, target) for key, value in tree.items()}
+        return {
+            key: value if key == "step" else converted_state(value, target)
+            for key, value in tree.items()
+        }
     if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
         return type(tree)(converted_state(value, target) for value in tree)
     return map_tree(lambda tensor: converted(tensor, target), tree)

@@ -24,7 +24,12 @@ def tensor_table(title: str, groups: list[tuple[str, Mapping[str, Tensor]]]) -> 
         tensors = {name: mapping[name].detach() for name in mapping}
         with torch.no_grad():
             for name, tensor in tensors.items():
-                cells = [name, shape_of(tensor), str(tensor.dtype).removeprefix("torch."), f"{tensor.numel():,}"]
+                cells = [
+                    name,
+                    shape_of(tensor),
+                    str(tensor.dtype).removeprefix("torch."),
+                    f"{tensor.numel():,}",
+                ]
                 if _is_readable(tensor):
                     numbers = numbers_of(tensor)
                     norms.append(norm_of(numbers))
@@ -41,7 +46,9 @@ def tensor_table(title: str, groups: list[tuple[str, Mapping[str, Tensor]]]) -> 
         note = f"{counted(len(tensors), 'tensor')}, {counted(size, 'number')}, {bytes_of(tensors.values())}"
         devices = sorted({str(tensor.device) for tensor in tensors.values()} - {"cpu", "meta"})
         note += f" on {' and '.join(devices)}" if devices else ""
-        table.notes.append((part, note + (f", norm {number(math.hypot(*norms))}" if known and norms else "")))
+        table.notes.append(
+            (part, note + (f", norm {number(math.hypot(*norms))}" if known and norms else ""))
+        )
     if not_finite:
         more = f" and {len(not_finite) - 4} more" if len(not_finite) > 4 else ""
         table.notes.append(("not finite", "; ".join(not_finite[:4]) + more))
@@ -50,7 +57,11 @@ def tensor_table(title: str, groups: list[tuple[str, Mapping[str, Tensor]]]) -> 
 
 def _is_readable(tensor: Tensor) -> bool:
     """Say whether a tensor has content that can be looked at here: not on "meta", not owned by a transform, not sparse."""
-    return not tensor.is_meta and tensor.layout is torch.strided and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return (
+        not tensor.is_meta
+        and tensor.layout is torch.strided
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
 
 
 def numbers_of(tensor: Tensor) -> Tensor:
@@ -90,7 +101,9 @@ def _histogram(numbers: Tensor) -> tuple[str, str, str]:
     flat = flat[:: stride | 1].to("cpu", torch.float64) if stride > 1 or not flat.is_cpu else flat
     counts = torch.histc(flat, _BINS, least, greatest).tolist()
     most = max(counts)
-    bars = "".join(BARS[max(round(count / most * len(BARS)), 1) - 1] if count else " " for count in counts)
+    bars = "".join(
+        BARS[max(round(count / most * len(BARS)), 1) - 1] if count else " " for count in counts
+    )
     return number(least, 3), bars, number(greatest, 3)
 
 

@@ -38,13 +38,21 @@ class Difference(Mapping[str, float]):
     def __init__(self, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
         # Read at once: the memory of either value may be given away later.
         self._shapes = {name: shape_of(mine[name]) for name in mine}
-        self._counters = {name for name in mine if not mine[name].is_floating_point() and not mine[name].is_complex()}
+        self._counters = {
+            name
+            for name in mine
+            if not mine[name].is_floating_point() and not mine[name].is_complex()
+        }
         self._same = {name for name in mine if same_bits(mine[name], theirs[name])}
         self._norms = {name: norm_of(numbers_of(theirs[name])) for name in mine}
         self._distances: dict[str, float] = {}
         self._greatest: dict[str, float] = {}
         for name in mine:
-            change = torch.zeros(0) if name in self._same else numbers_of(mine[name]) - numbers_of(theirs[name]).to(mine[name].device)
+            change = (
+                torch.zeros(0)
+                if name in self._same
+                else numbers_of(mine[name]) - numbers_of(theirs[name]).to(mine[name].device)
+            )
             self._distances[name] = norm_of(change)
             self._greatest[name] = change.abs().max().item() if change.numel() else 0.0
 
@@ -60,12 +68,23 @@ class Difference(Mapping[str, float]):
     def _table(self) -> Table:
         rows: list[tuple[str, ...]] = []
         for name, distance in self._distances.items():
-            moved = (number(distance), percent(distance, self._norms[name]), number(self._greatest[name]))
-            rows.append((name, self._shapes[name], *(("same", "", "") if name in self._same else moved)))
+            moved = (
+                number(distance),
+                percent(distance, self._norms[name]),
+                number(self._greatest[name]),
+            )
+            rows.append(
+                (name, self._shapes[name], *(("same", "", "") if name in self._same else moved))
+            )
         title = f"Difference: {len(self) - len(self._same)} of {counted(len(self), 'tensor')} moved"
         measured = self._distances.keys() - self._counters
-        total, norm = (math.hypot(*(lengths[name] for name in measured)) for lengths in (self._distances, self._norms))
-        note = f"distance {number(total)}" + (f", {percent(total, norm)} of the norm {number(norm)}" if norm else "")
+        total, norm = (
+            math.hypot(*(lengths[name] for name in measured))
+            for lengths in (self._distances, self._norms)
+        )
+        note = f"distance {number(total)}" + (
+            f", {percent(total, norm)} of the norm {number(norm)}" if norm else ""
+        )
         columns = ("name", "shape", "distance", "relative", "greatest change")
         return Table(title, columns, frozenset({"name", "shape"}), [("", rows)], [("total", note)])
 

@@ -54,7 +54,11 @@ def parameters_text(parameters: Parameters) -> str:
 def parameters_html(parameters: Parameters) -> str:
     """Show parameters in a notebook."""
     unreadable = _unreadable(parameters)
-    return html(Table(unreadable, ())) if unreadable else html(_parameters(parameters, parameters._buffers))
+    return (
+        html(Table(unreadable, ()))
+        if unreadable
+        else html(_parameters(parameters, parameters._buffers))
+    )
 
 
 def model_text(model: Model) -> str:
@@ -68,7 +72,10 @@ def model_html(model: Model) -> str:
     network = _network(model.factory)
     above = folded(f"Model {_mode(model)}: {_kind(network)}", network)
     unreadable = _unreadable(model.parameters)
-    return html(Table(unreadable, ()) if unreadable else _parameters(model.parameters, model._buffers), above)
+    return html(
+        Table(unreadable, ()) if unreadable else _parameters(model.parameters, model._buffers),
+        above,
+    )
 
 
 def factory_text(factory: Factory) -> str:
@@ -92,9 +99,19 @@ def _parameters(parameters: Parameters, buffers: Mapping[str, Tensor]) -> Table:
     held: list[Tensor] = []
     _walk(parameters._state, held.append)
     if parameters._state is not None:
-        table.notes.append(("optimizer state", f"{counted(len(held), 'tensor')}, {bytes_of(held)}, of {parameters._rule or 'no rule yet'}"))
+        table.notes.append(
+            (
+                "optimizer state",
+                f"{counted(len(held), 'tensor')}, {bytes_of(held)}, of {parameters._rule or 'no rule yet'}",
+            )
+        )
     if parameters._aliases:
-        table.notes.append(("tied", ", ".join(f"'{name}' is '{first}'" for name, first in parameters._aliases.items())))
+        table.notes.append(
+            (
+                "tied",
+                ", ".join(f"'{name}' is '{first}'" for name, first in parameters._aliases.items()),
+            )
+        )
     return table
 
 
@@ -110,7 +127,11 @@ def _unreadable(parameters: Parameters) -> str:
             "their memory belongs to the parameters that this step returned"
         )
     if parameters._weights is None:
-        given = [f"{key}={value!r}" for key, value in (parameters._draw or {}).items() if value is not None]
+        given = [
+            f"{key}={value!r}"
+            for key, value in (parameters._draw or {}).items()
+            if value is not None
+        ]
         return f"Parameters({', '.join(given)}), empty: ModelFactory(parameters) draws the initial weights"
     return ""
 
@@ -119,9 +140,17 @@ def _shapes(factory: Factory) -> Table:
     structure = factory.structure
     groups: list[tuple[str, Mapping[str, Tensor]]] = [("weights", structure.weights)]
     groups += [("buffers", structure.buffers)] if structure.buffers else []
-    full = tensor_table("Weights and buffers to bind" if structure.buffers else "Weights to bind", groups)
+    full = tensor_table(
+        "Weights and buffers to bind" if structure.buffers else "Weights to bind", groups
+    )
     parts = [(part, [row[:4] for row in rows]) for part, rows in full.parts]
-    return Table(full.title, COLUMNS[:4], full.left, parts, [*full.notes, ("optimizer", repr(factory.optimizer))])
+    return Table(
+        full.title,
+        COLUMNS[:4],
+        full.left,
+        parts,
+        [*full.notes, ("optimizer", repr(factory.optimizer))],
+    )
 
 
 def _is_made(factory: Factory) -> bool:
@@ -130,7 +159,9 @@ def _is_made(factory: Factory) -> bool:
 
 
 def _unbuilt(factory: Factory) -> str:
-    build = getattr(factory._blueprint.build, "__qualname__", type(factory._blueprint.build).__name__)
+    build = getattr(
+        factory._blueprint.build, "__qualname__", type(factory._blueprint.build).__name__
+    )
     return f"Factory of {build}, built when parameters are first bound, optimizer {factory.optimizer!r}"
 
 
@@ -150,14 +181,19 @@ def _kind(network: str) -> str:
 
 def _shortened(network: str) -> str:
     lines = network.splitlines()
-    return "\n".join(lines[:_LINES] + ([f"  … and {len(lines) - _LINES} more lines"] if len(lines) > _LINES else []))
+    return "\n".join(
+        lines[:_LINES]
+        + ([f"  … and {len(lines) - _LINES} more lines"] if len(lines) > _LINES else [])
+    )
 
 
 def _mode(model: Model) -> str:
     if isinstance(model._mode, bool):
         mode = "in training" if model._mode else "in evaluation"
     else:
-        mode = "in training, but for " + ", ".join(f"{name}={trains}" for name, trains in model._mode)
+        mode = "in training, but for " + ", ".join(
+            f"{name}={trains}" for name, trains in model._mode
+        )
     return mode if model._seed is None else f"{mode}, seed {model._seed}"
 
 

@@ -38,7 +38,11 @@ class Sequential:
     """
 
     def __init__(
-        self, *modules: nn.Module, loss: Callable[[Any, Any], Tensor], optimizer: UpdateRule | None = None, seed: int | None = None
+        self,
+        *modules: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
+        optimizer: UpdateRule | None = None,
+        seed: int | None = None,
     ) -> None:
         self.loss = loss
         self.factory = Factory(nn.Sequential(*modules), optimizer=optimizer)
@@ -69,7 +73,16 @@ class Sequential:
         self.parameters = model.step(model.backward(loss), buffers=buffers)
         return loss.detach()
 
-    def fit(self, X: Any, y: Any, *, epochs: int = 10, batch_size: int = 32, seed: int | None = None, restart: bool = False) -> Sequential:  # noqa: N803
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        seed: int | None = None,
+        restart: bool = False,
+    ) -> Sequential:  # noqa: N803
         """Train on all examples, some epochs long, with a progress bar after two seconds.
 
         A second ``fit`` goes on from where the first ended. scikit-learn's ``MLPClassifier.fit`` does not: it starts
@@ -115,8 +128,13 @@ class Sequential:
         # a bar that is shown at once stays on an HTML page as "epochs: 0%", however short the training was
         for _ in tqdm(range(epochs), desc="epochs", leave=False, delay=2):
             order = torch.randperm(len(feature), generator=generator)
-            losses = [self.step(feature[batch], label[batch]) * len(batch) for batch in order.split(batch_size)]
-            self.loss_curve_.append(float(torch.stack(losses).sum() / len(feature)) if losses else float("nan"))
+            losses = [
+                self.step(feature[batch], label[batch]) * len(batch)
+                for batch in order.split(batch_size)
+            ]
+            self.loss_curve_.append(
+                float(torch.stack(losses).sum() / len(feature)) if losses else float("nan")
+            )
         return self
 
     def __call__(self, feature: Any) -> Tensor:

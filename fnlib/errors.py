@@ -31,7 +31,9 @@ def _names(names: Iterable[str], most: int = 4) -> str:
 class Immutable(FnlibError, TypeError):
     """A value was asked to change, or a rule or a factory after it was made."""
 
-    def __init__(self, kind: str, name: str = "name", *, lines: tuple[str, ...] = (), why: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str = "name", *, lines: tuple[str, ...] = (), why: str = ""
+    ) -> None:
         variable = kind.lower()
         right = (
             f"parameters = parameters.replace(weights={{'{name}': tensor}})"
@@ -39,9 +41,16 @@ class Immutable(FnlibError, TypeError):
             else f"{variable} = fnlib.{kind}({{**{variable}, '{name}': tensor}})"
         )
         super().__init__(
-            (why or f"{kind} is a value and never changes: whoever holds it would see another value.")
+            (
+                why
+                or f"{kind} is a value and never changes: whoever holds it would see another value."
+            )
             + _block(
-                *lines or (f"{variable}['{name}'] = tensor      # wrong: changes a value in place", right + "   # right: makes a new one")
+                *lines
+                or (
+                    f"{variable}['{name}'] = tensor      # wrong: changes a value in place",
+                    right + "   # right: makes a new one",
+                )
             )
         )
 
@@ -56,8 +65,16 @@ class Immutable(FnlibError, TypeError):
             "model = ModelFactory(parameters)   # the same parameters go on",
         ]
         if name == "lr":
-            lines += ["", f"optimizer={call}lr=lambda step: 0.1 * 0.99**step)   # right: a rate that follows the step count"]
-        return cls("Rule", name, lines=tuple(lines), why="An update rule is finished when it is made; all its settings are arguments.")
+            lines += [
+                "",
+                f"optimizer={call}lr=lambda step: 0.1 * 0.99**step)   # right: a rate that follows the step count",
+            ]
+        return cls(
+            "Rule",
+            name,
+            lines=tuple(lines),
+            why="An update rule is finished when it is made; all its settings are arguments.",
+        )
 
     @classmethod
     def factory(cls, name: str, value: object) -> Immutable:
@@ -69,7 +86,12 @@ class Immutable(FnlibError, TypeError):
             f"ModelFactory = fnlib.Factory(Network, {new})   # right: a new factory",
             "model = ModelFactory(parameters.replace(optimizer_state=None))   # for the same weights; another rule starts afresh",
         )
-        return cls("Factory", name, lines=lines, why="A factory is finished when it is made: its models rely on it.")
+        return cls(
+            "Factory",
+            name,
+            lines=lines,
+            why="A factory is finished when it is made: its models rely on it.",
+        )
 
 
 def _shown(value: object) -> str:
@@ -100,7 +122,8 @@ class EmptyParameters(FnlibError, ValueError):
         super().__init__(
             f"These parameters are empty: no network has been drawn for them, so they cannot {action}."
             + _block(
-                "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights", "parameters = model.parameters"
+                "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights",
+                "parameters = model.parameters",
             )
         )
 
@@ -125,7 +148,10 @@ class NotAParametersFile(FnlibError, ValueError):
     def __init__(self, path: object, why: str) -> None:
         super().__init__(
             f"{path} cannot be loaded as parameters: {why}. Nothing was loaded."
-            + _block("parameters.save(path)", "parameters = fnlib.Parameters.load(path)   # reads what `save` wrote, and only that")
+            + _block(
+                "parameters.save(path)",
+                "parameters = fnlib.Parameters.load(path)   # reads what `save` wrote, and only that",
+            )
         )
 
 
@@ -181,10 +207,16 @@ class StateDropped(FnlibError, RuntimeError):
     def __init__(self, names: Iterable[str], method: str | None) -> None:
         names = list(names)
         if method is None:
-            wrong, right = "output = model(feature)", "output, buffers = model.with_buffers(feature)"
+            wrong, right = (
+                "output = model(feature)",
+                "output, buffers = model.with_buffers(feature)",
+            )
             advice = ""
         else:
-            wrong, right = f'output = model.call("{method}", feature)', f'output, buffers = model.with_buffers(feature, method="{method}")'
+            wrong, right = (
+                f'output = model.call("{method}", feature)',
+                f'output, buffers = model.with_buffers(feature, method="{method}")',
+            )
             advice = f"`with_buffers` calls the module's forward: let its forward take method= and call self.{method}. "
         super().__init__(
             f"This forward pass changed {_names(names)}, and `{wrong}` drops the change."
@@ -345,4 +377,7 @@ class CannotWrap(FnlibError, TypeError):
     """A torch.optim class asks for something that a functional step does not have."""
 
     def __init__(self, name: str, why: str, right: str) -> None:
-        super().__init__(f"{name} cannot be wrapped: {why}." + _block(f"optimizer=fnlib.wrap({name}, ...)   # wrong", right))
+        super().__init__(
+            f"{name} cannot be wrapped: {why}."
+            + _block(f"optimizer=fnlib.wrap({name}, ...)   # wrong", right)
+        )

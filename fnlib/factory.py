@@ -44,12 +44,20 @@ class Factory(Finished):
     True
     """
 
-    def __init__(self, build: Callable[[], nn.Module] | nn.Module, optimizer: UpdateRule | None = None) -> None:
+    def __init__(
+        self, build: Callable[[], nn.Module] | nn.Module, optimizer: UpdateRule | None = None
+    ) -> None:
         self.optimizer = SGD(lr=0.01) if optimizer is None else checked_rule(optimizer)
         self._rule_name = name_of(self.optimizer)
         self._blueprint = Blueprint(build)
 
-    def __call__(self, parameters: Parameters, *, training: bool | Mapping[str, bool] = True, seed: int | None = None) -> Model:
+    def __call__(
+        self,
+        parameters: Parameters,
+        *,
+        training: bool | Mapping[str, bool] = True,
+        seed: int | None = None,
+    ) -> Model:
         """Bind parameters: make the model that they describe.
 
         Args:
@@ -68,11 +76,17 @@ class Factory(Finished):
         """
         if not isinstance(parameters, Parameters):
             raise errors.WrongParameters(
-                "A factory binds parameters", f"this is a {type(parameters).__name__}", "model = ModelFactory(fnlib.Parameters(seed=0))"
+                "A factory binds parameters",
+                f"this is a {type(parameters).__name__}",
+                "model = ModelFactory(fnlib.Parameters(seed=0))",
             )
         if parameters._is_empty():
             parameters = self._blueprint.draw(parameters)
-        buffers = parameters._buffers if parameters._structure is self.structure else self._fitting(parameters)
+        buffers = (
+            parameters._buffers
+            if parameters._structure is self.structure
+            else self._fitting(parameters)
+        )
         return Model(self, parameters, _checked_mode(training), _checked_seed(seed), buffers)
 
     def _fitting(self, parameters: Parameters) -> dict[str, Tensor]:
@@ -118,7 +132,11 @@ def _checked_mode(training: object) -> Mode:
 
 def _checked_seed(seed: Any) -> int | None:
     if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
-        raise errors.WrongParameters("A seed is a whole number", f"this is {seed!r}", "model = ModelFactory(parameters, seed=0)")
+        raise errors.WrongParameters(
+            "A seed is a whole number",
+            f"this is {seed!r}",
+            "model = ModelFactory(parameters, seed=0)",
+        )
     return seed
 
 

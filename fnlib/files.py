@@ -65,22 +65,30 @@ def load(path: str | os.PathLike[str]) -> Parameters:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
-                raise errors.NotAParametersFile(path, "it is a safetensors file that something else wrote")
+                raise errors.NotAParametersFile(
+                    path, "it is a safetensors file that something else wrote"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         return _restore(_checked(_unflatten(json.loads(metadata["tree"]), tensors)))
     except SafetensorError as error:
-        raise errors.NotAParametersFile(path, f"it is cut short or no safetensors file ({error})") from error
+        raise errors.NotAParametersFile(
+            path, f"it is cut short or no safetensors file ({error})"
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if isinstance(error, errors.FnlibError):
             raise
-        raise errors.NotAParametersFile(path, f"its description does not fit its tensors ({type(error).__name__}: {error})") from error
+        raise errors.NotAParametersFile(
+            path, f"its description does not fit its tensors ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _flatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
     """Describe a tree in JSON and put its tensors aside. Each container says what it is, so that nothing is guessed on reading."""
     if isinstance(tree, Tensor):
         if tree.layout is not torch.strided:
-            raise errors.CannotStore("a tensor", tree, " of a sparse layout, which a file cannot hold")
+            raise errors.CannotStore(
+                "a tensor", tree, " of a sparse layout, which a file cannot hold"
+            )
         name = str(len(tensors))
         plain = tree.detach().resolve_conj().resolve_neg()
         # Stored in the order of memory: one dimension, so that channels-last weights come back channels-last.
@@ -88,9 +96,18 @@ def _flatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
         plain = plain if dense else plain.contiguous()
         flat = torch.as_strided(plain, (plain.numel(),), (1,))
         tensors[name] = (torch.view_as_real(flat) if flat.is_complex() else flat).cpu().clone()
-        return {"tensor": name, "shape": list(plain.shape), "stride": list(plain.stride()), "complex": plain.is_complex()}
+        return {
+            "tensor": name,
+            "shape": list(plain.shape),
+            "stride": list(plain.stride()),
+            "complex": plain.is_complex(),
+        }
     if isinstance(tree, dict):
-        return {"dict": [[_flatten(key, tensors), _flatten(value, tensors)] for key, value in tree.items()]}
+        return {
+            "dict": [
+                [_flatten(key, tensors), _flatten(value, tensors)] for key, value in tree.items()
+            ]
+        }
     if isinstance(tree, (list, tuple)):
         return {type(tree).__name__: [_flatten(value, tensors) for value in tree]}
     if isinstance(tree, float):
@@ -110,7 +127,9 @@ def _unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
         shape, stride = tree["shape"], tree["stride"]
         extent = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         if math.prod(shape) != flat.numel() or (flat.numel() and extent != flat.numel()):
-            raise ValueError(f"tensor {tree['tensor']} has {flat.numel()} elements, which do not fill the shape {shape}")
+            raise ValueError(
+                f"tensor {tree['tensor']} has {flat.numel()} elements, which do not fill the shape {shape}"
+            )
         made = torch.empty_strided(shape, stride, dtype=flat.dtype)
         torch.as_strided(made, (made.numel(),), (1,)).copy_(flat)
         return made
@@ -126,7 +145,14 @@ def _unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
 
 def _checked(parts: Any) -> Any:
     """Raise unless the parts of a value are what `save` writes: a file may be anybody's."""
-    for part, kind in {"weights": dict, "buffers": dict, "aliases": dict, "transient": list, "step_count": int, "rule": str | None}.items():
+    for part, kind in {
+        "weights": dict,
+        "buffers": dict,
+        "aliases": dict,
+        "transient": list,
+        "step_count": int,
+        "rule": str | None,
+    }.items():
         if not isinstance(parts[part], kind):
             raise TypeError(f"{part} is a {type(parts[part]).__name__}")
     for name, tensor in {**parts["weights"], **parts["buffers"]}.items():

@@ -37,12 +37,16 @@ class Gradient(Mapping[str, Tensor]):
         tensors: dict[str, Tensor] = {}
         if not isinstance(mapping, Mapping):
             raise errors.WrongParameters(
-                "This is not a gradient", f"it is a {type(mapping).__name__}", "fnlib.Gradient({name: tensor, ...})"
+                "This is not a gradient",
+                f"it is a {type(mapping).__name__}",
+                "fnlib.Gradient({name: tensor, ...})",
             )
         for name, tensor in mapping.items():
             if not isinstance(tensor, Tensor):
                 raise errors.WrongParameters(
-                    "This is not a gradient", f"'{name}' is a {type(tensor).__name__}, not a tensor", "fnlib.Gradient({name: tensor, ...})"
+                    "This is not a gradient",
+                    f"'{name}' is a {type(tensor).__name__}, not a tensor",
+                    "fnlib.Gradient({name: tensor, ...})",
                 )
             tensors[name] = owned(tensor)
         self._tensors = tensors
@@ -53,7 +57,9 @@ class Gradient(Mapping[str, Tensor]):
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
         self._tensors = tensors
-        self._structure = structure  # whose names and shapes these are, so that step need not check again
+        self._structure = (
+            structure  # whose names and shapes these are, so that step need not check again
+        )
         return self
 
     def __getitem__(self, name: str) -> Tensor:
@@ -105,7 +111,9 @@ class Gradient(Mapping[str, Tensor]):
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
         with torch.no_grad():
-            return Gradient._make({name: function(tensor) for name, tensor in self._tensors.items()}, self._structure)
+            return Gradient._make(
+                {name: function(tensor) for name, tensor in self._tensors.items()}, self._structure
+            )
 
     def __add__(self, other: object) -> Gradient:
         if isinstance(other, int) and other == 0:
@@ -122,8 +130,13 @@ class Gradient(Mapping[str, Tensor]):
                 )
         names = [*mine, *(name for name in theirs if name not in mine)]
         with torch.no_grad():
-            total = {n: mine[n] + theirs[n] if n in mine and n in theirs else mine.get(n, theirs.get(n)) for n in names}
-        return Gradient._make(total, self._structure if self._structure is other._structure else None)  # type: ignore[arg-type]
+            total = {
+                n: mine[n] + theirs[n] if n in mine and n in theirs else mine.get(n, theirs.get(n))
+                for n in names
+            }
+        return Gradient._make(
+            total, self._structure if self._structure is other._structure else None
+        )  # type: ignore[arg-type]
 
     __radd__ = __add__
 
@@ -153,7 +166,11 @@ class Gradient(Mapping[str, Tensor]):
 
     def __eq__(self, other: object) -> bool:
         """Compare names and bytes (NaN equals NaN)."""
-        return same_tree(self._tensors, other._tensors) if isinstance(other, Gradient) else NotImplemented
+        return (
+            same_tree(self._tensors, other._tensors)
+            if isinstance(other, Gradient)
+            else NotImplemented
+        )
 
     __hash__ = object.__hash__
 

@@ -38,7 +38,12 @@ def redraw(module: nn.Module) -> nn.Module:
         own = [tensor for tensor in part._parameters.values() if tensor is not None]
         if own and type(part) not in REDRAWABLE:
             raise errors.CannotRedraw(f"{where} is not a layer that is known to redraw exactly")
-        if not own and type(part) not in _CONTAINERS and type(part) not in REDRAWABLE and not _plain(part):
+        if (
+            not own
+            and type(part) not in _CONTAINERS
+            and type(part) not in REDRAWABLE
+            and not _plain(part)
+        ):
             raise errors.CannotRedraw(f"{where} is not a container or layer of torch.nn")
         if part._forward_pre_hooks or part._forward_hooks:
             raise errors.CannotRedraw(f"{where} has hooks that may change its weights")
@@ -56,4 +61,8 @@ def redraw(module: nn.Module) -> nn.Module:
 
 def _plain(part: nn.Module) -> bool:
     """Say whether a layer is PyTorch's own and holds no tensors at all."""
-    return type(part).__module__.startswith("torch.nn.modules.") and not part._buffers and not part._parameters
+    return (
+        type(part).__module__.startswith("torch.nn.modules.")
+        and not part._buffers
+        and not part._parameters
+    )

@@ -39,7 +39,12 @@ def real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-def fused_sgd(weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Mapping[str, Any]) -> list[Tensor]:
+def fused_sgd(
+    weights: list[Tensor],
+    gradient: list[Tensor],
+    moments: list[Moments],
+    settings: Mapping[str, Any],
+) -> list[Tensor]:
     """Move weights in place, and put buffers of momentum into their dicts."""
     starts = [bool(settings["momentum"]) and not entry for entry in moments]
     for start, entry, g in zip(starts, moments, gradient, strict=True):
@@ -61,14 +66,22 @@ def fused_sgd(weights: list[Tensor], gradient: list[Tensor], moments: list[Momen
     return weights
 
 
-def fused_adam(weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Mapping[str, Any]) -> list[Tensor]:
+def fused_adam(
+    weights: list[Tensor],
+    gradient: list[Tensor],
+    moments: list[Moments],
+    settings: Mapping[str, Any],
+) -> list[Tensor]:
     """Move weights and moments in place."""
     kernel = torch._fused_adamw_ if settings["decoupled_weight_decay"] else torch._fused_adam_
     for at in _alike(weights):
         kernel(
             [weights[i] for i in at],
             [gradient[i] for i in at],
-            *([moments[i][key] for i in at if key in moments[i]] for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")),
+            *(
+                [moments[i][key] for i in at if key in moments[i]]
+                for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
+            ),
             amsgrad=settings["amsgrad"],
             lr=settings["lr"],
             beta1=settings["betas"][0],
@@ -80,9 +93,16 @@ def fused_adam(weights: list[Tensor], gradient: list[Tensor], moments: list[Mome
     return weights
 
 
-def refuse_broken_kernel(like: type, settings: Mapping[str, Any], weights: Collection[Tensor]) -> None:
+def refuse_broken_kernel(
+    like: type, settings: Mapping[str, Any], weights: Collection[Tensor]
+) -> None:
     """Refuse what PyTorch 2.13 computes from memory that nobody wrote: two stock runs of it differ, too."""
-    if like is torch.optim.SGD and settings.get("fused") and settings.get("momentum") and any(w.is_cpu and is_half(w) for w in weights):
+    if (
+        like is torch.optim.SGD
+        and settings.get("fused")
+        and settings.get("momentum")
+        and any(w.is_cpu and is_half(w) for w in weights)
+    ):
         raise errors.CannotWrap(
             "torch.optim.SGD",
             "on the CPU its fused kernel reads unwritten memory where momentum meets half precision, and two runs of it differ",

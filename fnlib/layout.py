@@ -29,12 +29,19 @@ class Layout(NamedTuple):
     def of(cls, module: nn.Module) -> Layout:
         weights: dict[str, Tensor] = dict(module.named_parameters())
         buffers = dict(module.named_buffers())
-        lazy = [name for name, tensor in {**weights, **buffers}.items() if nn.parameter.is_lazy(tensor)]
+        lazy = [
+            name for name, tensor in {**weights, **buffers}.items() if nn.parameter.is_lazy(tensor)
+        ]
         if lazy:
             raise errors.LazyModule(lazy)
         first = {id(tensor): name for name, tensor in {**weights, **buffers}.items()}
-        everywhere = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-        aliases = {name: first[id(tensor)] for name, tensor in everywhere if first[id(tensor)] != name}
+        everywhere = [
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        ]
+        aliases = {
+            name: first[id(tensor)] for name, tensor in everywhere if first[id(tensor)] != name
+        }
         transient = frozenset(
             f"{path}.{name}" if path else name
             for path, part in module.named_modules(remove_duplicate=False)
@@ -49,10 +56,13 @@ def copy_structure(module: nn.Module) -> nn.Module:
     refuse_hidden_ties(layout)
     refuse_views(module, layout)
     _refuse_closures(
-        module, {id(part) for part in module.modules()} | {id(t) for t in (*layout.weights.values(), *layout.buffers.values())}
+        module,
+        {id(part) for part in module.modules()}
+        | {id(t) for t in (*layout.weights.values(), *layout.buffers.values())},
     )
     memo: dict[int, Any] = {
-        id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in layout.weights.values()
+        id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
+        for weight in layout.weights.values()
     }
     memo |= {id(buffer): buffer.detach().to("meta") for buffer in layout.buffers.values()}
     for weight in layout.weights.values():
@@ -71,7 +81,11 @@ def _refuse_closures(module: nn.Module, own: set[int]) -> None:
     for path, part in module.named_modules():
         for name, value in vars(part).items():
             for function in (value, *value.values()) if isinstance(value, dict) else (value,):
-                held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
+                held = [
+                    cell.cell_contents
+                    for cell in getattr(function, "__closure__", None) or ()
+                    if _is_filled(cell)
+                ]
                 if any(id(getattr(inside, "__self__", inside)) in own for inside in held):
                     where = f"{path}.{name}" if path else name
                     raise errors.UnsupportedModule(
@@ -110,11 +124,18 @@ def refuse_views(module: nn.Module, layout: Layout) -> None:
     memory = {_memory(tensor): name for name, tensor in own.items() if _has_memory(tensor)}
     ours = {id(tensor) for tensor in own.values()}
     for path, part in module.named_modules():
-        if part._forward_pre_hooks:  # may compute the attribute anew before it is read, as the old spectral_norm does
+        if (
+            part._forward_pre_hooks
+        ):  # may compute the attribute anew before it is read, as the old spectral_norm does
             continue
         for name, value in vars(part).items():
             for tensor in _pytree.tree_leaves(value) if name not in _PLACES else ():
-                if isinstance(tensor, Tensor) and id(tensor) not in ours and _has_memory(tensor) and _memory(tensor) in memory:
+                if (
+                    isinstance(tensor, Tensor)
+                    and id(tensor) not in ours
+                    and _has_memory(tensor)
+                    and _memory(tensor) in memory
+                ):
                     raise errors.UnsupportedModule(
                         f"'{path}.{name}'".replace("'.", "'")
                         + f" shares memory with '{memory[_memory(tensor)]}': training changes both in "
@@ -133,4 +154,6 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _extent(tensor: Tensor) -> int:
-    return 1 + sum((size - 1) * abs(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return 1 + sum(
+        (size - 1) * abs(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )

@@ -24,7 +24,11 @@ class Leaves:
     def __init__(self, structure: Structure, weights: dict[str, Tensor]) -> None:
         self.structure = structure
         self.all = share_all([weights[name] for name in structure.weights])
-        self.trained = tuple(self.all) if structure.trains_all else tuple(self.all[i] for i in structure.trained)
+        self.trained = (
+            tuple(self.all)
+            if structure.trains_all
+            else tuple(self.all[i] for i in structure.trained)
+        )
         if in_transform():  # it follows its own tensors; ours are marked outside
             with outside_transforms():
                 for leaf in self.trained:

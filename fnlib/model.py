@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 _OF_THIS_MODEL = "parameters = model.step(model.backward(loss))   # a gradient of this model"
-_ALL_BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+_ALL_BUFFERS = (
+    "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+)
 _FOR_ALL_NAMES = "return {name: new_weight for name in weights}, state   # in update"
 
 
@@ -36,7 +38,16 @@ class Model:
     Made by calling a factory; see `Factory`.
     """
 
-    __slots__ = ("__weakref__", "_buffers", "_changed", "_factory", "_leaves", "_mode", "_parameters", "_seed")
+    __slots__ = (
+        "__weakref__",
+        "_buffers",
+        "_changed",
+        "_factory",
+        "_leaves",
+        "_mode",
+        "_parameters",
+        "_seed",
+    )
 
     def __init__(
         self,
@@ -49,7 +60,9 @@ class Model:
     ) -> None:
         self._factory, self._parameters = factory, parameters
         self._mode, self._seed, self._buffers = mode, seed, buffers
-        self._changed: list[str] = [] if changed is None else changed  # names of buffers that forward passes changed
+        self._changed: list[str] = (
+            [] if changed is None else changed
+        )  # names of buffers that forward passes changed
         self._leaves = Leaves.of(parameters, factory.structure)
 
     @property
@@ -121,17 +134,43 @@ class Model:
         """
         return self._forward(method, args, kwargs, keep=False)[0]
 
-    def _forward(self, method: str | None, args: Any, kwargs: Any, keep: bool) -> tuple[Any, Buffers]:
+    def _forward(
+        self, method: str | None, args: Any, kwargs: Any, keep: bool
+    ) -> tuple[Any, Buffers]:
         leaves, weights = self._leaves, self._own_weights("run a forward pass")
         if self._seed is None:
-            return run(leaves.structure, self._mode, weights, leaves.all, self._buffers, method, args, kwargs, keep)
+            return run(
+                leaves.structure,
+                self._mode,
+                weights,
+                leaves.all,
+                self._buffers,
+                method,
+                args,
+                kwargs,
+                keep,
+            )
         with seeded(self._seed, self._parameters._step_count):
-            return run(leaves.structure, self._mode, weights, leaves.all, self._buffers, method, args, kwargs, keep)
+            return run(
+                leaves.structure,
+                self._mode,
+                weights,
+                leaves.all,
+                self._buffers,
+                method,
+                args,
+                kwargs,
+                keep,
+            )
 
     def _own_weights(self, action: str) -> dict[str, Tensor]:
         """Return the tensors of the value, in the order of the network."""
         weights, structure = self._parameters._alive(action), self._leaves.structure
-        return weights if self._parameters._structure is structure else {name: weights[name] for name in structure.weights}
+        return (
+            weights
+            if self._parameters._structure is structure
+            else {name: weights[name] for name in structure.weights}
+        )
 
     # --- backward ----------------------------------------------------------------------------
 
@@ -171,7 +210,11 @@ class Model:
     # --- step --------------------------------------------------------------------------------
 
     def step(
-        self, gradient: Gradient | Mapping[str, Tensor], *, buffers: Mapping[str, Tensor] | None = None, donate: bool = False
+        self,
+        gradient: Gradient | Mapping[str, Tensor],
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
+        donate: bool = False,
     ) -> Parameters:
         """Return the parameters after one step of the factory's update rule.
 
@@ -195,7 +238,9 @@ class Model:
             raise errors.WrongRule(old._rule, factory._rule_name)
         if buffers is None and self._changed:
             raise errors.MissingBuffers(self._changed)
-        new_buffers = self._buffers if buffers is None else _taken(buffers, structure.buffers, _ALL_BUFFERS)
+        new_buffers = (
+            self._buffers if buffers is None else _taken(buffers, structure.buffers, _ALL_BUFFERS)
+        )
         weights = own
         if isinstance(buffers, Buffers) and buffers.weights:
             check_match("weight", buffers.weights, structure.weights, _ALL_BUFFERS, partial=True)
@@ -207,15 +252,22 @@ class Model:
             rule.check_state(state, weights)
         if donate:
             if isinstance(rule, Rule):
-                rule.partition(weights)  # what a schedule or groups= may raise comes before anything is given away
+                rule.partition(
+                    weights
+                )  # what a schedule or groups= may raise comes before anything is given away
             given, state_given = give_away(old)
-            weights = {name: given[name] if tensor is own[name] else share(tensor) for name, tensor in weights.items()}
+            weights = {
+                name: given[name] if tensor is own[name] else share(tensor)
+                for name, tensor in weights.items()
+            }
             state = state if state_given is None else state_given
             del own, given  # nobody else may hold what is to be reused
         if isinstance(rule, Rule) and rule.trusted:
             new_weights, new_state = rule.update(weights, tensors, state, in_place=donate)
         else:
-            new_weights, new_state = _updated_by(rule, weights, tensors, state, structure.weights, donate)
+            new_weights, new_state = _updated_by(
+                rule, weights, tensors, state, structure.weights, donate
+            )
         return old._next(
             new_weights,
             new_buffers,
@@ -242,7 +294,11 @@ class Model:
         >>> buffers["0.num_batches_tracked"]
         tensor(2)
         """
-        held = _taken(buffers, self._leaves.structure.buffers, "model = model.carry(buffers)   # all that with_buffers returned")
+        held = _taken(
+            buffers,
+            self._leaves.structure.buffers,
+            "model = model.carry(buffers)   # all that with_buffers returned",
+        )
         return Model(self._factory, self._parameters, self._mode, self._seed, held)
 
     def eval(self) -> Model:
@@ -254,7 +310,14 @@ class Model:
         return Model(self._factory, self._parameters, True, self._seed, self._buffers)
 
     def __reduce__(self) -> Any:
-        return Model, (self._factory, self._parameters, self._mode, self._seed, self._buffers, self._changed)
+        return Model, (
+            self._factory,
+            self._parameters,
+            self._mode,
+            self._seed,
+            self._buffers,
+            self._changed,
+        )
 
     def __repr__(self) -> str:
         from fnlib.display import model_text
@@ -277,14 +340,23 @@ def _updated_by(
 ) -> tuple[dict[str, Tensor], Any]:
     """Call a rule that is somebody else's: it may write to what it is given, and what it returns is checked and taken over."""
     if not donate:
-        weights, state = dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)
+        weights, state = (
+            dict(zip(weights, share_all(weights.values()), strict=True)),
+            map_tree(share, state),
+        )
     with torch.no_grad():
-        new_weights, new_state = rule.update(weights, {name: share(gradient[name]) for name in gradient}, state)
+        new_weights, new_state = rule.update(
+            weights, {name: share(gradient[name]) for name in gradient}, state
+        )
     check_match("updated weight", new_weights, expected, _FOR_ALL_NAMES)
-    return {name: kept(new_weights[name]) for name in expected}, storable(new_state, "the state that update returned")
+    return {name: kept(new_weights[name]) for name in expected}, storable(
+        new_state, "the state that update returned"
+    )
 
 
-def _taken(buffers: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str) -> dict[str, Tensor]:
+def _taken(
+    buffers: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str
+) -> dict[str, Tensor]:
     """Check buffers and take them over, in the order of the network: those of `with_buffers` are ours already."""
     raw = buffers.raw if isinstance(buffers, Buffers) else buffers
     check_match("buffer", raw, expected, right)

@@ -1,4 +1,5 @@
 """The bytes of a tensor. PyTorch offers them through NumPy only, which `fnlib` does not require."""
+
 from __future__ import annotations
 
 import ctypes
@@ -20,7 +21,11 @@ def octets(dense: Tensor) -> bytes:
         >>> octets(torch.tensor([1, 2, 3], dtype=torch.uint8))
         b'\\x01\\x02\\x03'
     """
-    return ctypes.string_at(dense.data_ptr(), dense.numel() * dense.element_size()) if dense.numel() else b""
+    return (
+        ctypes.string_at(dense.data_ptr(), dense.numel() * dense.element_size())
+        if dense.numel()
+        else b""
+    )
 
 
 def window(dense: Tensor) -> memoryview:
@@ -62,4 +67,7 @@ def view_of(address: int, size: int) -> memoryview:
 
 _READ = 0x100  # PyBUF_READ
 _from_memory = ctypes.pythonapi.PyMemoryView_FromMemory
-_from_memory.argtypes, _from_memory.restype = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int), ctypes.py_object
+_from_memory.argtypes, _from_memory.restype = (
+    (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int),
+    ctypes.py_object,
+)

@@ -19,7 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fnlib.kernels import Moments, batches, each, fused_adam, fused_sgd, is_half, is_sparse, real, refuse_broken_kernel, some
+from fnlib.kernels import (
+    Moments,
+    batches,
+    each,
+    fused_adam,
+    fused_sgd,
+    is_half,
+    is_sparse,
+    real,
+    refuse_broken_kernel,
+    some,
+)
 from fnlib.rule import Groups, Rule, Schedule, Settings, UpdateRule
 
 __all__ = ["SGD", "Adam", "AdamW", "Groups", "Rule", "Schedule", "UpdateRule"]
@@ -69,14 +80,28 @@ class SGD(Rule):
         fused: bool | None = None,
         groups: Groups | None = None,
     ) -> None:
-        settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
-        flags = {"maximize": maximize, "foreach": foreach, "differentiable": differentiable, "fused": fused}
+        settings = {
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        flags = {
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
         super().__init__(lr, groups, {**settings, **flags})
 
-    def _left_to_torch(self, settings: Settings, weights: Collection[Tensor], gradient: Collection[Tensor]) -> bool:
+    def _left_to_torch(
+        self, settings: Settings, weights: Collection[Tensor], gradient: Collection[Tensor]
+    ) -> bool:
         if settings["fused"]:
             refuse_broken_kernel(self.like, settings, weights)
-            return some(Tensor.is_complex, weights) or some(is_sparse, gradient)  # torch.optim refuses them
+            return some(Tensor.is_complex, weights) or some(
+                is_sparse, gradient
+            )  # torch.optim refuses them
         # foreach=True rounds momentum to half precision before it multiplies
         return bool(settings["momentum"] and settings["foreach"]) and some(is_half, weights)
 
@@ -84,7 +109,12 @@ class SGD(Rule):
         return {"momentum_buffer": weight.shape}
 
     def _move(
-        self, weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, in_place: bool
+        self,
+        weights: list[Tensor],
+        gradient: list[Tensor],
+        moments: list[Moments],
+        settings: Settings,
+        in_place: bool,
     ) -> list[Tensor]:
         if settings["fused"]:
             return fused_sgd(weights, gradient, moments, settings)
@@ -92,7 +122,10 @@ class SGD(Rule):
         if settings["maximize"]:
             gradient = [-g for g in gradient]
         if settings["weight_decay"]:
-            gradient = [g.add(w, alpha=settings["weight_decay"]) for g, w in zip(gradient, weights, strict=True)]
+            gradient = [
+                g.add(w, alpha=settings["weight_decay"])
+                for g, w in zip(gradient, weights, strict=True)
+            ]
         if momentum:
             ahead = []
             for g, entry in zip(gradient, moments, strict=True):
@@ -100,7 +133,9 @@ class SGD(Rule):
                 if last is None:
                     buffer = g.clone()
                 else:
-                    buffer = (last.mul_(momentum) if in_place else last.mul(momentum)).add_(g, alpha=1 - dampening)
+                    buffer = (last.mul_(momentum) if in_place else last.mul(momentum)).add_(
+                        g, alpha=1 - dampening
+                    )
                 entry["momentum_buffer"] = buffer
                 ahead.append(g.add(buffer, alpha=momentum) if settings["nesterov"] else buffer)
             gradient = ahead
@@ -156,24 +191,51 @@ class Adam(Rule):
         decoupled_weight_decay: bool = False,
         groups: Groups | None = None,
     ) -> None:
-        settings: dict[str, Any] = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        settings |= {"foreach": foreach, "maximize": maximize, "capturable": capturable, "differentiable": differentiable, "fused": fused}
+        settings: dict[str, Any] = {
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+        }
+        settings |= {
+            "foreach": foreach,
+            "maximize": maximize,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
         if self.like is torch.optim.Adam:
             settings["decoupled_weight_decay"] = decoupled_weight_decay
         super().__init__(lr, groups, settings)
 
-    def _left_to_torch(self, settings: Settings, weights: Collection[Tensor], gradient: Collection[Tensor]) -> bool:
+    def _left_to_torch(
+        self, settings: Settings, weights: Collection[Tensor], gradient: Collection[Tensor]
+    ) -> bool:
         if any(isinstance(value, Tensor) for value in (self._arguments["lr"], *settings["betas"])):
             return True
         # Half precision is rounded in another order there, with foreach and without; the others it refuses.
-        return some(is_half, weights) or some(is_sparse, gradient) or bool(settings["fused"] and some(Tensor.is_complex, weights))
+        return (
+            some(is_half, weights)
+            or some(is_sparse, gradient)
+            or bool(settings["fused"] and some(Tensor.is_complex, weights))
+        )
 
     def _kept(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
-        means = {key: weight.shape for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 3 if settings["amsgrad"] else 2]}
+        means = {
+            key: weight.shape
+            for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[
+                : 3 if settings["amsgrad"] else 2
+            ]
+        }
         return {"step": torch.Size(), **means}
 
     def _move(
-        self, weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, in_place: bool
+        self,
+        weights: list[Tensor],
+        gradient: list[Tensor],
+        moments: list[Moments],
+        settings: Settings,
+        in_place: bool,
     ) -> list[Tensor]:
         begin(weights, moments, settings)
         steps = _counted(moments)
@@ -187,7 +249,9 @@ class Adam(Rule):
         moved: list[Tensor] = []
         for batch in batches(weights):
             w, g = [real(weights[i]) for i in batch], [real(gradient[i]) for i in batch]
-            mean, square = ([real(moments[i][key]) for i in batch] for key in ("exp_avg", "exp_avg_sq"))
+            mean, square = (
+                [real(moments[i][key]) for i in batch] for key in ("exp_avg", "exp_avg_sq")
+            )
             if decay and settings["decoupled_weight_decay"]:
                 w = each("mul", in_place, w, 1 - lr * decay)
             mean = each("lerp", in_place, mean, g, 1 - beta1)
@@ -195,12 +259,21 @@ class Adam(Rule):
             torch._foreach_addcmul_(square, g, g, 1 - beta2)
             later = {"exp_avg": mean, "exp_avg_sq": square}
             if settings["amsgrad"]:
-                square = each("maximum", in_place, [real(moments[i]["max_exp_avg_sq"]) for i in batch], square)
+                square = each(
+                    "maximum", in_place, [real(moments[i]["max_exp_avg_sq"]) for i in batch], square
+                )
                 later["max_exp_avg_sq"] = square
             denominator = torch._foreach_sqrt(square)
             torch._foreach_div_(denominator, [(1 - beta2 ** steps[i]) ** 0.5 for i in batch])
             torch._foreach_add_(denominator, settings["eps"])
-            w = each("addcdiv", in_place, w, mean, denominator, [-(lr / (1 - beta1 ** steps[i])) for i in batch])
+            w = each(
+                "addcdiv",
+                in_place,
+                w,
+                mean,
+                denominator,
+                [-(lr / (1 - beta1 ** steps[i])) for i in batch],
+            )
             if not in_place:
                 moved += w
                 for key, tensors in later.items():
@@ -237,19 +310,32 @@ class AdamW(Adam):
         fused: bool | None = None,
         groups: Groups | None = None,
     ) -> None:
-        flags: dict[str, Any] = {"maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable}
+        flags: dict[str, Any] = {
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+        }
         super().__init__(lr, betas, eps, weight_decay, amsgrad, **flags, fused=fused, groups=groups)
 
 
 def begin(weights: list[Tensor], moments: list[Moments], settings: Settings) -> None:
     """Make the moments of weights that move for the first time. They share a counter: it is never written to."""
     zeros: dict[torch.device | None, Tensor] = {}
-    counter = torch.float64 if torch.get_default_dtype() is torch.float64 and not settings["fused"] else torch.float32
+    counter = (
+        torch.float64
+        if torch.get_default_dtype() is torch.float64 and not settings["fused"]
+        else torch.float32
+    )
     for w, entry in zip(weights, moments, strict=True):
         if not entry:
             device = w.device if settings["fused"] else None
             entry["step"] = zeros.setdefault(device, torch.zeros((), dtype=counter, device=device))
-            for key in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if settings["amsgrad"] else [])):
+            for key in (
+                "exp_avg",
+                "exp_avg_sq",
+                *(["max_exp_avg_sq"] if settings["amsgrad"] else []),
+            ):
                 entry[key] = torch.zeros_like(w, memory_format=torch.preserve_format)
 
 

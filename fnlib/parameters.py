@@ -60,7 +60,13 @@ class Parameters(Mapping[str, Tensor]):
         "_transient", "_weights",
     )  # fmt: skip
 
-    def __init__(self, *, seed: int | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self._fill(None, {}, draw={"seed": seed, "device": device, "dtype": dtype})
 
     # --- making ------------------------------------------------------------------------------
@@ -217,7 +223,11 @@ class Parameters(Mapping[str, Tensor]):
         if self is other:
             return True
         if self._weights is None or other._weights is None:
-            both_empty = self._weights is None and other._weights is None and not (self._donated or other._donated)
+            both_empty = (
+                self._weights is None
+                and other._weights is None
+                and not (self._donated or other._donated)
+            )
             return both_empty and self._draw == other._draw
         return (
             self._step_count == other._step_count
@@ -227,7 +237,9 @@ class Parameters(Mapping[str, Tensor]):
             and same_tree(self._state, other._state)
         )
 
-    __hash__ = object.__hash__  # by identity: hashing the bytes of a network would be slow and surprise nobody pleasantly
+    __hash__ = (
+        object.__hash__
+    )  # by identity: hashing the bytes of a network would be slow and surprise nobody pleasantly
 
     def diff(self, other: Parameters) -> Difference:
         """Say how far each weight and buffer lies from that of another value.
@@ -251,11 +263,18 @@ class Parameters(Mapping[str, Tensor]):
 
         if not isinstance(other, Parameters):
             raise errors.WrongParameters(
-                "Parameters are compared with parameters", f"this is a {type(other).__name__}", "parameters.diff(other.parameters)"
+                "Parameters are compared with parameters",
+                f"this is a {type(other).__name__}",
+                "parameters.diff(other.parameters)",
             )
         mine, theirs = self._alive("be compared"), other._alive("be compared")
         check_match("weight", theirs, mine, "parameters.diff(other)   # two values of one network")
-        check_match("buffer", other._buffers, self._buffers, "parameters.diff(other)   # two values of one network")
+        check_match(
+            "buffer",
+            other._buffers,
+            self._buffers,
+            "parameters.diff(other)   # two values of one network",
+        )
         return Difference({**mine, **self._buffers}, {**theirs, **other._buffers})
 
     # --- leaving -----------------------------------------------------------------------------
@@ -273,10 +292,18 @@ class Parameters(Mapping[str, Tensor]):
         """
         held = {
             **self._alive("give a state_dict"),
-            **{name: tensor for name, tensor in self._buffers.items() if name not in self._transient},
+            **{
+                name: tensor
+                for name, tensor in self._buffers.items()
+                if name not in self._transient
+            },
         }
         copies = {name: tensor.clone() for name, tensor in held.items()}
-        return copies | {name: copies[first] for name, first in self._aliases.items() if first in copies and name not in self._transient}
+        return copies | {
+            name: copies[first]
+            for name, first in self._aliases.items()
+            if first in copies and name not in self._transient
+        }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one safetensors file; loading it back gives an equal value. See `Parameters.load`.
@@ -379,7 +406,9 @@ class Parameters(Mapping[str, Tensor]):
         self._made_here = False
 
     @classmethod
-    def _make(cls, weights: dict[str, Tensor] | None, buffers: dict[str, Tensor], **parts: Any) -> Parameters:
+    def _make(
+        cls, weights: dict[str, Tensor] | None, buffers: dict[str, Tensor], **parts: Any
+    ) -> Parameters:
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
         self._fill(weights, buffers, **parts)
@@ -398,7 +427,9 @@ class Parameters(Mapping[str, Tensor]):
     ) -> Parameters:
         """Make another value of the same network."""
         made = Parameters.__new__(Parameters)
-        made._fill(weights, buffers, state, rule, step_count, self._aliases, self._transient, structure)
+        made._fill(
+            weights, buffers, state, rule, step_count, self._aliases, self._transient, structure
+        )
         made._made_here = made_here
         return made
 
@@ -426,7 +457,12 @@ def _restore(parts: dict[str, Any]) -> Parameters:
     return Parameters._make(**{**parts, "transient": frozenset(parts["transient"])})
 
 
-def _merge(kind: str, mine: dict[str, Tensor], given: Mapping[str, Tensor] | None, aliases: Mapping[str, str]) -> dict[str, Tensor]:
+def _merge(
+    kind: str,
+    mine: dict[str, Tensor],
+    given: Mapping[str, Tensor] | None,
+    aliases: Mapping[str, str],
+) -> dict[str, Tensor]:
     if given is None:
         return mine
     right = f"parameters.replace({kind}s={{name: tensor}})   # names of this network, shapes as they are"

@@ -107,7 +107,9 @@ def unchanged(tensor: Tensor, origin: Tensor) -> bool:
 
 def all_unchanged(tensors: Collection[Tensor], origins: Collection[Tensor]) -> bool:
     """Say whether nothing was written to any of `tensors` since they were shared from `origins`."""
-    return (not in_transform() and all(map(_is_cow, tensors))) or all(map(unchanged, tensors, origins))
+    return (not in_transform() and all(map(_is_cow, tensors))) or all(
+        map(unchanged, tensors, origins)
+    )
 
 
 def in_transform() -> bool:

@@ -21,7 +21,9 @@ from fnlib.traced import is_traced, traced
 class Step(Protocol):
     """A pure training step."""
 
-    def __call__(self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None) -> tuple[Parameters, Tensor]: ...
+    def __call__(
+        self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
+    ) -> tuple[Parameters, Tensor]: ...
 
 
 def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Step:
@@ -66,20 +68,30 @@ class _TrainStep:
         self.rule = factory.optimizer
         self.traces_rule = is_traced(self.rule)
         self.module: nn.Module | None = None
-        self.moving: list[str] = []  # names of the weights that the loss depends on, learnt from the first batch
+        self.moving: list[
+            str
+        ] = []  # names of the weights that the loss depends on, learnt from the first batch
         self.fixed: list[str] = []
-        self.order: list[str] = []  # moving before fixed, where that is not the order of the weights
-        self.constant: list[dict[str, Any]] | None = None  # settings of each group, where nothing is scheduled
+        self.order: list[
+            str
+        ] = []  # moving before fixed, where that is not the order of the weights
+        self.constant: list[dict[str, Any]] | None = (
+            None  # settings of each group, where nothing is scheduled
+        )
         self.settings: list[dict[str, Any]] = []  # of each group, without the rate
         self.group_of: list[int] = []  # the group of each moving weight
         self.rates: list[float] = []
         self.rate_tensors: list[Tensor] = []
         self.graphs: dict[tuple[tuple[str, ...], ...], Graph] = {}
 
-    def step(self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None) -> tuple[Parameters, Tensor]:
+    def step(
+        self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
+    ) -> tuple[Parameters, Tensor]:
         """Take one step. See `train_step`."""
         inputs = feature if isinstance(feature, tuple) else (feature,)
-        compiler = _set_compiler(None)  # None outside of torch.compile; nothing but the graph is for the compiler
+        compiler = _set_compiler(
+            None
+        )  # None outside of torch.compile; nothing but the graph is for the compiler
         try:
             if compiler is None:
                 return self._plain(parameters, inputs, label, seed)
@@ -92,14 +104,18 @@ class _TrainStep:
         finally:
             _set_compiler(compiler)
 
-    def _plain(self, parameters: Parameters, inputs: tuple[Any, ...], label: Any, seed: int | None) -> tuple[Parameters, Tensor]:
+    def _plain(
+        self, parameters: Parameters, inputs: tuple[Any, ...], label: Any, seed: int | None
+    ) -> tuple[Parameters, Tensor]:
         """Take the step as the functional loop writes it."""
         model = self.factory(parameters, seed=seed)
         output, buffers = model.with_buffers(*inputs)
         loss = self.criterion(output, label)
         return model.step(model.backward(loss), buffers=buffers), loss.detach()
 
-    def _open(self, parameters: Parameters, inputs: tuple[Any, ...], label: Any) -> tuple[Graph, list[Tensor]]:
+    def _open(
+        self, parameters: Parameters, inputs: tuple[Any, ...], label: Any
+    ) -> tuple[Graph, list[Tensor]]:
         """Take a value apart: a flat list of its tensors and the rate of each group, and the graph that takes them."""
         weights = parameters._alive("take a step")
         if self.module is None:
@@ -150,11 +166,19 @@ class _TrainStep:
         self.order = [*self.moving, *self.fixed] if self.fixed else []
         if self.traces_rule:
             partition = cast(Rule, self.rule).partition(weights)
-            self.settings = [{key: value for key, value in settings.items() if key != "lr"} for settings, _ in partition]
-            self.group_of = [next(i for i, (_, names) in enumerate(partition) if name in names) for name in self.moving]
+            self.settings = [
+                {key: value for key, value in settings.items() if key != "lr"}
+                for settings, _ in partition
+            ]
+            self.group_of = [
+                next(i for i, (_, names) in enumerate(partition) if name in names)
+                for name in self.moving
+            ]
         self.module = self.factory.structure.borrow(True).module
 
-    def _close(self, old: Parameters, graph: Graph, found: tuple[Tensor, ...]) -> tuple[Parameters, Tensor]:
+    def _close(
+        self, old: Parameters, graph: Graph, found: tuple[Tensor, ...]
+    ) -> tuple[Parameters, Tensor]:
         """Put a value together again."""
         structure, loss = self.factory.structure, found[0]
         first = 1 + len(structure.buffers)
@@ -166,9 +190,16 @@ class _TrainStep:
         moments = dict(old._state["state"]) if old._state else {}
         if last < len(found):
             tensors = iter(found[last:])
-            moments |= {name: {key: next(tensors) for key in keys} for name, keys in zip(moved, graph.keys_after, strict=True) if keys}
+            moments |= {
+                name: {key: next(tensors) for key in keys}
+                for name, keys in zip(moved, graph.keys_after, strict=True)
+                if keys
+            }
         if self.fixed:
-            moved = {name: moved[name] if name in moved else old._alive()[name] for name in structure.weights}
+            moved = {
+                name: moved[name] if name in moved else old._alive()[name]
+                for name in structure.weights
+            }
         state = {"state": moments, "param_groups": self._settings_at(old)}
         new = old._next(
             moved,
@@ -186,7 +217,8 @@ class _TrainStep:
 # (What torch.compiler.disable(recursive=False) is for; that asks again at each call, which takes longer than the step.)
 _frames = torch._C._dynamo.eval_frame
 _frames.set_code_exec_strategy(
-    _TrainStep.step.__code__, _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.DEFAULT)
+    _TrainStep.step.__code__,
+    _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.DEFAULT),
 )
 
 
@@ -205,7 +237,9 @@ class Graph:
         def compiled(*tensors: Any) -> Any:
             return whole(*tensors)
 
-        compiled.__code__ = compiled.__code__.replace()  # a code object of its own: the compiler keeps its graphs there
+        compiled.__code__ = (
+            compiled.__code__.replace()
+        )  # a code object of its own: the compiler keeps its graphs there
         self.compiled = compiled
 
     def compute(self, *given: Any) -> tuple[Tensor, ...]:
@@ -223,7 +257,9 @@ class Graph:
         def loss_of(weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             after = {name: buffer.clone() for name, buffer in buffers.items()}
             output = torch.func.functional_call(
-                cast(nn.Module, step.module), {**dict(zip(step.moving, weights, strict=True)), **fixed, **after}, inputs
+                cast(nn.Module, step.module),
+                {**dict(zip(step.moving, weights, strict=True)), **fixed, **after},
+                inputs,
             )
             return step.criterion(output, label), list(after.values())
 
@@ -233,7 +269,12 @@ class Graph:
         for group, (settings, rate) in enumerate(zip(step.settings, rates, strict=True)):
             at = [i for i, of in enumerate(step.group_of) if of == group]
             weights, entries = traced(
-                cast(Rule, step.rule), [moving[i] for i in at], [gradient[i] for i in at], [moments[i] for i in at], settings, rate
+                cast(Rule, step.rule),
+                [moving[i] for i in at],
+                [gradient[i] for i in at],
+                [moments[i] for i in at],
+                settings,
+                rate,
             )
             for i, weight, entry in zip(at, weights, entries, strict=True):
                 moving[i], moments[i] = weight, entry

@@ -12,11 +12,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-one_at_a_time = threading.RLock()  # PyTorch's generator is one for all threads; reentrant for nested models
+one_at_a_time = (
+    threading.RLock()
+)  # PyTorch's generator is one for all threads; reentrant for nested models
 
 
 def _cuda_devices() -> list[int]:
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    return (
+        list(range(torch.cuda.device_count()))
+        if torch.cuda.is_available() and torch.cuda.is_initialized()
+        else []
+    )
 
 
 @contextlib.contextmanager
@@ -37,7 +43,12 @@ def preserved() -> Iterator[None]:
 @contextlib.contextmanager
 def seeded(seed: int, step_count: int) -> Iterator[None]:
     """Seed PyTorch's generators from a seed and a step count, and put them back where they were on leaving."""
-    folded = int.from_bytes(hashlib.blake2b(f"{seed}/{step_count}".encode(), digest_size=8).digest(), "little") >> 1
+    folded = (
+        int.from_bytes(
+            hashlib.blake2b(f"{seed}/{step_count}".encode(), digest_size=8).digest(), "little"
+        )
+        >> 1
+    )
     with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
         torch.manual_seed(folded)
         yield

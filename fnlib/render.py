@@ -51,11 +51,17 @@ def text(table: Table) -> str:
     """
     shown = [row for _, rows in table.parts for row in rows[:ROWS]]
     widths = [max(map(len, column)) for column in zip(table.columns, *shown, strict=True)]
-    widths[0] = max(12, min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths))) if widths[0] > 12 else widths[0]
+    widths[0] = (
+        max(12, min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths)))
+        if widths[0] > 12
+        else widths[0]
+    )
 
     def line(cells: Sequence[str]) -> str:
         name, *others = cells
-        name = name if len(name) <= widths[0] else "…" + name[1 - widths[0] :]  # the end of a long name tells it from the next
+        name = (
+            name if len(name) <= widths[0] else "…" + name[1 - widths[0] :]
+        )  # the end of a long name tells it from the next
         padded = [name.ljust(widths[0])]
         for cell, heading, width in zip(others, table.columns[1:], widths[1:], strict=True):
             padded.append(cell.ljust(width) if heading in table.left else cell.rjust(width))
@@ -70,7 +76,9 @@ def text(table: Table) -> str:
         lines += map(line, rows[:ROWS])
         if len(rows) > ROWS:
             lines.append(f"  … and {len(rows) - ROWS} more")
-    return printable("\n".join(lines + [_wrapped(f"{label}: {note}") for label, note in table.notes]))
+    return printable(
+        "\n".join(lines + [_wrapped(f"{label}: {note}") for label, note in table.notes])
+    )
 
 
 def html(table: Table, above: str = "") -> str:
@@ -81,7 +89,9 @@ def html(table: Table, above: str = "") -> str:
         above: HTML to stand between the title and the table.
     """
     parts = [(part, rows) for part, rows in table.parts if rows]
-    bodies = "".join(_body(table, part if len(parts) > 1 else "", rows[:ROWS]) for part, rows in parts)
+    bodies = "".join(
+        _body(table, part if len(parts) > 1 else "", rows[:ROWS]) for part, rows in parts
+    )
     caption = f'<caption style="{_CAPTION}">{escape(table.title)}</caption>'
     pieces = [above]
     if bodies:
@@ -90,10 +100,14 @@ def html(table: Table, above: str = "") -> str:
         pieces.insert(0, f'<p style="margin:0;font-weight:bold">{escape(table.title)}</p>')
     for part, rows in parts:
         if len(rows) > ROWS:
-            rest = f"… and {len(rows) - ROWS} more" + (f" {part}" if part and len(parts) > 1 else "")
+            rest = f"… and {len(rows) - ROWS} more" + (
+                f" {part}" if part and len(parts) > 1 else ""
+            )
             caption = f'<caption style="{_CAPTION}">{escape(table.title)}, {escape(part)} from row {ROWS + 1}</caption>'
             inner = f'<table style="{_TABLE}">{caption}{_head(table)}{_body(table, "", rows[ROWS:])}</table>'
-            pieces.append(f'<details><summary style="cursor:pointer">{escape(rest)}</summary>{inner}</details>')
+            pieces.append(
+                f'<details><summary style="cursor:pointer">{escape(rest)}</summary>{inner}</details>'
+            )
     for label, note in table.notes:
         pieces.append(f'<p style="margin:4px 0 0 0"><b>{escape(label)}</b>: {escape(note)}</p>')
     return f'<div style="overflow-x:auto;color:var(--jp-content-font-color1, inherit)">{"".join(pieces)}</div>'
@@ -121,7 +135,10 @@ def _align(table: Table, heading: str) -> str:
 
 
 def _head(table: Table) -> str:
-    cells = "".join(f'<th scope="col" style="{_align(table, h)};border-bottom:1px solid {_LINE}">{escape(h)}</th>' for h in table.columns)
+    cells = "".join(
+        f'<th scope="col" style="{_align(table, h)};border-bottom:1px solid {_LINE}">{escape(h)}</th>'
+        for h in table.columns
+    )
     return f'<thead><tr style="background:transparent">{cells}</tr></thead>'
 
 
@@ -151,4 +168,6 @@ def _wrapped(line: str) -> str:
     """Break a note into lines of at most 100 columns."""
     import textwrap
 
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )

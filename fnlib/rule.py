@@ -25,7 +25,9 @@ class UpdateRule(Protocol):
     def init(self, weights: Mapping[str, Tensor]) -> Any:
         """Return the state before the first step."""
 
-    def update(self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any) -> tuple[Mapping[str, Tensor], Any]:
+    def update(
+        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any
+    ) -> tuple[Mapping[str, Tensor], Any]:
         """Return new weights and new state."""
 
 
@@ -45,11 +47,19 @@ class Rule(Finished):
         if "update" in vars(cls) and not cls.__module__.startswith("fnlib."):
             cls.trusted = False  # somebody's own, built on one of ours
 
-    def __init__(self, lr: float | Tensor | Schedule, groups: Groups | None, settings: Settings) -> None:
+    def __init__(
+        self, lr: float | Tensor | Schedule, groups: Groups | None, settings: Settings
+    ) -> None:
         refuse_flags(settings)
-        probe = self.like([torch.zeros(1)], lr=lr(0) if callable(lr) else lr, **settings)  # PyTorch's own checks, and its own errors
+        probe = self.like(
+            [torch.zeros(1)], lr=lr(0) if callable(lr) else lr, **settings
+        )  # PyTorch's own checks, and its own errors
         self._arguments = of_its_own({"lr": lr, **settings})
-        self._settings = {**probe.defaults, **self._arguments, "lr": lr if callable(lr) else float(lr)}
+        self._settings = {
+            **probe.defaults,
+            **self._arguments,
+            "lr": lr if callable(lr) else float(lr),
+        }
         self._groups = groups
         self._step_count = 0
 
@@ -72,7 +82,12 @@ class Rule(Finished):
         return {"state": {}, "param_groups": []}
 
     def update(
-        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any, *, in_place: bool = False
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        *,
+        in_place: bool = False,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Move each weight that has a gradient.
 
@@ -86,30 +101,50 @@ class Rule(Finished):
             The new weights and the new state. What does not move is passed on as it is.
         """
         partition = self.partition(weights)
-        if any(self._left_to_torch(settings, weights.values(), gradient.values()) for settings, _ in partition):
+        if any(
+            self._left_to_torch(settings, weights.values(), gradient.values())
+            for settings, _ in partition
+        ):
             return self._wrapped().update(weights, gradient, state, in_place=in_place)
         weights, moments = dict(weights), dict(state["state"])
         for settings, names in partition:
-            moving = names if len(gradient) == len(weights) else [name for name in names if name in gradient]
+            moving = (
+                names
+                if len(gradient) == len(weights)
+                else [name for name in names if name in gradient]
+            )
             if not moving:
                 continue
             own = [dict(moments[name]) if name in moments else {} for name in moving]
-            places, slopes, here = [weights[name] for name in moving], [gradient[name] for name in moving], in_place
+            places, slopes, here = (
+                [weights[name] for name in moving],
+                [gradient[name] for name in moving],
+                in_place,
+            )
             if not in_place and (settings["fused"] or not _are_plain(places)):
                 # Fused kernels write in place, and so the strides stay that a new tensor would not have: on shared tensors, then.
                 places, own, here = share_all(places), [_shared(entry) for entry in own], True
-            weights.update(zip(moving, self._move(places, slopes, own, settings, here), strict=True))
+            weights.update(
+                zip(moving, self._move(places, slopes, own, settings, here), strict=True)
+            )
             if own[0]:
                 moments.update(zip(moving, own, strict=True))
         return weights, {"state": moments, "param_groups": [settings for settings, _ in partition]}
 
     def _move(
-        self, weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, in_place: bool
+        self,
+        weights: list[Tensor],
+        gradient: list[Tensor],
+        moments: list[Moments],
+        settings: Settings,
+        in_place: bool,
     ) -> list[Tensor]:
         """Return the moved weights of one group, and put moved moments into their dicts."""
         raise NotImplementedError
 
-    def _left_to_torch(self, settings: Settings, weights: Collection[Tensor], gradient: Collection[Tensor]) -> bool:
+    def _left_to_torch(
+        self, settings: Settings, weights: Collection[Tensor], gradient: Collection[Tensor]
+    ) -> bool:
         """Say whether the optimizer of torch.optim has to take this step, because only it has its bits or its error."""
         return False
 
@@ -117,21 +152,32 @@ class Rule(Finished):
         from fnlib.wrap import Wrapped
 
         arguments = {key: value for key, value in self._arguments.items() if key != "lr"}
-        return Wrapped(self.like, self._arguments["lr"], self._groups, arguments).at(self._step_count)
+        return Wrapped(self.like, self._arguments["lr"], self._groups, arguments).at(
+            self._step_count
+        )
 
     def check_state(self, state: Any, weights: Mapping[str, Tensor]) -> None:
         """Raise `WrongParameters` for a state that no step of such a rule could have left: from a file, or given to ``replace``."""
         if not (isinstance(state, Mapping) and isinstance(state.get("state"), Mapping)):
-            raise _wrong_state(f"it has no entry 'state' that maps weight names to what {self.name} keeps of each")
+            raise _wrong_state(
+                f"it has no entry 'state' that maps weight names to what {self.name} keeps of each"
+            )
         groups = state.get("param_groups")
-        if not (isinstance(groups, (list, tuple)) and all(isinstance(group, Mapping) for group in groups)):
+        if not (
+            isinstance(groups, (list, tuple))
+            and all(isinstance(group, Mapping) for group in groups)
+        ):
             raise _wrong_state("it has no entry 'param_groups' with the settings of each group")
         unknown = state["state"].keys() - weights.keys()
         if unknown:
-            raise _wrong_state(f"{errors._names(sorted(map(str, unknown)))} is no weight; expected: {errors._names(weights)}")
+            raise _wrong_state(
+                f"{errors._names(sorted(map(str, unknown)))} is no weight; expected: {errors._names(weights)}"
+            )
         for settings, names in self.partition(weights):
             for name in names:
-                self._check_moments(name, state["state"].get(name, {}), self._kept(weights[name], settings))
+                self._check_moments(
+                    name, state["state"].get(name, {}), self._kept(weights[name], settings)
+                )
 
     def _check_moments(self, name: str, moments: Any, expected: Mapping[str, torch.Size]) -> None:
         """Check what is kept of one weight, or nothing if it has not moved yet."""
@@ -164,7 +210,13 @@ class Rule(Finished):
             else:
                 parts.append((own, [name]))
         merged = [({**self._settings, **own}, names) for own, names in parts]
-        return [({**settings, "lr": self._rate(settings["lr"])} if "lr" in settings else settings, names) for settings, names in merged]
+        return [
+            (
+                {**settings, "lr": self._rate(settings["lr"])} if "lr" in settings else settings,
+                names,
+            )
+            for settings, names in merged
+        ]
 
     def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
         unknown = own.keys() - self._settings.keys()
@@ -188,8 +240,15 @@ class Rule(Finished):
         return f"fnlib.{type(self).__name__}("
 
     def __repr__(self) -> str:
-        default = self.like([torch.zeros(1)], **({} if "lr" in self.like([torch.zeros(1)]).defaults else {"lr": 1.0})).defaults
-        changed = {key: value for key, value in self._settings.items() if key == "lr" or value != default.get(key)}
+        default = self.like(
+            [torch.zeros(1)],
+            **({} if "lr" in self.like([torch.zeros(1)]).defaults else {"lr": 1.0}),
+        ).defaults
+        changed = {
+            key: value
+            for key, value in self._settings.items()
+            if key == "lr" or value != default.get(key)
+        }
         written = [f"{key}={getattr(value, '__name__', value)}" for key, value in changed.items()]
         return f"{self._call()}{', '.join(written + (['groups=...'] if self._groups else []))})"
 
@@ -238,7 +297,10 @@ def refuse_flags(settings: Mapping[str, Any]) -> None:
 
 def of_its_own(settings: Settings) -> Settings:
     """Copy settings, so that a list or a tensor that their owner changes later does not change the rule."""
-    return {key: map_tree(lambda tensor: tensor.detach().clone(), value) for key, value in settings.items()}
+    return {
+        key: map_tree(lambda tensor: tensor.detach().clone(), value)
+        for key, value in settings.items()
+    }
 
 
 def _are_plain(tensors: list[Tensor]) -> bool:
@@ -248,4 +310,7 @@ def _are_plain(tensors: list[Tensor]) -> bool:
 
 def _shared(entry: Moments) -> Moments:
     """Share the tensors of a state that a step writes to: not the counters, which it replaces."""
-    return {key: value if key == "step" or not isinstance(value, Tensor) else share(value) for key, value in entry.items()}
+    return {
+        key: value if key == "step" or not isinstance(value, Tensor) else share(value)
+        for key, value in entry.items()
+    }

@@ -10,7 +10,15 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from fnlib import errors
-from fnlib.protect import Tensors, _in_transform, all_unchanged, same_bits, share, share_all, unchanged
+from fnlib.protect import (
+    Tensors,
+    _in_transform,
+    all_unchanged,
+    same_bits,
+    share,
+    share_all,
+    unchanged,
+)
 from fnlib.randomness import Mark, preserved
 from fnlib.state import owned
 from fnlib.structure import Mode, Skeleton, Structure
@@ -21,7 +29,9 @@ class Buffers(Tensors):
 
     __slots__ = ("changed", "weights")
 
-    def __init__(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor], changed: list[str]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor], changed: list[str]
+    ) -> None:
         super().__init__(tensors)
         self.weights, self.changed = weights, changed
 
@@ -61,7 +71,11 @@ def run(
     """
     skeleton = structure.borrow(mode)
     # A pass that turns out to write to weights is run again from here. Layers of torch.nn show on the first one whether they do.
-    mark = None if structure.writes_weights or (structure.has_run and skeleton.keeps_nothing) else Mark(leaves)
+    mark = (
+        None
+        if structure.writes_weights or (structure.has_run and skeleton.keeps_nothing)
+        else Mark(leaves)
+    )
     # A pass that writes to its weights (Embedding(max_norm=)) would write to the leaves, so it gets copies of its own.
     placed = [share(leaf) for leaf in leaves] if structure.writes_weights else leaves
     given_buffers = share_all(buffers.values()) if buffers else []
@@ -83,7 +97,9 @@ def run(
         _refuse_memory(skeleton, placed, buffers, method, args, kwargs, attributes)
     else:
         structure.give_back(skeleton, new_buffers)
-    if not (type(output) is Tensor and output.grad_fn is not None and output._base is None):  # nearly always
+    if not (
+        type(output) is Tensor and output.grad_fn is not None and output._base is None
+    ):  # nearly always
         output = _apart(output, [*leaves, *new_weights, *new_buffers])
     if not keep:
         if changed or written:
@@ -91,7 +107,11 @@ def run(
         return output, _NO_BUFFERS
     places = zip(buffers, given_buffers, new_buffers, strict=True)
     after = {name: _own(new, given) for name, given, new in places}
-    moved = {name: _own(new, given) for name, given, new in zip(weights, placed, new_weights, strict=True) if name in written}
+    moved = {
+        name: _own(new, given)
+        for name, given, new in zip(weights, placed, new_weights, strict=True)
+        if name in written
+    }
     return output, Buffers(after, moved, [*changed, *written])
 
 
@@ -105,22 +125,36 @@ def _own(new: Tensor, given: Tensor) -> Tensor:
 def _apart(output: Any, held: list[Tensor]) -> Any:
     """Share what a module returns of its weights and buffers: writes to an output must not reach a value."""
     memory = {_memory(tensor) for tensor in held}
-    parts = [part for part in _pytree.tree_leaves(output) if isinstance(part, Tensor) and part.layout is torch.strided]
+    parts = [
+        part
+        for part in _pytree.tree_leaves(output)
+        if isinstance(part, Tensor) and part.layout is torch.strided
+    ]
     if not any(_memory(part) in memory for part in parts):
         return output
-    return _pytree.tree_map_only(Tensor, lambda part: share(part) if _memory(part) in memory else part, output)
+    return _pytree.tree_map_only(
+        Tensor, lambda part: share(part) if _memory(part) in memory else part, output
+    )
 
 
 def _memory(tensor: Tensor) -> int:
     """Identify the memory of a tensor, without writing to it (asking for its address would)."""
-    return 0 if tensor.layout is not torch.strided or _in_transform(tensor) else tensor.untyped_storage()._cdata
+    return (
+        0
+        if tensor.layout is not torch.strided or _in_transform(tensor)
+        else tensor.untyped_storage()._cdata
+    )
 
 
 def _changed(before: Mapping[str, Tensor], after: list[Tensor]) -> list[str]:
     """Name the tensors that a forward pass wrote to or exchanged."""
     if all_unchanged(after, before.values()):
         return []
-    return [name for name, new, old in zip(before, after, before.values(), strict=True) if not unchanged(new, old)]
+    return [
+        name
+        for name, new, old in zip(before, after, before.values(), strict=True)
+        if not unchanged(new, old)
+    ]
 
 
 def _refuse_memory(
@@ -140,7 +174,9 @@ def _refuse_memory(
         with preserved():
             outputs.append(module.call(placed, share_all(buffers.values()), method, args, kwargs))
     if not _same_output(*outputs):
-        raise errors.HiddenState(attributes, "gives another output when it is run again on the same input")
+        raise errors.HiddenState(
+            attributes, "gives another output when it is run again on the same input"
+        )
 
 
 def _same_output(a: Any, b: Any) -> bool:

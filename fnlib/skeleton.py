@@ -26,7 +26,9 @@ class Skeleton:
     def __init__(self, structure: Structure, module: nn.Module, mode: Mode) -> None:
         self.module, self.mode, self.structure = module, mode, structure
         layout = Layout.of(module)
-        if list(layout.weights) != list(structure.weights) or list(layout.buffers) != list(structure.buffers):
+        if list(layout.weights) != list(structure.weights) or list(layout.buffers) != list(
+            structure.buffers
+        ):
             raise errors.UnsupportedModule(
                 "Building this network twice gave other names of weights or buffers. Let the build be the same each time."
             )
@@ -47,14 +49,28 @@ class Skeleton:
     def _count_references(self) -> int:
         return sum(map(sys.getrefcount, self.survey.parts))
 
-    def call(self, weights: list[Tensor], buffers: list[Tensor], method: str | None, args: Any, kwargs: Any) -> Any:
+    def call(
+        self,
+        weights: list[Tensor],
+        buffers: list[Tensor],
+        method: str | None,
+        args: Any,
+        kwargs: Any,
+    ) -> Any:
         """Run a forward pass. What stands in the places afterwards is in `found`; an error leaves the skeleton to be thrown away."""
         if self.references is None:
             self.references = self._count_references()
         self.given = weights, buffers
         self.fill(weights, buffers)
-        output = self.module(*args, **kwargs) if method is None else getattr(self.module, method)(*args, **kwargs)
-        self.found = self.read(self.weight_places, weights), self.read(self.buffer_places, buffers) if buffers else buffers
+        output = (
+            self.module(*args, **kwargs)
+            if method is None
+            else getattr(self.module, method)(*args, **kwargs)
+        )
+        self.found = (
+            self.read(self.weight_places, weights),
+            self.read(self.buffer_places, buffers) if buffers else buffers,
+        )
         return output
 
     def fill(self, weights: list[Tensor], buffers: list[Tensor]) -> None:
@@ -95,7 +111,9 @@ class Skeleton:
 
     def changed_attributes(self) -> list[str]:
         """Name the attributes that differ from before the forward pass. Tensors in places do not count."""
-        for places, found, given, empty in zip(self.aliases, self.found, self.given, self.structure.empty, strict=True):
+        for places, found, given, empty in zip(
+            self.aliases, self.found, self.given, self.structure.empty, strict=True
+        ):
             for place in list(places):
                 container, key, i = place
                 with contextlib.suppress(LookupError):
@@ -103,8 +121,12 @@ class Skeleton:
                         container[key] = empty[i]
                         continue
                     if container[key] is given[i]:
-                        raise errors.HiddenState([str(key)], "exchanges in one of its two places what stands in both")
-                places.remove(place)  # the pass put something else there, and a second run must find it there
+                        raise errors.HiddenState(
+                            [str(key)], "exchanges in one of its two places what stands in both"
+                        )
+                places.remove(
+                    place
+                )  # the pass put something else there, and a second run must find it there
         return self.survey.changed()
 
 
@@ -127,15 +149,23 @@ def _places(module: nn.Module, registry: str, tensors: Mapping[str, Tensor]) -> 
 def _set_mode(module: nn.Module, mode: Mode) -> None:
     """Switch a module tree to training or evaluation with its own ``train()``, which some networks override."""
     wanted = {"": mode} if isinstance(mode, bool) else {"": True, **dict(mode)}
-    before = {path: {k: v for k, v in vars(part).items() if k != "training"} for path, part in module.named_modules()}
+    before = {
+        path: {k: v for k, v in vars(part).items() if k != "training"}
+        for path, part in module.named_modules()
+    }
     for path in sorted(wanted, key=lambda path: path.count(".") + bool(path)):
         try:
             part = module.get_submodule(path)
         except AttributeError:
             known = ", ".join(f"'{name}'" for name, _ in module.named_modules() if name)
-            raise errors.UnsupportedModule(f"training= names the submodule '{path}', and this network has {known or 'none'}.") from None
+            raise errors.UnsupportedModule(
+                f"training= names the submodule '{path}', and this network has {known or 'none'}."
+            ) from None
         part.train(wanted[path])
     for path, part in module.named_modules():
         switched = [key for key in before[path] if vars(part).get(key) is not before[path][key]]
         if switched:
-            raise errors.HiddenState([f"{path}.{key}" if path else key for key in switched], "its train() or eval() is what changes it")
+            raise errors.HiddenState(
+                [f"{path}.{key}" if path else key for key in switched],
+                "its train() or eval() is what changes it",
+            )

@@ -16,7 +16,9 @@ def check_mapping(kind: str, given: object, right: str) -> None:
     """Raise `WrongParameters` unless `given` is a mapping."""
     if not isinstance(given, Mapping):
         raise errors.WrongParameters(
-            f"A mapping of {_plural(kind)} is wanted, names to tensors", f"this is a {type(given).__name__}", right
+            f"A mapping of {_plural(kind)} is wanted, names to tensors",
+            f"this is a {type(given).__name__}",
+            right,
         )
 
 
@@ -25,7 +27,12 @@ def _plural(kind: str) -> str:
 
 
 def check_match(
-    kind: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor], right: str, partial: bool = False, exact: bool = False
+    kind: str,
+    given: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    right: str,
+    partial: bool = False,
+    exact: bool = False,
 ) -> None:
     """Raise `WrongParameters` unless names, shapes, kinds and devices of `given` are those of `expected`."""
 
@@ -34,7 +41,10 @@ def check_match(
 
     check_mapping(kind, given, right)
 
-    unknown, missing = [name for name in given if name not in expected], [name for name in expected if name not in given]
+    unknown, missing = (
+        [name for name in given if name not in expected],
+        [name for name in expected if name not in given],
+    )
     if unknown or (missing and not partial):
         parts = []
         if unknown:
@@ -49,7 +59,9 @@ def check_match(
         if tensor.shape != like.shape:
             raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
         if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
-            raise wrong(f"'{name}' has dtype {tensor.dtype}, which is another kind of number than {like.dtype}")
+            raise wrong(
+                f"'{name}' has dtype {tensor.dtype}, which is another kind of number than {like.dtype}"
+            )
         if exact and tensor.dtype != like.dtype:
             raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}")
         if exact and tensor.device != like.device:
@@ -57,7 +69,13 @@ def check_match(
 
 
 def _number_kind(tensor: Tensor) -> str:
-    return "complex" if tensor.is_complex() else "floating" if tensor.is_floating_point() else "integer"
+    return (
+        "complex"
+        if tensor.is_complex()
+        else "floating"
+        if tensor.is_floating_point()
+        else "integer"
+    )
 
 
 def owned(tensor: Tensor) -> Tensor:
@@ -71,7 +89,11 @@ def owned(tensor: Tensor) -> Tensor:
 def kept(tensor: Tensor) -> Tensor:
     """Take over a tensor that an update rule made: what it writes to it later does not reach the value."""
     # Numbers that stand in one place of memory (an expanded tensor) could not be updated in place by a later step.
-    shared = share(tensor) if tensor.layout is not torch.strided or tensor.is_contiguous() else tensor.clone()
+    shared = (
+        share(tensor)
+        if tensor.layout is not torch.strided or tensor.is_contiguous()
+        else tensor.clone()
+    )
     return shared.detach() if shared.requires_grad else shared
 
 

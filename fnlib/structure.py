@@ -40,9 +40,16 @@ class Structure:
                     f"'{name}' has a hook that waits for its .grad (register_post_accumulate_grad_hook), and backward here returns a value "
                     "instead: it would never be called. Use the gradient that model.backward(loss) returns."
                 )
-        self.hooks = {name: list(weight._backward_hooks.values()) for name, weight in layout.weights.items() if weight._backward_hooks}
+        self.hooks = {
+            name: list(weight._backward_hooks.values())
+            for name, weight in layout.weights.items()
+            if weight._backward_hooks
+        }
         # Tensors on "meta" have names, shapes and kinds, and no content.
-        self.weights = {name: nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for name, weight in layout.weights.items()}
+        self.weights = {
+            name: nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
+            for name, weight in layout.weights.items()
+        }
         self.buffers = {name: buffer.detach().to("meta") for name, buffer in layout.buffers.items()}
         self.empty = list[Tensor](self.weights.values()), list(self.buffers.values())
         self.trained = [i for i, weight in enumerate(self.weights.values()) if weight.requires_grad]
@@ -50,11 +57,15 @@ class Structure:
         self.trains_all = len(self.trained) == len(self.weights)
         self.has_run = False
         # Whether forward passes write to weights; for other layers this is learnt from the first pass that does.
-        self.writes_weights = any(getattr(part, "max_norm", None) is not None for part in module.modules())
+        self.writes_weights = any(
+            getattr(part, "max_norm", None) is not None for part in module.modules()
+        )
         self._another = another
         self._idle: dict[Mode, list[Skeleton]] = {}
         self._idle.setdefault(True, []).append(Skeleton(self, module, True))
-        self.left: deque[Skeleton] = deque(maxlen=8)  # to a graph or an output that will run parts of them again
+        self.left: deque[Skeleton] = deque(
+            maxlen=8
+        )  # to a graph or an output that will run parts of them again
 
     def borrow(self, mode: Mode) -> Skeleton:
         """Take a skeleton that no other forward pass is using: this makes one factory safe in threads and nested calls."""
@@ -89,7 +100,9 @@ class Structure:
         for skeleton in list(self.left):
             names = [
                 name
-                for name, new, old in zip(self.buffers, skeleton.found_buffers(), skeleton.after, strict=True)
+                for name, new, old in zip(
+                    self.buffers, skeleton.found_buffers(), skeleton.after, strict=True
+                )
                 if not unchanged(new, old)
             ]
             if names:

@@ -20,12 +20,30 @@ from fnlib import errors
 from fnlib.octets import octets
 from fnlib.protect import share, unchanged
 
-Place = tuple[Any, Any, int]  # a container, a key in it, and the index of the tensor that belongs there
+Place = tuple[
+    Any, Any, int
+]  # a container, a key in it, and the index of the tensor that belongs there
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 # What PyTorch itself derives from the weights on each forward pass and keeps beside them.
-_DERIVED: tuple[tuple[type, frozenset[str]], ...] = ((nn.RNNBase, frozenset({"_flat_weights", "_flat_weight_refs"})),)
-_ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, slice, range)
+_DERIVED: tuple[tuple[type, frozenset[str]], ...] = (
+    (nn.RNNBase, frozenset({"_flat_weights", "_flat_weight_refs"})),
+)
+_ATOMS = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+    type,
+    slice,
+    range,
+)
 _CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 
 
@@ -38,28 +56,42 @@ class Survey:
             `weight_aliases` and `buffer_aliases`.
     """
 
-    def __init__(self, module: nn.Module, weights: Mapping[int, int], buffers: Mapping[int, int]) -> None:
+    def __init__(
+        self, module: nn.Module, weights: Mapping[int, int], buffers: Mapping[int, int]
+    ) -> None:
         self.indices = {**weights, **buffers}
         self.of_buffers = buffers.keys()
         self.weight_aliases: list[Place] = []
         self.buffer_aliases: list[Place] = []
         self.watched: list[tuple[str, Any]] = []  # label and container of attributes
-        self.tensors: list[tuple[str, Tensor, Tensor]] = []  # label, a tensor that is no weight or buffer, its content
+        self.tensors: list[
+            tuple[str, Tensor, Tensor]
+        ] = []  # label, a tensor that is no weight or buffer, its content
         self.opaque: list[tuple[str, Any, bytes]] = []  # label, object, its pickle
         self.parts = list(module.modules())
-        self.seen = {id(part) for part in self.parts}  # not the parts: a reference too many would spoil Skeleton.is_held
-        keeping = [(path, part) for path, part in module.named_modules() if not _keeps_nothing(part)]
+        self.seen = {
+            id(part) for part in self.parts
+        }  # not the parts: a reference too many would spoil Skeleton.is_held
+        keeping = [
+            (path, part) for path, part in module.named_modules() if not _keeps_nothing(part)
+        ]
         for path, part in keeping:
             if isinstance(part, nn.RNNBase):
                 _hold_still(part)
-            derived = frozenset().union(*(names for kind, names in _DERIVED if isinstance(part, kind)))
+            derived = frozenset().union(
+                *(names for kind, names in _DERIVED if isinstance(part, kind))
+            )
             own = vars(part)
             self.watched.append((path, _Without(own, derived) if derived else own))
             for name, value in list(own.items()):
                 if name not in _OF_EVERY_MODULE or name == "training":
                     self._visit(value, f"{path}.{name}" if path else name, own, name)
         self.watched += [(path, part._modules) for path, part in keeping if part._modules]
-        self.registries = [registry for _, part in keeping for registry in (part._parameters, part._buffers, part._modules)]
+        self.registries = [
+            registry
+            for _, part in keeping
+            for registry in (part._parameters, part._buffers, part._modules)
+        ]
         self.absent = [  # places of None: a tensor that a forward pass puts there is not one of the value's
             (f"{path}.{key}" if path else key, registry, key)
             for path, part in keeping
@@ -83,24 +115,41 @@ class Survey:
         changed: list[str] | None
         try:
             changed = [] if self.containers == self.before else None
-        except (RuntimeError, ValueError):  # tensors or arrays compared element by element: other objects, then
+        except (
+            RuntimeError,
+            ValueError,
+        ):  # tensors or arrays compared element by element: other objects, then
             changed = None
         if changed is None:
-            changed = [name for parts in zip(self.labels, self.containers, self.before, strict=True) for name in _which(*parts)]
+            changed = [
+                name
+                for parts in zip(self.labels, self.containers, self.before, strict=True)
+                for name in _which(*parts)
+            ]
         changed += [
-            f"{type(part).__name__}.training" for part, flag in zip(self.parts, self.flags, strict=True) if part.training is not flag
+            f"{type(part).__name__}.training"
+            for part, flag in zip(self.parts, self.flags, strict=True)
+            if part.training is not flag
         ]
-        changed += [label for label, tensor, origin in self.tensors if not unchanged(tensor, origin)]
+        changed += [
+            label for label, tensor, origin in self.tensors if not unchanged(tensor, origin)
+        ]
         changed += [label for label, value, before in self.opaque if _pickled(value) != before]
         return changed
 
     def grew(self) -> list[str]:
         """Name parameters, buffers and modules that were added or removed."""
-        if (filled := [label for label, registry, key in self.absent if registry.get(key) is not None]) or list(
-            map(len, self.registries)
-        ) == self.sizes:
+        if (
+            filled := [
+                label for label, registry, key in self.absent if registry.get(key) is not None
+            ]
+        ) or list(map(len, self.registries)) == self.sizes:
             return filled
-        return [str(key) for registry, keys in zip(self.registries, self.keys, strict=True) for key in set(registry) ^ set(keys)]
+        return [
+            str(key)
+            for registry, keys in zip(self.registries, self.keys, strict=True)
+            for key in set(registry) ^ set(keys)
+        ]
 
     def _visit(self, value: Any, label: str, holder: Any, key: Any) -> None:
         """Find what can change in a value that stands in a holder under a key."""
@@ -123,7 +172,9 @@ class Survey:
             self.watched.append((label, value))
             items = value.items() if isinstance(value, dict) else enumerate(value)
             for k, item in list(items):
-                self._visit(item, f"{label}.{k}" if isinstance(value, dict) else f"{label}[{k}]", value, k)
+                self._visit(
+                    item, f"{label}.{k}" if isinstance(value, dict) else f"{label}[{k}]", value, k
+                )
         elif isinstance(value, (tuple, frozenset)):
             for k, item in enumerate(value):
                 self._visit(item, f"{label}[{k}]", value, k)
@@ -141,8 +192,15 @@ def _keeps_nothing(part: nn.Module) -> bool:
     Not looking at them saves 2 of the 95 us of a step of the 128-64-10 network.
     """
     own = vars(part)
-    as_written = type(part).__module__.startswith("torch.nn.modules.") and not isinstance(part, nn.RNNBase)
-    return as_written and not part._forward_hooks and not part._forward_pre_hooks and "forward" not in own
+    as_written = type(part).__module__.startswith("torch.nn.modules.") and not isinstance(
+        part, nn.RNNBase
+    )
+    return (
+        as_written
+        and not part._forward_hooks
+        and not part._forward_pre_hooks
+        and "forward" not in own
+    )
 
 
 def _hold_still(part: nn.RNNBase) -> None:
@@ -188,7 +246,11 @@ def _which(label: str, container: Any, before: Any) -> list[str]:
     """Name the entries of a container that changed, or the container itself."""
     if not isinstance(container, (dict, _Without)):
         return [] if _equal(container, before) else [label]
-    names = [key for key in {**dict(before.items()), **dict(container.items())} if not _equal(container.get(key), before.get(key))]
+    names = [
+        key
+        for key in {**dict(before.items()), **dict(container.items())}
+        if not _equal(container.get(key), before.get(key))
+    ]
     return [f"{label}.{name}" if label else str(name) for name in names]
 
 

@@ -19,7 +19,14 @@ def is_traced(rule: object) -> bool:
     return type(rule) in (SGD, Adam, AdamW)
 
 
-def traced(rule: Rule, weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, rate: Tensor) -> Moved:
+def traced(
+    rule: Rule,
+    weights: list[Tensor],
+    gradient: list[Tensor],
+    moments: list[Moments],
+    settings: Settings,
+    rate: Tensor,
+) -> Moved:
     """Return moved weights and moments of one group.
 
     Args:
@@ -34,14 +41,22 @@ def traced(rule: Rule, weights: list[Tensor], gradient: list[Tensor], moments: l
     return move(weights, gradient, moments, settings, rate)
 
 
-def _sgd(weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, rate: Tensor) -> Moved:
+def _sgd(
+    weights: list[Tensor],
+    gradient: list[Tensor],
+    moments: list[Moments],
+    settings: Settings,
+    rate: Tensor,
+) -> Moved:
     new_weights, new_moments = [], []
     for w, g, entry in zip(weights, gradient, moments, strict=True):
         g = -g if settings["maximize"] else g
         g = g + settings["weight_decay"] * w if settings["weight_decay"] else g
         if settings["momentum"]:
             last = entry.get("momentum_buffer")
-            buffer = g if last is None else settings["momentum"] * last + (1 - settings["dampening"]) * g
+            buffer = (
+                g if last is None else settings["momentum"] * last + (1 - settings["dampening"]) * g
+            )
             g = g + settings["momentum"] * buffer if settings["nesterov"] else buffer
             entry = {"momentum_buffer": buffer}
         new_weights.append(w - rate * g)
@@ -49,7 +64,13 @@ def _sgd(weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], 
     return new_weights, new_moments
 
 
-def _adam(weights: list[Tensor], gradient: list[Tensor], moments: list[Moments], settings: Settings, rate: Tensor) -> Moved:
+def _adam(
+    weights: list[Tensor],
+    gradient: list[Tensor],
+    moments: list[Moments],
+    settings: Settings,
+    rate: Tensor,
+) -> Moved:
     begin(weights, moments, settings)
     (beta1, beta2), decay = settings["betas"], settings["weight_decay"]
     counted = {entry["step"]: entry["step"] + 1 for entry in moments}

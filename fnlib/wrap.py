@@ -29,7 +29,11 @@ class Wrapped(Rule):
     """An update rule made of an optimizer class. See `wrap`."""
 
     def __init__(
-        self, kind: type[torch.optim.Optimizer], lr: float | Tensor | Schedule | None, groups: Groups | None, settings: dict[str, Any]
+        self,
+        kind: type[torch.optim.Optimizer],
+        lr: float | Tensor | Schedule | None,
+        groups: Groups | None,
+        settings: dict[str, Any],
     ) -> None:
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
             raise errors.CannotWrap(
@@ -63,7 +67,10 @@ class Wrapped(Rule):
         """Make the optimizer object: of weights, or of groups of them."""
         lr = self._arguments.get("lr")
         drawn = torch.get_rng_state()
-        optimizer = self.like(weights, **{**self._arguments, "lr": self._rate(lr)} if callable(lr) else self._arguments)
+        optimizer = self.like(
+            weights,
+            **{**self._arguments, "lr": self._rate(lr)} if callable(lr) else self._arguments,
+        )
         if not torch.equal(torch.get_rng_state(), drawn):
             torch.set_rng_state(drawn)
             raise errors.CannotWrap(
@@ -77,11 +84,19 @@ class Wrapped(Rule):
         """Optimizers take settings in their groups that are no arguments."""
 
     def update(
-        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any, *, in_place: bool = False
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        *,
+        in_place: bool = False,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
         if not in_place:  # an optimizer writes in place, to its counters too
-            weights, state = {name: share(weights[name]) for name in weights}, map_tree(share, state)
+            weights, state = (
+                {name: share(weights[name]) for name in weights},
+                map_tree(share, state),
+            )
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
         for name, place in places.items():
             if name in gradient:
@@ -96,27 +111,40 @@ class Wrapped(Rule):
         optimizer.step()
         after = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         moved = set(state.get("moved", ())) | {
-            key for old, new in zip(before, after, strict=True) for key in new if not _same(old.get(key), new[key])
+            key
+            for old, new in zip(before, after, strict=True)
+            for key in new
+            if not _same(old.get(key), new[key])
         }
         for key in moved:
             if any(isinstance(group.get(key), bytes) for group in after):
-                raise errors.CannotStore(f"{label}.param_groups[{key!r}]", optimizer.param_groups[0][key], ", and this step changed it")
+                raise errors.CannotStore(
+                    f"{label}.param_groups[{key!r}]",
+                    optimizer.param_groups[0][key],
+                    ", and this step changed it",
+                )
         kept = dict(state.get("attributes", {}))
         for key, value in _own(optimizer).items():
             frozen = _freeze(value, names, key)
             if key not in attributes or not _same(attributes[key], frozen) or key in kept:
                 if isinstance(frozen, bytes):
-                    raise errors.CannotStore(f"{self.like.__name__}.{key}", value, ", and this step changed it")
+                    raise errors.CannotStore(
+                        f"{self.like.__name__}.{key}", value, ", and this step changed it"
+                    )
                 kept[key] = frozen
         new_state: dict[str, Any] = {
             "state": {},
-            "param_groups": [{k: v for k, v in group.items() if not isinstance(v, bytes)} for group in after],
+            "param_groups": [
+                {k: v for k, v in group.items() if not isinstance(v, bytes)} for group in after
+            ],
         }
         for key, value in dict[Any, Any](optimizer.state).items():
             if id(key) in names:
                 new_state["state"][names[id(key)]] = storable(_pack(value, names), f"{label}.state")
             elif isinstance(key, str):
-                new_state.setdefault("shared", {})[key] = storable(_pack(value, names), f"{label}.state[{key!r}]")
+                new_state.setdefault("shared", {})[key] = storable(
+                    _pack(value, names), f"{label}.state[{key!r}]"
+                )
             else:
                 raise errors.CannotStore(f"a key of {label}.state", key)
         if kept:
@@ -131,13 +159,25 @@ class Wrapped(Rule):
             optimizer = self._made(list(places.values()))
         else:
             partition = self.partition({name: place.detach() for name, place in places.items()})
-            own = [{key: value for key, value in settings.items() if key in self._given(names, places)} for settings, names in partition]
-            groups = [{"params": [places[name] for name in names], **settings} for (_, names), settings in zip(partition, own, strict=True)]
+            own = [
+                {key: value for key, value in settings.items() if key in self._given(names, places)}
+                for settings, names in partition
+            ]
+            groups = [
+                {"params": [places[name] for name in names], **settings}
+                for (_, names), settings in zip(partition, own, strict=True)
+            ]
             optimizer = self._made(groups)
         # What steps changed goes on; what the factory says (a new rate, say) is not overruled by what was saved.
         moved = set(state.get("moved", ()))
         for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
-            group.update({key: _unpack(value, places) for key, value in saved.items() if key in moved or key not in group})
+            group.update(
+                {
+                    key: _unpack(value, places)
+                    for key, value in saved.items()
+                    if key in moved or key not in group
+                }
+            )
         if callable(self._settings.get("lr")) and self._groups is None:
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(self._settings["lr"])
@@ -152,18 +192,26 @@ class Wrapped(Rule):
     def _given(self, names: list[str], places: Mapping[str, nn.Parameter]) -> set[str]:
         """Name the settings that groups= gives to these weights; the others are the optimizer's to fill in."""
         assert self._groups is not None
-        return {"lr"} & self._arguments.keys() | set(self._groups(names[0], places[names[0]].detach()))
+        return {"lr"} & self._arguments.keys() | set(
+            self._groups(names[0], places[names[0]].detach())
+        )
 
     def _call(self) -> str:
         return f"fnlib.wrap({self.like.__module__}.{self.like.__qualname__}, "
 
     def __repr__(self) -> str:
-        written = [f"{key}={getattr(value, '__name__', value)}" for key, value in self._arguments.items()]
+        written = [
+            f"{key}={getattr(value, '__name__', value)}" for key, value in self._arguments.items()
+        ]
         return f"{self._call()}{', '.join(written + (['groups=...'] if self._groups else []))})"
 
 
 def wrap(
-    kind: type[torch.optim.Optimizer], *, lr: float | Tensor | Schedule | None = None, groups: Groups | None = None, **settings: Any
+    kind: type[torch.optim.Optimizer],
+    *,
+    lr: float | Tensor | Schedule | None = None,
+    groups: Groups | None = None,
+    **settings: Any,
 ) -> Wrapped:
     """Turn an optimizer class into an update rule.
 
@@ -191,18 +239,29 @@ def wrap(
 @functools.cache
 def _of_every_optimizer() -> frozenset[str]:
     """Name the attributes of every optimizer. Not found on import: the first optimizer makes PyTorch load its compiler, for a second."""
-    return frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {}))) | {"_opt_called", "_optimizer_step_pre_hooks"}
+    return frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {}))) | {
+        "_opt_called",
+        "_optimizer_step_pre_hooks",
+    }
 
 
 def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The attributes that this optimizer has beyond those of every optimizer."""
     known = _of_every_optimizer()
-    return {key: value for key, value in vars(optimizer).items() if key not in known and not callable(value)}
+    return {
+        key: value
+        for key, value in vars(optimizer).items()
+        if key not in known and not callable(value)
+    }
 
 
 def _frozen_group(group: dict[str, Any], names: Mapping[int, str], label: str) -> dict[str, Any]:
     """The settings of a group as values. What no value can carry (an enum, a function) is the factory's to give again."""
-    return {key: _freeze(value, names, f"{label}.param_groups") for key, value in group.items() if key != "params"}
+    return {
+        key: _freeze(value, names, f"{label}.param_groups")
+        for key, value in group.items()
+        if key != "params"
+    }
 
 
 def _freeze(value: Any, names: Mapping[int, str], label: str) -> Any:
@@ -225,7 +284,10 @@ def _pack(tree: Any, names: Mapping[int, str]) -> Any:
     if isinstance(tree, Tensor):
         return _WEIGHT + names[id(tree)] if id(tree) in names else tree
     if isinstance(tree, Mapping):
-        return {_WEIGHT + names[id(key)] if id(key) in names else key: _pack(value, names) for key, value in tree.items()}
+        return {
+            _WEIGHT + names[id(key)] if id(key) in names else key: _pack(value, names)
+            for key, value in tree.items()
+        }
     if type(tree) in (list, tuple):
         return type(tree)(_pack(value, names) for value in tree)
     return tree

@@ -1,4 +1,5 @@
 """One thread, the same random numbers, warnings as errors (pyproject.toml): a test that fails once fails always."""
+
 from __future__ import annotations
 
 import os
@@ -32,6 +33,10 @@ def same_random_numbers() -> None:
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Doctests are collected from every module; helpers and benchmarks among the tests are not modules of the kit."""
-    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") and "tests" in collection_path.parts:
+    if (
+        collection_path.suffix == ".py"
+        and not collection_path.name.startswith("test_")
+        and "tests" in collection_path.parts
+    ):
         return collection_path.name != "conftest.py"
     return None

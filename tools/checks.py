@@ -1,4 +1,5 @@
 """Every test there is, in the order in which a fault is found soonest."""
+
 from __future__ import annotations
 
 import os
@@ -12,10 +13,25 @@ from tools.say import ROOT, say
 
 # The flags and their reasons: --nbval-current-env, or nbval asks each notebook for the kernel it was saved with;
 # --dist loadfile, or the workers get single cells of one notebook; a cell that hangs ends after 120 s and not 2,000.
-NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", "120", "--nbval-kernel-startup-timeout", "120",
-         "--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "-n", "2", "--dist", "loadfile",
-         # the settings in pyproject.toml are for tests in Python files
-         "-o", "addopts=--import-mode=importlib", "-o", "filterwarnings="]
+NBVAL = [
+    "--nbval",
+    "--nbval-current-env",
+    "--nbval-cell-timeout",
+    "120",
+    "--nbval-kernel-startup-timeout",
+    "120",
+    "--nbval-sanitize-with",
+    "tests/nbval_sanitize.cfg",
+    "-n",
+    "2",
+    "--dist",
+    "loadfile",
+    # the settings in pyproject.toml are for tests in Python files
+    "-o",
+    "addopts=--import-mode=importlib",
+    "-o",
+    "filterwarnings=",
+]
 
 REST = ["tests", "fnlib", "--ignore", "tests/browser"]
 
@@ -35,9 +51,19 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
     if not arguments:
         stages["pip check"] = [python, "-m", "pip", "check"]
         stages["ruff"] = [python, "-m", "ruff", "check", "."]
+        stages["format"] = [python, "-m", "ruff", "format", "--check", "."]
         stages["mypy"] = [python, "-m", "mypy", "fnlib", "tools"]
     # The long files first and each on one worker: the browser's and the environment's tests share what they start.
-    stages["pytest"] = [*pytest, "-n", "2", "--dist", "loadfile", "--durations", "10", *(arguments or REST)]
+    stages["pytest"] = [
+        *pytest,
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--durations",
+        "10",
+        *(arguments or REST),
+    ]
     if not arguments:  # apart: the browser's driver leaves an event loop running in its process, and other tests run one of their own
         # tests/browser/conftest.py shares the lessons out one by one: a file a worker would leave one of the two idle
         stages["browser"] = [*pytest, "-n", "2", "--durations", "10", "tests/browser"]
@@ -58,11 +84,19 @@ def _settings(ipython: Path) -> dict[str, str]:
     """The environment of every stage: no colours in what is compared, fnlib importable in kernels, no network in them."""
     profile = ipython / "profile_default"
     profile.mkdir(exist_ok=True)
-    (profile / "ipython_kernel_config.py").write_text('c.InteractiveShell.colors = "nocolor"\n', encoding="utf-8")
+    (profile / "ipython_kernel_config.py").write_text(
+        'c.InteractiveShell.colors = "nocolor"\n', encoding="utf-8"
+    )
     (profile / "startup").mkdir(exist_ok=True)
     (profile / "startup" / "00-no-network.py").write_text(NO_NETWORK, encoding="utf-8")
     # warnings about configuration folders do not belong to a lesson's output
-    return dict(os.environ, IPYTHONDIR=str(ipython), PYTHONPATH=str(ROOT), JUPYTER_PLATFORM_DIRS="1", MPLBACKEND="agg")
+    return dict(
+        os.environ,
+        IPYTHONDIR=str(ipython),
+        PYTHONPATH=str(ROOT),
+        JUPYTER_PLATFORM_DIRS="1",
+        MPLBACKEND="agg",
+    )
 
 
 # Run at the start of every kernel that nbval starts: a lesson that fetches something fails, wherever it is tested.
@@ -86,8 +120,15 @@ sys.addaudithook(_no_network)
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> tuple[int, float, str]:
     start, last = time.monotonic(), ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True,
-                          encoding="utf-8", errors="replace") as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)

@@ -1,4 +1,5 @@
 """One function for each command of the kit."""
+
 from __future__ import annotations
 
 import os
@@ -36,7 +37,9 @@ def run(command: str, arguments: Sequence[str]) -> int:
     os.chdir(ROOT)
     # One thread: two kernels with the default thread count slow each other down a hundredfold.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning on every kernel start
+    os.environ.setdefault(
+        "PYDEVD_DISABLE_FILE_VALIDATION", "1"
+    )  # a debugger's warning on every kernel start
     try:
         if command == "lab":
             return lab.open_lessons(ensure([CLASSROOM]))
@@ -72,7 +75,9 @@ def _take_settings(arguments: Sequence[str], usage: str) -> list[str]:
 
 
 def _module(python: str, module: str, arguments: Sequence[str]) -> int:
-    return subprocess.call([python, "-m", module, *arguments], env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    return subprocess.call(
+        [python, "-m", module, *arguments], env=dict(os.environ, PYTHONPATH=str(ROOT))
+    )
 
 
 if __name__ == "__main__":

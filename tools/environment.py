@@ -1,4 +1,5 @@
 """The environment in .venv: made once, whole or not at all."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,12 +17,18 @@ from pathlib import Path
 from tools import torch_source
 from tools.say import BINDER, ROOT, Stop, say
 
-CLASSROOM, TESTS, BENCH = "requirements.txt", "tests/requirements.txt", "tests/benchmarks/requirements.txt"
+CLASSROOM, TESTS, BENCH = (
+    "requirements.txt",
+    "tests/requirements.txt",
+    "tests/benchmarks/requirements.txt",
+)
 VENV = ROOT / ".venv"
 STAMP, UNFINISHED = VENV / "kit.json", VENV / "unfinished"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 # JupyterLab's question "Would you like to get Jupyter news?" reaches for the network and hides the lesson.
-QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+QUIET = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 
 # `make test` brings nbgrader; its buttons for teachers do not belong into a learner's window.
 HIDDEN = {"disabledExtensions": {"@jupyter/nbgrader": True}}
@@ -36,7 +43,10 @@ def ensure(requirements: Sequence[str]) -> str:
     Raises:
         Stop: with one sentence, where the environment cannot be made.
     """
-    wanted = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in (*requirements, "pyproject.toml")}
+    wanted = {
+        name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
+        for name in (*requirements, "pyproject.toml")
+    }
     if _holds(wanted):
         return str(PYTHON)
     torch_source.refuse_intel_mac()
@@ -64,7 +74,11 @@ def _stamp() -> dict[str, str]:
 
 def _holds(wanted: dict[str, str]) -> bool:
     stamp = _stamp()
-    return stamp.get("root") == str(ROOT) and all(stamp.get(k) == v for k, v in wanted.items()) and _runs()
+    return (
+        stamp.get("root") == str(ROOT)
+        and all(stamp.get(k) == v for k, v in wanted.items())
+        and _runs()
+    )
 
 
 def _runs() -> bool:
@@ -77,35 +91,63 @@ def _runs() -> bool:
 
 def _create_if_needed() -> bool:
     """Makes an empty environment unless a usable one stands; says whether it did."""
-    moved = STAMP.exists() and _stamp().get("root") != str(ROOT)  # its scripts still name the old folder
+    moved = STAMP.exists() and _stamp().get("root") != str(
+        ROOT
+    )  # its scripts still name the old folder
     if VENV.exists() and _runs() and not UNFINISHED.exists() and not moved:
         return False
     if VENV.exists() and not (STAMP.exists() or UNFINISHED.exists()):
-        raise Stop(f"{VENV} was made by something else and has no Python 3.11 to 3.14: move it away and call again.")
+        raise Stop(
+            f"{VENV} was made by something else and has no Python 3.11 to 3.14: move it away and call again."
+        )
     shutil.rmtree(VENV, ignore_errors=True)
     made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
     if made.returncode:
         shutil.rmtree(VENV, ignore_errors=True)
         if "ensurepip" in made.stdout + made.stderr:
-            raise Stop("this Python cannot make environments: on Debian and Ubuntu, `apt install python3-venv` brings the missing part.")
-        raise Stop(f"Python could not make {VENV}: {(made.stderr or made.stdout).strip().splitlines()[-1]}")
+            raise Stop(
+                "this Python cannot make environments: on Debian and Ubuntu, `apt install python3-venv` brings the missing part."
+            )
+        raise Stop(
+            f"Python could not make {VENV}: {(made.stderr or made.stdout).strip().splitlines()[-1]}"
+        )
     UNFINISHED.touch()  # outlives even a power cut, so that the next call begins anew
     return True
 
 
 def _install(requirements: Sequence[str]) -> None:
     options = torch_source.pip_options(str(PYTHON))
-    say(f"Installing {', '.join(requirements)} into {VENV.name} (once; about a minute on a fast network) ...")
+    say(
+        f"Installing {', '.join(requirements)} into {VENV.name} (once; about a minute on a fast network) ..."
+    )
     files = [part for name in requirements for part in ("-r", name)]
     pip("install", [*options, *files])
-    pip("install", [*options, "--no-deps", "--editable", "."])  # `import fnlib` then works in any folder
+    pip(
+        "install", [*options, "--no-deps", "--editable", "."]
+    )  # `import fnlib` then works in any folder
 
 
 def pip(command: str, arguments: Sequence[str]) -> None:
     """Runs the environment's pip, showing what it is at; raises Stop with the cause in one sentence."""
     lines: list[str] = []
-    full = [str(PYTHON), "-m", "pip", command, "--disable-pip-version-check", "--progress-bar", "off", *arguments]
-    with subprocess.Popen(full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace") as process:
+    full = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        command,
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+        *arguments,
+    ]
+    with subprocess.Popen(
+        full,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -126,7 +168,10 @@ def explain(lines: Sequence[str]) -> str:
     text = "\n".join(lines)
     if re.search(r"No space left|disk full|Errno 28", text, re.IGNORECASE):
         return "the disk is full: free about 3 GB (PyTorch is the large part) and call again."
-    if re.search(r"NewConnectionError|ConnectionError|ConnectTimeout|ReadTimeout|Max retries|ProxyError|NameResolution", text):
+    if re.search(
+        r"NewConnectionError|ConnectionError|ConnectTimeout|ReadTimeout|Max retries|ProxyError|NameResolution",
+        text,
+    ):
         return f"the packages could not be downloaded: check the network and call again, take a folder made by `make offline`, {BINDER}."
     missing = re.search(r"No matching distribution found for (\S+)", text)
     if missing:
@@ -139,7 +184,10 @@ def explain(lines: Sequence[str]) -> str:
 
 
 def _write_stamp(wanted: dict[str, str]) -> None:
-    settings = {"share/jupyter/lab/settings/overrides.json": QUIET, "etc/jupyter/labconfig/page_config.json": HIDDEN}
+    settings = {
+        "share/jupyter/lab/settings/overrides.json": QUIET,
+        "etc/jupyter/labconfig/page_config.json": HIDDEN,
+    }
     for name, setting in settings.items():
         (VENV / name).parent.mkdir(parents=True, exist_ok=True)
         (VENV / name).write_text(json.dumps(setting), encoding="utf-8")
@@ -153,7 +201,9 @@ def _alone() -> Iterator[None]:
     try:
         handle = open(ROOT / ".venv.lock", "w")
     except OSError:
-        raise Stop(f"{ROOT} cannot be written: copy it to a folder of your own and call again there.") from None
+        raise Stop(
+            f"{ROOT} cannot be written: copy it to a folder of your own and call again there."
+        ) from None
     with handle:
         if sys.platform == "win32":
             import msvcrt

@@ -12,6 +12,7 @@
 This file is read by whatever Python there is, so it keeps to syntax that Python 2 can parse too:
 an old Python must get to the sentence that says so.
 """
+
 from __future__ import print_function
 
 import os
@@ -36,8 +37,11 @@ def another_python():
     for command in candidates:
         try:
             process = subprocess.Popen(
-                command + ["-c", "import sys; print(sys.version_info[0] * 100 + sys.version_info[1])"],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                command
+                + ["-c", "import sys; print(sys.version_info[0] * 100 + sys.version_info[1])"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
             found = process.communicate()[0].strip()
         except OSError:
             continue
@@ -51,15 +55,21 @@ def main(arguments):
         print(__doc__.split("\n\nThis file")[0])
         return 0
     if arguments[0] not in COMMANDS:
-        print("There is no command %s: choose one of %s; python tools/kit.py help says what each does."
-              % (arguments[0], ", ".join(COMMANDS)), file=sys.stderr)
+        print(
+            "There is no command %s: choose one of %s; python tools/kit.py help says what each does."
+            % (arguments[0], ", ".join(COMMANDS)),
+            file=sys.stderr,
+        )
         return 2
     if not supported(sys.version_info):
         command = another_python()
         if command is None:
-            print("This kit needs Python %d.%d to %d.%d and found only %d.%d (%s): install one from "
-                  "https://www.python.org/downloads/, or open the kit on Binder (README.md, \"Without installing\")."
-                  % (OLDEST + NEWEST + tuple(sys.version_info[:2]) + (sys.executable,)), file=sys.stderr)
+            print(
+                "This kit needs Python %d.%d to %d.%d and found only %d.%d (%s): install one from "
+                'https://www.python.org/downloads/, or open the kit on Binder (README.md, "Without installing").'
+                % (OLDEST + NEWEST + tuple(sys.version_info[:2]) + (sys.executable,)),
+                file=sys.stderr,
+            )
             return 1
         return subprocess.call(command + [os.path.abspath(__file__)] + arguments)
     sys.path.insert(0, ROOT)

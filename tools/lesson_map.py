@@ -1,4 +1,5 @@
 """The README's table of lessons, written from the lessons themselves."""
+
 from __future__ import annotations
 
 import json
@@ -18,7 +19,11 @@ def write() -> int:
     text = readme.read_text(encoding="utf-8")
     new = in_step(text)
     readme.write_text(new, encoding="utf-8", newline="\n")
-    say("README.md has the lessons as they are." if new == text else "README.md now has the lessons as they are.")
+    say(
+        "README.md has the lessons as they are."
+        if new == text
+        else "README.md now has the lessons as they are."
+    )
     return 0
 
 
@@ -40,10 +45,16 @@ def table() -> str:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         lesson = notebook["metadata"]["lesson"]
         total, core = total + lesson["minutes"], core + lesson["core"]
-        binder = f"https://mybinder.org/v2/gh/{repository}/{tag}?urlpath=lab/tree/lessons/{path.name}"
-        colab = f"https://colab.research.google.com/github/{repository}/blob/{tag}/lessons/{path.name}"
-        rows.append(f"| {lesson['number']} | [{question(notebook, path)}](lessons/{path.name}) | {lesson['minutes']} ({lesson['core']}) "
-                    f"| [Binder]({binder}), [Colab]({colab}) |")
+        binder = (
+            f"https://mybinder.org/v2/gh/{repository}/{tag}?urlpath=lab/tree/lessons/{path.name}"
+        )
+        colab = (
+            f"https://colab.research.google.com/github/{repository}/blob/{tag}/lessons/{path.name}"
+        )
+        rows.append(
+            f"| {lesson['number']} | [{question(notebook, path)}](lessons/{path.name}) | {lesson['minutes']} ({lesson['core']}) "
+            f"| [Binder]({binder}), [Colab]({colab}) |"
+        )
     rows.append(f"| | all of them | {total} ({core}) | |")
     return "\n".join(rows)
 
@@ -51,7 +62,11 @@ def table() -> str:
 def question(notebook: dict[str, Any], path: Path) -> str:
     """The lesson's one H1, without its number."""
     for cell in notebook["cells"]:
-        heading = re.search(r"^# (.+)$", "".join(cell["source"]), re.MULTILINE) if cell["cell_type"] == "markdown" else None
+        heading = (
+            re.search(r"^# (.+)$", "".join(cell["source"]), re.MULTILINE)
+            if cell["cell_type"] == "markdown"
+            else None
+        )
         if heading:
             return re.sub(r"^(Lesson )?\d\d\s*[·:.]?\s*", "", heading.group(1)).strip()
     raise Stop(f"{path.name} has no heading that could stand in the README.")

@@ -1,4 +1,5 @@
 """A folder for a USB stick: the kit and every package it needs, for machines without a network."""
+
 from __future__ import annotations
 
 import json
@@ -16,7 +17,12 @@ from tools.say import ROOT, Stop, say
 PLATFORMS = {
     "linux": ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
     "windows": ["win_amd64"],
-    "macos": ["macosx_14_0_arm64", "macosx_12_0_arm64", "macosx_11_0_arm64", "macosx_10_9_universal2"],
+    "macos": [
+        "macosx_14_0_arm64",
+        "macosx_12_0_arm64",
+        "macosx_11_0_arm64",
+        "macosx_10_9_universal2",
+    ],
 }
 # Lies on the stick as START.txt: whoever gets the stick has not read the README.
 START = """\
@@ -34,9 +40,24 @@ The notebook kit, for machines without a network: {system} with Python {versions
 README.md says what the kit is and how to teach with it.
 """
 MARKERS = {
-    "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
-    "windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
-    "macos": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"},
+    "linux": {
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+    },
+    "windows": {
+        "sys_platform": "win32",
+        "platform_system": "Windows",
+        "os_name": "nt",
+        "platform_machine": "AMD64",
+    },
+    "macos": {
+        "sys_platform": "darwin",
+        "platform_system": "Darwin",
+        "os_name": "posix",
+        "platform_machine": "arm64",
+    },
 }
 # pip decides for the system it runs on whether a package is "only for Windows" or "only for Linux" (torch's CUDA libraries),
 # whatever --platform says. So what another system needs is read from the packages installed here, in their versions.
@@ -77,7 +98,9 @@ def write() -> int:
     target = os.environ.get("PLATFORM") or here
     if target not in PLATFORMS:
         raise Stop(f"PLATFORM={target} is not known: give one of {', '.join(PLATFORMS)}.")
-    versions = os.environ.get("PYTHON_VERSION", "").split() or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
+    versions = os.environ.get("PYTHON_VERSION", "").split() or [
+        f"{sys.version_info[0]}.{sys.version_info[1]}"
+    ]
     python = ensure([CLASSROOM])
     folder = ROOT / "build" / "offline" / target
     shutil.rmtree(folder, ignore_errors=True)
@@ -85,7 +108,11 @@ def write() -> int:
         _copy_kit(folder)
         for version in versions:
             _download(python, folder / "wheels", here, target, version)
-        (folder / "START.txt").write_text(start(target, versions), encoding="utf-8", newline="\r\n" if target == "windows" else "\n")
+        (folder / "START.txt").write_text(
+            start(target, versions),
+            encoding="utf-8",
+            newline="\r\n" if target == "windows" else "\n",
+        )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -100,9 +127,17 @@ def start(target: str, versions: list[str]) -> str:
     >>> print(start("windows", ["3.12"]).splitlines()[0])
     The notebook kit, for machines without a network: Windows with Python 3.12.
     """
-    source = "your system has it, or its package manager" if target == "linux" else "from https://www.python.org/downloads/"
-    return START.format(system=torch_source.SYSTEMS[target.removesuffix("dows")], versions=" or ".join(versions),
-                        python=source, command=f"py -{versions[0]}" if target == "windows" else f"python{versions[0]}")
+    source = (
+        "your system has it, or its package manager"
+        if target == "linux"
+        else "from https://www.python.org/downloads/"
+    )
+    return START.format(
+        system=torch_source.SYSTEMS[target.removesuffix("dows")],
+        versions=" or ".join(versions),
+        python=source,
+        command=f"py -{versions[0]}" if target == "windows" else f"python{versions[0]}",
+    )
 
 
 def _copy_kit(folder: Path) -> None:
@@ -125,16 +160,40 @@ def _download(python: str, wheels: Path, here: str, target: str, version: str) -
     index = []
     if target == "linux":
         if not torch_source.reachable(torch_source.CPU_INDEX + "/torch/"):
-            raise Stop(f"{torch_source.CPU_INDEX} cannot be reached, and the ordinary PyTorch for Linux is too large for a stick.")
+            raise Stop(
+                f"{torch_source.CPU_INDEX} cannot be reached, and the ordinary PyTorch for Linux is too large for a stick."
+            )
         index = ["--extra-index-url", torch_source.CPU_INDEX]
     platforms = [part for name in PLATFORMS[target] for part in ("--platform", name)]
     needed = needed_there(python, target, version)
-    pip("download", [*into, *index, "--only-binary=:all:", "--no-deps", "--python-version", version, *platforms, *needed, "flit_core"])
+    pip(
+        "download",
+        [
+            *into,
+            *index,
+            "--only-binary=:all:",
+            "--no-deps",
+            "--python-version",
+            version,
+            *platforms,
+            *needed,
+            "flit_core",
+        ],
+    )
 
 
 def needed_there(python: str, target: str, version: str) -> list[str]:
     """Every package that the classroom needs on another system, with its version."""
-    classroom = [line for line in (ROOT / CLASSROOM).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    classroom = [
+        line
+        for line in (ROOT / CLASSROOM).read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     markers = MARKERS[target] | {"python_version": version, "python_full_version": version + ".0"}
-    listing = subprocess.run([python, "-c", NEEDED_THERE, json.dumps(markers), *classroom], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        [python, "-c", NEEDED_THERE, json.dumps(markers), *classroom],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return listing.stdout.split()

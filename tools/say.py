@@ -1,4 +1,5 @@
 """How the kit speaks: one sentence, and an end with a non-zero status."""
+
 from __future__ import annotations
 
 import sys

@@ -49,7 +49,9 @@ def restored_in_frame(frame: FrameType) -> list[Finding]:
     for node in ast.walk(_tree("".join(linecache.getlines(code.co_filename)))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
             if code.co_firstlineno in (node.lineno, *[one.lineno for one in node.decorator_list]):
-                return list(_restored(node, code.co_filename, dict(frame.f_locals), frame.f_globals))
+                return list(
+                    _restored(node, code.co_filename, dict(frame.f_locals), frame.f_globals)
+                )
     return []
 
 
@@ -74,12 +76,25 @@ def _tree(source: str) -> ast.Module:
         return ast.Module([], [])
 
 
-def _restored(tree: ast.AST, file: str, local: dict[str, Any], world: dict[str, Any]) -> Iterator[Finding]:
+def _restored(
+    tree: ast.AST, file: str, local: dict[str, Any], world: dict[str, Any]
+) -> Iterator[Finding]:
     for call in ast.walk(tree):
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == RESTORES and call.args):
+        if not (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Attribute)
+            and call.func.attr == RESTORES
+            and call.args
+        ):
             continue
-        model, kept = (_value(_path(node), local, world) for node in (call.func.value, call.args[0]))
-        if isinstance(model, nn.Module) and isinstance(kept, Mapping) and _of_its_memory(model, kept):
+        model, kept = (
+            _value(_path(node), local, world) for node in (call.func.value, call.args[0])
+        )
+        if (
+            isinstance(model, nn.Module)
+            and isinstance(kept, Mapping)
+            and _of_its_memory(model, kept)
+        ):
             label, name = ast.unparse(call.func.value), ast.unparse(call.args[0])
             for found in inspect({label: model, name: dict(kept)}):
                 if found.code == "snapshot-shares-memory":

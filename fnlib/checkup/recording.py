@@ -38,9 +38,13 @@ class ScriptRecorder(Recorder):
         self.standing: list[Finding] = []
         self.stopped_early = False
         self._spent = 0.0  # processor time: on a busy machine the clock would end a recording that has hardly begun
-        self._kept: list[FrameType] = []  # functions that run on when the recording stops, and restore something
+        self._kept: list[
+            FrameType
+        ] = []  # functions that run on when the recording stops, and restore something
         self._dull: dict[Loop | CodeType, int] = {}
-        os.register_at_fork(after_in_child=self._let_go)  # a worker that was forked off is not ours to watch
+        os.register_at_fork(
+            after_in_child=self._let_go
+        )  # a worker that was forked off is not ours to watch
 
     def _let_go(self) -> None:
         if self.on:
@@ -83,10 +87,18 @@ class ScriptRecorder(Recorder):
 
     def _inspect(self) -> None:
         """Look at the models and optimizers as they stand; of snapshots the recording itself knows more."""
-        given = {one.label: value for one in self.keeper.watches if isinstance(value := one.value(), (nn.Module, Optimizer))}
+        given = {
+            one.label: value
+            for one in self.keeper.watches
+            if isinstance(value := one.value(), (nn.Module, Optimizer))
+        }
         found = inspect(given)
         # Models that no name stands for are not discovered: that an optimizer holds tensors of none is then no evidence.
-        self.standing += [one for one in found if (one.code, one.severity) != ("weight-not-in-optimizer", "question")]
+        self.standing += [
+            one
+            for one in found
+            if (one.code, one.severity) != ("weight-not-in-optimizer", "question")
+        ]
 
     def _begin(self, frame: FrameType) -> Trace | None:  # type: ignore[override]
         calls = self._dull.get(frame.f_code, 0)
@@ -97,7 +109,11 @@ class ScriptRecorder(Recorder):
 
     def _local(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
         local = super()._local(frame, event, argument)
-        if self.on and event == "line" and (self._steps >= self.steps or self._spent >= self.seconds):
+        if (
+            self.on
+            and event == "line"
+            and (self._steps >= self.steps or self._spent >= self.seconds)
+        ):
             self.stopped_early = self._steps == 0
             self.stop(None)
             return None
@@ -122,7 +138,11 @@ class ScriptRecorder(Recorder):
         if running is None:
             return
         entry = running.entry
-        dull = not entry.events and not entry.inside and all(change.state in UNOWNED or change.state == "value" for change in entry.changes)
+        dull = (
+            not entry.events
+            and not entry.inside
+            and all(change.state in UNOWNED or change.state == "value" for change in entry.changes)
+        )
         loops = running.statement.loops
         if not dull:
             self._dull.update(dict.fromkeys((*loops, one.frame.f_code), -sys.maxsize))

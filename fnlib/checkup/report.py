@@ -26,11 +26,20 @@ def beside(standing: Iterable[Finding], ledger: Ledger) -> list[Finding]:
         for change in entry.changes
         if change.state == "group entry"
     }
-    thawed = tuple({change.label for entry in entries for change in entry.changes if change.state == "requires_grad flag" and change.after})
+    thawed = tuple(
+        {
+            change.label
+            for entry in entries
+            for change in entry.changes
+            if change.state == "requires_grad flag" and change.after
+        }
+    )
 
     def explained(one: Finding) -> bool:
         if one.code.startswith("frozen-"):
-            return any(label.startswith(f"{one.place.split(' ')[0].rstrip(',')}.") for label in thawed)
+            return any(
+                label.startswith(f"{one.place.split(' ')[0].rstrip(',')}.") for label in thawed
+            )
         return one.code == "rate-overwritten" and one.place in set_by_code
 
     return [one for one in standing if not explained(one)]
@@ -46,7 +55,9 @@ class Report(tuple[Finding, ...]):
         for finding in findings:
             if finding.line or finding.code not in recorded:
                 kept.setdefault((finding.code, finding.file, finding.line, finding.place), finding)
-        return super().__new__(cls, sorted(kept.values(), key=lambda finding: finding.severity != "certain"))
+        return super().__new__(
+            cls, sorted(kept.values(), key=lambda finding: finding.severity != "certain")
+        )
 
     @property
     def certain(self) -> tuple[Finding, ...]:

@@ -33,7 +33,9 @@ def main(arguments: list[str]) -> int:
     if not os.path.isfile(options.script):
         print(f"fnlib doctor: there is no file {options.script}", file=sys.stderr)
         return 2
-    ledger, recorder, status = record(options.script, options.arguments, steps=options.steps, seconds=options.seconds)
+    ledger, recorder, status = record(
+        options.script, options.arguments, steps=options.steps, seconds=options.seconds
+    )
     sys.stdout.flush()
     found = find(ledger)
     known = {finding.code for finding in found}
@@ -55,7 +57,9 @@ def main(arguments: list[str]) -> int:
     return status or int(bool(sick))
 
 
-def record(script: str, arguments: list[str], *, steps: int = 100, seconds: float = 60.0) -> tuple[Ledger, ScriptRecorder, int]:
+def record(
+    script: str, arguments: list[str], *, steps: int = 100, seconds: float = 60.0
+) -> tuple[Ledger, ScriptRecorder, int]:
     """Run a script as the main program and record its first steps.
 
     Args:
@@ -78,9 +82,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m fnlib doctor",
         description="Run a training script, record its first steps, and report silent bugs with file and line.",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 1 on questions too, not only on certain findings")
-    parser.add_argument("--steps", type=int, default=100, help="optimizer steps to record (default: 100)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="seconds of processor time that the recording may cost (default: 60)")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit with 1 on questions too, not only on certain findings",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=100, help="optimizer steps to record (default: 100)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="seconds of processor time that the recording may cost (default: 60)",
+    )
     parser.add_argument("script", help="the script to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
     return parser

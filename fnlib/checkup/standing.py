@@ -30,7 +30,11 @@ def inspect(given: Named) -> list[Finding]:
     """
     modules = {name: value for name, value in given.items() if isinstance(value, nn.Module)}
     optimizers = {name: value for name, value in given.items() if isinstance(value, Optimizer)}
-    kept = {name: value for name, value in given.items() if isinstance(value, (dict, Tensor)) and not isinstance(value, nn.Parameter)}
+    kept = {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, (dict, Tensor)) and not isinstance(value, nn.Parameter)
+    }
     weights = dict(_weights(modules))
     with torch.no_grad():
         found = [
@@ -52,7 +56,12 @@ def names_for(objects: tuple[Any, ...], frame: FrameType) -> Named:
     names: Named = {}
     for value in objects:
         spaces = (frame.f_locals, frame.f_globals)
-        known = [name for space in spaces for name, held in space.items() if held is value and name not in names and name[0] != "_"]
+        known = [
+            name
+            for space in spaces
+            for name, held in space.items()
+            if held is value and name not in names and name[0] != "_"
+        ]
         kind = type(value).__name__.lower()
         name = known[0] if known else kind
         number = 1
@@ -75,7 +84,11 @@ def _weights(modules: Named) -> Iterator[tuple[str, nn.Parameter]]:
 
 def memory_of(tensor: Tensor) -> int:
     """Identity of a tensor's memory; 0 where it has none to share."""
-    if tensor.is_meta or tensor.layout is not torch.strided or isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+    if (
+        tensor.is_meta
+        or tensor.layout is not torch.strided
+        or isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer))
+    ):
         return 0
     return tensor.untyped_storage().data_ptr() if tensor.numel() else 0
 
@@ -98,35 +111,63 @@ def _one_module(modules: Named) -> Iterator[Finding]:
 
 def _held(weights: Named, optimizers: Named) -> Iterator[Finding]:
     """Weights that no optimizer holds, and tensors in an optimizer that belong to no module."""
-    held = {id(weight) for optimizer in optimizers.values() for group in optimizer.param_groups for weight in group["params"]}
+    held = {
+        id(weight)
+        for optimizer in optimizers.values()
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
     mine = {id(weight) for weight in weights.values()}
-    loose = [label for label, weight in weights.items() if weight.requires_grad and id(weight) not in held]
+    loose = [
+        label
+        for label, weight in weights.items()
+        if weight.requires_grad and id(weight) not in held
+    ]
     if not loose or not mine:
         return
     for name, optimizer in optimizers.items():
-        orphans = [weight for group in optimizer.param_groups for weight in group["params"] if id(weight) not in mine]
+        orphans = [
+            weight
+            for group in optimizer.param_groups
+            for weight in group["params"]
+            if id(weight) not in mine
+        ]
         if not orphans:
             continue
         trained = any(weights[label].grad is not None for label in loose)
         dead = all(weight.grad is None or weight.is_meta for weight in orphans)
         yield finding(
-            "weight-not-in-optimizer", "certain" if trained and dead else "question", _some(loose), optimizer=name, count=_tensors(orphans)
+            "weight-not-in-optimizer",
+            "certain" if trained and dead else "question",
+            _some(loose),
+            optimizer=name,
+            count=_tensors(orphans),
         )
 
 
 def _twice(weights: Named, optimizers: Named) -> Iterator[Finding]:
     """Weights that two optimizers hold, unless one of these wraps the other, as Lookahead does, and steps it itself."""
-    wrapped = {id(inner) for optimizer in optimizers.values() for inner in wrapped_by(optimizer).values()}
+    wrapped = {
+        id(inner) for optimizer in optimizers.values() for inner in wrapped_by(optimizer).values()
+    }
     holders: dict[int, list[str]] = {}
     for name, optimizer in optimizers.items():
         if id(optimizer) in wrapped:
             continue
-        for weight in {id(weight) for group in optimizer.param_groups for weight in group["params"]}:
+        for weight in {
+            id(weight) for group in optimizer.param_groups for weight in group["params"]
+        }:
             holders.setdefault(weight, []).append(name)
     shared = [label for label, weight in weights.items() if len(holders.get(id(weight), ())) > 1]
     if shared:
         names = holders[id(weights[shared[0]])]
-        yield finding("weight-in-two-optimizers", "question", _some(shared), optimizer=names[0], other=names[1])
+        yield finding(
+            "weight-in-two-optimizers",
+            "question",
+            _some(shared),
+            optimizer=names[0],
+            other=names[1],
+        )
 
 
 def _ties(weights: Named) -> Iterator[Finding]:
@@ -137,19 +178,30 @@ def _ties(weights: Named) -> Iterator[Finding]:
     alike: dict[tuple[Any, ...], list[str]] = {}
     for label, weight in weights.items():
         if memory_of(weight) and weight.dim() > 1 and weight.dtype.is_floating_point:
-            alike.setdefault((label.split(".")[0], tuple(weight.shape), weight.dtype, weight.device), []).append(label)
+            alike.setdefault(
+                (label.split(".")[0], tuple(weight.shape), weight.dtype, weight.device), []
+            ).append(label)
     for labels in alike.values():
         for at, one in enumerate(labels):
             for other in labels[at + 1 :]:
                 a, b = weights[one], weights[other]
                 alike_in_use = a.requires_grad == b.requires_grad
-                if alike_in_use and memory_of(a) != memory_of(b) and torch.equal(a, b) and not bool((a == a.flatten()[0]).all()):
+                if (
+                    alike_in_use
+                    and memory_of(a) != memory_of(b)
+                    and torch.equal(a, b)
+                    and not bool((a == a.flatten()[0]).all())
+                ):
                     yield finding("tie-lost", "question", one, other=other)
 
 
 def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
     """Optimizer state that is the memory of a gradient, or of another optimizer's state."""
-    gradients = {memory_of(weight.grad): f"{label}.grad" for label, weight in weights.items() if weight.grad is not None}
+    gradients = {
+        memory_of(weight.grad): f"{label}.grad"
+        for label, weight in weights.items()
+        if weight.grad is not None
+    }
     labels = {id(weight): label for label, weight in weights.items()}
     owner: dict[int, tuple[str, str]] = {}
     for name, optimizer in optimizers.items():
@@ -164,11 +216,20 @@ def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
                 if start and owner.setdefault(start, (name, place))[0] != name:
                     shared.append((place, owner[start][1]))
         if mine:
-            yield finding("state-is-the-gradient", "certain", _some(mine), other="the gradient of its weight")
+            yield finding(
+                "state-is-the-gradient", "certain", _some(mine), other="the gradient of its weight"
+            )
         if shared:
             other = shared[0][1]
             places = _some([place for place, _ in shared])
-            yield finding("state-shared", "question", places, other=other, optimizer=name, source=other.split(".")[0])
+            yield finding(
+                "state-shared",
+                "question",
+                places,
+                other=other,
+                optimizer=name,
+                source=other.split(".")[0],
+            )
 
 
 def _snapshots(weights: Named, kept: Named) -> Iterator[Finding]:
@@ -176,7 +237,11 @@ def _snapshots(weights: Named, kept: Named) -> Iterator[Finding]:
     for name, value in kept.items():
         if isinstance(value, Tensor) and any(value is weight for weight in weights.values()):
             continue
-        places = [at[start] for _, leaf in leaves(name, value) if isinstance(leaf, Tensor) and (start := memory_of(leaf)) in at]
+        places = [
+            at[start]
+            for _, leaf in leaves(name, value)
+            if isinstance(leaf, Tensor) and (start := memory_of(leaf)) in at
+        ]
         if places:
             yield finding("snapshot-shares-memory", "question", name, other=_some(places))
 
@@ -187,10 +252,15 @@ def _frozen(weights: Named, optimizers: Named) -> Iterator[Finding]:
         will_move = [
             label
             for label, weight in weights.items()
-            if id(weight) in held and not weight.requires_grad and weight.grad is not None and optimizer.state.get(weight)
+            if id(weight) in held
+            and not weight.requires_grad
+            and weight.grad is not None
+            and optimizer.state.get(weight)
         ]
         if will_move:
-            yield finding("frozen-weight-with-moments", "question", _some(will_move), optimizer=name)
+            yield finding(
+                "frozen-weight-with-moments", "question", _some(will_move), optimizer=name
+            )
 
 
 def _modes(modules: Named) -> Iterator[Finding]:
@@ -213,11 +283,18 @@ def _modes(modules: Named) -> Iterator[Finding]:
             elif not part.training and module.training and id(part) not in frozen:
                 asleep.append(place)
         if thawed:
-            yield finding("frozen-part-in-training-mode", "question", _some(thawed), module=thawed[0])
+            yield finding(
+                "frozen-part-in-training-mode", "question", _some(thawed), module=thawed[0]
+            )
         for places, mode in ((asleep, "evaluation"), (awake, "training")):
             if places:
                 yield finding(
-                    "modes-differ", "question", _some(places), mode=mode, module=label, call="train" if mode == "evaluation" else "eval"
+                    "modes-differ",
+                    "question",
+                    _some(places),
+                    mode=mode,
+                    module=label,
+                    call="train" if mode == "evaluation" else "eval",
                 )
 
 
@@ -225,8 +302,23 @@ def _rates(optimizers: Named) -> Iterator[Finding]:
     for name, optimizer in optimizers.items():
         if type(optimizer).__module__.startswith("torch.optim"):
             for setting in sorted(SETTINGS & vars(optimizer).keys()):
-                yield finding("rate-set-on-the-object", "certain", f"{name}.{setting}", optimizer=name, setting=setting)
-        if len(optimizer.param_groups) == 1 and "initial_lr" not in (group := optimizer.param_groups[0]):
+                yield finding(
+                    "rate-set-on-the-object",
+                    "certain",
+                    f"{name}.{setting}",
+                    optimizer=name,
+                    setting=setting,
+                )
+        if len(optimizer.param_groups) == 1 and "initial_lr" not in (
+            group := optimizer.param_groups[0]
+        ):
             built, now = optimizer.defaults.get("lr"), group.get("lr")
             if isinstance(built, float) and isinstance(now, float) and built != now:
-                yield finding("rate-overwritten", "question", f"{name}.param_groups[0].lr", optimizer=name, before=built, after=now)
+                yield finding(
+                    "rate-overwritten",
+                    "question",
+                    f"{name}.param_groups[0].lr",
+                    optimizer=name,
+                    before=built,
+                    after=now,
+                )

@@ -71,8 +71,19 @@ STANDING: dict[str, Text] = {
 }
 
 
-def finding(code: str, severity: Literal["certain", "question"], place: str, **fields: Any) -> Finding:
+def finding(
+    code: str, severity: Literal["certain", "question"], place: str, **fields: Any
+) -> Finding:
     """Make a finding on standing state from its text."""
     text = STANDING[code]
     fill = {"place": place, **fields}
-    return Finding(code, severity, 0, place, text.what.format(**fill), text.why, text.fix.format(**fill), text.link)
+    return Finding(
+        code,
+        severity,
+        0,
+        place,
+        text.what.format(**fill),
+        text.why,
+        text.fix.format(**fill),
+        text.link,
+    )

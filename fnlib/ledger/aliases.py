@@ -37,7 +37,9 @@ class Sites:
         return Alias(tuple(labels), "same tensor" if len(tokens) == 1 else "same storage")
 
     def _overlaps(self) -> list[Alias]:
-        spans = sorted((span, here[0][0]) for span, here in self.places if span is not None and here)
+        spans = sorted(
+            (span, here[0][0]) for span, here in self.places if span is not None and here
+        )
         found = []
         reach, holder = 0, ""
         for (first, end), label in spans:

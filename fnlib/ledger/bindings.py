@@ -20,7 +20,17 @@ from fnlib.ledger.graph import Graph, age_of, graph_of
 from fnlib.ledger.keeper import Keeper
 from fnlib.ledger.names import MISSING
 from fnlib.ledger.source import Path, Subscript
-from fnlib.ledger.watch import SCALAR, OptimizerWatch, TensorWatch, Watch, holds_tensors, is_scripted, leaves, parameters_of, watch
+from fnlib.ledger.watch import (
+    SCALAR,
+    OptimizerWatch,
+    TensorWatch,
+    Watch,
+    holds_tensors,
+    is_scripted,
+    leaves,
+    parameters_of,
+    watch,
+)
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
 FOLLOWED_PLACES = 5_000  # tensors, numbers and texts in a dict of the same kind: a data set, say
@@ -42,8 +52,15 @@ class _Name:
 class Bindings:
     """The names of one frame that its recorded statements mention."""
 
-    def __init__(self, keeper: Keeper, names: frozenset[str], *, follow: bool, discover: bool) -> None:
-        self.keeper, self.names, self.follow, self.discover = keeper, sorted(names), follow, discover
+    def __init__(
+        self, keeper: Keeper, names: frozenset[str], *, follow: bool, discover: bool
+    ) -> None:
+        self.keeper, self.names, self.follow, self.discover = (
+            keeper,
+            sorted(names),
+            follow,
+            discover,
+        )
         self.known: dict[str, _Name] = {}
         self.followed: dict[str, list[Watch]] = {}
         self._ids: list[int] | None = None
@@ -89,7 +106,17 @@ class Bindings:
                 self._bind(name, value, before, changes)
             elif before.weak and isinstance(value, Tensor) and before.age != _age(value):
                 now = known[name] = self._remember(value, before)
-                changes.append(Change(name, "graph", "graph", "changed in place", before.bound, now.bound, note=f"{now.bound.nodes} nodes"))
+                changes.append(
+                    Change(
+                        name,
+                        "graph",
+                        "graph",
+                        "changed in place",
+                        before.bound,
+                        now.bound,
+                        note=f"{now.bound.nodes} nodes",
+                    )
+                )
         self._stand(values)
         return changes
 
@@ -100,7 +127,11 @@ class Bindings:
         for held in self._weak:  # an identity may be used again once its object is gone
             if held.value() is None:
                 return False
-        for value, version, flag in self._aged:  # cheaper than the graph's age, which only moves along with these
+        for (
+            value,
+            version,
+            flag,
+        ) in self._aged:  # cheaper than the graph's age, which only moves along with these
             if (one := value()) is None or one._version != version or one.requires_grad is not flag:
                 return False
         return True
@@ -109,7 +140,11 @@ class Bindings:
         """Remember what the names stand for."""
         self._ids = list(map(id, values))
         self._weak = [one for one in self.known.values() if one.weak]
-        tensors = [(one.value, value) for one in self._weak if isinstance(value := one.value(), Tensor) and not value.is_inference()]
+        tensors = [
+            (one.value, value)
+            for one in self._weak
+            if isinstance(value := one.value(), Tensor) and not value.is_inference()
+        ]
         self._aged = [(held, value._version, value.requires_grad) for held, value in tensors]
 
     def graph_behind(self, tensor: Tensor) -> Graph | None:
@@ -126,10 +161,26 @@ class Bindings:
             if data["raised"] or not ages:
                 continue
             names = [name for name, known in self.known.items() if known.age in ages]
-            owner = data.get("name") or (max(names, key=lambda name: self.known[name].age or 0) if names else "loss")
-            note = f"and the part of it behind {', '.join(sorted(set(names) - {owner}))}" if set(names) - {owner} else ""
+            owner = data.get("name") or (
+                max(names, key=lambda name: self.known[name].age or 0) if names else "loss"
+            )
+            note = (
+                f"and the part of it behind {', '.join(sorted(set(names) - {owner}))}"
+                if set(names) - {owner}
+                else ""
+            )
             kept = data["retain_graph"]
-            changes.append(Change(owner, "graph", "graph", "kept" if kept else "removed", "built", "kept" if kept else "freed", note=note))
+            changes.append(
+                Change(
+                    owner,
+                    "graph",
+                    "graph",
+                    "kept" if kept else "removed",
+                    "built",
+                    "kept" if kept else "freed",
+                    note=note,
+                )
+            )
         return changes
 
     def _bind(self, name: str, value: Any, before: _Name | None, changes: list[Change]) -> None:
@@ -137,11 +188,27 @@ class Bindings:
             return
         now = self.known[name] = self._remember(value, before)
         kind = "created" if before is None else "replaced"
-        changes.append(Change(name, "", "name", kind, None if before is None else before.bound, now.bound))  # type: ignore[arg-type]
+        changes.append(
+            Change(name, "", "name", kind, None if before is None else before.bound, now.bound)
+        )  # type: ignore[arg-type]
         if now.age is not None:
-            changes.append(Change(name, "graph", "graph", "created", None, "built", note=f"{now.bound.nodes} nodes"))
+            changes.append(
+                Change(
+                    name,
+                    "graph",
+                    "graph",
+                    "created",
+                    None,
+                    "built",
+                    note=f"{now.bound.nodes} nodes",
+                )
+            )
         self._watch(name, value)
-        if before is not None and isinstance(value, _DISCOVERED) and any(one.label == name for one in self.keeper.watches):
+        if (
+            before is not None
+            and isinstance(value, _DISCOVERED)
+            and any(one.label == name for one in self.keeper.watches)
+        ):
             if not self._is_watched(value) and not self.keeper.module_label(value):
                 self.keeper.unfollowed[name] = (
                     f"was bound again, to another {type(value).__name__}, which is not watched; fnlib.Ledger() without names would find it"
@@ -161,15 +228,32 @@ class Bindings:
             leaves = tuple(sorted([label for label in labels if label is not None]))
             carries = before is not None and before.age in graph.ages
         token = self.keeper.token(value) if weak else None
-        bound = Bound(type(value).__name__, _text(value), token, None, alive, nodes, leaves, carries, isinstance(value, nn.Module))
-        return _Name(weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak, graph)
+        bound = Bound(
+            type(value).__name__,
+            _text(value),
+            token,
+            None,
+            alive,
+            nodes,
+            leaves,
+            carries,
+            isinstance(value, nn.Module),
+        )
+        return _Name(
+            weakref.ref(value) if weak else (lambda: value), id(value), bound, age, weak, graph
+        )
 
     # --- watching what names are bound to ------------------------------------------------------
 
     def _watch(self, name: str, value: Any) -> None:
         """Begin to watch what a name is bound to, and let go of what it was bound to before."""
         held = self.followed.get(name)
-        if held is not None and type(value) is Tensor and self._may_follow(name, value) and type(held[0]) is TensorWatch:
+        if (
+            held is not None
+            and type(value) is Tensor
+            and self._may_follow(name, value)
+            and type(held[0]) is TensorWatch
+        ):
             held[0].value = weakref.ref(value)  # the same watch goes on with the next tensor
             self.keeper.prime(held)
             return
@@ -181,7 +265,9 @@ class Bindings:
                 self._discover(name, value)
         elif self._may_follow(name, value):
             self.keeper.renamed(name)
-            self.followed[name] = watch(name, value, self.keeper.weight_label, weakly=not isinstance(value, dict))
+            self.followed[name] = watch(
+                name, value, self.keeper.weight_label, weakly=not isinstance(value, dict)
+            )
             for one in self.followed[name]:
                 one.follow()
             self.keeper.prime(self.followed[name])
@@ -216,13 +302,17 @@ class Bindings:
 
     def _discover(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module) and is_scripted(value):
-            self.keeper.unfollowed[name] = "is made by torch.jit, or has a part that is, and is not followed"
+            self.keeper.unfollowed[name] = (
+                "is made by torch.jit, or has a part that is, and is not followed"
+            )
             return
         if isinstance(value, nn.Module) and (self.keeper.module_label(value) or _is_empty(value)):
             return
         found = watch(self.keeper.free_label(name), value, self.keeper.weight_label, weakly=True)
         found = [one for one in found if not self._is_watched(one.value())]
-        if isinstance(value, nn.Module):  # optimizers that were met before can call its weights by their names now
+        if isinstance(
+            value, nn.Module
+        ):  # optimizers that were met before can call its weights by their names now
             for one in self.keeper.watches:
                 if isinstance(one, OptimizerWatch):
                     one.named = {}
@@ -250,7 +340,11 @@ def _is_empty(module: nn.Module) -> bool:
 def _text(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, Tensor):
-        shape = "nested" if value.is_nested else "x".join([str(size) for size in value.shape]) or "scalar"
+        shape = (
+            "nested"
+            if value.is_nested
+            else "x".join([str(size) for size in value.shape]) or "scalar"
+        )
         return f"{shape} {name_of(value.dtype)}"
     if isinstance(value, (bool, int, float, str, type(None))):
         text = repr(value)
@@ -267,5 +361,6 @@ def _text(value: Any) -> str:
 def _written(path: Path) -> str:
     """A path as it is written in code."""
     return "".join(
-        f"[{step.key!r}]" if isinstance(step, Subscript) else (f".{step}" if number else str(step)) for number, step in enumerate(path)
+        f"[{step.key!r}]" if isinstance(step, Subscript) else (f".{step}" if number else str(step))
+        for number, step in enumerate(path)
     )

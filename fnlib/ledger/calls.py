@@ -54,7 +54,9 @@ def handlers() -> dict[int, Handler]:
     on(torch.Tensor.backward, _tensor_backward)
     on(torch.autograd.backward, _backward)
     on(torch.autograd.grad, _grad)
-    of(Optimizer.profile_hook_step(lambda: None).__code__, _step)  # one wrapper around the step of every class
+    of(
+        Optimizer.profile_hook_step(lambda: None).__code__, _step
+    )  # one wrapper around the step of every class
     on(Optimizer.zero_grad, _zero_grad)
     on(nn.Module.zero_grad, _zero_grad)
     on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))
@@ -111,7 +113,10 @@ def _tensor_backward(recorder: Recorder, frame: FrameType) -> dict[str, Any] | N
 
 
 def _backward(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
-    if frame.f_back is not None and frame.f_back.f_code is inspect.unwrap(torch.Tensor.backward).__code__:
+    if (
+        frame.f_back is not None
+        and frame.f_back.f_code is inspect.unwrap(torch.Tensor.backward).__code__
+    ):
         return None  # noted by the method that called it
     here = frame.f_locals
     return _pass(recorder, "backward", _tensors(here["tensors"]) or (), here, here["inputs"])
@@ -138,7 +143,9 @@ def _tensors(given: Any) -> tuple[Any, ...] | None:
     return tuple(given.values() if isinstance(given, Mapping) else given)
 
 
-def _pass(recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any) -> dict[str, Any]:
+def _pass(
+    recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any
+) -> dict[str, Any]:
     """Note a backward pass: which weights it reaches, and in which statements its graph used them."""
     graph = recorder.graph_behind(roots)
     create = bool(here["create_graph"])
@@ -184,7 +191,9 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
                 dead += weight.grad is None
             else:
                 (without if weight.grad is None else with_gradient).append(label)
-    closure = frame.f_locals.get("kwargs", {}).get("closure", arguments[1] if len(arguments) > 1 else None)
+    closure = frame.f_locals.get("kwargs", {}).get(
+        "closure", arguments[1] if len(arguments) > 1 else None
+    )
     recorder.event(
         "step",
         recorder.keeper.label_of(optimizer),
@@ -204,9 +213,17 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
 def _zero_grad(recorder: Recorder, frame: FrameType) -> None:
     """Note whose gradients are cleared: an optimizer that is not watched may hold weights that are."""
     one = frame.f_locals["self"]
-    held = [group["params"] for group in one.param_groups] if isinstance(one, Optimizer) else [one.parameters()]
+    held = (
+        [group["params"] for group in one.param_groups]
+        if isinstance(one, Optimizer)
+        else [one.parameters()]
+    )
     labels = [recorder.keeper.weight_label(weight) for some in held for weight in some]
-    recorder.event("zero_grad", recorder.keeper.label_of(one), weights=tuple([label for label in labels if label is not None]))
+    recorder.event(
+        "zero_grad",
+        recorder.keeper.label_of(one),
+        weights=tuple([label for label in labels if label is not None]),
+    )
 
 
 def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
@@ -235,14 +252,18 @@ def _module_state_dict(recorder: Recorder, frame: FrameType) -> None:
 
 def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
     scheduler = frame.f_locals["self"]
-    if frame.f_back is not None and frame.f_back.f_code in (LRScheduler.__init__.__code__, _initial_step()):
+    if frame.f_back is not None and frame.f_back.f_code in (
+        LRScheduler.__init__.__code__,
+        _initial_step(),
+    ):
         return
     optimizer = vars(scheduler).get("optimizer")
     recorder.event(
         "scheduler step",
         recorder.keeper.label_of(scheduler),
         optimizer=recorder.keeper.label_of(optimizer),
-        early=vars(scheduler).get("_step_count") == 1 and not vars(optimizer or scheduler).get("_opt_called", False),
+        early=vars(scheduler).get("_step_count") == 1
+        and not vars(optimizer or scheduler).get("_opt_called", False),
     )
 
 
@@ -253,7 +274,11 @@ def _initial_step() -> CodeType:
 
 def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
     here = frame.f_locals
-    recorder.event("scheduler built", type(here["self"]).__name__, optimizer=recorder.keeper.label_of(here["optimizer"]))
+    recorder.event(
+        "scheduler built",
+        type(here["self"]).__name__,
+        optimizer=recorder.keeper.label_of(here["optimizer"]),
+    )
 
 
 def _seed(recorder: Recorder, frame: FrameType) -> None:

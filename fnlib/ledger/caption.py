@@ -27,7 +27,11 @@ def caption(drawn: Scene) -> list[str]:
     """
     counts = drawn.counts
     verb = "changes" if counts.at_a_distance == 1 else "change"
-    tail = " state whose owner it does not name" if counts.at_a_distance == 1 else " state whose owner they do not name"
+    tail = (
+        " state whose owner it does not name"
+        if counts.at_a_distance == 1
+        else " state whose owner they do not name"
+    )
     together = f"In {drawn.folded} iterations: " if drawn.folded > 1 else ""
     sentences = [
         f"{counts.at_a_distance} of {counted(counts.statements, 'statement')} {verb}{tail}. "
@@ -58,16 +62,31 @@ def not_counted(drawn: Scene) -> str:
         first = "No tensor is changed. "
     if drawn.counts.overwritten and not drawn.counts.at_a_distance:
         first = "Every owner is named, and values are lost all the same. "
-    for kind, verb in (("graph used up", "used up"), ("graph kept", "kept"), ("graph grows", "growing")):
+    for kind, verb in (
+        ("graph used up", "used up"),
+        ("graph kept", "kept"),
+        ("graph grows", "growing"),
+    ):
         found = [mark for mark in drawn.marks if mark.kind == kind]
         if found:
             names = list(dict.fromkeys(mark.changes[0].owner for mark in found))
             lines = list(dict.fromkeys(str(drawn.rows[mark.row].line) for mark in found))
-            behind, where = "graphs" if len(names) > 1 else "graph", "lines" if len(lines) > 1 else "line"
-            said.append(f"the {behind} behind {listed(names)} {'are' if len(names) > 1 else 'is'} {verb} ({where} {listed(lines)})")
-    moved = list(dict.fromkeys(str(drawn.rows[mark.row].line) for mark in drawn.marks if mark.kind == "moved"))
+            behind, where = (
+                "graphs" if len(names) > 1 else "graph",
+                "lines" if len(lines) > 1 else "line",
+            )
+            said.append(
+                f"the {behind} behind {listed(names)} {'are' if len(names) > 1 else 'is'} {verb} ({where} {listed(lines)})"
+            )
+    moved = list(
+        dict.fromkeys(
+            str(drawn.rows[mark.row].line) for mark in drawn.marks if mark.kind == "moved"
+        )
+    )
     if moved:
-        said.append(f"the random generator moves ({'lines' if len(moved) > 1 else 'line'} {listed(moved)})")
+        said.append(
+            f"the random generator moves ({'lines' if len(moved) > 1 else 'line'} {listed(moved)})"
+        )
     return first + (f"Not counted: {'; '.join(said)}." if said else "")
 
 
@@ -117,9 +136,19 @@ def _said(mark: Mark, drawn: Scene) -> str:
     owner, part = mark.lane
     if mark.kind == "moved":
         return f"{_VERBS[mark.kind]} {part}"
-    what = "other names" if part == "other" else owner if part in ("", "itself") else f"{owner}'s {part}"
+    what = (
+        "other names"
+        if part == "other"
+        else owner
+        if part in ("", "itself")
+        else f"{owner}'s {part}"
+    )
     if part in ("old", "new"):
         what = f"{owner} with a new value" if part == "new" else f"the old {owner}"
     size = f" ({', '.join(mark.labels)})" if mark.labels and not mark.listed else ""
-    still = "; the old value is still there" if (mark.row, (owner, "old")) in drawn.still and part == "new" else ""
+    still = (
+        "; the old value is still there"
+        if (mark.row, (owner, "old")) in drawn.still and part == "new"
+        else ""
+    )
     return f"{_VERBS[mark.kind]} {what}{size}{', at a distance' if mark.distant else ''}{still}"

@@ -41,7 +41,10 @@ class Untold:
         """Enter all that waits."""
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         for entry, deltas, others in waiting:
-            entry.changes = (*[_change(delta, entry.named, self._keep) for delta in deltas], *others)
+            entry.changes = (
+                *[_change(delta, entry.named, self._keep) for delta in deltas],
+                *others,
+            )
 
 
 def _change(delta: Delta, named: frozenset[str], keep: bool) -> Change:
@@ -73,7 +76,12 @@ def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
         return "removed", GIVEN_AWAY if before.watch.given_away else ""
     if before.token != after.token and None not in (before.token, after.token):
         return "replaced", ""
-    if before.copies and after.copies and before.spots != after.spots and not (before.cow or after.cow):
+    if (
+        before.copies
+        and after.copies
+        and before.spots != after.spots
+        and not (before.cow or after.cow)
+    ):
         return "replaced", "the same tensor object, with other storage (.data, set_ or resize_)"
     return "changed in place", ""
 

@@ -25,7 +25,9 @@ class Comparison:
 
     def __init__(self, left: Shown, right: Shown) -> None:
         self.left, self.right = left, right
-        self.rows: list[tuple[Row | None, Row | None]] = _aligned(rows_of(left.entries), rows_of(right.entries))
+        self.rows: list[tuple[Row | None, Row | None]] = _aligned(
+            rows_of(left.entries), rows_of(right.entries)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The pairs of rows and both counts, ready for JSON."""
@@ -38,8 +40,13 @@ class Comparison:
         for left, right in self.rows:
             lines += _beside(_block(left), _block(right))
         lines.append("-" * (_SIDE + 1) + "+" + "-" * (_SIDE + 1))
-        lines += _beside(captions(self.left.entries, self.left.counts), captions(self.right.entries, self.right.counts))
-        if any(cell.far for pair in self.rows for row in pair if row is not None for cell in row.cells):
+        lines += _beside(
+            captions(self.left.entries, self.left.counts),
+            captions(self.right.entries, self.right.counts),
+        )
+        if any(
+            cell.far for pair in self.rows for row in pair if row is not None for cell in row.cells
+        ):
             lines.append(LEGEND)
         return "\n".join(lines)
 
@@ -48,17 +55,25 @@ class Comparison:
     def _repr_html_(self) -> str:
         cell = "text-align:left;vertical-align:top;padding:3px 16px 3px 0;background:transparent;color:inherit;border:none"
         line = "border-bottom:1px solid var(--jp-border-color1, rgba(128,128,128,.5))"
-        heads = "".join(f'<th scope="col" style="{cell};{line}">{escape(side.title)}</th>' for side in (self.left, self.right))
+        heads = "".join(
+            f'<th scope="col" style="{cell};{line}">{escape(side.title)}</th>'
+            for side in (self.left, self.right)
+        )
         body = "".join(
-            '<tr style="background:transparent">' + "".join(f'<td style="{cell};{line}">{side_cell(row)}</td>' for row in pair) + "</tr>"
+            '<tr style="background:transparent">'
+            + "".join(f'<td style="{cell};{line}">{side_cell(row)}</td>' for row in pair)
+            + "</tr>"
             for pair in self.rows
         )
         feet = "".join(
-            f'<td style="{cell}">{"<br>".join(map(escape, captions(side.entries, side.counts)))}</td>' for side in (self.left, self.right)
+            f'<td style="{cell}">{"<br>".join(map(escape, captions(side.entries, side.counts)))}</td>'
+            for side in (self.left, self.right)
         )
         style = "border-collapse:collapse;margin:0;color:inherit;font-size:var(--jp-code-font-size, 13px)"
         table = f'<table style="{style}"><thead><tr style="background:transparent">{heads}</tr></thead><tbody>{body}</tbody>'
-        far = any(one.far for pair in self.rows for row in pair if row is not None for one in row.cells)
+        far = any(
+            one.far for pair in self.rows for row in pair if row is not None for one in row.cells
+        )
         legend = f'<p style="margin:4px 0 0 0">{escape(LEGEND)}</p>' if far else ""
         return (
             '<div style="overflow-x:auto;color:var(--jp-content-font-color1, inherit)">'
@@ -104,11 +119,18 @@ def compare(left: Shown, right: Shown) -> Comparison:
 
 def _aligned(left: list[Row], right: list[Row]) -> list[tuple[Row | None, Row | None]]:
     """Pair the rows: those of the same text, and between two such pairs the others in their order."""
-    matcher = SequenceMatcher(None, [_key(row) for row in left], [_key(row) for row in right], autojunk=False)
+    matcher = SequenceMatcher(
+        None, [_key(row) for row in left], [_key(row) for row in right], autojunk=False
+    )
     pairs: list[tuple[Row | None, Row | None]] = []
     for _, a, b, c, d in matcher.get_opcodes():
         for step in range(max(b - a, d - c)):
-            pairs.append((left[a + step] if a + step < b else None, right[c + step] if c + step < d else None))
+            pairs.append(
+                (
+                    left[a + step] if a + step < b else None,
+                    right[c + step] if c + step < d else None,
+                )
+            )
     return pairs
 
 
@@ -123,7 +145,9 @@ def _block(row: Row | None) -> list[str]:
     lines = [one_line(row)]
     for cell in row.cells:
         when = f" ({cell.when})" if cell.when else ""
-        lines.append(" " * row.indent + f"  {FAR if cell.far else ' '} {cell.what}: {cell.how}{when}")
+        lines.append(
+            " " * row.indent + f"  {FAR if cell.far else ' '} {cell.what}: {cell.how}{when}"
+        )
     return lines + [" " * row.indent + f"    {note}" for note in row.notes]
 
 

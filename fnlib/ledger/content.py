@@ -32,7 +32,10 @@ class quietly:
     __slots__ = ("_functions", "_inference", "_modes")
 
     def __enter__(self) -> None:
-        self._functions, self._inference = torch._C.DisableTorchFunction(), torch._C._InferenceMode(True)
+        self._functions, self._inference = (
+            torch._C.DisableTorchFunction(),
+            torch._C._InferenceMode(True),
+        )
         self._modes = _disable_current_modes() if torch._C._len_torch_dispatch_stack() else None
         self._functions.__enter__()
         self._inference.__enter__()
@@ -48,7 +51,11 @@ class quietly:
 
 def unreadable(tensor: Tensor) -> str | None:
     """Say why the numbers of a tensor cannot be followed, or return ``None``."""
-    if type(tensor) in _PLAIN_TYPES and tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_nested or tensor.is_quantized):
+    if (
+        type(tensor) in _PLAIN_TYPES
+        and tensor.layout is torch.strided
+        and not (tensor.is_meta or tensor.is_nested or tensor.is_quantized)
+    ):
         if storage_address(tensor) or not tensor.numel():
             return None
         return "has given its memory back (its storage was resized); it is followed once it has memory again"
@@ -64,7 +71,9 @@ def unreadable(tensor: Tensor) -> str | None:
         return "is nested and has no shape of its own; only its identity is followed"
     if tensor.layout is torch._mkldnn:  # type: ignore[attr-defined]
         return "is in the oneDNN layout; only its identity is followed"
-    if torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python) and not hasattr(tensor, "__tensor_flatten__"):
+    if torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python) and not hasattr(
+        tensor, "__tensor_flatten__"
+    ):
         return f"is a {type(tensor).__name__} that computes its own operations; only its identity is followed"
     return None
 
@@ -121,7 +130,11 @@ def same(tensor: Tensor, copy: Tensor) -> bool:
         return False
     if is_cow(tensor) and is_cow(copy) and _place(tensor) == _place(copy):
         return True  # nobody can have written here: a write would have moved one of them away
-    if gapless(tensor) and gapless(copy) and (tensor.stride() == copy.stride() or (tensor.is_contiguous() and copy.is_contiguous())):
+    if (
+        gapless(tensor)
+        and gapless(copy)
+        and (tensor.stride() == copy.stride() or (tensor.is_contiguous() and copy.is_contiguous()))
+    ):
         return not differ(tensor, copy)
     return torch.equal(_bits(tensor), _bits(copy))
 
@@ -176,7 +189,11 @@ def checksum(octets: bytearray | memoryview) -> str:
 
 
 def summarise(
-    copies: tuple[Tensor, ...], shape: tuple[int, ...] | None, token: int | None, keep: bool, octets: bytearray | None = None
+    copies: tuple[Tensor, ...],
+    shape: tuple[int, ...] | None,
+    token: int | None,
+    keep: bool,
+    octets: bytearray | None = None,
 ) -> Summary:
     """Sum a tensor up from the copies of its parts; the numbers themselves are kept only if asked.
 
@@ -193,7 +210,9 @@ def summarise(
         name_of(main.dtype),
         name_of(main.device),
         norm(main),
-        checksum(octets) if octets is not None and main.is_contiguous() else "".join([fingerprint(copy) for copy in copies]),
+        checksum(octets)
+        if octets is not None and main.is_contiguous()
+        else "".join([fingerprint(copy) for copy in copies]),
         token,
         main if keep else None,
     )

@@ -225,7 +225,9 @@ class Alias:
     kind: str
 
     def __str__(self) -> str:
-        verb = {"same tensor": "is", "same storage": "shares storage with", "overlap": "overlaps"}[self.kind]
+        verb = {"same tensor": "is", "same storage": "shares storage with", "overlap": "overlaps"}[
+            self.kind
+        ]
         return f"{self.names[0]} {verb} " + ", ".join(self.names[1:])
 
 

@@ -72,8 +72,12 @@ class NoSuchIteration(LedgerError, IndexError):
     """An iteration was asked for that was not recorded."""
 
     def __init__(self, number: int, recorded: int) -> None:
-        last = f"the last one is ledger.iteration({recorded})" if recorded else "no loop was recorded"
-        super().__init__(f"iteration {number} was not recorded; {last}. The first is ledger.iteration(1).")
+        last = (
+            f"the last one is ledger.iteration({recorded})" if recorded else "no loop was recorded"
+        )
+        super().__init__(
+            f"iteration {number} was not recorded; {last}. The first is ledger.iteration(1)."
+        )
 
 
 class NothingToCompare(LedgerError, TypeError):

@@ -43,7 +43,11 @@ def functional(optimizer: Any = None) -> Ledger:
     """
     feature, label = _batch()
     ModelFactory = fnlib.Sequential(  # noqa: N806
-        nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1), optimizer=optimizer or fnlib.SGD(lr=0.01)
+        nn.Linear(128, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+        nn.LogSoftmax(dim=1),
+        optimizer=optimizer or fnlib.SGD(lr=0.01),
     )
     model = ModelFactory(fnlib.Parameters(seed=0))
     criterion = nn.NLLLoss()

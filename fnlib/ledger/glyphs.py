@@ -46,29 +46,65 @@ def glyph(axes: Axes, x: float, y: float, kind: str, *, hollow: bool = False) ->
     hollow = hollow or kind.startswith("graph") or kind == "moved"
     how: dict[str, Any] = {"marker": marker, "markersize": size, "linestyle": "none", "zorder": 5}
     if hollow:
-        axes.plot([x], [y], markerfacecolor="white", markeredgecolor=color, markeredgewidth=1.8, **how)
+        axes.plot(
+            [x], [y], markerfacecolor="white", markeredgecolor=color, markeredgewidth=1.8, **how
+        )
     else:
-        axes.plot([x], [y], markerfacecolor=color, markeredgecolor="white", markeredgewidth=1.0, **how)
+        axes.plot(
+            [x], [y], markerfacecolor=color, markeredgecolor="white", markeredgewidth=1.0, **how
+        )
     inside = {"graph used up": "x", "graph kept": "o", "graph grows": "+"}.get(kind)
     if inside:
         fill = color if inside == "o" else "none"
         size = 3.0 if inside == "o" else 5.0
-        axes.plot([x], [y], marker=inside, markersize=size, markerfacecolor=fill, markeredgecolor=color, markeredgewidth=1.4, zorder=5.5)
+        axes.plot(
+            [x],
+            [y],
+            marker=inside,
+            markersize=size,
+            markerfacecolor=fill,
+            markeredgecolor=color,
+            markeredgewidth=1.4,
+            zorder=5.5,
+        )
 
 
 def ring(axes: Axes, x: float, y: float) -> None:
     """Something is read."""
-    axes.plot([x], [y], marker="o", markersize=6, markerfacecolor="white", markeredgecolor="#777777", markeredgewidth=1.1, zorder=4.5)
+    axes.plot(
+        [x],
+        [y],
+        marker="o",
+        markersize=6,
+        markerfacecolor="white",
+        markeredgecolor="#777777",
+        markeredgewidth=1.1,
+        zorder=4.5,
+    )
 
 
 def warning(axes: Axes, x: float, y: float) -> None:
     """A triangle with an exclamation mark: something was found here."""
-    axes.add_patch(Polygon([(x, y - 6.5), (x - 6.5, y + 5), (x + 6.5, y + 5)], closed=True, facecolor=WARNING, edgecolor="none", zorder=6))
-    axes.plot([x, x], [y - 2.8, y + 0.9], color="white", linewidth=1.5, solid_capstyle="round", zorder=7)
-    axes.plot([x], [y + 3.2], marker="o", markersize=1.7, color="white", markeredgewidth=0, zorder=7)
+    axes.add_patch(
+        Polygon(
+            [(x, y - 6.5), (x - 6.5, y + 5), (x + 6.5, y + 5)],
+            closed=True,
+            facecolor=WARNING,
+            edgecolor="none",
+            zorder=6,
+        )
+    )
+    axes.plot(
+        [x, x], [y - 2.8, y + 0.9], color="white", linewidth=1.5, solid_capstyle="round", zorder=7
+    )
+    axes.plot(
+        [x], [y + 3.2], marker="o", markersize=1.7, color="white", markeredgewidth=0, zorder=7
+    )
 
 
-def arrow(axes: Axes, start: float, end: float, y: float, kind: str, distant: bool, rank: int = 0) -> None:
+def arrow(
+    axes: Axes, start: float, end: float, y: float, kind: str, distant: bool, rank: int = 0
+) -> None:
     """From one lane to another, in a bow that stays within its row; a higher ``rank`` passes over a lower one."""
     side = 1.0 if end > start else -1.0
     x0, y0, x1, y1 = start + 3.5 * side, y - 3.0, end - 6.5 * side, y - 5.5
@@ -82,10 +118,32 @@ def arrow(axes: Axes, start: float, end: float, y: float, kind: str, distant: bo
         long = 1.0
     ux, uy = dx / long, dy / long
     back = (x1 - 7 * ux, y1 - 7 * uy)
-    line = Path([(x0, y0), (x0 + (x1 - x0) * 0.22, y - height - 2), (x1 - (x1 - x0) * 0.22, y - height - 2), back], [1, 4, 4, 4])
+    line = Path(
+        [
+            (x0, y0),
+            (x0 + (x1 - x0) * 0.22, y - height - 2),
+            (x1 - (x1 - x0) * 0.22, y - height - 2),
+            back,
+        ],
+        [1, 4, 4, 4],
+    )
     style: Any = (0, (3.2, 2.0)) if distant else "-"
-    axes.add_patch(PathPatch(line, facecolor="none", edgecolor=color, linewidth=1.7, linestyle=style, capstyle="butt", zorder=3))
-    head = [(x1, y1), (back[0] - 3.2 * uy, back[1] + 3.2 * ux), (back[0] + 3.2 * uy, back[1] - 3.2 * ux)]
+    axes.add_patch(
+        PathPatch(
+            line,
+            facecolor="none",
+            edgecolor=color,
+            linewidth=1.7,
+            linestyle=style,
+            capstyle="butt",
+            zorder=3,
+        )
+    )
+    head = [
+        (x1, y1),
+        (back[0] - 3.2 * uy, back[1] + 3.2 * ux),
+        (back[0] + 3.2 * uy, back[1] - 3.2 * ux),
+    ]
     axes.add_patch(Polygon(head, closed=True, facecolor=color, edgecolor="none", zorder=3.2))
 
 
@@ -108,13 +166,23 @@ class Sign:
         wide = 12.0 if "named" in self.kind else 0.0
         if wide:
             style: Any = (0, (3.2, 2.0)) if self.kind == "not named" else "-"
-            axes.plot([x + 1, x + 25], [y, y], color="#333333", linewidth=1.7, linestyle=style, solid_capstyle="butt", dash_capstyle="butt")
+            axes.plot(
+                [x + 1, x + 25],
+                [y, y],
+                color="#333333",
+                linewidth=1.7,
+                linestyle=style,
+                solid_capstyle="butt",
+                dash_capstyle="butt",
+            )
         elif self.kind == "read":
             ring(axes, x + 8, y)
         elif self.kind == "found":
             warning(axes, x + 8, y)
         else:
-            glyph(axes, x + 8, y, self.kind.removesuffix(" twin"), hollow=self.kind.endswith(" twin"))
+            glyph(
+                axes, x + 8, y, self.kind.removesuffix(" twin"), hollow=self.kind.endswith(" twin")
+            )
         write(x + 19 + wide, y, self.words, size=8.0, color="#222222")
 
 
@@ -123,9 +191,18 @@ def legends(scenes: Sequence[Scene], width: float, measure: Measure) -> list[lis
     kinds = {mark.kind for one in scenes for mark in one.marks}
     words = {"created": "created", "changed in place": "changed in place: the old value is lost"}
     words |= {"replaced": "replaced: holds another value", "removed": "removed"}
-    rest = {"graph used up": "graph used up", "graph kept": "graph kept", "graph grows": "graph grows", "moved": "random generator moved"}
+    rest = {
+        "graph used up": "graph used up",
+        "graph kept": "graph kept",
+        "graph grows": "graph grows",
+        "moved": "random generator moved",
+    }
     signs = [Sign(kind, said) for kind, said in words.items() if kind in kinds]
-    signs += [Sign("read", "read"), Sign("named", "the statement names the owner"), Sign("not named", "it does not: action at a distance")]
+    signs += [
+        Sign("read", "read"),
+        Sign("named", "the statement names the owner"),
+        Sign("not named", "it does not: action at a distance"),
+    ]
     signs += [Sign(kind, said) for kind, said in rest.items() if kind in kinds]
     if twin := next((mark.kind for one in scenes for mark in one.marks if mark.twin), None):
         signs.append(Sign(f"{twin} twin", "changed along: same storage"))

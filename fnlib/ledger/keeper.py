@@ -23,7 +23,18 @@ from fnlib.ledger.still import Lay, Still
 from fnlib.ledger.watch import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 from fnlib.octets import view_of
 
-_SHORT = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool})
+_SHORT = frozenset(
+    {
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.uint8,
+        torch.bool,
+    }
+)
 _COMMON = frozenset({"gradient", "value"})
 _LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
 _NOBODY = Watch("", None)
@@ -91,7 +102,9 @@ class Keeper(Owners):
             one.read(value, self._tensor, self._plain)
             one.seen = self._now
             if self._new or len(before) != len(self._now):
-                self._deltas.extend([Delta(seen, None) for place, seen in before.items() if place not in self._now])
+                self._deltas.extend(
+                    [Delta(seen, None) for place, seen in before.items() if place not in self._now]
+                )
             one.still = Still.of(one.flat(value, self.kinds), self._now)
 
     def _glance(self, one: Watch, value: Any, still: Still) -> bool:
@@ -113,7 +126,11 @@ class Keeper(Owners):
         """Look at the gradients of a module's weights, which come and go: all at once where they are the same objects."""
         gradients = [weight.grad for weight in still.weights]
         lay = still.gradients
-        if lay is not None and self.at.keys().isdisjoint(lay.at) and (other := lay.other(gradients)) is not None:  # type: ignore[arg-type]
+        if (
+            lay is not None
+            and self.at.keys().isdisjoint(lay.at)
+            and (other := lay.other(gradients)) is not None
+        ):  # type: ignore[arg-type]
             sights = list(lay.at.values()) if other else []
             for at in other:
                 lay.update(sights[at][0], self._rewritten(one, sights[at][0], sights[at][0].held))
@@ -125,8 +142,14 @@ class Keeper(Owners):
                 self._tensor(place, "gradient", gradient)
             elif place in seen:
                 self._deltas.append(Delta(seen.pop(place), None))
-        whole = all(gradient is not None for gradient in gradients)  # `in` would ask each tensor whether it equals None
-        still.gradients = Lay.of(gradients, [seen.get(place) for place in still.places], self.at) if whole else None  # type: ignore[arg-type]
+        whole = all(
+            gradient is not None for gradient in gradients
+        )  # `in` would ask each tensor whether it equals None
+        still.gradients = (
+            Lay.of(gradients, [seen.get(place) for place in still.places], self.at)
+            if whole
+            else None
+        )  # type: ignore[arg-type]
 
     def _glance_at_one(self, one: TensorWatch, value: Tensor) -> bool:
         """The same for a tensor by itself, without gradient: most of what names are bound to."""
@@ -136,7 +159,9 @@ class Keeper(Owners):
         leaf = value.is_leaf
         if leaf != (len(one.seen) == 2):
             return False
-        if leaf and (value.grad is not None or one.seen["requires_grad"].value is not value.requires_grad):
+        if leaf and (
+            value.grad is not None or one.seen["requires_grad"].value is not value.requires_grad
+        ):
             return False
         if self._spot_if_unmoved(value, known) is None:
             return False
@@ -157,7 +182,11 @@ class Keeper(Owners):
         """Where an ordinary tensor lies, if it lies as it did, in storage of its own."""
         spot, copy = start_of(tensor), known.copies[0]
         stays = spot == known.spots[0] and spot not in self.at and tensor.dtype is copy.dtype
-        return spot if stays and tensor.shape == copy.shape and tensor.stride() == known.stride else None
+        return (
+            spot
+            if stays and tensor.shape == copy.shape and tensor.stride() == known.stride
+            else None
+        )
 
     def _finish(self) -> None:
         """Draw the consequences of the differences: other names of a storage, labels of weights, links."""
@@ -169,9 +198,16 @@ class Keeper(Owners):
                 delta.also = tuple(other.label for other in here if other is not one)
             if before is None or after is None or before.spots != after.spots:
                 self._sites = None
-            if before is not None and before.token is not None and not before.weak and (after is None or after.token != before.token):
+            if (
+                before is not None
+                and before.token is not None
+                and not before.weak
+                and (after is None or after.token != before.token)
+            ):
                 self.release(before.held)
-            if one.state in _LINKED and (before is None or after is None or not after.copies or before.token != after.token):
+            if one.state in _LINKED and (
+                before is None or after is None or not after.copies or before.token != after.token
+            ):
                 relink = True
                 if before is not None and before.token is not None:
                     self.unlabel(before)
@@ -186,14 +222,20 @@ class Keeper(Owners):
         if before is not None and (before.value is value or equal(before.value, value)):
             self._now[place] = before
         elif state in self.kinds:
-            after = self._now[place] = Seen(self._watch, place, self._label(place), state, value=value)
+            after = self._now[place] = Seen(
+                self._watch, place, self._label(place), state, value=value
+            )
             self._deltas.append(Delta(before, after))
             self._new = self._new or before is None
 
     def _tensor(self, place: str, state: State, tensor: Tensor) -> None:
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
-        if known is None or known.stride is None or (known.held() if known.weak else known.held) is not tensor:
+        if (
+            known is None
+            or known.stride is None
+            or (known.held() if known.weak else known.held) is not tensor
+        ):
             if known is not None or not self._new_and_ordinary(place, state, tensor):
                 self._tensor_at_length(place, state, tensor, known)
             return
@@ -213,7 +255,12 @@ class Keeper(Owners):
             return False
         if state not in self.kinds or self._watch.order == 1:
             return False
-        if not (tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous() and (size := tensor.nbytes)):
+        if not (
+            tensor.is_cpu
+            and tensor.layout is torch.strided
+            and tensor.is_contiguous()
+            and (size := tensor.nbytes)
+        ):
             return False
         if is_cow(tensor) or tensor.is_neg() or tensor.is_nested or not storage_address(tensor):
             return False
@@ -226,8 +273,25 @@ class Keeper(Owners):
         label = self._label(place)
         held = weakref.ref(tensor) if weak else tensor
         token = self.token(tensor, weakly=weak)
-        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,), (over(octets, tensor),), None, False)
-        seen.stride, seen.span, seen.view, seen.octets = tensor.stride(), (spot, spot + size), view, octets
+        seen = Seen(
+            self._watch,
+            place,
+            label,
+            state,
+            held,
+            weak,
+            token,
+            (spot,),
+            (over(octets, tensor),),
+            None,
+            False,
+        )
+        seen.stride, seen.span, seen.view, seen.octets = (
+            tensor.stride(),
+            (spot, spot + size),
+            view,
+            octets,
+        )
         self._deltas.append(Delta(None, seen))
         self._now[place], self.at[spot], self._was[spot], self._new = seen, [seen], None, True
         return True
@@ -235,23 +299,39 @@ class Keeper(Owners):
     def _label(self, place: str) -> str:
         return f"{self._watch.label}.{place}" if place else self._watch.label
 
-    def _tensor_at_length(self, place: str, state: State, tensor: Tensor, known: Seen | None) -> None:
+    def _tensor_at_length(
+        self, place: str, state: State, tensor: Tensor, known: Seen | None
+    ) -> None:
         """The same for a tensor that is new, has a twin, or is of a rare kind."""
         if state == "weight":
-            self.label_weight(tensor, self._label(place), weakly=state not in self.kinds or tensor.grad_fn is not None)
+            self.label_weight(
+                tensor,
+                self._label(place),
+                weakly=state not in self.kinds or tensor.grad_fn is not None,
+            )
         if state not in self.kinds:
             return
         why = unreadable(tensor)
         if why is not None:
             self.unfollowed[self._label(place)] = why
         dense = parts(tensor) if why is None else ()
-        is_value = self._watch.order == 1  # an fnlib value hands out copy-on-write copies, new ones each time
+        is_value = (
+            self._watch.order == 1
+        )  # an fnlib value hands out copy-on-write copies, new ones each time
         spots = () if is_value else tuple([address(part) for part in dense])
         spot = spots[-1] if spots else 0
-        shape = None if len(dense) == 1 or (why is not None and "no shape" in why) else tuple(tensor.shape)
+        shape = (
+            None
+            if len(dense) == 1 or (why is not None and "no shape" in why)
+            else tuple(tensor.shape)
+        )
         seen = known
         unchanged = False
-        if known is not None and len(dense) == len(known.copies) and all(map(same, dense, known.copies)):
+        if (
+            known is not None
+            and len(dense) == len(known.copies)
+            and all(map(same, dense, known.copies))
+        ):
             unchanged = known.value == shape and self._stays(known, tensor, dense, spots, is_value)
         if unchanged and known is not None and len(known.copies) == 1 and spot in self.at:
             first = self.at[spot][0]  # one copy for all names of a storage
@@ -271,12 +351,24 @@ class Keeper(Owners):
                 self._was[spot] = known
             self.at[spot] = [*self.at.get(spot, ()), seen]
 
-    def _stays(self, known: Seen, tensor: Tensor, dense: tuple[Tensor, ...], spots: tuple[int, ...], is_value: bool) -> bool:
+    def _stays(
+        self,
+        known: Seen,
+        tensor: Tensor,
+        dense: tuple[Tensor, ...],
+        spots: tuple[int, ...],
+        is_value: bool,
+    ) -> bool:
         """Whether tensors with the same bytes as before are the same object in the same storage, too."""
         cow = bool(dense) and is_cow(dense[-1])
-        if not (is_value or known.is_of(tensor)) or (known.spots != spots and not (known.cow or cow)):
+        if not (is_value or known.is_of(tensor)) or (
+            known.spots != spots and not (known.cow or cow)
+        ):
             return False
-        known.spots, known.cow = spots, cow  # a copy-on-write tensor may become real without any change
+        known.spots, known.cow = (
+            spots,
+            cow,
+        )  # a copy-on-write tensor may become real without any change
         return True
 
     def _follows_twin(self, known: Seen, tensor: Tensor, spot: int, is_value: bool) -> bool:
@@ -302,15 +394,39 @@ class Keeper(Owners):
         first = self.at[spots[0]][0] if len(spots) == 1 and spots[0] in self.at else None
         if first is not None and len(first.copies) == 1 and same(dense[0], first.copies[0]):
             twin = first
-        elif known is not None and dense and not known.is_of(tensor) and len(dense) == len(known.copies):
+        elif (
+            known is not None
+            and dense
+            and not known.is_of(tensor)
+            and len(dense) == len(known.copies)
+        ):
             twin = known if all(map(same, dense, known.copies)) else None
         cow = bool(dense) and is_cow(dense[-1])
         weak = is_value or tensor.grad_fn is not None
         held = weakref.ref(tensor) if weak else tensor
-        seen = Seen(self._watch, place, self._label(place), state, held, weak, None, spots, () if twin is None else twin.copies, shape, cow)
+        seen = Seen(
+            self._watch,
+            place,
+            self._label(place),
+            state,
+            held,
+            weak,
+            None,
+            spots,
+            () if twin is None else twin.copies,
+            shape,
+            cow,
+        )
         if not is_value:
             seen.token = self.token(tensor, weakly=weak)
-        if not (is_value or cow) and len(dense) == 1 and dense[0] is tensor and spots[0] and tensor.dtype in _SHORT and not tensor.is_neg():
+        if (
+            not (is_value or cow)
+            and len(dense) == 1
+            and dense[0] is tensor
+            and spots[0]
+            and tensor.dtype in _SHORT
+            and not tensor.is_neg()
+        ):
             seen.span = span(tensor, spots[0])
             seen.compare_quickly(tensor, twin)
         if twin is None and seen.octets is None:
@@ -339,14 +455,20 @@ class Keeper(Owners):
                     for p, weight in enumerate(group["params"]):
                         token = self.token(weight) or 0
                         tokens.append(token)
-                        labels[token] = (*labels.get(token, ()), f"{one.label}.param_groups[{g}].params[{p}]")
+                        labels[token] = (
+                            *labels.get(token, ()),
+                            f"{one.label}.param_groups[{g}].params[{p}]",
+                        )
                 held[one.label] = tuple(tokens)
         self.links, self._held = Links(weights, held, flags), labels
 
     def sites(self) -> Sites:
         """Where everything lies, for `fnlib.ledger.aliases`; the same object for as long as nothing comes, goes or moves."""
         if self._sites is None or self._sites.held is not self._held:
-            places = [(held[0].span, [(one.label, one.token) for one in held if one.watch.order != 1]) for held in self.at.values()]
+            places = [
+                (held[0].span, [(one.label, one.token) for one in held if one.watch.order != 1])
+                for held in self.at.values()
+            ]
             self._sites = Sites(places, self._held)
         return self._sites
 

@@ -31,7 +31,10 @@ _PARTS = {
 _ORDER = (
     "", "old", "new", "itself", ".grad", "weights", "requires_grad", "buffers", "mode", "moments", "rate", "settings", "state", "values",
 )  # fmt: skip
-_KEPT_BESIDE = ("Parameters", "Gradient")  # values whose earlier one is drawn beside the new one if it lives on
+_KEPT_BESIDE = (
+    "Parameters",
+    "Gradient",
+)  # values whose earlier one is drawn beside the new one if it lives on
 _NAMES_AT_MOST = 8
 
 
@@ -52,48 +55,106 @@ class Lanes:
     def __init__(self, rows: list[Row], watched: tuple[str, ...]) -> None:
         changes = [(row, change) for row in rows for change in row.entry.changes]
         events = [event for row in rows for event in row.entry.events]
-        self.optimizers = {event.subject for event in events if event.kind == "step" and not event.subject.startswith("(")}
-        self.schedulers = {change.owner for _, change in changes if change.state == "scheduler state"}
-        self.schedulers |= {event.subject for event in events if event.kind == "scheduler step" and not event.subject.startswith("(")}
-        self._labels = {*watched, *(change.owner for _, change in changes if change.state not in ("graph", "name", "random state"))}
+        self.optimizers = {
+            event.subject
+            for event in events
+            if event.kind == "step" and not event.subject.startswith("(")
+        }
+        self.schedulers = {
+            change.owner for _, change in changes if change.state == "scheduler state"
+        }
+        self.schedulers |= {
+            event.subject
+            for event in events
+            if event.kind == "scheduler step" and not event.subject.startswith("(")
+        }
+        self._labels = {
+            *watched,
+            *(
+                change.owner
+                for _, change in changes
+                if change.state not in ("graph", "name", "random state")
+            ),
+        }
         self._labels |= {label for row in rows for label in row.entry.named}
-        weighty = {self.root(label) for row in rows for label in row.entry.links.weights}  # a loss or an activation has none
-        forwards = {self.root(event.subject) for event in events if event.kind in ("forward", "state_dict", "load_state_dict")} & weighty
-        modules = {change.owner for _, change in changes if change.state in ("buffer", "mode flag") or _is_module(change)}
+        weighty = {
+            self.root(label) for row in rows for label in row.entry.links.weights
+        }  # a loss or an activation has none
+        forwards = {
+            self.root(event.subject)
+            for event in events
+            if event.kind in ("forward", "state_dict", "load_state_dict")
+        } & weighty
+        modules = {
+            change.owner
+            for _, change in changes
+            if change.state in ("buffer", "mode flag") or _is_module(change)
+        }
         self._rows = rows
         self._names: dict[str, int] = {}  # name -> the row that binds it last; -1 if none does
         self._bound: dict[str, Change] = {}
         for row, change in changes:
             self.optimizers |= self._optimizer(change, modules | forwards)
-            if change.state == "name" and row.entry.kind == "statement" and change.kind != "removed":
+            if (
+                change.state == "name"
+                and row.entry.kind == "statement"
+                and change.kind != "removed"
+            ):
                 self._names[change.owner] = row.number
                 self._bound[change.owner] = change
             elif change.state == "graph":
                 self._names.setdefault(change.owner, -1)
-        values = {name for name, change in self._bound.items() if isinstance(change.after, Bound) and change.after.type == "Model"}
+        values = {
+            name
+            for name, change in self._bound.items()
+            if isinstance(change.after, Bound) and change.after.type == "Model"
+        }
         self.modules = (modules | forwards) - values
-        self._names = {name: row for name, row in self._names.items() if name not in self.modules | self.optimizers | self.schedulers}
+        self._names = {
+            name: row
+            for name, row in self._names.items()
+            if name not in self.modules | self.optimizers | self.schedulers
+        }
         self._split = {
             name
             for name, change in self._bound.items()
-            if name in self._names and isinstance(now := change.after, Bound) and now.alive and now.type in _KEPT_BESIDE
+            if name in self._names
+            and isinstance(now := change.after, Bound)
+            and now.alive
+            and now.type in _KEPT_BESIDE
         }
-        self.still: list[tuple[int, Key]] = [(self._names[name], (name, "old")) for name in self._names if name in self._split]
+        self.still: list[tuple[int, Key]] = [
+            (self._names[name], (name, "old")) for name in self._names if name in self._split
+        ]
         self._others = self._too_many(rows)
         self._watched = watched
 
     def _optimizer(self, change: Change, modules: set[str]) -> set[str]:
-        of_optimizers = change.state in ("optimizer state", "group entry") and change.owner not in modules
+        of_optimizers = (
+            change.state in ("optimizer state", "group entry") and change.owner not in modules
+        )
         kind = self._bound.get(change.owner)
-        is_value = kind is not None and isinstance(kind.after, Bound) and kind.after.type in ("Parameters", "Model", "Gradient")
+        is_value = (
+            kind is not None
+            and isinstance(kind.after, Bound)
+            and kind.after.type in ("Parameters", "Model", "Gradient")
+        )
         return {change.owner} if of_optimizers and not is_value else set()
 
     def _too_many(self, rows: list[Row]) -> set[str]:
         """Where there are many names, those of plain numbers and of values that no other statement reads share a lane."""
         if len(self._names) <= _NAMES_AT_MOST:
             return set()
-        plain = [name for name, change in self._bound.items() if name in self._names and not _has_graph(change) and name not in self._split]
-        plain = [name for name in plain if isinstance(now := self._bound[name].after, Bound) and "tensor" not in now.text]
+        plain = [
+            name
+            for name, change in self._bound.items()
+            if name in self._names and not _has_graph(change) and name not in self._split
+        ]
+        plain = [
+            name
+            for name in plain
+            if isinstance(now := self._bound[name].after, Bound) and "tensor" not in now.text
+        ]
         return set(plain if len(plain) > 1 else ())
 
     # --- where something belongs ---------------------------------------------------------------
@@ -158,20 +219,31 @@ class Lanes:
             elif event.kind == "step":
                 found.extend((self.root(label), ".grad") for label in event.data["weights"])
         owners = self.modules | self.optimizers | self.schedulers
-        return [lane for lane in dict.fromkeys(found) if lane[0] in self._names or lane[0] in owners]
+        return [
+            lane for lane in dict.fromkeys(found) if lane[0] in self._names or lane[0] in owners
+        ]
 
     def source(self, row: Row, target: Key, reads: list[Key]) -> Key | None:
         """Of the lanes that a statement reads, the one through which it changes another lane."""
         if target[0] in self._names or target == ("", "other"):
             fresh = [lane for lane in reads if lane[0] in self._names]
             if fresh:
-                return max(fresh, key=lambda lane: -1 if self._names[lane[0]] >= row.number else self._names[lane[0]])
+                return max(
+                    fresh,
+                    key=lambda lane: (
+                        -1 if self._names[lane[0]] >= row.number else self._names[lane[0]]
+                    ),
+                )
             order = [lane for lane in reads if lane[1] == "weights"]
             return order[0] if order else reads[0] if reads else None
         called = [read.partition(".")[0] for read in row.entry.reads if "." in read]
         through = [lane for lane in reads if lane[0] in called]
-        acting = [lane for lane in reads if lane[1] in ("itself", "state")] or [lane for lane in reads if lane[0] in self._names]
-        if target[0] in row.entry.named and not any(lane[0] == target[0] and lane[1] == "itself" for lane in reads):
+        acting = [lane for lane in reads if lane[1] in ("itself", "state")] or [
+            lane for lane in reads if lane[0] in self._names
+        ]
+        if target[0] in row.entry.named and not any(
+            lane[0] == target[0] and lane[1] == "itself" for lane in reads
+        ):
             return None  # the statement names the owner itself: the change comes from the text
         return next(iter([lane for lane in acting if lane in through] or acting or through), None)
 
@@ -184,7 +256,10 @@ class Lanes:
         if owner in self.schedulers:
             return (owner, "state")
         if owner in self.optimizers:
-            return (owner, "itself" if label == owner else "rate" if label.endswith(".lr") else "moments")
+            return (
+                owner,
+                "itself" if label == owner else "rate" if label.endswith(".lr") else "moments",
+            )
         return (owner, ".grad" if label.endswith(".grad") else "weights")
 
     # --- in which order ------------------------------------------------------------------------
@@ -193,8 +268,16 @@ class Lanes:
         """The lanes that are used, from left to right."""
         found = set(used)
         binds = [row.entry.binds for row in self._rows]
-        written = {name: binds[row].index(name) if row >= 0 and name in binds[row] else 0 for name, row in self._names.items()}
-        names = {name: at for at, name in enumerate(sorted(self._names, key=lambda name: (self._names[name], written[name])))}
+        written = {
+            name: binds[row].index(name) if row >= 0 and name in binds[row] else 0
+            for name, row in self._names.items()
+        }
+        names = {
+            name: at
+            for at, name in enumerate(
+                sorted(self._names, key=lambda name: (self._names[name], written[name]))
+            )
+        }
         owners = [*self._watched, *sorted({owner for owner, _ in found} - set(self._watched))]
 
         def place(key: Key) -> tuple[int, int, int]:
@@ -205,7 +288,15 @@ class Lanes:
                 return (0, names[owner], _ORDER.index(part))
             if key == ("", "other"):
                 return (1, 0, 0)
-            group = 4 if owner in self.schedulers else 3 if owner in self.optimizers else 2 if owner in self.modules else 5
+            group = (
+                4
+                if owner in self.schedulers
+                else 3
+                if owner in self.optimizers
+                else 2
+                if owner in self.modules
+                else 5
+            )
             return (group, owners.index(owner), _ORDER.index(part))
 
         return [self._lane(key, found) for key in sorted(found, key=place)]
@@ -218,9 +309,15 @@ class Lanes:
             return Lane(key, "", "other names")
         if owner in self._names:
             born = self._bound.get(owner)
-            since = self._names[owner] if part == "new" or (born is not None and born.kind == "created") else None
+            since = (
+                self._names[owner]
+                if part == "new" or (born is not None and born.kind == "created")
+                else None
+            )
             return Lane(key, owner if part else "", part or owner, since)
-        if part in ("values", "state") and not any(other != key and other[0] == owner for other in found):
+        if part in ("values", "state") and not any(
+            other != key and other[0] == owner for other in found
+        ):
             return Lane(key, "", owner)
         return Lane(key, owner, part)
 
@@ -230,8 +327,14 @@ def _is_module(change: Change) -> bool:
     if change.state == "name":
         return isinstance(change.after, Bound) and change.after.is_module
     of_a_weight = change.state in ("weight", "gradient", "requires_grad flag")
-    return of_a_weight and bool(change.place.strip(".")) and change.place not in ("grad", "requires_grad")
+    return (
+        of_a_weight
+        and bool(change.place.strip("."))
+        and change.place not in ("grad", "requires_grad")
+    )
 
 
 def _has_graph(change: Change) -> bool:
-    return isinstance(change.after, Bound) and (change.after.nodes > 0 or change.after.type in _KEPT_BESIDE)
+    return isinstance(change.after, Bound) and (
+        change.after.nodes > 0 or change.after.type in _KEPT_BESIDE
+    )

@@ -44,9 +44,18 @@ class Ledger(Shown):
     """
 
     def __init__(
-        self, *positional: Any, depth: int = 0, keep: bool = False, watch: set[str] | None = None, follow: bool = True, **objects: Any
+        self,
+        *positional: Any,
+        depth: int = 0,
+        keep: bool = False,
+        watch: set[str] | None = None,
+        follow: bool = True,
+        **objects: Any,
     ) -> None:
-        objects = {**{f"object {number + 1}": value for number, value in enumerate(positional)}, **objects}
+        objects = {
+            **{f"object {number + 1}": value for number, value in enumerate(positional)},
+            **objects,
+        }
         for wrong in set(watch or ()) - set(STATES):
             raise UnknownWatch(wrong, STATES)
         kinds = frozenset(STATES if watch is None else watch)
@@ -54,10 +63,14 @@ class Ledger(Shown):
         given = set(map(id, objects.values()))
         for name, value in objects.items():
             found = watches_of(name, value, self._keeper.weight_label)
-            self._keeper.add([one for one in found if one.value() is value or id(one.value()) not in given])
+            self._keeper.add(
+                [one for one in found if one.value() is value or id(one.value()) not in given]
+            )
         self.watched: tuple[str, ...] = tuple(objects)
         self.raised: str | None = None
-        self._recorder = Recorder(self._keeper, depth=depth, discover=not objects, follow=follow and watch is None)
+        self._recorder = Recorder(
+            self._keeper, depth=depth, discover=not objects, follow=follow and watch is None
+        )
         self._started = False
 
     # --- recording -----------------------------------------------------------------------------
@@ -69,7 +82,12 @@ class Ledger(Shown):
         self._begin(frame, inside_with=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._end(error)
 
     def run(self, *code: CodeType, namespace: dict[str, Any]) -> None:
@@ -135,7 +153,10 @@ class Ledger(Shown):
     @property
     def title(self) -> str:  # type: ignore[override]
         """What was recorded, for the head of the table."""
-        watched = ", ".join(self.watched or dict.fromkeys(one.label for one in self._keeper.watches if one.order < 4))
+        watched = ", ".join(
+            self.watched
+            or dict.fromkeys(one.label for one in self._keeper.watches if one.order < 4)
+        )
         loops = self.iterations
         runs = f"; {loops} iterations folded, ledger.iteration(1) opens one" if loops > 1 else ""
         return f"Ledger of {watched or 'nothing'}{runs}"
@@ -143,4 +164,7 @@ class Ledger(Shown):
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
         """What the recording does not cover, in sentences."""
-        return [*self._recorder.notes, *(f"{label} {why}" for label, why in self._keeper.unfollowed.items())]
+        return [
+            *self._recorder.notes,
+            *(f"{label} {why}" for label, why in self._keeper.unfollowed.items()),
+        ]

@@ -45,7 +45,9 @@ def record_cell(shell: Any, line: str, cell: str) -> Ledger:
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     code = [compile(tree, name, "exec")]
     if last is not None:
-        code.append(compile(ast.Interactive([last]), name, "single"))  # shows its value, as a cell's last line does
+        code.append(
+            compile(ast.Interactive([last]), name, "single")
+        )  # shows its value, as a cell's last line does
     try:
         recording.run(*code, namespace=namespace)
     finally:
@@ -61,7 +63,9 @@ def _parse(line: str) -> tuple[list[str], dict[str, str]]:
         if word.startswith("--"):
             option, _, value = word[2:].partition("=")
             if option not in _OPTIONS:
-                raise NameError(f"%%ledger does not know --{option}; its options are --depth N, --keep and --into NAME")
+                raise NameError(
+                    f"%%ledger does not know --{option}; its options are --depth N, --keep and --into NAME"
+                )
             options[option] = value or (words.pop(0) if option != "keep" and words else "")
         else:
             names.append(word)
@@ -72,7 +76,9 @@ def _find(name: str, namespace: dict[str, Any]) -> Any:
     """A variable of the notebook, or an attribute of one: ``self.model``."""
     first, *rest = name.split(".")
     if first not in namespace:
-        raise NameError(f"%%ledger {name}: there is no variable {first} yet; run the cell that makes it first")
+        raise NameError(
+            f"%%ledger {name}: there is no variable {first} yet; run the cell that makes it first"
+        )
     value = namespace[first]
     for part in rest:
         value = getattr(value, part)

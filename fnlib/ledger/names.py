@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from fnlib.ledger.source import Path, Subscript
 
 MISSING: Any = object()
-_DATA_DESCRIPTORS = (types.MemberDescriptorType,)  # slots: read by C code, nothing of the user's runs
+_DATA_DESCRIPTORS = (
+    types.MemberDescriptorType,
+)  # slots: read by C code, nothing of the user's runs
 
 
 def values_along(path: Path, local: dict[str, Any], world: dict[str, Any]) -> Iterator[Any]:
@@ -29,7 +31,9 @@ def values_along(path: Path, local: dict[str, Any], world: dict[str, Any]) -> It
         if value is MISSING:
             return
         yield value
-        value = _item(value, step.key) if isinstance(step, Subscript) else attribute(value, str(step))
+        value = (
+            _item(value, step.key) if isinstance(step, Subscript) else attribute(value, str(step))
+        )
     if value is not MISSING:
         yield value
 
@@ -46,7 +50,11 @@ def attribute(value: Any, name: str) -> Any:
         for table in ("_modules", "_parameters", "_buffers"):
             if name in stored.get(table, ()):
                 return stored[table][name]
-    if isinstance(value, Tensor) and name == "grad" and type(value).__torch_function__ is Tensor.__torch_function__:
+    if (
+        isinstance(value, Tensor)
+        and name == "grad"
+        and type(value).__torch_function__ is Tensor.__torch_function__
+    ):
         return value.grad if value.is_leaf else MISSING
     for kind in type(value).__mro__:
         if name in kind.__dict__:

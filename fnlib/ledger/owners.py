@@ -51,7 +51,11 @@ class Owners:
 
     def free_label(self, label: str) -> str:
         """A label that no other watched object has."""
-        taken, number, found = {one.label for one in self.watches if one.value() is not None}, 1, label
+        taken, number, found = (
+            {one.label for one in self.watches if one.value() is not None},
+            1,
+            label,
+        )
         while found in taken:
             number += 1
             found = f"{label} ({number})"
@@ -75,7 +79,9 @@ class Owners:
             return None
         self._next_token += 1
         if len(self._tokens) > self._many:
-            self._tokens = {key: one for key, one in self._tokens.items() if not one[2] or one[0]() is not None}
+            self._tokens = {
+                key: one for key, one in self._tokens.items() if not one[2] or one[0]() is not None
+            }
             self._many = 2 * len(self._tokens) + 1000
         return number
 
@@ -104,7 +110,11 @@ class Owners:
         """``model`` or ``model.1`` for a watched module or a part of one, else ``None``."""
         key = id(module)
         for one in self.watches:
-            if key in one.ids and isinstance(one, (ModuleWatch, ValueWatch)) and one.value() is not None:
+            if (
+                key in one.ids
+                and isinstance(one, (ModuleWatch, ValueWatch))
+                and one.value() is not None
+            ):
                 part = one.ids[key]
                 return f"{one.label}.{part}" if part else one.label
         return None
@@ -123,7 +133,11 @@ class Owners:
         if isinstance(value, Tensor):
             found = {one.label for one in self.watches if one.value() is value}
             if unreadable(value) is None:
-                found.update(seen.watch.label for part in parts(value) for seen in self.at.get(address(part), ()))
+                found.update(
+                    seen.watch.label
+                    for part in parts(value)
+                    for seen in self.at.get(address(part), ())
+                )
             return found
         key = id(value)
         found = {one.label for one in self.watches if key in one.ids and one.value() is not None}
@@ -136,7 +150,11 @@ class Owners:
 
     def _held_by(self, module: nn.Module) -> set[str]:
         """Labels of the watched modules and optimizers that a module or a part of it holds, as a part or an attribute."""
-        roots = [(one, one.value()) for one in self.watches if isinstance(one, (ModuleWatch, OptimizerWatch))]
+        roots = [
+            (one, one.value())
+            for one in self.watches
+            if isinstance(one, (ModuleWatch, OptimizerWatch))
+        ]
         others = {id(root): one.label for one, root in roots if root is not module}
         if not others:
             return set()
@@ -144,4 +162,6 @@ class Owners:
             if root is module and isinstance(one, ModuleWatch):
                 return one.holds(module, others)
         table = module.__dict__
-        return held_in(ModuleWatch("", module).tables(module) if table["_modules"] else [table], others)
+        return held_in(
+            ModuleWatch("", module).tables(module) if table["_modules"] else [table], others
+        )

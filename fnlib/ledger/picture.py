@@ -51,7 +51,9 @@ def plot(ledger: Any, *, iteration: int | None = None, title: str = "") -> Ledge
     return _figure([scene(ledger, iteration=iteration)], [title])
 
 
-def plot_pair(a: Any, b: Any, *, titles: tuple[str, str] = ("", ""), iteration: int | None = None) -> LedgerFigure:
+def plot_pair(
+    a: Any, b: Any, *, titles: tuple[str, str] = ("", ""), iteration: int | None = None
+) -> LedgerFigure:
     """Draw two recordings beside each other, the same kinds of state in the same order.
 
     Args:
@@ -80,9 +82,14 @@ def plot_pair(a: Any, b: Any, *, titles: tuple[str, str] = ("", ""), iteration: 
 
 
 def _figure(scenes: list[Scene], titles: list[str]) -> LedgerFigure:
-    from fnlib.ledger.figure import draw  # matplotlib is imported when a picture is asked for, not before
+    from fnlib.ledger.figure import (
+        draw,
+    )  # matplotlib is imported when a picture is asked for, not before
 
-    alt = " ".join(f"{title}. {in_words(one)}" if title else in_words(one) for one, title in zip(scenes, titles, strict=True))
+    alt = " ".join(
+        f"{title}. {in_words(one)}" if title else in_words(one)
+        for one, title in zip(scenes, titles, strict=True)
+    )
     return draw(scenes, titles, alt)
 
 
@@ -93,7 +100,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Draw what the two loops of the read-me change.")
     parser.add_argument("--out", type=Path, required=True, help="where to, .svg or .png")
     out = parser.parse_args(arguments).out
-    figure = plot_pair(stock(), functional(), titles=("stock: places that are changed", "functional: values that are passed on"))
+    figure = plot_pair(
+        stock(),
+        functional(),
+        titles=("stock: places that are changed", "functional: values that are passed on"),
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
 

@@ -11,7 +11,11 @@ from fnlib.ledger.entries import Alias, Bound, Change, Counts, Entry, Summary
 
 
 def as_dict(
-    entries: Sequence[Entry], counts: Counts, watched: Sequence[str], aliases: Sequence[Alias], notes: Sequence[str]
+    entries: Sequence[Entry],
+    counts: Counts,
+    watched: Sequence[str],
+    aliases: Sequence[Alias],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Everything that a table shows and more, seconds included; ``json.dumps`` takes it as it is."""
     return {
@@ -42,7 +46,10 @@ def _entry(entry: Entry) -> dict[str, Any]:
     found["iterations"] = [list(one) for one in entry.iterations]
     found.update(reads=list(entry.reads), binds=list(entry.binds), named=sorted(entry.named))
     found["changes"] = [_change(change) for change in entry.changes]
-    found["events"] = [{"kind": event.kind, "subject": event.subject, **_json(event.data)} for event in entry.events]
+    found["events"] = [
+        {"kind": event.kind, "subject": event.subject, **_json(event.data)}
+        for event in entry.events
+    ]
     found["inside"] = [_entry(inner) for inner in entry.inside]
     return found
 
@@ -50,7 +57,12 @@ def _entry(entry: Entry) -> dict[str, Any]:
 def _change(change: Change) -> dict[str, Any]:
     names = ("owner", "place", "state", "kind", "named", "note")
     found: dict[str, Any] = {name: getattr(change, name) for name in names}
-    found.update(before=_json(change.before), after=_json(change.after), moved=_json(change.moved), also=list(change.also))
+    found.update(
+        before=_json(change.before),
+        after=_json(change.after),
+        moved=_json(change.moved),
+        also=list(change.also),
+    )
     return found
 
 

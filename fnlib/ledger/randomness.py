@@ -74,7 +74,11 @@ class RandomState:
         if "numpy" in sys.modules:
             states["numpy"] = _numpy_state()
         words = self._python
-        states["python"] = random.getstate() if words is None else (bytearray(words), vars(random._inst)["gauss_next"])
+        states["python"] = (
+            random.getstate()
+            if words is None
+            else (bytearray(words), vars(random._inst)["gauss_next"])
+        )
         return states
 
 
@@ -88,7 +92,10 @@ def _find_python_state() -> memoryview | None:
     try:
         address = id(random._inst) + object.__basicsize__
         size = 4 * (_WORDS + 1)
-        if sys.implementation.name != "cpython" or type(random._inst).__basicsize__ < object.__basicsize__ + size:
+        if (
+            sys.implementation.name != "cpython"
+            or type(random._inst).__basicsize__ < object.__basicsize__ + size
+        ):
             return None
         view = view_of(address, size)
         index, *words = struct.unpack(f"={_WORDS + 1}I", view)

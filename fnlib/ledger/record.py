@@ -69,13 +69,23 @@ class _Frame:
 
 def _builds(frame: FrameType) -> bool:
     """Whether a frame is the ``__init__`` of a module: what it calls sees parts of what is being built."""
-    return frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), torch.nn.Module)
+    return frame.f_code.co_name == "__init__" and isinstance(
+        frame.f_locals.get("self"), torch.nn.Module
+    )
 
 
 class Recorder:
     """Records the statements of one frame, and of the functions that it calls down to a depth."""
 
-    def __init__(self, keeper: Keeper, *, depth: int, discover: bool, follow: bool, only: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        *,
+        depth: int,
+        discover: bool,
+        follow: bool,
+        only: tuple[str, ...] = (),
+    ) -> None:
         self.keeper = keeper
         self.depth, self.discover, self.follow, self.users = depth, discover, follow, Users(only)
         self._entries: list[Entry] = []
@@ -146,12 +156,19 @@ class Recorder:
         if self._froze:
             gc.unfreeze()
         if sys.gettrace() is not self._trace and self.failure is None:
-            self.notes.append("another tracer (a debugger's breakpoint, or sys.settrace) took over; what ran after it is in the last entry")
+            self.notes.append(
+                "another tracer (a debugger's breakpoint, or sys.settrace) took over; what ran after it is in the last entry"
+            )
         sys.settrace(self._previous)
         self._trace = None
         if error is not None and self._frames and (running := self._frames[-1].running) is not None:
-            leaves = self._frames[-1].region.span is not None and running.entry.line == self._frames[-1].region.span[0]
-            if not leaves:  # the `with` that the error passes through on its way out did not raise it
+            leaves = (
+                self._frames[-1].region.span is not None
+                and running.entry.line == self._frames[-1].region.span[0]
+            )
+            if (
+                not leaves
+            ):  # the `with` that the error passes through on its way out did not raise it
                 running.entry.raised = running.entry.raised or raised_text(error)
         while self._frames:
             one = self._frames[-1]
@@ -232,8 +249,14 @@ class Recorder:
                 self._guard(self._line, one)
             elif event == "exception" and one.running is not None:
                 header = one.running.entry.kind == "header"
-                leaves = header and one.region.span is not None and one.running.entry.line == one.region.span[0]
-                waits = frame.f_code.co_flags & _WAITS  # there it ends an ``await`` or ``yield from``, and cannot leave the frame
+                leaves = (
+                    header
+                    and one.region.span is not None
+                    and one.running.entry.line == one.region.span[0]
+                )
+                waits = (
+                    frame.f_code.co_flags & _WAITS
+                )  # there it ends an ``await`` or ``yield from``, and cannot leave the frame
                 if not leaves and not ((header or waits) and argument[0] is StopIteration):
                     one.running.entry.raised = raised_text(argument[1])
             elif event == "return" and one.depth > 0 or (event == "return" and not one.region.span):
@@ -283,7 +306,9 @@ class Recorder:
             is_header = statement.line == loop.line and statement.kind == "header"
             if last is None or loop not in last.loops:
                 one.counts[loop] = 1
-            elif last.line != loop.line and (is_header or (statement.line == loop.first and at_first)):
+            elif last.line != loop.line and (
+                is_header or (statement.line == loop.first and at_first)
+            ):
                 one.counts[loop] += 1
 
     def _open(self, one: _Frame, statement: Statement, modes: tuple[bool, bool]) -> None:
@@ -333,11 +358,21 @@ class Recorder:
         if not self._only_counts(one, running.statement):
             deltas = self.keeper.look()
             moved = self._random.moved() if self._random is not None else []
-        if any(delta.before is not None and delta.after is not None and delta.after.copies for delta in deltas):
+        if any(
+            delta.before is not None and delta.after is not None and delta.after.copies
+            for delta in deltas
+        ):
             self._changed_at = age_now()
         if deltas or moved:
-            for other in [running, *[frame.running for frame in self._frames if frame.running is not None]]:
-                other.deltas = merge(other.deltas, deltas) if other.deltas and deltas else other.deltas or deltas
+            for other in [
+                running,
+                *[frame.running for frame in self._frames if frame.running is not None],
+            ]:
+                other.deltas = (
+                    merge(other.deltas, deltas)
+                    if other.deltas and deltas
+                    else other.deltas or deltas
+                )
                 other.random.update(dict.fromkeys(moved))
         changes = one.bindings.rebound(one.frame.f_locals, one.frame.f_globals)
         if running.passes:
@@ -354,9 +389,19 @@ class Recorder:
                 f"line {entry.line} started a thread; its statements are not recorded, and what it changes is put down to "
                 "the statement during which it was seen"
             )
-        if entry.kind == "header" and not (running.deltas or changes or running.events or running.inside or entry.raised):
+        if entry.kind == "header" and not (
+            running.deltas or changes or running.events or running.inside or entry.raised
+        ):
             return
-        outer = [frame.running for frame in self._frames if frame is not one and frame.running is not None] if one.depth else []
+        outer = (
+            [
+                frame.running
+                for frame in self._frames
+                if frame is not one and frame.running is not None
+            ]
+            if one.depth
+            else []
+        )
         (outer[-1].inside if outer else self._entries).append(entry)
 
     def _only_counts(self, one: _Frame, statement: Statement) -> bool:
@@ -364,9 +409,14 @@ class Recorder:
         if statement.kind != "header" or not statement.loops or statement.shares_line > 1:
             return False
         loop = statement.loops[-1]
-        if not loop.counts or loop.line != statement.line or one.counts.get(loop, 1) == 1:  # at first, its ends are computed
+        if (
+            not loop.counts or loop.line != statement.line or one.counts.get(loop, 1) == 1
+        ):  # at first, its ends are computed
             return False
-        return one.frame.f_globals.get("range", range) is range and one.frame.f_locals.get("range", range) is range
+        return (
+            one.frame.f_globals.get("range", range) is range
+            and one.frame.f_locals.get("range", range) is range
+        )
 
     # --- what the calls ask --------------------------------------------------------------------
 
@@ -389,7 +439,9 @@ class Recorder:
         self._steps += 1
 
     def _running(self) -> _Open | None:
-        return next((frame.running for frame in reversed(self._frames) if frame.running is not None), None)
+        return next(
+            (frame.running for frame in reversed(self._frames) if frame.running is not None), None
+        )
 
     def records(self, frame: FrameType | None) -> bool:
         """Whether the statements of a frame are recorded."""

@@ -45,7 +45,9 @@ def replay(ledger: Any) -> Any:
         """Slider and buttons above the present step."""
 
         def __init__(self) -> None:
-            self.slider = widgets.IntSlider(value=0, min=0, max=len(entries), description="statement", continuous_update=True)
+            self.slider = widgets.IntSlider(
+                value=0, min=0, max=len(entries), description="statement", continuous_update=True
+            )
             self.play = widgets.ToggleButton(value=False, description="Play", icon="play")
             self.next = widgets.Button(description="Next statement")
             self.shown = widgets.HTML(page(entries, 0))
@@ -63,7 +65,9 @@ def replay(ledger: Any) -> Any:
             self.shown.value = page(entries, change["new"])
 
         def _pressed(self, change: Any) -> None:
-            self.play.description, self.play.icon = ("Pause", "pause") if change["new"] else ("Play", "play")
+            self.play.description, self.play.icon = (
+                ("Pause", "pause") if change["new"] else ("Play", "play")
+            )
             if self._waiting is not None:
                 self._waiting.cancel()
                 self._waiting = None

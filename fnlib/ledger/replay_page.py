@@ -30,19 +30,38 @@ def page(entries: list[Entry], step: int) -> str:
     first, last = max(1, step - AROUND), min(len(entries), max(step, AROUND) + AROUND)
     for number, entry in enumerate(entries[first - 1 : last], first):
         lit = number == step
-        style = "border-left:4px solid #0072B2;font-weight:bold" if lit else "border-left:4px solid transparent;opacity:.75"
+        style = (
+            "border-left:4px solid #0072B2;font-weight:bold"
+            if lit
+            else "border-left:4px solid transparent;opacity:.75"
+        )
         mark = "▶ " if lit else "&ensp; "
-        lines.append(f'<div style="padding:1px 6px;{style}">{mark}{html.escape(" ".join(entry.source.split()))}</div>')
+        lines.append(
+            f'<div style="padding:1px 6px;{style}">{mark}{html.escape(" ".join(entry.source.split()))}</div>'
+        )
     if first > 1:
-        lines.insert(0, f'<div style="padding:1px 6px">&ensp; ... {counted(first - 1, "statement")} before</div>')
+        lines.insert(
+            0,
+            f'<div style="padding:1px 6px">&ensp; ... {counted(first - 1, "statement")} before</div>',
+        )
     if last < len(entries):
-        lines.append(f'<div style="padding:1px 6px">&ensp; ... {counted(len(entries) - last, "more statement")}</div>')
-    code = _boxes(entries, step) + f'<div style="font-family:monospace;white-space:pre-wrap">{"".join(lines)}</div>'
+        lines.append(
+            f'<div style="padding:1px 6px">&ensp; ... {counted(len(entries) - last, "more statement")}</div>'
+        )
+    code = (
+        _boxes(entries, step)
+        + f'<div style="font-family:monospace;white-space:pre-wrap">{"".join(lines)}</div>'
+    )
     if step == 0:
-        return code + '<p style="padding:4px 6px">Before the first statement. Move the slider, or press play.</p>'
+        return (
+            code
+            + '<p style="padding:4px 6px">Before the first statement. Move the slider, or press play.</p>'
+        )
     changes = list(entries[step - 1].changes)
     if not changes:
-        return code + '<p style="padding:4px 6px">This statement changes nothing that is watched.</p>'
+        return (
+            code + '<p style="padding:4px 6px">This statement changes nothing that is watched.</p>'
+        )
     head = "".join(
         f'<th scope="col" style="text-align:left;padding:2px 8px">{title}</th>'
         for title in ("whose", "what", "how", "before", "after", "moved by")
@@ -66,7 +85,14 @@ def _row(change: Change) -> str:
         _short(change.after),
         moved,
     )
-    return "<tr>" + "".join(f'<td style="text-align:left;padding:2px 8px">{html.escape(str(cell))}</td>' for cell in cells) + "</tr>"
+    return (
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:left;padding:2px 8px">{html.escape(str(cell))}</td>'
+            for cell in cells
+        )
+        + "</tr>"
+    )
 
 
 def _short(value: Any, most: int = 40) -> str:

@@ -19,7 +19,12 @@ _MANY = {  # how several places of a kind of state are called
 _FLAGS = ("mode flag", "requires_grad flag")
 _ONE_AT_A_TIME = 5  # places: so many rows of a statement in a loop become one; fewer are named
 _NAME = {"created": "name bound", "replaced": "name bound again", "removed": "name unbound"}
-_GRAPH = {"created": "graph built", "removed": "graph freed", "kept": "graph kept", "changed in place": "graph grown"}
+_GRAPH = {
+    "created": "graph built",
+    "removed": "graph freed",
+    "kept": "graph kept",
+    "changed in place": "graph grown",
+}
 
 
 @dataclass(slots=True)
@@ -103,14 +108,30 @@ def _row(runs: list[Entry], least: int) -> Row:
         _join_places(cells, len(runs))
         for cell in cells.values():
             if len(cell.iterations) < len(runs) and not cell.when:
-                cell.when = _spans(cell.iterations) if len(set(numbers)) == len(numbers) else f"{len(cell.iterations)} of {len(runs)} times"
+                cell.when = (
+                    _spans(cell.iterations)
+                    if len(set(numbers)) == len(numbers)
+                    else f"{len(cell.iterations)} of {len(runs)} times"
+                )
     notes = []
     if first.shares_line > 1:
         notes.append(f"{first.shares_line} statements share this line and are one entry")
     for entry in runs:
         if entry.raised:
-            notes.append(f"raised {entry.raised}" + (f" (iteration {entry.iteration})" if entry.iteration and len(runs) > 1 else ""))
-    return Row(first.line, first.source, max(0, first.indent - least), first.depth, first.kind, _gathered(cells.values()), len(runs), notes)
+            notes.append(
+                f"raised {entry.raised}"
+                + (f" (iteration {entry.iteration})" if entry.iteration and len(runs) > 1 else "")
+            )
+    return Row(
+        first.line,
+        first.source,
+        max(0, first.indent - least),
+        first.depth,
+        first.kind,
+        _gathered(cells.values()),
+        len(runs),
+        notes,
+    )
 
 
 def _join_names(cells: dict[tuple[str, str, bool], Cell]) -> None:
@@ -126,7 +147,9 @@ def _join_places(cells: dict[tuple[str, str, bool], Cell], runs: int) -> None:
     """Of a loop over the weights: what happens to one place at a time is told of once, and how many places there are."""
     alike: dict[tuple[object, ...], list[tuple[str, str, bool]]] = {}
     for key, cell in cells.items():
-        if cell.of is not None and (cell.values is None or cell.of[1] in _FLAGS):  # a rate is told with its numbers
+        if cell.of is not None and (
+            cell.values is None or cell.of[1] in _FLAGS
+        ):  # a rate is told with its numbers
             alike.setdefault((cell.of, cell.how, cell.far, cell.values), []).append(key)
     for keys in alike.values():
         times = sum(len(cells[key].iterations) for key in keys)
@@ -135,7 +158,9 @@ def _join_places(cells: dict[tuple[str, str, bool], Cell], runs: int) -> None:
             continue
         for key in keys[1:]:
             del cells[key]
-        first.what = _many(*first.of, len(keys)) if first.values is None else _flags(*first.of, len(keys))
+        first.what = (
+            _many(*first.of, len(keys)) if first.values is None else _flags(*first.of, len(keys))
+        )
         first.when = "one at a time" + (f", {times} of {runs} times" if times < runs else "")
 
 
@@ -149,7 +174,11 @@ def _gathered(cells: Iterable[Cell]) -> list[Cell]:
             way = f"{before}, {cell.over}, {after}" if before == after else f"{before} to {after}"
             cell.what = f"{what} {way}" + (f" ({many}" if many else "")
         last = found[-1] if found else None
-        if last is not None and cell.how.startswith("name") and (cell.how, cell.when) == (last.how, last.when):
+        if (
+            last is not None
+            and cell.how.startswith("name")
+            and (cell.how, cell.when) == (last.how, last.when)
+        ):
             last.what += f", {cell.what}"
         else:
             found.append(cell)
@@ -160,7 +189,12 @@ def cells_of(entry: Entry) -> list[Cell]:
     """What one run of a statement changed, alike things together and counted."""
     grouped: dict[tuple[object, ...], list[Change]] = {}
     for change in entry.changes:
-        key: tuple[object, ...] = (change.owner, change.state, change.kind, change.at_a_distance and entry.has_source)
+        key: tuple[object, ...] = (
+            change.owner,
+            change.state,
+            change.kind,
+            change.at_a_distance and entry.has_source,
+        )
         if change.state in ("random state", "name", "graph"):
             key = (*key, change.place)
         elif change.note == GIVEN_AWAY:
@@ -173,16 +207,32 @@ def cells_of(entry: Entry) -> list[Cell]:
         if one.state == "name":
             found.append(Cell(_name(one), _NAME[one.kind], kind=one.kind))
         elif one.state == "graph":
-            same = next((cell for cell in found if cell.what.split(" ")[0] == one.owner and cell.how.startswith("name")), None)
+            same = next(
+                (
+                    cell
+                    for cell in found
+                    if cell.what.split(" ")[0] == one.owner and cell.how.startswith("name")
+                ),
+                None,
+            )
             if same is not None:
                 same.how += f", {_GRAPH[one.kind]}"
             else:
                 found.append(Cell(one.owner, _GRAPH[one.kind], kind=one.kind))
         elif one.state == "random state":
-            found.append(Cell(f"random state ({generator_of(one)})", "moved", kind="changed in place"))
+            found.append(
+                Cell(f"random state ({generator_of(one)})", "moved", kind="changed in place")
+            )
         elif one.note == GIVEN_AWAY:
             tensors = sum(isinstance(change.before, Summary) for change in changes)
-            found.append(Cell(f"{one.owner}: {tensors} tensor{'s' * (tensors != 1)}", GIVEN_AWAY, far, one.kind))
+            found.append(
+                Cell(
+                    f"{one.owner}: {tensors} tensor{'s' * (tensors != 1)}",
+                    GIVEN_AWAY,
+                    far,
+                    one.kind,
+                )
+            )
         else:
             what, values = _what(changes)
             of = (one.owner, one.state) if len(changes) == 1 else None
@@ -204,11 +254,15 @@ def generator_of(change: Change) -> str:
 def _what(changes: list[Change]) -> tuple[str, tuple[str, str] | None]:
     """``model: 4 weights``, and the values before and after of a single number or flag, or of flags that all went one way."""
     one = changes[0]
-    plain = isinstance(one.after, (bool, int, float, str)) or isinstance(one.before, (bool, int, float, str))
+    plain = isinstance(one.after, (bool, int, float, str)) or isinstance(
+        one.before, (bool, int, float, str)
+    )
     values = {_pair(change.before, change.after) for change in changes}
     if plain and len(values) == 1 and (len(changes) == 1 or one.state in _FLAGS):
         place = one.place.removeprefix("param_groups[0].")
-        return f"{one.owner}: {place}" if len(changes) == 1 else _flags(one.owner, one.state, len(changes)), next(iter(values))
+        return f"{one.owner}: {place}" if len(changes) == 1 else _flags(
+            one.owner, one.state, len(changes)
+        ), next(iter(values))
     if len(changes) == 1 and not plain:
         return one.label, None
     return _many(one.owner, one.state, len(changes)), None
@@ -236,7 +290,9 @@ def _also(changes: list[Change]) -> str:
     if not others:
         return ""
     shown = list(others)[:2]
-    return f", and with it {' and '.join(shown)}" + (f" and {len(others) - 2} more" if len(others) > 2 else "")
+    return f", and with it {' and '.join(shown)}" + (
+        f" and {len(others) - 2} more" if len(others) > 2 else ""
+    )
 
 
 def _pair(before: object, after: object) -> tuple[str, str]:
@@ -246,7 +302,9 @@ def _pair(before: object, after: object) -> tuple[str, str]:
 
 
 def _number(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "nothing" if value is None else str(value)
+    return (
+        f"{value:.6g}" if isinstance(value, float) else "nothing" if value is None else str(value)
+    )
 
 
 def _spans(numbers: list[int]) -> str:
@@ -257,5 +315,7 @@ def _spans(numbers: list[int]) -> str:
             parts[-1][1] = number
         else:
             parts.append([number, number])
-    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts[:3]) + (", ..." if len(parts) > 3 else "")
+    text = ", ".join(
+        str(first) if first == last else f"{first}-{last}" for first, last in parts[:3]
+    ) + (", ..." if len(parts) > 3 else "")
     return f"iteration{'' if len(set(numbers)) == 1 else 's'} {text}"

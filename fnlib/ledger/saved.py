@@ -25,19 +25,27 @@ def saved_by(tensors: Iterable[Any]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return found  # inside a torch.func transform, whose tensors may not be looked into
-    waiting = [node for one in tensors if isinstance(one, Tensor) and (node := one.grad_fn) is not None]
+    waiting = [
+        node for one in tensors if isinstance(one, Tensor) and (node := one.grad_fn) is not None
+    ]
     seen: set[Any] = set(waiting)
     with quietly():
         while waiting and len(seen) < LIMIT:
             node = waiting.pop()
-            statistics_unused = getattr(node, "_saved_training", False)  # BatchNorm in training mode normalises by the batch
+            statistics_unused = getattr(
+                node, "_saved_training", False
+            )  # BatchNorm in training mode normalises by the batch
             for name in _names(type(node)):
                 if statistics_unused and "running" in name:
                     continue
                 held = getattr(node, name)
                 for one in held if isinstance(held, (list, tuple)) else (held,):
                     value = getattr(one, "data", None)
-                    if isinstance(value, Tensor) and unreadable(value) is None and (start := address(value)):
+                    if (
+                        isinstance(value, Tensor)
+                        and unreadable(value) is None
+                        and (start := address(value))
+                    ):
                         found.setdefault(start, []).append(node._sequence_nr())
             for inner, _ in node.next_functions:
                 if inner is not None and inner not in seen:
@@ -46,7 +54,9 @@ def saved_by(tensors: Iterable[Any]) -> dict[int, list[int]]:
     return found
 
 
-_named: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()  # not to keep alive what a Function made in a function refers to
+_named: WeakKeyDictionary[type, tuple[str, ...]] = (
+    WeakKeyDictionary()
+)  # not to keep alive what a Function made in a function refers to
 
 
 def _names(kind: type) -> tuple[str, ...]:

@@ -89,11 +89,17 @@ def scene(recording: Any, *, iteration: int | None = None) -> Scene:
     arrows = [arrow for mark in marks for arrow in _arrows(mark, reads[mark.row][1], rows, lanes)]
     used = {mark.lane for mark in marks} | {lane for _, found in reads for lane in found}
     kept = lanes.in_order(used | {lane for _, lane in lanes.still})
-    findings = [finding for finding in getattr(part, "findings", []) if finding.severity == "certain"]
+    findings = [
+        finding for finding in getattr(part, "findings", []) if finding.severity == "certain"
+    ]
     for row in rows:
         row.alerts = [finding for finding in findings if row.holds(finding)]
     shown = {lane.key for lane in kept}
-    alerts = [(row.number, lanes.of_finding(finding.place, row.number)) for row in rows for finding in row.alerts]
+    alerts = [
+        (row.number, lanes.of_finding(finding.place, row.number))
+        for row in rows
+        for finding in row.alerts
+    ]
     return Scene(
         rows,
         kept,
@@ -129,7 +135,13 @@ def _marks(row: Row, lanes: Lanes) -> list[Mark]:
             continue  # the loop's own names, and ``del``
         if change.state == "graph" and change.kind == "created":
             continue  # it comes with the value
-        kind = _graph_kind(change) if change.state == "graph" else "moved" if change.state == "random state" else change.kind
+        kind = (
+            _graph_kind(change)
+            if change.state == "graph"
+            else "moved"
+            if change.state == "random state"
+            else change.kind
+        )
         lane = lanes.of(change, row.number)
         found.setdefault((lane, kind), []).append(change)
         for other in change.also:
@@ -140,7 +152,18 @@ def _marks(row: Row, lanes: Lanes) -> list[Mark]:
         first = changes[0]
         distant = any(change.at_a_distance for change in changes) and row.entry.has_source
         listed = first.state in ("graph", "random state")
-        marks.append(Mark(row.number, lane, kind, _labels(changes, lane), distant, False, listed, tuple(changes)))
+        marks.append(
+            Mark(
+                row.number,
+                lane,
+                kind,
+                _labels(changes, lane),
+                distant,
+                False,
+                listed,
+                tuple(changes),
+            )
+        )
     for (lane, kind), changes in twins.items():
         if (lane, kind) not in found:
             labels = (counted(len(changes), "tensor"), "same storage")
@@ -149,13 +172,28 @@ def _marks(row: Row, lanes: Lanes) -> list[Mark]:
     for mark in marks:
         cells[mark.lane] = cells.get(mark.lane, 0) + (not mark.listed)
     return [
-        mark if cells[mark.lane] < 2 or mark.listed or mark.twin else _named_apart(mark) for mark in marks
+        mark if cells[mark.lane] < 2 or mark.listed or mark.twin else _named_apart(mark)
+        for mark in marks
     ]  # two kinds in one cell: each label says which it counts
 
 
 def _named_apart(mark: Mark) -> Mark:
-    verb = {"created": "created", "changed in place": "changed", "replaced": "replaced", "removed": "removed"}.get(mark.kind, mark.kind)
-    return Mark(mark.row, mark.lane, mark.kind, (f"{len(mark.changes)} {verb}",), mark.distant, mark.twin, mark.listed, mark.changes)
+    verb = {
+        "created": "created",
+        "changed in place": "changed",
+        "replaced": "replaced",
+        "removed": "removed",
+    }.get(mark.kind, mark.kind)
+    return Mark(
+        mark.row,
+        mark.lane,
+        mark.kind,
+        (f"{len(mark.changes)} {verb}",),
+        mark.distant,
+        mark.twin,
+        mark.listed,
+        mark.changes,
+    )
 
 
 def _graph_kind(change: Change) -> str:
@@ -166,18 +204,27 @@ def _labels(changes: Sequence[Change], lane: Key) -> tuple[str, ...]:
     """The words beneath a mark: counts written out, or the values where they are few and short."""
     first = changes[0]
     if first.state == "graph":
-        return {"removed": ("graph", "used up"), "kept": ("graph", "kept")}.get(first.kind, ("graph grows", first.note))
+        return {"removed": ("graph", "used up"), "kept": ("graph", "kept")}.get(
+            first.kind, ("graph grows", first.note)
+        )
     if first.state == "random state":
         return ()
     if first.state == "name":
         if lane[1] == "other":
             return (counted(len(changes), "name"),)
         _, comma, size = str(first.after).partition(", ")
-        counts = first.after.type in ("Parameters", "Gradient")  # a model holds the tensors of its parameters
+        counts = first.after.type in (
+            "Parameters",
+            "Gradient",
+        )  # a model holds the tensors of its parameters
         return (size,) if comma and counts else ()
     plain = [change for change in changes if not hasattr(change.after or change.before, "shape")]
     tensors = [change for change in changes if hasattr(change.after or change.before, "shape")]
-    counters = [change for change in tensors if change.state == "optimizer state" and change.place.endswith(".step")]
+    counters = [
+        change
+        for change in tensors
+        if change.state == "optimizer state" and change.place.endswith(".step")
+    ]
     labels = []
     if len(tensors) > len(counters):
         labels.append(counted(len(tensors) - len(counters), "tensor"))
@@ -193,10 +240,21 @@ def _plain(changes: Sequence[Change]) -> tuple[str, ...]:
     steps = {(repr(change.before), repr(change.after)) for change in changes}
     first = changes[0]
     if first.state == "mode flag" and len(steps) == 1:
-        return ("train mode" if first.after else "eval mode", *((counted(len(changes), "part"),) if len(changes) > 1 else ()))
+        return (
+            "train mode" if first.after else "eval mode",
+            *((counted(len(changes), "part"),) if len(changes) > 1 else ()),
+        )
     if len(steps) == 1 and first.kind != "removed":
-        name = "" if first.place.endswith((".lr", "requires_grad")) or not first.place else first.place.rpartition(".")[2] + " "
-        text = short(first.after) if first.before is None else f"{short(first.before)} \N{RIGHTWARDS ARROW} {short(first.after)}"
+        name = (
+            ""
+            if first.place.endswith((".lr", "requires_grad")) or not first.place
+            else first.place.rpartition(".")[2] + " "
+        )
+        text = (
+            short(first.after)
+            if first.before is None
+            else f"{short(first.before)} \N{RIGHTWARDS ARROW} {short(first.after)}"
+        )
         return (f"{name}{text}", *((f"{len(changes)} times",) if len(changes) > 1 else ()))
     return (counted(len(changes), "entry"),)
 

@@ -82,15 +82,26 @@ class Delta:
         return one
 
 
-_OF_A_TENSOR = ("gradient", "requires_grad flag")  # what a tensor has, under whatever names it is known
+_OF_A_TENSOR = (
+    "gradient",
+    "requires_grad flag",
+)  # what a tensor has, under whatever names it is known
 
 
 def told_once(deltas: list[Delta]) -> list[Delta]:
     """Leave out what befell the gradient or the flag of a followed name, where its module tells it: ``p`` of a loop is the weight."""
-    twice = [delta for delta in deltas if delta.seen.watch.order == FOLLOWED and delta.seen.state in _OF_A_TENSOR]
+    twice = [
+        delta
+        for delta in deltas
+        if delta.seen.watch.order == FOLLOWED and delta.seen.state in _OF_A_TENSOR
+    ]
     if not twice:
         return deltas
-    told = {_identity(delta) for delta in deltas if delta.seen.watch.order < FOLLOWED and delta.seen.state in _OF_A_TENSOR}
+    told = {
+        _identity(delta)
+        for delta in deltas
+        if delta.seen.watch.order < FOLLOWED and delta.seen.state in _OF_A_TENSOR
+    }
     return [delta for delta in deltas if delta not in twice or _identity(delta) not in told]
 
 
@@ -143,7 +154,11 @@ def alike(a: Seen | None, b: Seen | None) -> bool:
     """Whether there is nothing to tell between two sights of a place."""
     if a is None or b is None:
         return a is b
-    if a.token != b.token or len(a.copies) != len(b.copies) or (a.spots != b.spots and not (a.cow or b.cow)):
+    if (
+        a.token != b.token
+        or len(a.copies) != len(b.copies)
+        or (a.spots != b.spots and not (a.cow or b.cow))
+    ):
         return False
     return equal(a.value, b.value) and all(map(same, a.copies, b.copies))
 

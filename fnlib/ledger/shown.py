@@ -38,9 +38,18 @@ def rows_of(entries: Sequence[Entry]) -> list[Row]:
     for entry in _opened(entries):
         runs.setdefault(entry.where, []).append(entry)
     last = [found[-1] for found in runs.values()]
-    left = {depth: min(entry.indent for entry in last if entry.depth == depth) for depth in {entry.depth for entry in last}}
+    left = {
+        depth: min(entry.indent for entry in last if entry.depth == depth)
+        for depth in {entry.depth for entry in last}
+    }
     return [
-        Row(number, found[-1], one_line(found[-1].source), (found[-1].indent - left[found[-1].depth]) // 4 + found[-1].depth, len(found))
+        Row(
+            number,
+            found[-1],
+            one_line(found[-1].source),
+            (found[-1].indent - left[found[-1].depth]) // 4 + found[-1].depth,
+            len(found),
+        )
         for number, found in enumerate(runs.values())
     ]
 
@@ -59,12 +68,24 @@ def _opened(entries: Sequence[Entry]) -> list[Entry]:
 
 def _call(entry: Entry) -> Entry:
     """A statement that called recorded functions, with the changes that these account for left to them."""
-    seen = {(change.label, change.state) for inner in _opened(entry.inside) for change in inner.changes}
+    seen = {
+        (change.label, change.state) for inner in _opened(entry.inside) for change in inner.changes
+    }
     own = tuple(change for change in entry.changes if (change.label, change.state) not in seen)
     names = ("index", "line", "end_line", "source", "kind", "iterations", "reads", "binds", "named")
     copy = Entry(**{name: getattr(entry, name) for name in names})
-    copy.changes, copy.events, copy.file, copy.function = own, entry.events, entry.file, entry.function
-    copy.indent, copy.depth, copy.raised, copy.has_source = entry.indent, entry.depth, entry.raised, entry.has_source
+    copy.changes, copy.events, copy.file, copy.function = (
+        own,
+        entry.events,
+        entry.file,
+        entry.function,
+    )
+    copy.indent, copy.depth, copy.raised, copy.has_source = (
+        entry.indent,
+        entry.depth,
+        entry.raised,
+        entry.has_source,
+    )
     return copy
 
 

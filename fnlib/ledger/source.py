@@ -12,7 +12,9 @@ from types import CodeType, FrameType
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (*_FUNCTIONS, ast.ClassDef, ast.Lambda)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
-Path = tuple[object, ...]  # ("self", "model"): a name, then attributes (str) and constant subscripts (Subscript)
+Path = tuple[
+    object, ...
+]  # ("self", "model"): a name, then attributes (str) and constant subscripts (Subscript)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class Region:
         statement = self.lines.get(line)
         if statement is None:
             name = frame.f_code.co_filename
-            statement = Statement(line, line, f"<no source: line {line} of {name}>", "statement", (), has_source=False)
+            statement = Statement(
+                line, line, f"<no source: line {line} of {name}>", "statement", (), has_source=False
+            )
             self.lines[line] = statement
         return statement
 
@@ -82,7 +86,11 @@ def region(frame: FrameType, *, inside_with: bool) -> Region:
     code = frame.f_code
     tree, text = _parse("".join(linecache.getlines(code.co_filename, frame.f_globals)))
     if tree is None:
-        return Region({}, frozenset({*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars}), None)
+        return Region(
+            {},
+            frozenset({*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars}),
+            None,
+        )
     scope = _scope(tree, code)
     body: list[ast.stmt] = scope.body
     span = None
@@ -109,7 +117,9 @@ def _parse(text: str) -> tuple[ast.Module | None, list[str]]:
         return None, lines
 
 
-def _scope(tree: ast.Module, code: CodeType) -> ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
+def _scope(
+    tree: ast.Module, code: CodeType
+) -> ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
     """The function, class or module that a code object was compiled from."""
     if code.co_name == "<module>":
         return tree
@@ -126,7 +136,9 @@ def _with_at(body: list[ast.stmt], line: int) -> ast.With | ast.AsyncWith | None
     found = None
     for node in body:
         for part in ast.walk(node):
-            if isinstance(part, (ast.With, ast.AsyncWith)) and part.lineno <= line < max(part.body[0].lineno, part.lineno + 1):
+            if isinstance(part, (ast.With, ast.AsyncWith)) and part.lineno <= line < max(
+                part.body[0].lineno, part.lineno + 1
+            ):
                 found = part if found is None or part.lineno >= found.lineno else found
     return found
 
@@ -149,22 +161,54 @@ class _Reader:
             inner = [block[0].lineno for block in blocks] or [_start(node.body[0])]  # type: ignore[attr-defined]
             end = max(first, min(min(inner), last + 1) - 1)
             if min(inner) <= node.lineno or any(line == node.lineno for line in inner):
-                self.add(first, last, "statement", loops, [node])  # a compound statement on one line
+                self.add(
+                    first, last, "statement", loops, [node]
+                )  # a compound statement on one line
                 continue
             end = self._trim(first, end)
             within = loops
             if isinstance(node, _LOOPS):
-                within = (*loops, Loop(first, end, node.body[0].lineno, node.body[-1].end_lineno or end, _counts(node)))
-            self.add(first, end, "header", within if isinstance(node, _LOOPS) else loops, _header_parts(node))
+                within = (
+                    *loops,
+                    Loop(
+                        first,
+                        end,
+                        node.body[0].lineno,
+                        node.body[-1].end_lineno or end,
+                        _counts(node),
+                    ),
+                )
+            self.add(
+                first,
+                end,
+                "header",
+                within if isinstance(node, _LOOPS) else loops,
+                _header_parts(node),
+            )
             for number, block in enumerate(blocks):
                 self.read(block, within if number == 0 else loops)
             for handler in getattr(node, "handlers", ()):
                 if handler.lineno < handler.body[0].lineno:
-                    self.add(handler.lineno, handler.lineno, "header", loops, [handler.type] if handler.type else [])
+                    self.add(
+                        handler.lineno,
+                        handler.lineno,
+                        "header",
+                        loops,
+                        [handler.type] if handler.type else [],
+                    )
             for case in getattr(node, "cases", ()):
-                first, last = case.pattern.lineno, max(case.pattern.end_lineno, getattr(case.guard, "end_lineno", 0))
+                first, last = (
+                    case.pattern.lineno,
+                    max(case.pattern.end_lineno, getattr(case.guard, "end_lineno", 0)),
+                )
                 if last < case.body[0].lineno:
-                    self.add(first, last, "header", loops, [case.pattern, *([case.guard] if case.guard else [])])
+                    self.add(
+                        first,
+                        last,
+                        "header",
+                        loops,
+                        [case.pattern, *([case.guard] if case.guard else [])],
+                    )
 
     def _trim(self, first: int, end: int) -> int:
         """Leave comments, blank lines and ``else:`` between a header and its body out."""
@@ -172,7 +216,9 @@ class _Reader:
             end -= 1
         return end
 
-    def add(self, first: int, last: int, kind: str, loops: tuple[Loop, ...], nodes: list[ast.AST]) -> None:
+    def add(
+        self, first: int, last: int, kind: str, loops: tuple[Loop, ...], nodes: list[ast.AST]
+    ) -> None:
         """Enter one statement, together with what already stands on its first line."""
         paths, reads, binds = _names(nodes)
         before = self.lines.get(first)
@@ -185,10 +231,17 @@ class _Reader:
             before.shares_line += 1
             statement = before
         else:
-            shares = 1 + sum(len(block) for node in nodes if isinstance(node, ast.stmt) for block in _blocks(node))
+            shares = 1 + sum(
+                len(block)
+                for node in nodes
+                if isinstance(node, ast.stmt)
+                for block in _blocks(node)
+            )
             source = self._cut(first, last)
             indent = len(self.text[first - 1]) - len(self.text[first - 1].lstrip())
-            statement = Statement(first, last, source, kind, loops, paths, reads, binds, shares, indent=indent)
+            statement = Statement(
+                first, last, source, kind, loops, paths, reads, binds, shares, indent=indent
+            )
         for line in range(first, last + 1):
             self.lines[line] = statement
 
@@ -198,21 +251,31 @@ class _Reader:
 
 def _counts(node: ast.stmt) -> bool:
     """Whether a loop takes the numbers of a range, one after the other, under a name."""
-    if not (isinstance(node, ast.For) and isinstance(node.target, ast.Name) and isinstance(node.iter, ast.Call)):
+    if not (
+        isinstance(node, ast.For)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.iter, ast.Call)
+    ):
         return False
     return isinstance(node.iter.func, ast.Name) and node.iter.func.id == "range"
 
 
 def _start(node: ast.stmt) -> int:
     """First line of a statement, decorators included."""
-    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+    return min(
+        [node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))]
+    )
 
 
 def _blocks(node: ast.AST) -> list[list[ast.stmt]]:
     """The bodies of a compound statement that run in the same frame."""
     if isinstance(node, _SCOPES):
         return []
-    found = [getattr(node, name) for name in ("body", "orelse", "finalbody") if isinstance(getattr(node, name, None), list)]
+    found = [
+        getattr(node, name)
+        for name in ("body", "orelse", "finalbody")
+        if isinstance(getattr(node, name, None), list)
+    ]
     found += [handler.body for handler in getattr(node, "handlers", ())]
     found += [case.body for case in getattr(node, "cases", ())]
     return [block for block in found if block]

@@ -15,8 +15,15 @@ from torch import Tensor
 from fnlib.ledger.memory import storage_address
 from fnlib.ledger.seen import Seen
 
-_size, _stride, _offset, _dtype = Tensor.size, Tensor.stride, Tensor.storage_offset, Tensor.dtype.__get__  # type: ignore[attr-defined]
-Flat = tuple[list[Any], list[Tensor]]  # all plain values and identities, and all tensors, in a fixed order
+_size, _stride, _offset, _dtype = (
+    Tensor.size,
+    Tensor.stride,
+    Tensor.storage_offset,
+    Tensor.dtype.__get__,
+)  # type: ignore[attr-defined]
+Flat = tuple[
+    list[Any], list[Tensor]
+]  # all plain values and identities, and all tensors, in a fixed order
 
 
 class Lay:
@@ -35,10 +42,16 @@ class Lay:
     )
 
     def __init__(self, tensors: list[Tensor], sights: list[Seen]) -> None:
-        self._storages, self._offsets = list(map(storage_address, tensors)), list(map(_offset, tensors))
+        self._storages, self._offsets = (
+            list(map(storage_address, tensors)),
+            list(map(_offset, tensors)),
+        )
         self._sizes, self._strides = list(map(_size, tensors)), list(map(_stride, tensors))
         self._dtypes = list(map(_dtype, tensors))
-        self._spots, self._views = [seen.spots[0] for seen in sights], [seen.view for seen in sights]
+        self._spots, self._views = (
+            [seen.spots[0] for seen in sights],
+            [seen.view for seen in sights],
+        )
         self._octets = [seen.octets for seen in sights]
         self._gapless = all([octets is not None for octets in self._octets])
         self._held: list[Any] = [seen.held for seen in sights]
@@ -62,7 +75,10 @@ class Lay:
         if self._gapless:
             other = list(map(ne, self._octets, self._views))
         else:
-            other = [not one[0].unchanged(tensor) for one, tensor in zip(self.at.values(), tensors, strict=True)]
+            other = [
+                not one[0].unchanged(tensor)
+                for one, tensor in zip(self.at.values(), tensors, strict=True)
+            ]
         return [at for at, one in enumerate(other) if one] if any(other) else []
 
     def update(self, before: Seen, after: Seen) -> None:
@@ -72,9 +88,13 @@ class Lay:
         self.at[before.spots[0]] = [after]
 
     @staticmethod
-    def of(tensors: list[Tensor], sights: list[Seen | None], at: Mapping[int, list[Seen]] | None = None) -> Lay | None:
+    def of(
+        tensors: list[Tensor], sights: list[Seen | None], at: Mapping[int, list[Seen]] | None = None
+    ) -> Lay | None:
         """Make one, if every tensor is an ordinary one with its storage to itself, also among all that stands ``at`` a place."""
-        found = [one for one in sights if one is not None and one.stride is not None and not one.weak]
+        found = [
+            one for one in sights if one is not None and one.stride is not None and not one.weak
+        ]
         if at is not None:
             found = [one for one in found if len(at[one.spots[0]]) == 1]
         if len(found) != len(tensors) or len({one.spots for one in found}) != len(found):
@@ -108,7 +128,11 @@ class Still:
         """Make one, if every tensor is an ordinary one and each has its storage to itself."""
         if flat is None:
             return None
-        by_object = {id(one.held): (one, rank) for rank, one in enumerate(seen.values()) if one.stride is not None and not one.weak}
+        by_object = {
+            id(one.held): (one, rank)
+            for rank, one in enumerate(seen.values())
+            if one.stride is not None and not one.weak
+        }
         found = [by_object.get(id(tensor), (None, 0)) for tensor in flat[1]]
         lay = Lay.of(flat[1], [one for one, _ in found])
         return None if lay is None else cls(flat, lay, [rank for _, rank in found])

@@ -37,7 +37,9 @@ def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[s
     lines = _wrap(title) or [title]
     if rows:
         statement, what = _widths(rows)
-        lines.append(f"{'line':>5}  {'statement':<{statement}}    {'what it changed':<{what}}  how".rstrip())
+        lines.append(
+            f"{'line':>5}  {'statement':<{statement}}    {'what it changed':<{what}}  how".rstrip()
+        )
         for row in rows:
             lines += _lines(row, statement, what)
         if any(cell.far for row in rows for cell in row.cells):
@@ -55,11 +57,18 @@ def captions(entries: Sequence[Entry], counts: Counts) -> list[str]:
     said = []
     if any(change.state == "graph" and change.kind == "removed" for change in changes):
         said.append("the graph behind a loss is used up")
-    *others, last = ["", *sorted({generator_of(change) for change in changes if change.state == "random state"})]
+    *others, last = [
+        "",
+        *sorted({generator_of(change) for change in changes if change.state == "random state"}),
+    ]
     if last:
-        said.append(f"the random state of {', '.join(others[1:])}{' and ' if others[1:] else ''}{last} moves")
+        said.append(
+            f"the random state of {', '.join(others[1:])}{' and ' if others[1:] else ''}{last} moves"
+        )
     if blind := len({entry.where for entry in entries if not entry.has_source}):
-        said.append(f"{blind} statement{'s' * (blind > 1)} without source text, of which it cannot be told what they name")
+        said.append(
+            f"{blind} statement{'s' * (blind > 1)} without source text, of which it cannot be told what they name"
+        )
     if said:
         found.append(f"not counted: {'; '.join(said)}")
     return found
@@ -76,7 +85,10 @@ def _lines(row: Row, statement: int, what: int) -> list[str]:
     left += [""] * (len(right) - len(left))
     right += [""] * (len(left) - len(right))
     heads = [f"{row.line:>5}", *["     "] * (len(left) - 1)]
-    lines = [f"{head}  {code:<{statement}}{change}".rstrip() for head, code, change in zip(heads, left, right, strict=True)]
+    lines = [
+        f"{head}  {code:<{statement}}{change}".rstrip()
+        for head, code, change in zip(heads, left, right, strict=True)
+    ]
     for note in row.notes:
         lines += [" " * 7 + more for more in textwrap.wrap(note, WIDTH - 7)]
     return lines
@@ -99,7 +111,12 @@ def _break(code: str, width: int) -> int:
     begin = max(width // 4, len(code) - len(code.lstrip()) + 4)
     for kind in _BREAKS:
         ends = [found.end() for found in kind.finditer(code, begin, width + 1)]
-        free = [end for end in ends if end - (kind is _BREAKS[0]) <= width and not any(first < end < last for first, last in whole)]
+        free = [
+            end
+            for end in ends
+            if end - (kind is _BREAKS[0]) <= width
+            and not any(first < end < last for first, last in whole)
+        ]
         if free:
             return free[-1]
     return width
@@ -120,7 +137,10 @@ def _widths(rows: list[Row]) -> tuple[int, int]:
     lengths = [max(len("statement") * 2, len(one_line(row))) for row in rows]
     room = WIDTH - _BETWEEN - what
     # a statement of so many columns is not broken; then rather wrap how
-    least = max([length for length in lengths if length <= min(_STATEMENT, room - _HOW)], default=_STATEMENT // 2)
+    least = max(
+        [length for length in lengths if length <= min(_STATEMENT, room - _HOW)],
+        default=_STATEMENT // 2,
+    )
     return min(max(lengths), max(least, room - longest)), what
 
 

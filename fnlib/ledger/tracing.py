@@ -14,7 +14,11 @@ import torch
 Trace = Callable[[FrameType, str, Any], Any]
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple(
-    {os.path.dirname(os.path.abspath(torch.__file__)), _HERE, *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib"))}
+    {
+        os.path.dirname(os.path.abspath(torch.__file__)),
+        _HERE,
+        *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib")),
+    }
 )
 
 
@@ -39,7 +43,9 @@ class Users:
             path = os.path.abspath(code.co_filename)
             known = not code.co_filename.startswith("<frozen") and not path.startswith(_LIBRARIES)
             if self.only:  # not code without a file, whatever the folder in which the script is run
-                known = known and not code.co_filename.startswith("<") and path.startswith(self.only)
+                known = (
+                    known and not code.co_filename.startswith("<") and path.startswith(self.only)
+                )
             self._files[code.co_filename] = known
         return known and not torch._C._functorch.peek_interpreter_stack()
 

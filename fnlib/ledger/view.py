@@ -31,7 +31,10 @@ class Shown:
     @property
     def events(self) -> list[Event]:
         """The calls that were seen, in order."""
-        return sorted((event for entry in self.entries for event in entry.all_events), key=lambda event: event.order)
+        return sorted(
+            (event for entry in self.entries for event in entry.all_events),
+            key=lambda event: event.order,
+        )
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
@@ -61,7 +64,14 @@ class Shown:
     def _iterations(self, line: int | None) -> list[list[Entry]]:
         """The entries of each iteration of a loop."""
         if line is None:
-            line = next((entry.iterations[-1][0] for entry in self.entries if entry.iterations and entry.kind == "statement"), None)
+            line = next(
+                (
+                    entry.iterations[-1][0]
+                    for entry in self.entries
+                    if entry.iterations and entry.kind == "statement"
+                ),
+                None,
+            )
         found: dict[tuple[tuple[int, int], ...], list[Entry]] = {}
         for entry in self.entries:
             lines = [header for header, _ in entry.iterations]
@@ -89,8 +99,11 @@ class Shown:
         try:
             import matplotlib  # noqa: F401
         except ImportError:
-            raise ImportError("ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. "
-                              "Without it, print(ledger) shows the same as a table.", name="matplotlib") from None
+            raise ImportError(
+                "ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. "
+                "Without it, print(ledger) shows the same as a table.",
+                name="matplotlib",
+            ) from None
         from fnlib.ledger.picture import plot
 
         return plot(self, **options)
@@ -108,7 +121,11 @@ class Shown:
 
     def _repr_html_(self) -> str:
         loops = self._iterations(None)
-        some = [(f"iteration {number}", entries) for number, entries in enumerate(loops, 1)] if len(loops) > 1 else []
+        some = (
+            [(f"iteration {number}", entries) for number, entries in enumerate(loops, 1)]
+            if len(loops) > 1
+            else []
+        )
         return html(self.entries, self.counts, self.title, self.notes, some)
 
 

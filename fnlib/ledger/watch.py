@@ -103,7 +103,9 @@ class ModuleWatch(Watch):
         self.ids = ids
         self._part("", value, tensor, plain, ids)
 
-    def _part(self, prefix: str, module: nn.Module, tensor: Visit, plain: Visit, ids: dict[int, str]) -> None:
+    def _part(
+        self, prefix: str, module: nn.Module, tensor: Visit, plain: Visit, ids: dict[int, str]
+    ) -> None:
         if id(module) in ids:
             return
         ids[id(module)] = prefix[:-1]
@@ -124,7 +126,9 @@ class ModuleWatch(Watch):
             if child is not None:
                 self._part(f"{prefix}{name}.", child, tensor, plain, ids)
 
-    def flat(self, value: nn.Module, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
+    def flat(
+        self, value: nn.Module, kinds: frozenset[str]
+    ) -> tuple[list[Any], list[Tensor]] | None:
         """All but the gradients, which come and go: `Keeper` takes them from the weights.
 
         The very answer of the last time, if no dict of the module or of its parts was written to, and no flag differs.
@@ -134,7 +138,9 @@ class ModuleWatch(Watch):
         if "weight" not in kinds and "gradient" in kinds:
             return None
         tables = self.tables(value)
-        parts, held, buffers = ([table[name] for table in tables] for name in ("_modules", "_parameters", "_buffers"))
+        parts, held, buffers = (
+            [table[name] for table in tables] for name in ("_modules", "_parameters", "_buffers")
+        )
         weights = [weight for table in held for weight in table.values() if weight is not None]
         plain: list[Any] = [table.get("training") for table in tables]
         plain += map(_requires_grad, weights)
@@ -145,7 +151,9 @@ class ModuleWatch(Watch):
         if "weight" not in kinds:
             plain, tensors = [*plain, *map(id, weights)], []
         if "buffer" in kinds:
-            tensors = tensors + [buffer for table in buffers for buffer in table.values() if buffer is not None]
+            tensors = tensors + [
+                buffer for table in buffers for buffer in table.values() if buffer is not None
+            ]
         dicts = [*tables, *parts, *held, *buffers]
         flat = plain, tensors
         if dict_version is not None and not self.weakly and all(type(one) is dict for one in dicts):
@@ -154,7 +162,12 @@ class ModuleWatch(Watch):
 
     def holds(self, value: nn.Module, others: dict[int, str]) -> set[str]:
         """The labels of those objects, given by identity, that the module or a part of it holds, as a part or an attribute."""
-        if self._last is not None and self._held is not None and self._held[0] is self._last and self._held[1] == others:
+        if (
+            self._last is not None
+            and self._held is not None
+            and self._held[0] is self._last
+            and self._held[1] == others
+        ):
             return self._held[2]  # nothing was written to it up to the last look
         found = held_in(self.tables(value), others)
         self._held = self._last, others, found
@@ -176,7 +189,10 @@ class ModuleWatch(Watch):
                     parts.append(child)
         tables = [part.__dict__ for part in parts]
         if not self.weakly:
-            self._parts, self._children = parts, [child for table in tables for child in table["_modules"].values()]
+            self._parts, self._children = (
+                parts,
+                [child for table in tables for child in table["_modules"].values()],
+            )
         return tables
 
 
@@ -192,20 +208,31 @@ class _Reading:
 
     __slots__ = ("_dicts", "_flags", "_version", "_versions", "_weights", "flat")
 
-    def __init__(self, version: Callable[[dict[str, Any]], int], dicts: list[dict[str, Any]], weights: list[Tensor], flat: Any) -> None:
+    def __init__(
+        self,
+        version: Callable[[dict[str, Any]], int],
+        dicts: list[dict[str, Any]],
+        weights: list[Tensor],
+        flat: Any,
+    ) -> None:
         self._version, self._dicts, self._weights, self.flat = version, dicts, weights, flat
         self._versions, self._flags = list(map(version, dicts)), list(map(_requires_grad, weights))
 
     def holds(self, module: nn.Module) -> bool:
         """Whether no dict was written to since, and no weight frozen or thawed."""
-        if self._dicts[0] is not module.__dict__ or list(map(self._version, self._dicts)) != self._versions:
+        if (
+            self._dicts[0] is not module.__dict__
+            or list(map(self._version, self._dicts)) != self._versions
+        ):
             return False
         return list(map(_requires_grad, self._weights)) == self._flags
 
 
 def held_in(tables: list[dict[str, Any]], others: dict[int, str]) -> set[str]:
     """The labels of those objects, given by identity, that stand in the attributes of modules, or are parts of them."""
-    held = {id(one) for table in tables for some in (table["_modules"], table) for one in some.values()}
+    held = {
+        id(one) for table in tables for some in (table["_modules"], table) for one in some.values()
+    }
     return {others[key] for key in others.keys() & held}
 
 
@@ -217,14 +244,22 @@ class OptimizerWatch(Watch):
 
     order = 2
 
-    def __init__(self, label: str, value: Any, label_of: Callable[[Tensor], str | None], **how: Any) -> None:
+    def __init__(
+        self, label: str, value: Any, label_of: Callable[[Tensor], str | None], **how: Any
+    ) -> None:
         super().__init__(label, value, **how)
         self.label_of = label_of
         self._wraps = bool(wrapped_by(value))
-        self.named: dict[int, str] = {}  # state stays in its place when its weight has left the model
+        self.named: dict[
+            int, str
+        ] = {}  # state stays in its place when its weight has left the model
 
     def read(self, value: Optimizer, tensor: Visit, plain: Visit) -> None:
-        self.ids = ids = {id(value): "", id(value.param_groups): "param_groups", id(value.state): "state"}
+        self.ids = ids = {
+            id(value): "",
+            id(value.param_groups): "param_groups",
+            id(value.state): "state",
+        }
         own: dict[int, str] = {}
         groups, states = self._told_here(value)
         for number, group in enumerate(groups):
@@ -244,14 +279,20 @@ class OptimizerWatch(Watch):
         for key, state in states.items():
             if isinstance(key, Tensor):
                 ids[id(state)] = "state"
-                name = known.get(id(key)) or self.label_of(key) or own.get(id(key), "a tensor it does not hold")
+                name = (
+                    known.get(id(key))
+                    or self.label_of(key)
+                    or own.get(id(key), "a tensor it does not hold")
+                )
                 self.named[id(key)] = name
             else:
                 name = str(key)
             for place, leaf in leaves(name, state):
                 (tensor if isinstance(leaf, Tensor) else plain)(place, "optimizer state", leaf)
 
-    def flat(self, value: Optimizer, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
+    def flat(
+        self, value: Optimizer, kinds: frozenset[str]
+    ) -> tuple[list[Any], list[Tensor]] | None:
         plain: list[Any] = []
         tensors: list[Tensor] = []
         groups, states = self._told_here(value)
@@ -293,7 +334,9 @@ class SchedulerWatch(Watch):
             if name != "optimizer" and not callable(entry):
                 for place, leaf in leaves(name, entry):
                     if not isinstance(leaf, (Optimizer, LRScheduler)):
-                        (tensor if isinstance(leaf, Tensor) else plain)(place, "scheduler state", leaf)
+                        (tensor if isinstance(leaf, Tensor) else plain)(
+                            place, "scheduler state", leaf
+                        )
 
 
 class TensorWatch(Watch):
@@ -339,7 +382,9 @@ class ValueWatch(Watch):
                 tensor(name, "buffer", buffer)
             state = getattr(held, "optimizer_state", None) or {}
             for name, entries in state.items():
-                for place, leaf in leaves("" if name in ("state", "param_groups") else name, entries):
+                for place, leaf in leaves(
+                    "" if name in ("state", "param_groups") else name, entries
+                ):
                     kind = "group entry" if name == "param_groups" else "optimizer state"
                     (tensor if isinstance(leaf, Tensor) else plain)(place, kind, leaf)
             if (steps := getattr(held, "step_count", None)) is not None:
@@ -398,7 +443,9 @@ def parameters_of(value: Any) -> Any:
 
 def holds_tensors(value: Any) -> bool:
     """Whether a dict is one of tensors: a state dict, a checkpoint, a list of moments inside."""
-    return isinstance(value, dict) and any(isinstance(leaf, Tensor) for _, leaf in leaves("", value))
+    return isinstance(value, dict) and any(
+        isinstance(leaf, Tensor) for _, leaf in leaves("", value)
+    )
 
 
 def is_scripted(module: nn.Module) -> bool:
@@ -410,10 +457,16 @@ def is_scripted(module: nn.Module) -> bool:
 
 def wrapped_by(value: Optimizer) -> dict[str, Optimizer]:
     """The optimizers that an optimizer holds and steps itself, by attribute."""
-    return {name: one for name, one in vars(value).items() if isinstance(one, Optimizer) and one is not value}
+    return {
+        name: one
+        for name, one in vars(value).items()
+        if isinstance(one, Optimizer) and one is not value
+    }
 
 
-def watch(name: str, value: Any, label_of: Callable[[Tensor], str | None], *, weakly: bool = False) -> list[Watch]:
+def watch(
+    name: str, value: Any, label_of: Callable[[Tensor], str | None], *, weakly: bool = False
+) -> list[Watch]:
     """Make the watches for one object; several for a list of them, and for an optimizer around others.
 
     Raises:
@@ -424,7 +477,10 @@ def watch(name: str, value: Any, label_of: Callable[[Tensor], str | None], *, we
             raise UnknownObject(name, value)
         return [ModuleWatch(name, value, weakly=weakly)]
     if isinstance(value, Optimizer):
-        inner = [watch(f"{name}.{part}", one, label_of, weakly=weakly) for part, one in wrapped_by(value).items()]
+        inner = [
+            watch(f"{name}.{part}", one, label_of, weakly=weakly)
+            for part, one in wrapped_by(value).items()
+        ]
         return [OptimizerWatch(name, value, label_of, weakly=weakly), *chain.from_iterable(inner)]
     if isinstance(value, LRScheduler):
         return [SchedulerWatch(name, value, weakly=weakly)]
@@ -439,5 +495,9 @@ def watch(name: str, value: Any, label_of: Callable[[Tensor], str | None], *, we
     if isinstance(value, dict) and (not value or holds_tensors(value)):
         return [DictWatch(name, value)]
     if isinstance(value, (list, tuple)) and value:
-        return [one for at, entry in enumerate(value) for one in watch(f"{name}[{at}]", entry, label_of, weakly=weakly)]
+        return [
+            one
+            for at, entry in enumerate(value)
+            for one in watch(f"{name}[{at}]", entry, label_of, weakly=weakly)
+        ]
     raise UnknownObject(name, value)

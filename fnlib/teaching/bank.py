@@ -42,14 +42,25 @@ def markdown() -> str:
         lines += [f"## Lesson {lesson}", ""]
         for row in rows:
             lines += _in_markdown(row, f"### {row.key}")
-    lines += ["## Misconceptions", "", "| name | you may think that | it is not so | lesson |", "|---|---|---|---|"]
-    lines += [f"| {belief.slug} | {belief.think} | {belief.fact} | {belief.lesson} |" for belief in TABLE.values()]
+    lines += [
+        "## Misconceptions",
+        "",
+        "| name | you may think that | it is not so | lesson |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {belief.slug} | {belief.think} | {belief.fact} | {belief.lesson} |"
+        for belief in TABLE.values()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def prerequisites() -> str:
     """The eight questions before lesson 00."""
-    first = next((f"[lesson 00]({path.name})" for path in sources() if path.name.startswith("00")), "lesson 00")
+    first = next(
+        (f"[lesson 00]({path.name})" for path in sources() if path.name.startswith("00")),
+        "lesson 00",
+    )
     head = [
         "# Eight questions before you start",
         "",
@@ -85,7 +96,9 @@ def gift() -> str:
         title = "Before the course" if lesson == "pre" else f"Lesson {lesson}"
         blocks.append(f"$CATEGORY: Stateful and functional training/{title}")
         for row in rows:
-            stem = f"<p>{rich(row.prompt)}</p>" + (f"<pre>{html.escape(row.code)}</pre>" if row.code else "")
+            stem = f"<p>{rich(row.prompt)}</p>" + (
+                f"<pre>{html.escape(row.code)}</pre>" if row.code else ""
+            )
             lines = [f"::{_gift(row.key)}::[html]{_gift(stem)}{{"]
             for index, option in enumerate(row.options):
                 mark = "=" if index == row.right else "~"
@@ -124,13 +137,20 @@ FILES: dict[str, Callable[[], str]] = {
     "instructor/question_bank.md": markdown,
     "instructor/question_bank.gift": gift,
     "instructor/cards.html": cards,
-    **{f"instructor/lesson_{number:02}.md": partial(guide.chapter, f"{number:02}") for number in range(10)},
+    **{
+        f"instructor/lesson_{number:02}.md": partial(guide.chapter, f"{number:02}")
+        for number in range(10)
+    },
 }
 
 
 def stale() -> list[str]:
     """Files that differ from what the tables make; empty if all are in step."""
-    return [name for name, make in FILES.items() if not (LESSONS / name).exists() or (LESSONS / name).read_text(encoding="utf-8") != make()]
+    return [
+        name
+        for name, make in FILES.items()
+        if not (LESSONS / name).exists() or (LESSONS / name).read_text(encoding="utf-8") != make()
+    ]
 
 
 def write() -> None:
@@ -149,18 +169,33 @@ def _quiz(head: list[str], rows: list[Question]) -> str:
     for number, row in enumerate(rows, 1):
         lines += [f"## {number}. {row.prompt}", ""]
         lines += ["```python", row.code, "```", ""] if row.code else []
-        lines += [f"- **{letter}** {option.text}" for letter, option in zip(LETTERS, row.options, strict=False)]
-        lines += ["", "<details><summary>Answer</summary>", "", f"**{LETTERS[row.right]}.** {row.options[row.right].reply}", ""]
-        others = [(letter, option) for letter, option in zip(LETTERS, row.options, strict=False) if option is not row.options[row.right]]
+        lines += [
+            f"- **{letter}** {option.text}"
+            for letter, option in zip(LETTERS, row.options, strict=False)
+        ]
+        lines += [
+            "",
+            "<details><summary>Answer</summary>",
+            "",
+            f"**{LETTERS[row.right]}.** {row.options[row.right].reply}",
+            "",
+        ]
+        others = [
+            (letter, option)
+            for letter, option in zip(LETTERS, row.options, strict=False)
+            if option is not row.options[row.right]
+        ]
         lines += [f"- {letter}: {option.reply}" for letter, option in others]
         lines += ["", f"Read up: {row.read}", "", "</details>", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _in_markdown(row: Question, heading: str) -> list[str]:
-    when = {"predict": "asked in the lesson, before the code is run", "exit": "exit question of the lesson", "bank": "for the room"}[
-        row.kind
-    ]
+    when = {
+        "predict": "asked in the lesson, before the code is run",
+        "exit": "exit question of the lesson",
+        "bank": "for the room",
+    }[row.kind]
     lines = [heading, "", f"*{when}*", "", row.prompt, ""]
     lines += ["```python", row.code, "```", ""] if row.code else []
     for index, (letter, option) in enumerate(zip(LETTERS, row.options, strict=False)):
@@ -180,8 +215,12 @@ def _gift(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all files are in step."""
-    parser = argparse.ArgumentParser(prog="python -m fnlib.teaching.bank", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is stale")
+    parser = argparse.ArgumentParser(
+        prog="python -m fnlib.teaching.bank", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if a file is stale"
+    )
     if parser.parse_args(arguments).check:
         old = stale()
         print(

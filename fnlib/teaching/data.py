@@ -55,7 +55,11 @@ class Split:
             >>> feature.shape, label.shape
             (torch.Size([64, 1, 8, 8]), torch.Size([64]))
         """
-        order = torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed))
+        order = (
+            torch.arange(len(self))
+            if seed is None
+            else torch.randperm(len(self), generator=_generator(seed))
+        )
         return [(self.feature[part], self.label[part]) for part in order.split(size)]
 
 
@@ -97,7 +101,9 @@ class Stream:
             >>> feature.shape, label.shape
             (torch.Size([64, 16, 8]), torch.Size([64, 2]))
         """
-        return list(zip(self.feature.split(8 * digits, dim=1), self.label.split(digits, dim=1), strict=True))
+        return list(
+            zip(self.feature.split(8 * digits, dim=1), self.label.split(digits, dim=1), strict=True)
+        )
 
 
 class Data(NamedTuple):
@@ -165,10 +171,14 @@ def stream(seed: int = 0, streams: int = 64, digits: int = 120) -> Data:
     """
     generator = _generator(seed)
     parts = []
-    for name, (image, digit), length in zip(("train", "test"), _digits(), (digits, 50), strict=True):
+    for name, (image, digit), length in zip(
+        ("train", "test"), _digits(), (digits, 50), strict=True
+    ):
         chosen = torch.randint(len(image), (streams, length), generator=generator)
         before = digit[chosen].roll(1, dims=1)
-        parts.append(Stream(f"streams to {name} on", image[chosen].flatten(1, 2), before, digit[chosen]))
+        parts.append(
+            Stream(f"streams to {name} on", image[chosen].flatten(1, 2), before, digit[chosen])
+        )
     return Data(*parts)
 
 
@@ -206,7 +216,9 @@ def hand_sized() -> HandSized:
         >>> small.loss(small.weight).item()
         1.0
     """
-    return HandSized(torch.tensor(1.0, requires_grad=True), torch.tensor(2.0), torch.tensor(4.0), 0.25, 0.5)
+    return HandSized(
+        torch.tensor(1.0, requires_grad=True), torch.tensor(2.0), torch.tensor(4.0), 0.25, 0.5
+    )
 
 
 def accuracy(predict: Callable[[Tensor], Tensor], split: Split) -> float:
@@ -248,14 +260,18 @@ def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (image[train], digit[train]), (image[test], digit[test])
 
 
-def _pair_up(image: Tensor, digit: Tensor, pairs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _pair_up(
+    image: Tensor, digit: Tensor, pairs: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Draw ``pairs`` digits, and for each two different images of it: (pairs, 128) and (pairs,)."""
     order = digit.argsort(stable=True)
     image, count = image[order], torch.bincount(digit, minlength=10)
     start = count.cumsum(0) - count
     label = torch.randint(10, (pairs,), generator=generator)
     left = (torch.rand(pairs, generator=generator) * count[label]).long()
-    shift = 1 + (torch.rand(pairs, generator=generator) * (count[label] - 1)).long()  # never 0: never the same image
+    shift = (
+        1 + (torch.rand(pairs, generator=generator) * (count[label] - 1)).long()
+    )  # never 0: never the same image
     right = (left + shift) % count[label]
     both = torch.cat([image[start[label] + left], image[start[label] + right]], dim=2)
     return both.flatten(1), label

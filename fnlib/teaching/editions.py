@@ -54,7 +54,9 @@ def dump(notebook: NotebookNode) -> str:
     lesson = notebook.metadata.get("lesson")
     notebook.metadata = nbformat.from_dict(METADATA | ({"lesson": lesson} if lesson else {}))
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)})
+        cell.metadata = nbformat.from_dict(
+            {key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)}
+        )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
     return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
@@ -108,14 +110,22 @@ def without_solution(source: str) -> str:
 def _stub(region: list[str]) -> list[str]:
     """The lines that stand where a solution stood, at its indentation."""
     indent = region[0][: len(region[0]) - len(region[0].lstrip())] if region else ""
-    asked = [line.strip().removeprefix(STUB).strip() for line in region if line.strip().startswith(STUB)]
-    lines = asked or [line for statement in _statements(region) for line in _stub_of(statement)] or ["..."]
+    asked = [
+        line.strip().removeprefix(STUB).strip() for line in region if line.strip().startswith(STUB)
+    ]
+    lines = (
+        asked
+        or [line for statement in _statements(region) for line in _stub_of(statement)]
+        or ["..."]
+    )
     return [indent + lines[0] + YOUR_TURN, *(indent + line for line in lines[1:])]
 
 
 def _statements(region: list[str]) -> list[ast.stmt]:
     text = textwrap.dedent("\n".join(region))
-    inside = "def _():\n" + textwrap.indent(text, "    ") + "\n    pass"  # a return may stand in it, or nothing at all
+    inside = (
+        "def _():\n" + textwrap.indent(text, "    ") + "\n    pass"
+    )  # a return may stand in it, or nothing at all
     return ast.parse(inside).body[0].body  # type: ignore[attr-defined]
 
 
@@ -125,13 +135,19 @@ def _stub_of(statement: ast.stmt) -> list[str]:
         return [f"{header}:", "    ..."]
     if isinstance(statement, ast.Return):
         return ["return ..."]
-    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    targets = (
+        statement.targets
+        if isinstance(statement, ast.Assign)
+        else [getattr(statement, "target", None)]
+    )
     stubs = []
     for target in targets:
         if isinstance(target, ast.Name) and isinstance(statement, (ast.Assign, ast.AnnAssign)):
             stubs.append(f"{target.id} = ...")
         elif isinstance(target, ast.Tuple) and isinstance(statement, ast.Assign):
-            stubs.append(f"{ast.unparse(target).strip('()')} = {', '.join('...' for _ in target.elts)}")
+            stubs.append(
+                f"{ast.unparse(target).strip('()')} = {', '.join('...' for _ in target.elts)}"
+            )
     return stubs
 
 
@@ -152,14 +168,22 @@ def problems() -> list[str]:
             found.append(f"{target.name} is missing")
         elif target.read_text(encoding="utf-8") != dump(student(read(source))):
             found.append(f"{target.name} differs from what solutions/{source.name} makes")
-    left = [path.name for path in LESSONS.glob("[0-9][0-9]_*.ipynb") if path.name not in names and "_my_copy_" not in path.name]
+    left = [
+        path.name
+        for path in LESSONS.glob("[0-9][0-9]_*.ipynb")
+        if path.name not in names and "_my_copy_" not in path.name
+    ]
     return found + [f"{name} has no complete edition in solutions/" for name in sorted(left)]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all is in step."""
-    parser = argparse.ArgumentParser(prog="python -m fnlib.teaching.editions", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the editions are out of step")
+    parser = argparse.ArgumentParser(
+        prog="python -m fnlib.teaching.editions", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if the editions are out of step"
+    )
     if parser.parse_args(arguments).check:
         found = problems()
         print("\n".join(found) or f"{len(sources())} lessons, both editions in step.")

@@ -24,7 +24,10 @@ from nbformat import NotebookNode
 from fnlib.teaching import bank, editions
 
 CHECKED = "nbval-check-output"
-SECONDS, MEGABYTES = 20.0, 700.0  # the budget of a lesson: one thread, peak of the kernel process with torch in it
+SECONDS, MEGABYTES = (
+    20.0,
+    700.0,
+)  # the budget of a lesson: one thread, peak of the kernel process with torch in it
 CELL_TIMEOUT = 120
 
 # Run in the kernel after the last cell: its highest memory so far, in bytes (Windows has no resource module).
@@ -57,7 +60,11 @@ class Run(NamedTuple):
     megabytes: float
 
 
-def run(notebook: NotebookNode, folder: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Run:
+def run(
+    notebook: NotebookNode,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Run:
     """Run a notebook from top to bottom in a kernel of its own, on one thread.
 
     Args:
@@ -101,7 +108,11 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The outputs with neighbouring streams of one name as one: a kernel sends text in pieces as large as time allows."""
     joined: list[NotebookNode] = []
     for output in outputs:
-        if joined and output.output_type == "stream" == joined[-1].output_type and output.name == joined[-1].name:
+        if (
+            joined
+            and output.output_type == "stream" == joined[-1].output_type
+            and output.name == joined[-1].name
+        ):
             joined[-1].text += output.text
         else:
             joined.append(output)
@@ -128,14 +139,20 @@ def stored(notebook: NotebookNode) -> NotebookNode:
             if output.output_type == "stream" and output.name == "stderr":
                 raise ValueError(f"A cell tagged {CHECKED} wrote to stderr: {text[:200]}")
             if "image/png" in output.get("data", {}) or "data:image/png" in text:
-                raise ValueError(f"A cell tagged {CHECKED} draws a picture; untag it, or draw in a cell of its own:\n{cell.source}")
-            output.metadata = nbformat.from_dict({}) if "metadata" in output else output.get("metadata")
+                raise ValueError(
+                    f"A cell tagged {CHECKED} draws a picture; untag it, or draw in a cell of its own:\n{cell.source}"
+                )
+            output.metadata = (
+                nbformat.from_dict({}) if "metadata" in output else output.get("metadata")
+            )
             if output.get("metadata") is None:
                 output.pop("metadata", None)
             if output.output_type == "execute_result":
                 output.execution_count = count
         if tagged and not cell.outputs:
-            raise ValueError(f"A cell tagged {CHECKED} gave no output, so nothing would be compared:\n{cell.source}")
+            raise ValueError(
+                f"A cell tagged {CHECKED} gave no output, so nothing would be compared:\n{cell.source}"
+            )
         cell.outputs = cell.outputs if tagged else []
         cell.execution_count = count if tagged else None
     return made
@@ -143,8 +160,12 @@ def stored(notebook: NotebookNode) -> NotebookNode:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if every lesson ran inside its budget."""
-    parser = argparse.ArgumentParser(prog="python -m fnlib.teaching.execute", description=__doc__.split("\n\n")[0])
-    parser.add_argument("notebooks", nargs="*", type=Path, help="complete lessons; all if none is given")
+    parser = argparse.ArgumentParser(
+        prog="python -m fnlib.teaching.execute", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "notebooks", nargs="*", type=Path, help="complete lessons; all if none is given"
+    )
     paths = parser.parse_args(arguments).notebooks or editions.sources()
     within = True
     for path in paths:
@@ -154,7 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
             editions.write_student(path)
         over = ran.seconds > SECONDS or ran.megabytes > MEGABYTES
         within = within and not over
-        print(f"{path.name}: {ran.seconds:.1f} s, {ran.megabytes:.0f} MB{'  over the budget' if over else ''}")
+        print(
+            f"{path.name}: {ran.seconds:.1f} s, {ran.megabytes:.0f} MB{'  over the budget' if over else ''}"
+        )
     bank.write()  # the instructor's pages name the lessons and hold their questions
     return 0 if within else 1
 

@@ -59,7 +59,9 @@ class Mistake:
 
     def __post_init__(self) -> None:
         if not (self.slug or self.says):
-            raise ValueError("A mistake needs a misconception's slug, or words of its own in says=.")
+            raise ValueError(
+                "A mistake needs a misconception's slug, or words of its own in says=."
+            )
 
     @property
     def message(self) -> str:
@@ -146,7 +148,9 @@ def check(key: str, answer: Any) -> Result:
     from fnlib.teaching.tables import exercise
 
     result = judge(exercise(key), answer, tries=_tries[key])
-    _tries[key] = 0 if result.passed else _tries[key] + (result.outcome is not Outcome.NOT_ATTEMPTED)
+    _tries[key] = (
+        0 if result.passed else _tries[key] + (result.outcome is not Outcome.NOT_ATTEMPTED)
+    )
     print(_wrapped(result.message))
     return result
 
@@ -171,7 +175,9 @@ def judge(exercise: Exercise, answer: Any, tries: int = 0) -> Result:
     """Judge an answer without printing; ``tries`` failed tries came before."""
     if is_stub(answer):
         missing = "Your answer has no body yet. " if callable(answer) else ""
-        return _result(exercise, Outcome.NOT_ATTEMPTED, f"{missing}Replace the ... and run this cell again.")
+        return _result(
+            exercise, Outcome.NOT_ATTEMPTED, f"{missing}Replace the ... and run this cell again."
+        )
     hint = _hint(exercise, tries)
     if wanted := _other_kind(exercise.right[0](), answer):
         text = f"Hand over the {wanted} itself, its name without brackets; you gave {in_words(answer)}. {hint}"
@@ -185,8 +191,16 @@ def judge(exercise: Exercise, answer: Any, tries: int = 0) -> Result:
         return _result(exercise, Outcome.ERROR, text)
     if is_stub(value):
         if callable(answer) and not any(code_blank(code) for code in _codes(answer)):
-            return _result(exercise, Outcome.NOT_YET, f"Your code ran, and nothing came back from it: is `return` missing? {hint}")
-        return _result(exercise, Outcome.NOT_ATTEMPTED, "A part of it is still `...`: replace that, and run this cell again.")
+            return _result(
+                exercise,
+                Outcome.NOT_YET,
+                f"Your code ran, and nothing came back from it: is `return` missing? {hint}",
+            )
+        return _result(
+            exercise,
+            Outcome.NOT_ATTEMPTED,
+            "A part of it is still `...`: replace that, and run this cell again.",
+        )
     if _holds(exercise.passes, value):
         return _result(exercise, Outcome.PASSED, exercise.because)
     for mistake in exercise.mistakes:
@@ -207,15 +221,23 @@ def is_stub(answer: Any) -> bool:
     if code is None:
         return False
     idle = {"RESUME", "NOP", "POP_TOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
-    constants = {constant for constant in code.co_consts if constant != answer.__doc__}  # a docstring is no answer
-    return constants <= {None, ...} and all(step.opname in idle for step in dis.get_instructions(code))
+    constants = {
+        constant for constant in code.co_consts if constant != answer.__doc__
+    }  # a docstring is no answer
+    return constants <= {None, ...} and all(
+        step.opname in idle for step in dis.get_instructions(code)
+    )
 
 
 def _other_kind(model_answer: Any, answer: Any) -> str:
-    """"function" or "class" if that is wanted and something else was given, such as what a call of it returns."""
+    """ "function" or "class" if that is wanted and something else was given, such as what a call of it returns."""
     if inspect.isclass(model_answer):
         return "" if inspect.isclass(answer) else "class"
-    runs = inspect.isroutine(answer) or inspect.isclass(answer) or isinstance(answer, functools.partial)
+    runs = (
+        inspect.isroutine(answer)
+        or inspect.isclass(answer)
+        or isinstance(answer, functools.partial)
+    )
     return "" if runs or not callable(model_answer) else "function"
 
 
@@ -250,7 +272,12 @@ def _holds(test: Callable[[Any], bool], value: Any) -> bool:
 
 
 def _result(exercise: Exercise, outcome: Outcome, text: str, slug: str = "") -> Result:
-    return Result(exercise.key, outcome, f"{_MARK[outcome]} {exercise.key}: {outcome.value}. {text}".strip(), slug)
+    return Result(
+        exercise.key,
+        outcome,
+        f"{_MARK[outcome]} {exercise.key}: {outcome.value}. {text}".strip(),
+        slug,
+    )
 
 
 def _hint(exercise: Exercise, tries: int) -> str:
@@ -266,7 +293,9 @@ def _so_far(exercise: Exercise, value: Any) -> str:
         said = ""
     if said:
         return said
-    if isinstance(value, SimpleNamespace):  # what was seen while the answer ran, for the check alone
+    if isinstance(
+        value, SimpleNamespace
+    ):  # what was seen while the answer ran, for the check alone
         value = getattr(value, "given", ...)
     return f"Wanted: {exercise.expects}{'' if value is ... else f'; you gave {in_words(value)}'}."
 
@@ -298,4 +327,6 @@ def in_words(value: Any) -> str:
         return f"a {kind} {size}"
     text = repr(value)
     article = "an" if kind[0].lower() in "aeiou" else "a"
-    return f"{article} {kind}, {text}" if len(text) <= 40 and "0x" not in text else f"{article} {kind}"
+    return (
+        f"{article} {kind}, {text}" if len(text) <= 40 and "0x" not in text else f"{article} {kind}"
+    )

@@ -20,9 +20,19 @@ from fnlib.teaching.style import GREEN, GREY, LOOPS, VERMILLION, use_style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMELESS = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}  # exercise 05-which asks for this
+NAMELESS = {
+    "A": "encapsulated",
+    "B": "functional",
+    "C": "fit",
+    "D": "stock",
+}  # exercise 05-which asks for this
 # What the ledger's own table says of these changes.
-WORDS = {"name created": "name bound", "name replaced": "name bound again", "graph created": "graph built", "graph removed": "graph freed"}
+WORDS = {
+    "name created": "name bound",
+    "name replaced": "name bound again",
+    "graph created": "graph built",
+    "graph removed": "graph freed",
+}
 TITLE = "Four loops, one trajectory, four pictures of state"
 INK = "#1a1a1a"
 SHADE, PALE, GUIDE = "#e6e6e6", "#5c5c5c", "#c9c9c9"
@@ -55,10 +65,20 @@ class Lane(NamedTuple):
 
 
 LANES = {
-    "stock": Lane("one place, two names", "optimizer.step()", ("network", "optimizer"), "", "place"),
-    "encapsulated": Lane("one place, shut away", "box.step(feature,\n         label)", ("box",), "step", "box"),
+    "stock": Lane(
+        "one place, two names", "optimizer.step()", ("network", "optimizer"), "", "place"
+    ),
+    "encapsulated": Lane(
+        "one place, shut away", "box.step(feature,\n         label)", ("box",), "step", "box"
+    ),
     "fit": Lane("one place, one call", "box.fit(X, y)", ("box",), "fit", "box"),
-    "functional": Lane("a value for each step", "parameters =\n  model.step(gradient)", ("start", "parameters"), "step", "values"),
+    "functional": Lane(
+        "a value for each step",
+        "parameters =\n  model.step(gradient)",
+        ("start", "parameters"),
+        "step",
+        "values",
+    ),
 }
 
 
@@ -116,9 +136,16 @@ def nameless(ledgers: Mapping[str, Any]) -> None:
         ledger = ledgers[name]
         for entry in (ledger.iteration(2) if ledger.iterations else ledger).entries:
             if entry.kind == "statement":
-                changes = Counter(f"{change.state} {change.kind}" for change in entry.changes if change.state != "group entry")
+                changes = Counter(
+                    f"{change.state} {change.kind}"
+                    for change in entry.changes
+                    if change.state != "group entry"
+                )
                 said = [(times, WORDS.get(what, what)) for what, times in changes.items()]
-                print("  |", "; ".join(f"{times} x {what}" if times > 1 else what for times, what in said))
+                print(
+                    "  |",
+                    "; ".join(f"{times} x {what}" if times > 1 else what for times, what in said),
+                )
 
 
 def four_loops(seen: Mapping[str, Seen], *, title: str = TITLE, setting: str = "") -> Picture:
@@ -141,7 +168,9 @@ def four_loops(seen: Mapping[str, Seen], *, title: str = TITLE, setting: str = "
         >>> picture.alt
         'Above, the losses over 2 steps: 1, 0.25, 0; ... functional: round values 1, 1.5, 2 in a row, none struck out; ...'
     """
-    moments = {len(one.losses) for one in seen.values()} | {len(one.weights) for one in seen.values()}
+    moments = {len(one.losses) for one in seen.values()} | {
+        len(one.weights) for one in seen.values()
+    }
     if len(moments) != 1 or not seen.keys() <= LANES.keys():
         raise ValueError(
             f"Wanted: loops of {', '.join(LANES)}, each with as many losses as weights; got {', '.join(seen)} with {sorted(moments)}."
@@ -170,8 +199,17 @@ def four_loops(seen: Mapping[str, Seen], *, title: str = TITLE, setting: str = "
         draw = {"place": _place, "box": _box, "values": _values}[LANES[name].kind]
         draw(axes, LANES[name], one)
         side = last + 0.62
-        axes.text(side, MIDDLE + 0.34, LANES[name].motto, fontsize=13, fontweight="bold", va="center")
-        axes.text(side, MIDDLE - 0.12, "\n".join(_counts_in_words(one.counts)), fontsize=11.5, va="center", linespacing=1.45)
+        axes.text(
+            side, MIDDLE + 0.34, LANES[name].motto, fontsize=13, fontweight="bold", va="center"
+        )
+        axes.text(
+            side,
+            MIDDLE - 0.12,
+            "\n".join(_counts_in_words(one.counts)),
+            fontsize=11.5,
+            va="center",
+            linespacing=1.45,
+        )
     places[0].set_xlim(-2.3, last + 2.75)
     return show(figure, _in_words(seen))
 
@@ -182,7 +220,16 @@ def _trajectory(axes: Axes, seen: Mapping[str, Seen]) -> None:
         width, ink, above = 2.6 + 4.2 * (len(seen) - 1 - index), LOOPS[name], 10 + index
         axes.plot(one.losses, color="white", linewidth=width + 1.8, solid_capstyle="round")
         axes.plot(one.losses, color=ink.color, linewidth=width, solid_capstyle="round", label=name)
-        axes.plot(one.losses, color=ink.color, linestyle="", marker=ink.marker, markersize=7 + width, mec="white", mew=0.9, zorder=above)
+        axes.plot(
+            one.losses,
+            color=ink.color,
+            linestyle="",
+            marker=ink.marker,
+            markersize=7 + width,
+            mec="white",
+            mew=0.9,
+            zorder=above,
+        )
     last = len(next(iter(seen.values())).losses) - 1
     axes.set(xticks=range(last + 1), ylabel="loss")
     axes.tick_params(labelbottom=True)
@@ -192,7 +239,10 @@ def _trajectory(axes: Axes, seen: Mapping[str, Seen]) -> None:
     axes.margins(y=0.2)
     agree = _agree(seen)
     words: dict[float, tuple[str, dict[str, Any]]] = {
-        0.62: ("one trajectory" if agree else "not one trajectory", {"fontsize": 13, "fontweight": "bold"}),
+        0.62: (
+            "one trajectory" if agree else "not one trajectory",
+            {"fontsize": 13, "fontweight": "bold"},
+        ),
         0.42: ("every loop has the same bits" if agree else "the loops differ", {"fontsize": 11.5}),
         -0.1: ("steps taken", {"fontsize": 11.5}),
     }
@@ -205,8 +255,19 @@ def _guides(places: list[Axes], last: int) -> None:
     from matplotlib.patches import ConnectionPatch
 
     for step in range(last + 1):
-        ends: dict[str, Any] = {"coordsA": places[0].get_xaxis_transform(), "coordsB": places[-1].get_xaxis_transform()}
-        line = ConnectionPatch((step, -0.22), (step, 0.1), **ends, color=GUIDE, linewidth=1.1, linestyle=(0, (1, 2.5)), zorder=-5)
+        ends: dict[str, Any] = {
+            "coordsA": places[0].get_xaxis_transform(),
+            "coordsB": places[-1].get_xaxis_transform(),
+        }
+        line = ConnectionPatch(
+            (step, -0.22),
+            (step, 0.1),
+            **ends,
+            color=GUIDE,
+            linewidth=1.1,
+            linestyle=(0, (1, 2.5)),
+            zorder=-5,
+        )
         line.set_in_layout(False)
         places[0].figure.add_artist(line)
 
@@ -219,10 +280,26 @@ def _key(axes: Axes) -> None:
     axes.set_ylim(0, 1)
     axes.axhline(1.0, color=GUIDE, linewidth=1)
     low, high = 0.12, 0.62
-    axes.add_patch(Rectangle((-2.24, low), 0.34, high - low, facecolor="white", edgecolor=VERMILLION, linewidth=2))
-    axes.add_patch(Rectangle((0.32, low), 0.34, high - low, facecolor=SHADE, edgecolor=INK, linewidth=1.8))
+    axes.add_patch(
+        Rectangle(
+            (-2.24, low), 0.34, high - low, facecolor="white", edgecolor=VERMILLION, linewidth=2
+        )
+    )
+    axes.add_patch(
+        Rectangle((0.32, low), 0.34, high - low, facecolor=SHADE, edgecolor=INK, linewidth=1.8)
+    )
     round_box = "round,pad=0,rounding_size=0.12"
-    axes.add_patch(FancyBboxPatch((4.54, low), 0.34, high - low, boxstyle=round_box, facecolor="white", edgecolor=GREEN, linewidth=2))
+    axes.add_patch(
+        FancyBboxPatch(
+            (4.54, low),
+            0.34,
+            high - low,
+            boxstyle=round_box,
+            facecolor="white",
+            edgecolor=GREEN,
+            linewidth=2,
+        )
+    )
     axes.text(2.64, 0.37, "?", fontsize=14, color=PALE, ha="center", va="center")
     axes.plot([-2.2, -1.94], [low + 0.1, high - 0.1], color=VERMILLION, linewidth=1.8)
     for x, words in ((-1.8, "a place: the old number is lost"), (0.76, "a lid: seen by reaching in"),
@@ -251,13 +328,20 @@ def _box(axes: Axes, lane: Lane, one: Seen) -> None:
     from matplotlib.patches import Rectangle
 
     last = len(one.weights) - 1
-    axes.add_patch(Rectangle((-0.5, MIDDLE - 0.3), last + 1, 0.6, facecolor=SHADE, edgecolor=INK, linewidth=2))
+    axes.add_patch(
+        Rectangle((-0.5, MIDDLE - 0.3), last + 1, 0.6, facecolor=SHADE, edgecolor=INK, linewidth=2)
+    )
     _frame(axes, -0.36, last + 0.36, VERMILLION, dashed=True)
     _numbers(axes, one.weights, INK)
     _name(axes, last, lane.names[0], to=last)
     calls = range(last) if lane.step == "step" else [0]
     for call in calls:
-        axes.annotate("", (call + 0.5, MIDDLE - 0.3), (call + 0.5, -0.02), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6})
+        axes.annotate(
+            "",
+            (call + 0.5, MIDDLE - 0.3),
+            (call + 0.5, -0.02),
+            arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6},
+        )
         axes.text(call + 0.57, 0.06, lane.step, fontsize=10.5, family=MONO, va="center")
 
 
@@ -269,11 +353,37 @@ def _values(axes: Axes, lane: Lane, one: Seen) -> None:
     for step, weight in enumerate(one.weights):
         shape = "round,pad=0,rounding_size=0.16"
         corner = (step - 0.31, MIDDLE - HALF)
-        axes.add_patch(FancyBboxPatch(corner, 0.62, 2 * HALF, boxstyle=shape, facecolor="white", edgecolor=GREEN, linewidth=2.4))
-        axes.text(step, MIDDLE, _short(weight), ha="center", va="center", fontsize=15, fontweight="bold")
+        axes.add_patch(
+            FancyBboxPatch(
+                corner,
+                0.62,
+                2 * HALF,
+                boxstyle=shape,
+                facecolor="white",
+                edgecolor=GREEN,
+                linewidth=2.4,
+            )
+        )
+        axes.text(
+            step, MIDDLE, _short(weight), ha="center", va="center", fontsize=15, fontweight="bold"
+        )
         if step < last:
-            axes.annotate("", (step + 0.68, MIDDLE), (step + 0.32, MIDDLE), arrowprops={"arrowstyle": "-|>", "color": GREEN, "lw": 2})
-            axes.text(step + 0.5, MIDDLE - 0.27, lane.step, fontsize=10.5, family=MONO, ha="center", va="center", color=INK)
+            axes.annotate(
+                "",
+                (step + 0.68, MIDDLE),
+                (step + 0.32, MIDDLE),
+                arrowprops={"arrowstyle": "-|>", "color": GREEN, "lw": 2},
+            )
+            axes.text(
+                step + 0.5,
+                MIDDLE - 0.27,
+                lane.step,
+                fontsize=10.5,
+                family=MONO,
+                ha="center",
+                va="center",
+                color=INK,
+            )
     for name, x in zip(lane.names, (0, last), strict=True):
         _name(axes, x, name, to=x)
 
@@ -284,7 +394,15 @@ def _frame(axes: Axes, left: float, right: float, color: str, *, dashed: bool = 
     style = (0, (4, 3)) if dashed else "-"
     fill = "none" if dashed else "white"
     axes.add_patch(
-        Rectangle((left, MIDDLE - HALF), right - left, 2 * HALF, facecolor=fill, edgecolor=color, linewidth=2.4, linestyle=style)
+        Rectangle(
+            (left, MIDDLE - HALF),
+            right - left,
+            2 * HALF,
+            facecolor=fill,
+            edgecolor=color,
+            linewidth=2.4,
+            linestyle=style,
+        )
     )
 
 
@@ -304,12 +422,22 @@ def _numbers(axes: Axes, weights: Sequence[float | None], color: str) -> None:
             color=color if final else PALE,
         )
         if not final and weight is not None:
-            axes.plot([step - 0.24, step + 0.24], [MIDDLE - 0.12, MIDDLE + 0.12], color=VERMILLION, linewidth=1.8)
+            axes.plot(
+                [step - 0.24, step + 0.24],
+                [MIDDLE - 0.12, MIDDLE + 0.12],
+                color=VERMILLION,
+                linewidth=1.8,
+            )
 
 
 def _name(axes: Axes, x: float, name: str, *, to: float) -> None:
     """A tag above a box, with an arrow to what it names."""
-    tag = {"boxstyle": "round,pad=0.25", "facecolor": "#eef3f7", "edgecolor": GREY, "linewidth": 0.8}
+    tag = {
+        "boxstyle": "round,pad=0.25",
+        "facecolor": "#eef3f7",
+        "edgecolor": GREY,
+        "linewidth": 0.8,
+    }
     arrow = {"arrowstyle": "-|>", "color": GREY, "lw": 1.4, "shrinkA": 0}
     axes.annotate(
         name,
@@ -326,14 +454,23 @@ def _name(axes: Axes, x: float, name: str, *, to: float) -> None:
 
 
 def _counts_in_words(counts: Any) -> list[str]:
-    at_a_distance = f"{counts.at_a_distance} of {counts.statements} statement{'s' * (counts.statements != 1)}"
-    return [f"{at_a_distance} at a distance", f"{counts.overwritten} values overwritten", f"{counts.rebound} names rebound"]
+    at_a_distance = (
+        f"{counts.at_a_distance} of {counts.statements} statement{'s' * (counts.statements != 1)}"
+    )
+    return [
+        f"{at_a_distance} at a distance",
+        f"{counts.overwritten} values overwritten",
+        f"{counts.rebound} names rebound",
+    ]
 
 
 def _agree(seen: Mapping[str, Seen]) -> bool:
     """Whether all loops saw the same losses, and the same weights wherever they saw any."""
     losses = {tuple(one.losses) for one in seen.values()}
-    weights = [{weight for weight in step if weight is not None} for step in zip(*(one.weights for one in seen.values()), strict=True)]
+    weights = [
+        {weight for weight in step if weight is not None}
+        for step in zip(*(one.weights for one in seen.values()), strict=True)
+    ]
     return len(losses) == 1 and all(len(numbers) <= 1 for numbers in weights)
 
 
@@ -341,7 +478,9 @@ def _in_words(seen: Mapping[str, Seen]) -> str:
     first = next(iter(seen.values()))
     agree = "the same for all loops" if _agree(seen) else "not the same for all loops"
     losses = ", ".join(map(_short, first.losses))
-    words = [f"Above, the losses over {len(first.losses) - 1} steps: {losses}; {agree}. Below, a lane for each loop."]
+    words = [
+        f"Above, the losses over {len(first.losses) - 1} steps: {losses}; {agree}. Below, a lane for each loop."
+    ]
     for name, one in seen.items():
         numbers = ", ".join(map(_short, one.weights))
         names = " and ".join(LANES[name].names)

@@ -57,7 +57,9 @@ def digits(
             continue
         wrong = truth is not None and name != truth
         text = f"✗ {name} (is {truth})" if wrong else str(name)
-        axes.set_title(text, fontsize=10, loc="center", color=VERMILLION if wrong else "black", pad=3)
+        axes.set_title(
+            text, fontsize=10, loc="center", color=VERMILLION if wrong else "black", pad=3
+        )
         if wrong:
             axes.axis("on")
             axes.set(xticks=[], yticks=[])
@@ -66,7 +68,9 @@ def digits(
     return show(figure, alt or _digits_in_words(len(pictures), label, predicted))
 
 
-def states(columns: Mapping[str, Mapping[str, Tensor]], *, title: str = "", alt: str | None = None) -> Picture:
+def states(
+    columns: Mapping[str, Mapping[str, Tensor]], *, title: str = "", alt: str | None = None
+) -> Picture:
     """The same tensors at several moments, side by side, with what differs from the first moment.
 
     Args:
@@ -86,7 +90,9 @@ def states(columns: Mapping[str, Mapping[str, Tensor]], *, title: str = "", alt:
     """
     moments = list(columns)
     names = list(columns[moments[0]])
-    figure, places = grid((2.6 * len(moments) + 1.2, 1.5 * len(names) + 0.7), len(names), len(moments), title)
+    figure, places = grid(
+        (2.6 * len(moments) + 1.2, 1.5 * len(names) + 0.7), len(names), len(moments), title
+    )
     words = []
     for row, name in enumerate(names):
         flat = [columns[moment][name].detach().float() for moment in moments]
@@ -94,19 +100,29 @@ def states(columns: Mapping[str, Mapping[str, Tensor]], *, title: str = "", alt:
         for column, (moment, values) in enumerate(zip(moments, flat, strict=True)):
             axes = places[row * len(moments) + column]
             rows = values.shape[0] if values.dim() > 1 else 1
-            axes.imshow(values.reshape(rows, -1).numpy(), cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
+            axes.imshow(
+                values.reshape(rows, -1).numpy(),
+                cmap="PuOr",
+                vmin=-bound,
+                vmax=bound,
+                aspect="auto",
+            )
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
             if row == 0:
                 axes.set_title(moment, loc="center", fontsize=12)
             if column == 0:
-                axes.set_ylabel(name, rotation=0, ha="right", va="center", family="monospace", fontsize=11)
+                axes.set_ylabel(
+                    name, rotation=0, ha="right", va="center", family="monospace", fontsize=11
+                )
                 continue
             changed = int((values != flat[0]).sum())
             mark = f"■ {changed} of {values.numel()} differ" if changed else "○ the same bits"
             axes.set_xlabel(mark, fontsize=10, color=VERMILLION if changed else GREY)
             if changed:
-                words.append(f"{name}: {moment} differs from {moments[0]} in {changed} of {values.numel()} numbers.")
+                words.append(
+                    f"{name}: {moment} differs from {moments[0]} in {changed} of {values.numel()} numbers."
+                )
             else:
                 words.append(f"{name}: {moment} is the same as {moments[0]}.")
     return show(figure, alt or " ".join(words) or f"The values of {', '.join(names)}.")
@@ -119,6 +135,10 @@ def _digits_in_words(count: int, label: Tensor | None, predicted: Tensor | None)
     text = f"{count} pictures of digits: {', '.join(str(int(name)) for name in names)}."
     if label is None or predicted is None:
         return text
-    wrong = [f"a {int(is_)} named {int(says)}" for is_, says in zip(label, predicted, strict=True) if is_ != says]
+    wrong = [
+        f"a {int(is_)} named {int(says)}"
+        for is_, says in zip(label, predicted, strict=True)
+        if is_ != says
+    ]
     right = f" {count - len(wrong)} of {count} are named right"
     return f"{text}{right}{'; wrong: ' + ', '.join(wrong) if wrong else ''}."

@@ -60,12 +60,17 @@ def answers(lesson: str) -> str:
     """
     asked = [row for row in questions().values() if row.lesson == lesson]
     names = [path.name for path in editions.sources() if path.name.startswith(lesson)]
-    parts = [f"Asked in [the notebook](../{name}); [complete](../solutions/{name}), with all answers." for name in names]
+    parts = [
+        f"Asked in [the notebook](../{name}); [complete](../solutions/{name}), with all answers."
+        for name in names
+    ]
     parts += [_question(row) for row in asked if row.kind in ("predict", "exit")]
     parts += [_exercise(row) for row in exercises().values() if row.key.startswith(f"{lesson}-")]
     bank = [f"`{row.key}`" for row in asked if row.kind == "bank"]
     if bank:
-        parts.append(f"More for the room, with cards ([question bank](question_bank.md#lesson-{lesson})): {', '.join(bank)}.")
+        parts.append(
+            f"More for the room, with cards ([question bank](question_bank.md#lesson-{lesson})): {', '.join(bank)}."
+        )
     return "\n\n".join(parts) or "This lesson has no questions in the tables."
 
 
@@ -80,16 +85,25 @@ def _question(row: Question) -> str:
             continue
         belief = misconception(option.slug) if option.slug else None
         say = option.why or (f"{belief.fact[0].upper()}{belief.fact[1:]}." if belief else "")
-        lines.append(f"| {letter}: {_cell(option.text)} | {_cell(belief.think) if belief else 'a slip'} | {_cell(say)} |")
+        lines.append(
+            f"| {letter}: {_cell(option.text)} | {_cell(belief.think) if belief else 'a slip'} | {_cell(say)} |"
+        )
     return "\n".join(lines)
 
 
 def _exercise(row: Exercise) -> str:
-    lines = [f"### `{row.key}`, exercise", "", f"{row.objective} Its check knows these wrong answers by name:", ""]
+    lines = [
+        f"### `{row.key}`, exercise",
+        "",
+        f"{row.objective} Its check knows these wrong answers by name:",
+        "",
+    ]
     lines += ["| behind it | what the learner reads |", "|---|---|"]
     for mistake in row.mistakes:
         belief = misconception(mistake.slug) if mistake.slug else None
-        lines.append(f"| {_cell(belief.think) if belief else 'a slip'} | {_cell(mistake.says or (belief.fact if belief else ''))} |")
+        lines.append(
+            f"| {_cell(belief.think) if belief else 'a slip'} | {_cell(mistake.says or (belief.fact if belief else ''))} |"
+        )
     return "\n".join(lines)
 
 

@@ -30,22 +30,40 @@ def feature_maps(image: Tensor, rows: Mapping[str, Tensor], *, title: str = "") 
     maps = {moment: each.detach().clamp(min=0) for moment, each in rows.items()}
     count = len(next(iter(maps.values())))
     top = max(float(each.max()) for each in maps.values()) or 1.0
-    figure, places = grid((9.0, 0.5 * bool(title) + 0.3 + 1.0 * len(maps)), len(maps), count + 1, title)
+    figure, places = grid(
+        (9.0, 0.5 * bool(title) + 0.3 + 1.0 * len(maps)), len(maps), count + 1, title
+    )
     for row, (moment, each) in enumerate(maps.items()):
         line = places[row * (count + 1) : (row + 1) * (count + 1)]
         for column, (axes, picture) in enumerate(zip(line, [image.detach(), *each], strict=True)):
             axes.imshow(picture.numpy(), cmap="Greys", vmin=0, vmax=1.0 if column == 0 else top)
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():
-                spine.set(visible=True, color=VERMILLION if column == 0 else GREY, linewidth=1.6 if column == 0 else 0.8)
+                spine.set(
+                    visible=True,
+                    color=VERMILLION if column == 0 else GREY,
+                    linewidth=1.6 if column == 0 else 0.8,
+                )
             if row == 0:
-                axes.set_title("image" if column == 0 else f"map {column}", fontsize=11, fontweight="normal", loc="center")
-        line[0].set_ylabel(moment.replace(": ", "\n"), rotation=0, ha="right", va="center", fontsize=11, labelpad=8)
-    dark = ", ".join(f"{moment} {100 * float((each > top / 4).float().mean()):.0f} %" for moment, each in maps.items())
+                axes.set_title(
+                    "image" if column == 0 else f"map {column}",
+                    fontsize=11,
+                    fontweight="normal",
+                    loc="center",
+                )
+        line[0].set_ylabel(
+            moment.replace(": ", "\n"), rotation=0, ha="right", va="center", fontsize=11, labelpad=8
+        )
+    dark = ", ".join(
+        f"{moment} {100 * float((each > top / 4).float().mean()):.0f} %"
+        for moment, each in maps.items()
+    )
     return show(figure, f"An image and {count} feature maps of it; share of dark points: {dark}.")
 
 
-def hidden_over_time(feature: Tensor, columns: Mapping[str, tuple[Tensor, Tensor]], label: Tensor, *, title: str = "") -> Picture:
+def hidden_over_time(
+    feature: Tensor, columns: Mapping[str, tuple[Tensor, Tensor]], label: Tensor, *, title: str = ""
+) -> Picture:
     """A stream, the hidden state after each of its rows, and what the network would answer if it were asked then.
 
     Args:
@@ -67,35 +85,74 @@ def hidden_over_time(feature: Tensor, columns: Mapping[str, tuple[Tensor, Tensor
         'Hidden state and answers over 16 rows of a stream. after: 1 of 2 answers right at the end of a digit.'
     """
     if len(feature) != 8 * len(label):
-        raise ValueError(f"Wanted: eight rows for each label; got {len(feature)} rows and {len(label)} labels.")
+        raise ValueError(
+            f"Wanted: eight rows for each label; got {len(feature)} rows and {len(label)} labels."
+        )
     use_style()
     import matplotlib.pyplot as plt
 
     size = (4.0 + 3.2 * len(columns), 6.2 + 0.3 * bool(title))
     heights = [0.8, 2.2, 2]
-    figure, places = plt.subplots(3, len(columns), figsize=size, sharex=True, squeeze=False, height_ratios=heights, layout="constrained")
+    figure, places = plt.subplots(
+        3,
+        len(columns),
+        figsize=size,
+        sharex=True,
+        squeeze=False,
+        height_ratios=heights,
+        layout="constrained",
+    )
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     for column, (moment, (states, answers)) in enumerate(columns.items()):
         read, hidden, said = places[:, column]
         read.imshow(feature.detach().T.numpy(), cmap="Greys", aspect="auto", vmin=0, vmax=1)
-        hidden.imshow(states.detach().T.numpy(), cmap="cividis", aspect="auto", vmin=-1, vmax=1, interpolation="nearest")
-        said.imshow(answers.detach().T.numpy(), cmap="Greys", aspect="auto", vmin=0, vmax=1, interpolation="nearest")
+        hidden.imshow(
+            states.detach().T.numpy(),
+            cmap="cividis",
+            aspect="auto",
+            vmin=-1,
+            vmax=1,
+            interpolation="nearest",
+        )
+        said.imshow(
+            answers.detach().T.numpy(),
+            cmap="Greys",
+            aspect="auto",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
         read.set_title(moment)
         _frames(said, answers, label)
         said.set(yticks=range(10), xlabel="rows read", xticks=range(0, len(feature) + 1, 8))
         for axes in (read, hidden, said):
             axes.grid(visible=False)
             for end in range(8, len(feature), 8):
-                axes.axvline(end - 0.5, color="white" if axes is hidden else GREY, linewidth=1, linestyle=(0, (2, 2)))
+                axes.axvline(
+                    end - 0.5,
+                    color="white" if axes is hidden else GREY,
+                    linewidth=1,
+                    linestyle=(0, (2, 2)),
+                )
         read.set_yticks([])
         hidden.set_yticks([])
         if column == 0:
             read.set_ylabel("read", rotation=0, ha="right", va="center")
-            hidden.set_ylabel(f"{states.shape[1]} hidden\nunits", rotation=0, ha="right", va="center")
-            said.set_ylabel("answer,\nif asked\nnow", rotation=0, ha="right", va="center", labelpad=14)
-    words = [f"{moment}: {_right(answers, label)} of {len(label)} answers right" for moment, (_, answers) in columns.items()]
-    return show(figure, f"Hidden state and answers over {len(feature)} rows of a stream. {'; '.join(words)} at the end of a digit.")
+            hidden.set_ylabel(
+                f"{states.shape[1]} hidden\nunits", rotation=0, ha="right", va="center"
+            )
+            said.set_ylabel(
+                "answer,\nif asked\nnow", rotation=0, ha="right", va="center", labelpad=14
+            )
+    words = [
+        f"{moment}: {_right(answers, label)} of {len(label)} answers right"
+        for moment, (_, answers) in columns.items()
+    ]
+    return show(
+        figure,
+        f"Hidden state and answers over {len(feature)} rows of a stream. {'; '.join(words)} at the end of a digit.",
+    )
 
 
 def graph_size(tensor: Tensor) -> int:
@@ -129,9 +186,27 @@ def _frames(axes: Any, answers: Tensor, label: Tensor) -> None:
 
     for index, right in enumerate(label.tolist()):
         end = 8 * index + 7
-        axes.add_patch(Rectangle((end - 0.5, right - 0.5), 1, 1, facecolor="none", edgecolor=VERMILLION, linewidth=2, clip_on=False))
+        axes.add_patch(
+            Rectangle(
+                (end - 0.5, right - 0.5),
+                1,
+                1,
+                facecolor="none",
+                edgecolor=VERMILLION,
+                linewidth=2,
+                clip_on=False,
+            )
+        )
         mark = "✓" if int(answers[end].argmax()) == right else "✗"
-        axes.text(end - 0.3, -1.3, mark, ha="center", va="center", fontsize=12, color=VERMILLION if mark == "✗" else "black")
+        axes.text(
+            end - 0.3,
+            -1.3,
+            mark,
+            ha="center",
+            va="center",
+            fontsize=12,
+            color=VERMILLION if mark == "✗" else "black",
+        )
 
 
 def _right(answers: Tensor, label: Tensor) -> int:

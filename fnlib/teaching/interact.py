@@ -8,7 +8,9 @@ from typing import Any
 from fnlib.teaching.pictures import Picture
 
 
-def explore(draw: Callable[[Any], Picture], values: Sequence[Any], *, name: str, start: Any = None) -> Any:
+def explore(
+    draw: Callable[[Any], Picture], values: Sequence[Any], *, name: str, start: Any = None
+) -> Any:
     """Draw a picture for one value, and let the reader choose others with a slider.
 
     The slider is an extra: put the static version, which carries the same content, in the cell before. Without
@@ -37,17 +39,23 @@ def explore(draw: Callable[[Any], Picture], values: Sequence[Any], *, name: str,
     values = list(values)
     start = values[0] if start is None and values else start
     if start not in values:
-        raise ValueError(f"start={start!r} is not one of the {len(values)} values that the slider runs through.")
+        raise ValueError(
+            f"start={start!r} is not one of the {len(values)} values that the slider runs through."
+        )
     try:
         import ipywidgets as widgets
     except ImportError:
         return Unmoved(draw, start)
 
-    class Explorer(widgets.VBox):  # here, because ipywidgets is imported only when a slider is wanted
+    class Explorer(
+        widgets.VBox
+    ):  # here, because ipywidgets is imported only when a slider is wanted
         """A slider above a picture."""
 
         def __init__(self) -> None:
-            labels = [(value if isinstance(value, str) else f"{value:g}", value) for value in values]
+            labels = [
+                (value if isinstance(value, str) else f"{value:g}", value) for value in values
+            ]
             self.picture = draw(start)
             self._shown = widgets.HTML(self.picture.html)
             self.slider = widgets.SelectionSlider(

@@ -63,10 +63,17 @@ class Memory:
     def rounds(self) -> list[Memory]:
         """The rounds of the function's first loop, each from the loop's own line on; what stands before and after is left out."""
         times = Counter(visit.line for visit in self.visits)
-        again = [visit for visit in self.visits if times[visit.line] > 1]  # a statement of several lines comes back to its first, too
-        header = next((visit.line for visit in again if visit.text.startswith(("for ", "while "))), again[0].line if again else None)
+        again = [
+            visit for visit in self.visits if times[visit.line] > 1
+        ]  # a statement of several lines comes back to its first, too
+        header = next(
+            (visit.line for visit in again if visit.text.startswith(("for ", "while "))),
+            again[0].line if again else None,
+        )
         starts = [number for number, visit in enumerate(self.visits) if visit.line == header]
-        return [Memory(self.visits[start:end]) for start, end in zip(starts, starts[1:], strict=False)]
+        return [
+            Memory(self.visits[start:end]) for start, end in zip(starts, starts[1:], strict=False)
+        ]
 
 
 def record(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Memory:
@@ -93,7 +100,9 @@ def record(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Memory:
         [4000, 8000, 8000, 4004]
     """
     if not inspect.isfunction(function):
-        raise TypeError(f"record wants a function written in Python, not {function!r}: record(train, batches).")
+        raise TypeError(
+            f"record wants a function written in Python, not {function!r}: record(train, batches)."
+        )
     from torch.profiler import ProfilerActivity, profile, record_function
 
     numbers: list[int] = []  # of the lines, as they are executed
@@ -121,7 +130,9 @@ def record(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Memory:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-    return Memory(tuple(map(Visit, numbers, _texts(function, numbers), _held(events, len(numbers)))))
+    return Memory(
+        tuple(map(Visit, numbers, _texts(function, numbers), _held(events, len(numbers))))
+    )
 
 
 def _texts(function: Callable[..., Any], numbers: list[int]) -> list[str]:
@@ -211,10 +222,22 @@ def _panel(axes: Axes, memory: Memory, unit: int, color: str) -> None:
     axes.plot(x, y, drawstyle="steps-pre", color=color, linewidth=1.8)
     axes.axhline(memory.peak / unit, color=color, linewidth=1, linestyle=(0, (2, 2)))
     at_most = f"{memory.peak / unit:.1f}"
-    axes.annotate(at_most, (0, memory.peak / unit), xytext=(2, 3), textcoords="offset points", color=color, weight="bold")
+    axes.annotate(
+        at_most,
+        (0, memory.peak / unit),
+        xytext=(2, 3),
+        textcoords="offset points",
+        color=color,
+        weight="bold",
+    )
     axes.set_xlim(0, len(memory.visits))
     axes.set_xticks([number + 0.5 for number in range(len(memory.visits))])
-    axes.set_xticklabels([_brief(visit.text) for visit in memory.visits], rotation=90, fontsize=11, family="monospace")
+    axes.set_xticklabels(
+        [_brief(visit.text) for visit in memory.visits],
+        rotation=90,
+        fontsize=11,
+        family="monospace",
+    )
     axes.grid(axis="x", visible=False)
     for number in range(1, len(memory.visits)):
         axes.axvline(number, color="#e4e4e4", linewidth=1, zorder=0)

@@ -298,7 +298,11 @@ def part_in_fnlib(name: str) -> str:
 
 def parts_in_fnlib() -> list[str]:
     """Names of all functions and classes of ``tests/loops/in_fnlib.py``."""
-    return [name for node in ast.parse(_IN_FNLIB.read_text(encoding="utf-8")).body if (name := getattr(node, "name", ""))]
+    return [
+        name
+        for node in ast.parse(_IN_FNLIB.read_text(encoding="utf-8")).body
+        if (name := getattr(node, "name", ""))
+    ]
 
 
 def harm_of(code: str) -> tuple[Callable[[Callable[..., Any]], float], str]:
@@ -353,7 +357,9 @@ def file_of(code: str) -> Path:
     """The file of an exhibit; ``FileNotFoundError`` where only the package is installed."""
     path = Path(__file__).resolve().parents[2] / exhibit(code).path
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: the exhibits come with the repository, not with the package alone.")
+        raise FileNotFoundError(
+            f"{path} is missing: the exhibits come with the repository, not with the package alone."
+        )
     return path
 
 

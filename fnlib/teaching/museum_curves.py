@@ -62,7 +62,9 @@ def listening() -> Iterator[Losses]:
         Tensor.backward, nn.functional.mse_loss = backward, mse_loss  # type: ignore[method-assign]
 
 
-def side_by_side(code: str, setup: Callable[[], dict[str, Any]], bug: Callable[..., Any]) -> Picture | None:
+def side_by_side(
+    code: str, setup: Callable[[], dict[str, Any]], bug: Callable[..., Any]
+) -> Picture | None:
     """Draw the losses of an exhibit's loop, as it was written and cured, over ``PASSES`` passes.
 
     Args:
@@ -82,14 +84,24 @@ def side_by_side(code: str, setup: Callable[[], dict[str, Any]], bug: Callable[.
     if not all(panels.values()):
         return None
     figure, both = grid((7.2, 2.2), 1, 2)
-    numbers = [number for losses in panels.values() for values in losses.values() for number in values]
+    numbers = [
+        number for losses in panels.values() for values in losses.values() for number in values
+    ]
     room = 0.08 * (max(numbers) - min(numbers)) or 0.1
     words = ["Mean loss of each pass, two panels on one scale."]
     for axes, (title, losses) in zip(both, panels.items(), strict=True):
         for (name, values), ink in zip(sorted(losses.items()), LOOKS[title], strict=False):
             every = max(1, len(values) // 6)
             places = range(1, len(values) + 1)
-            axes.plot(places, values, color=ink.color, linestyle=ink.line, marker=ink.marker, markevery=every, label=name)
+            axes.plot(
+                places,
+                values,
+                color=ink.color,
+                linestyle=ink.line,
+                marker=ink.marker,
+                markevery=every,
+                label=name,
+            )
         axes.set(ylim=(min(numbers) - room, max(numbers) + room))
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("pass over the data", fontsize=10)
@@ -97,14 +109,21 @@ def side_by_side(code: str, setup: Callable[[], dict[str, Any]], bug: Callable[.
         axes.tick_params(labelsize=10)
         if len(losses) > 1:
             axes.legend(fontsize=10)
-        said = [f"{name} from {short(values[0])} to {short(values[-1])}" for name, values in sorted(losses.items())]
-        words.append(f"{title.capitalize()}: {', '.join(said if len(said) > 1 else [said[0].partition(' ')[2]])}.")
+        said = [
+            f"{name} from {short(values[0])} to {short(values[-1])}"
+            for name, values in sorted(losses.items())
+        ]
+        words.append(
+            f"{title.capitalize()}: {', '.join(said if len(said) > 1 else [said[0].partition(' ')[2]])}."
+        )
     both[0].set_ylabel("mean loss", fontsize=10)
     both[1].tick_params(labelleft=False)
     return show(figure, " ".join(words))
 
 
-def _long(setup: Callable[[], dict[str, Any]], run: Callable[..., Any]) -> Mapping[str, list[float]]:
+def _long(
+    setup: Callable[[], dict[str, Any]], run: Callable[..., Any]
+) -> Mapping[str, list[float]]:
     """The mean losses of many passes; nothing if the loop has no batches and no epochs of which there could be more."""
     things, chunk = setup(), 0
     if "epochs" in inspect.signature(run).parameters:
@@ -121,7 +140,11 @@ def _long(setup: Callable[[], dict[str, Any]], run: Callable[..., Any]) -> Mappi
             run(**things)
         except RuntimeError:  # a loop that is loud, or that a reader has made so
             return {}
-    return {name: _means(values, chunk or len(values) // PASSES) for name, values in losses.items() if len(values) >= PASSES}
+    return {
+        name: _means(values, chunk or len(values) // PASSES)
+        for name, values in losses.items()
+        if len(values) >= PASSES
+    }
 
 
 def _means(values: list[float], chunk: int) -> list[float]:
@@ -130,5 +153,7 @@ def _means(values: list[float], chunk: int) -> list[float]:
 
 def _name(frame: Any) -> str:
     """What stands before ``.backward`` in the line that calls it: "loss_g" of ``loss_g.backward()``."""
-    found = re.search(r"(\w+)\.backward\(", linecache.getline(frame.f_code.co_filename, frame.f_lineno))
+    found = re.search(
+        r"(\w+)\.backward\(", linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    )
     return found[1] if found else "loss"

@@ -72,20 +72,36 @@ TASKS: dict[str, str] = {
 
 # What to look for in the rows of a functional loop; a word that has to stand in them, and one that must not.
 ROWS: dict[str, tuple[str, str, str]] = {
-    "result_ignored": ("No row binds `weights` again: what the step returns goes nowhere.", "step(", "bound again"),
-    "old_state_returned": ("`weights` is bound again, and `buffers` is not: it is the old one.", "weights  ", "buffers  "),
+    "result_ignored": (
+        "No row binds `weights` again: what the step returns goes nowhere.",
+        "step(",
+        "bound again",
+    ),
+    "old_state_returned": (
+        "`weights` is bound again, and `buffers` is not: it is the old one.",
+        "weights  ",
+        "buffers  ",
+    ),
     "optimizer_state_not_threaded": (
         "`new_state` is bound again, and `state` is not: each update starts from the first state.",
         "new_state, updates",
         " state  ",
     ),
-    "statistics_dropped": ("`new_buffers` is changed and then dropped; `buffers` is never bound again.", "new_buffers", " buffers  "),
+    "statistics_dropped": (
+        "`new_buffers` is changed and then dropped; `buffers` is never bound again.",
+        "new_buffers",
+        " buffers  ",
+    ),
     "donated_value_used": (
         "`weights` is changed in place before the name is bound again: `start` stands for the same tensors.",
         "changed in place",
         "start",
     ),
-    "graph_kept_across_steps": ("The graph behind `loss` grows from step to step: {nodes} nodes.", "graph built", "graph grown"),
+    "graph_kept_across_steps": (
+        "The graph behind `loss` grows from step to step: {nodes} nodes.",
+        "graph built",
+        "graph grown",
+    ),
     "same_seed_every_step": (
         "The random state moves, and `seed` is not bound again: each round draws the same.",
         "random state",

@@ -27,18 +27,32 @@ LESSON = SOLUTIONS / "09_the_museum_of_silent_bugs.ipynb"
 TABLE_CELL = "table"
 LINES = 15  # of a code cell
 
-SAID = {"silent": "It runs, and PyTorch says nothing.", "warns": "It runs, with a warning.", "raises": "PyTorch raises an error."}
+SAID = {
+    "silent": "It runs, and PyTorch says nothing.",
+    "warns": "It runs, with a warning.",
+    "raises": "PyTorch raises an error.",
+}
 
 
 def notebook(room: str) -> NotebookNode:
     """A room as a notebook that has not been run."""
-    cells = [_text("title", _title(room)), _code("setup", SETUP_CELL), _code("imports", _imports(room))]
+    cells = [
+        _text("title", _title(room)),
+        _code("setup", SETUP_CELL),
+        _code("imports", _imports(room)),
+    ]
     known: dict[str, str] = {}
     for one in shown(room):
         cells += _exhibit(one, known)
     for cell in cells:
-        if cell.cell_type == "code" and cell.id != "setup" and len(cell.source.splitlines()) > LINES:
-            raise ValueError(f"{path_of(room).name}: a cell of more than {LINES} lines\n{cell.source}")
+        if (
+            cell.cell_type == "code"
+            and cell.id != "setup"
+            and len(cell.source.splitlines()) > LINES
+        ):
+            raise ValueError(
+                f"{path_of(room).name}: a cell of more than {LINES} lines\n{cell.source}"
+            )
     return nbformat.v4.new_notebook(cells=cells)
 
 
@@ -46,9 +60,13 @@ def _title(room: str) -> str:
     number, exhibits = ROOMS.index(room) + 1, shown(room)
     core = next((one for one in EXHIBITS if one.room == room and one.core), None)
     beside = [("room before", number - 2), ("next room", number)]
-    neighbours = [f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)]
+    neighbours = [
+        f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)
+    ]
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
-    rows = "what they show" if room in FUNCTIONAL else "with a `>` at the one that gives the bug away"
+    rows = (
+        "what they show" if room in FUNCTIONAL else "with a `>` at the one that gives the bug away"
+    )
     lines = [
         f"# Room {number} · {room}",
         "",
@@ -61,26 +79,47 @@ def _title(room: str) -> str:
         "Each exhibit defines `setup`, `bug` and `cure` anew, so run its cells from its first to its last.",
     ]
     if core is not None:
-        lines += ["", f"The first of this kind, {core.title}, hangs in the lesson itself." if core.title[0] == "`" else
-                  f"The first of this kind, “{core.title}”, hangs in the lesson itself."]
+        lines += [
+            "",
+            f"The first of this kind, {core.title}, hangs in the lesson itself."
+            if core.title[0] == "`"
+            else f"The first of this kind, “{core.title}”, hangs in the lesson itself.",
+        ]
     if room in FUNCTIONAL:
-        lines += ["", "These loops change nothing in place, or mean not to. Their bugs are other ones, and as real."]
+        lines += [
+            "",
+            "These loops change nothing in place, or mean not to. Their bugs are other ones, and as real.",
+        ]
     return "\n".join(lines)
 
 
 def _imports(room: str) -> str:
     exhibits = shown(room)
-    used = {name for one in exhibits for name in _names(museum.file_of(one.code).read_text(encoding="utf-8"))}
+    used = {
+        name
+        for one in exhibits
+        for name in _names(museum.file_of(one.code).read_text(encoding="utf-8"))
+    }
     used |= {name for one in exhibits for name in _names(museum.source_in_fnlib(one.code))}
     lines = [f"import {name}" for name in ("copy", "threading") if name in used]
-    lines += ["", "import torch", "from torch import nn"] if lines else ["import torch", "from torch import nn"]
-    functional = sorted({name for name in ("functional_call", "grad", "grad_and_value") if name in used})
+    lines += (
+        ["", "import torch", "from torch import nn"]
+        if lines
+        else ["import torch", "from torch import nn"]
+    )
+    functional = sorted(
+        {name for name in ("functional_call", "grad", "grad_and_value") if name in used}
+    )
     lines += [f"from torch.func import {', '.join(functional)}"] if room in FUNCTIONAL else []
-    lines += ["from torch.nn.utils.parametrizations import weight_norm"] if "weight_norm" in used else []
+    lines += (
+        ["from torch.nn.utils.parametrizations import weight_norm"] if "weight_norm" in used else []
+    )
     lines += ["", "import fnlib", "from fnlib.teaching import museum_visit as visit"]
     if room not in FUNCTIONAL:
         lines += ["", "criterion = nn.functional.cross_entropy"]
-        lines += [f"\n{museum.part_in_fnlib(name)}" for name in ("network", "batch") if name in used]
+        lines += [
+            f"\n{museum.part_in_fnlib(name)}" for name in ("network", "batch") if name in used
+        ]
     return "\n".join(lines)
 
 
@@ -88,8 +127,14 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
     """The cells of one exhibit: its label, its loop, its cure, and the task in fnlib (once, if two exhibits share it)."""
     tree = ast.parse(museum.file_of(one.code).read_text(encoding="utf-8"))
     answer = " ".join((ast.get_docstring(tree) or "").split())
-    links = [f"[{name}]({address}): {says}" for name, (address, says) in zip(one.sources, one.links, strict=True)]
-    met = "\n".join(f"- Met in {link}" for link in links) or "- No page is quoted here: it was reproduced for this museum."
+    links = [
+        f"[{name}]({address}): {says}"
+        for name, (address, says) in zip(one.sources, one.links, strict=True)
+    ]
+    met = (
+        "\n".join(f"- Met in {link}" for link in links)
+        or "- No page is quoted here: it was reproduced for this museum."
+    )
     label = [
         f"## {place(one)} · {one.task}",
         "",
@@ -103,8 +148,15 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
         cells.append(_code(f"{code}-{'parts' if number == 0 else f'parts-{number + 1}'}", part))
     show = _name_in_fnlib(one)
     cells += [
-        _code(f"{code}-bug", f'{museum.source(one.code)}\n\nvisit.as_written("{one.code}", setup, bug)'),
-        _code(f"{code}-cure", f'{museum.source(one.code, "cure")}\n\nvisit.cured("{one.code}", setup, bug, cure)', CHECKED),
+        _code(
+            f"{code}-bug",
+            f'{museum.source(one.code)}\n\nvisit.as_written("{one.code}", setup, bug)',
+        ),
+        _code(
+            f"{code}-cure",
+            f'{museum.source(one.code, "cure")}\n\nvisit.cured("{one.code}", setup, bug, cure)',
+            CHECKED,
+        ),
     ]
     call = f'visit.in_fnlib("{one.code}", {show}{", setup" if one.functional else ""})'
     if show in known:
@@ -116,7 +168,11 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
         return cells
     if not one.functional:
         known[show] = place(one)
-    cells += [_code(f"{code}-helper", museum.part_in_fnlib(name)) for name in _own(one) if name not in known]
+    cells += [
+        _code(f"{code}-helper", museum.part_in_fnlib(name))
+        for name in _own(one)
+        if name not in known
+    ]
     known.update(dict.fromkeys(_own(one), place(one)))
     text = museum.source_in_fnlib(one.code).replace("    import fnlib\n", "")
     cells.append(_code(f"{code}-fnlib", f"{text}\n\n{call}", CHECKED))
@@ -130,7 +186,8 @@ def _parts(one: Exhibit) -> list[str]:
     return [
         ast.get_source_segment(text, node) or ""
         for node in ast.parse(text).body
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign)) and getattr(node, "name", "") not in taken
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign))
+        and getattr(node, "name", "") not in taken
     ]
 
 
@@ -168,7 +225,9 @@ def _text(key: str, source: str) -> NotebookNode:
 
 
 def _code(key: str, source: str, *tags: str) -> NotebookNode:
-    return nbformat.v4.new_code_cell(source, id=key[:64], metadata={"tags": list(tags)} if tags else {})
+    return nbformat.v4.new_code_cell(
+        source, id=key[:64], metadata={"tags": list(tags)} if tags else {}
+    )
 
 
 def with_table(lesson: NotebookNode) -> NotebookNode:
@@ -185,8 +244,15 @@ def code_of(made: NotebookNode) -> list[tuple[str, str, str]]:
 
 def stale() -> list[str]:
     """Rooms and tables that are not what the table of exhibits makes; empty if all are in step."""
-    found = [path_of(room).name for room in ROOMS if not path_of(room).exists() or code_of(read(path_of(room))) != code_of(notebook(room))]
-    found += sorted({path.name for path in path_of(ROOMS[0]).parent.glob("*.ipynb")} - {path_of(room).name for room in ROOMS})
+    found = [
+        path_of(room).name
+        for room in ROOMS
+        if not path_of(room).exists() or code_of(read(path_of(room))) != code_of(notebook(room))
+    ]
+    found += sorted(
+        {path.name for path in path_of(ROOMS[0]).parent.glob("*.ipynb")}
+        - {path_of(room).name for room in ROOMS}
+    )
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found += [] if in_readme(text) == text else ["README.md"]
     lesson = read(LESSON)
@@ -195,13 +261,20 @@ def stale() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all is in step."""
-    parser = argparse.ArgumentParser(prog="python -m fnlib.teaching.museum_rooms", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if something is stale")
+    parser = argparse.ArgumentParser(
+        prog="python -m fnlib.teaching.museum_rooms", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if something is stale"
+    )
     parser.add_argument("rooms", nargs="*", type=int, help="numbers of rooms; all if none is given")
     options = parser.parse_args(arguments)
     if options.check:
         old = stale()
-        print("\n".join(f"{name} is stale: run python -m fnlib.teaching.museum_rooms" for name in old) or f"{len(ROOMS)} rooms in step.")
+        print(
+            "\n".join(f"{name} is stale: run python -m fnlib.teaching.museum_rooms" for name in old)
+            or f"{len(ROOMS)} rooms in step."
+        )
         return 1 if old else 0
     for room in ROOMS:
         if not options.rooms or ROOMS.index(room) + 1 in options.rooms:

@@ -14,7 +14,10 @@ SOURCES: dict[str, tuple[str, str]] = {
         "issues",
         "Asks for a warning when a step comes without `zero_grad`, which is easily forgotten or written once an epoch.",
     ),
-    "meta-pytorch/torchforge#71": ("pull", "Adds the `zero_grad` that was missing after each step."),
+    "meta-pytorch/torchforge#71": (
+        "pull",
+        "Adds the `zero_grad` that was missing after each step.",
+    ),
     "fchollet/deep-learning-with-python-notebooks#293": (
         "issues",
         "Reports that a book's PyTorch training step forgets `zero_grad`, with bad results.",
@@ -27,7 +30,10 @@ SOURCES: dict[str, tuple[str, str]] = {
         "issues",
         "No call of `model.eval()` anywhere, so dropout was on at inference; the authors call it a bug and publish new results.",
     ),
-    "pytorch/pytorch#46149": ("issues", "A layer that is built and never used moves the result of an experiment by two percent."),
+    "pytorch/pytorch#46149": (
+        "issues",
+        "A layer that is built and never used moves the result of an experiment by two percent.",
+    ),
     "pytorch/pytorch#6990": (
         "issues",
         "Shows that a change through `.detach()` raises when backward needs the value, where one through `.data` goes unseen.",
@@ -76,7 +82,10 @@ SOURCES: dict[str, tuple[str, str]] = {
         "issues",
         "A simple GAN that worked before raises the in-place error since 1.5: a step came between two backwards.",
     ),
-    "MorvanZhou/PyTorch-Tutorial#89": ("issues", "The same error in a tutorial; a reader explains that 1.4 did not check and 1.5 does."),
+    "MorvanZhou/PyTorch-Tutorial#89": (
+        "issues",
+        "The same error in a tutorial; a reader explains that 1.4 did not check and 1.5 does.",
+    ),
     "microsoft/nni#4521": (
         "issues",
         "After pruning replaced the layers, the optimizer still held the old parameters; a new optimizer solved it.",
@@ -85,7 +94,10 @@ SOURCES: dict[str, tuple[str, str]] = {
         "pull",
         "After a structured prune the optimizer held one of eight live parameters, and pruned layers did not move.",
     ),
-    "pytorch/tutorials#2522": ("pull", "The tutorial on `assign=True` says that the optimizer must be built after the load."),
+    "pytorch/tutorials#2522": (
+        "pull",
+        "The tutorial on `assign=True` says that the optimizer must be built after the load.",
+    ),
     "pytorch/pytorch#7844": (
         "issues",
         "Discusses when parameters stay the same objects in a move; an optimizer built earlier can still be left with old tensors.",
@@ -98,11 +110,26 @@ SOURCES: dict[str, tuple[str, str]] = {
         "pull",
         "The official tutorial kept `model.state_dict()` as the best weights; without a deep copy these are always the last ones.",
     ),
-    "pytorch/pytorch#34765": ("issues", "Asks for a copying `state_dict`: the kept state went on being updated."),
-    "WenjieDu/PyPOTS#667": ("issues", "The best model kept changing because its `state_dict()` was not copied; labelled a bug and fixed."),
-    "thunlp/OpenKE#131": ("pull", "Copies the state dict, because the best model was always the newest one."),
-    "pytorch/pytorch#196083": ("issues", "Optimizer state handed over without saving to a file is shared by both optimizers."),
-    "datawhalechina/easy-rl#140": ("issues", "Policy and target network of a course's notebook were one and the same object."),
+    "pytorch/pytorch#34765": (
+        "issues",
+        "Asks for a copying `state_dict`: the kept state went on being updated.",
+    ),
+    "WenjieDu/PyPOTS#667": (
+        "issues",
+        "The best model kept changing because its `state_dict()` was not copied; labelled a bug and fixed.",
+    ),
+    "thunlp/OpenKE#131": (
+        "pull",
+        "Copies the state dict, because the best model was always the newest one.",
+    ),
+    "pytorch/pytorch#196083": (
+        "issues",
+        "Optimizer state handed over without saving to a file is shared by both optimizers.",
+    ),
+    "datawhalechina/easy-rl#140": (
+        "issues",
+        "Policy and target network of a course's notebook were one and the same object.",
+    ),
     "andri27-ts/Reinforcement-Learning#14": (
         "issues",
         "Asks why the target network is bound to the moving network, which makes it follow every update.",
@@ -119,28 +146,70 @@ SOURCES: dict[str, tuple[str, str]] = {
         "issues",
         "Asks why the running means of frozen BatchNorm layers keep changing; `eval()` mode is the answer.",
     ),
-    "pytorch/pytorch#20967": ("issues", "Setting `track_running_stats = False` on a finished layer does not stop the statistics."),
-    "pytorch/pytorch#13402": ("issues", "BatchNorm changes its statistics without raising their version counter; open since 2018."),
-    "pytorch/pytorch#120622": ("issues", "The newer operator does not raise the counter either: a risk of silently wrong results."),
-    "facebookresearch/fairseq#4702": ("issues", "Parameters with `requires_grad = False` were found changed after training."),
+    "pytorch/pytorch#20967": (
+        "issues",
+        "Setting `track_running_stats = False` on a finished layer does not stop the statistics.",
+    ),
+    "pytorch/pytorch#13402": (
+        "issues",
+        "BatchNorm changes its statistics without raising their version counter; open since 2018.",
+    ),
+    "pytorch/pytorch#120622": (
+        "issues",
+        "The newer operator does not raise the counter either: a risk of silently wrong results.",
+    ),
+    "facebookresearch/fairseq#4702": (
+        "issues",
+        "Parameters with `requires_grad = False` were found changed after training.",
+    ),
     "huggingface/transformers#2277": (
         "issues",
         "Asks whether the order of scheduler and optimizer in an example needs to change, because of the warning.",
     ),
-    "huggingface/transformers#1136": ("pull", "Swaps the two calls, so that the first rate is no longer skipped."),
+    "huggingface/transformers#1136": (
+        "pull",
+        "Swaps the two calls, so that the first rate is no longer skipped.",
+    ),
     "pytorch/pytorch#119168": (
         "issues",
         "Building a scheduler after the optimizer was restored changes the restored rate; true of nearly all schedulers.",
     ),
-    "pytorch/pytorch#156846": ("issues", "Loading the optimizer's state makes it impossible to go on with another learning rate."),
-    "pytorch/examples#1118": ("pull", "Resuming the ImageNet example overwrites the rate given on the command line; this asks to keep it."),
-    "mapbox/robosat#169": ("issues", "Resuming ignores the rate that the user gives, because the optimizer's state brings the old one."),
-    "pytorch/examples#64": ("issues", "Changing the rate through `optimizer.state_dict()['param_groups']` had no effect."),
-    "google/brax#152": ("pull", "A training example added up losses with their graphs; memory grew."),
-    "horovod/horovod#641": ("pull", "A metric kept the graph of every training loss until memory ran out; detaching solved it."),
-    "discuss.pytorch.org/6795": ("page", "The forum's thread on going backward through a graph a second time."),
-    "pytorch/pytorch#188346": ("issues", "`load_state_dict(assign=True)` breaks tied weights into separate ones."),
-    "pytorch/pytorch#79788": ("issues", "Copying parameters does not keep that they shared their storage."),
+    "pytorch/pytorch#156846": (
+        "issues",
+        "Loading the optimizer's state makes it impossible to go on with another learning rate.",
+    ),
+    "pytorch/examples#1118": (
+        "pull",
+        "Resuming the ImageNet example overwrites the rate given on the command line; this asks to keep it.",
+    ),
+    "mapbox/robosat#169": (
+        "issues",
+        "Resuming ignores the rate that the user gives, because the optimizer's state brings the old one.",
+    ),
+    "pytorch/examples#64": (
+        "issues",
+        "Changing the rate through `optimizer.state_dict()['param_groups']` had no effect.",
+    ),
+    "google/brax#152": (
+        "pull",
+        "A training example added up losses with their graphs; memory grew.",
+    ),
+    "horovod/horovod#641": (
+        "pull",
+        "A metric kept the graph of every training loss until memory ran out; detaching solved it.",
+    ),
+    "discuss.pytorch.org/6795": (
+        "page",
+        "The forum's thread on going backward through a graph a second time.",
+    ),
+    "pytorch/pytorch#188346": (
+        "issues",
+        "`load_state_dict(assign=True)` breaks tied weights into separate ones.",
+    ),
+    "pytorch/pytorch#79788": (
+        "issues",
+        "Copying parameters does not keep that they shared their storage.",
+    ),
     "tanelp.github.io": (
         "page",
         "Of the surveyed projects that draw NumPy numbers in data workers, over 95 % drew the same ones in each worker.",
@@ -150,14 +219,23 @@ SOURCES: dict[str, tuple[str, str]] = {
         "issues",
         "Hours were lost because the model called was still the old one; the new one was in the optimizer's result.",
     ),
-    "google/flax#2467": ("issues", "The official guide returned the old state instead of the updated one."),
+    "google/flax#2467": (
+        "issues",
+        "The official guide returned the old state instead of the updated one.",
+    ),
     "google/flax#3982": ("pull", "The official guide evaluated with the initial parameters."),
-    "google-deepmind/optax#424": ("issues", "The rate did not change at all: the optimizer's state was not passed on properly."),
+    "google-deepmind/optax#424": (
+        "issues",
+        "The rate did not change at all: the optimizer's state was not passed on properly.",
+    ),
     "HomericIntelligence/Odyssey#5532": (
         "issues",
         "New BatchNorm statistics were returned and dropped, so that inference used the initial ones.",
     ),
-    "jax-ml/jax#1733": ("issues", "Asks for donation, because two copies of parameters and moments are too many."),
+    "jax-ml/jax#1733": (
+        "issues",
+        "Asks for donation, because two copies of parameters and moments are too many.",
+    ),
     "pytorch/functorch#639": (
         "issues",
         "A functional loop kept the graph of every step, because its new weights still required gradients.",

@@ -10,7 +10,12 @@ from string import ascii_lowercase
 from fnlib.teaching.museum import EXHIBITS, ROOMS, Exhibit
 from fnlib.teaching.notebook import LESSONS
 
-_IN_A_SENTENCE = {"silent": "in silence", "warns": "with a warning", "raises": "with an error", "refused": "are refused"}
+_IN_A_SENTENCE = {
+    "silent": "in silence",
+    "warns": "with a warning",
+    "raises": "with an error",
+    "refused": "are refused",
+}
 BEGIN, END = "<!-- museum: python -m fnlib.teaching.museum_rooms -->", "<!-- end of museum -->"
 
 
@@ -32,7 +37,11 @@ def path_of(room: str) -> Path:
 
 def place(one: Exhibit) -> str:
     """Where an exhibit hangs: "lesson", or room and letter, as in "5b"."""
-    return "lesson" if one.core else f"{ROOMS.index(one.room) + 1}{ascii_lowercase[shown(one.room).index(one)]}"
+    return (
+        "lesson"
+        if one.core
+        else f"{ROOMS.index(one.room) + 1}{ascii_lowercase[shown(one.room).index(one)]}"
+    )
 
 
 def counts() -> tuple[int, int, int]:
@@ -41,7 +50,9 @@ def counts() -> tuple[int, int, int]:
     return len(stock), sum(one.today == "silent" for one in stock), len(EXHIBITS) - len(stock)
 
 
-def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False, folder: str = "museum/") -> str:
+def markdown(
+    exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False, folder: str = "museum/"
+) -> str:
     """The table of the museum as Markdown.
 
     Args:
@@ -60,16 +71,35 @@ def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False, f
     rows: list[tuple[str, ...]]
     if short:
         head = ("bug", "PyTorch today", "the ledger finds", "in `fnlib`")
-        rows = [(one.title, one.today, _code(one.finding), one.fnlib) for one in exhibits if one.core]
+        rows = [
+            (one.title, one.today, _code(one.finding), one.fnlib) for one in exhibits if one.core
+        ]
     else:
-        head = ("where", "bug", "PyTorch today", "the ledger finds", "the doctor sees it standing", "in `fnlib`")
+        head = (
+            "where",
+            "bug",
+            "PyTorch today",
+            "the ledger finds",
+            "the doctor sees it standing",
+            "in `fnlib`",
+        )
         rows = []
         for room in ROOMS:
             inside = [one for one in exhibits if one.room == room]
             if inside:
                 link = f"[room {ROOMS.index(room) + 1}]({folder}{path_of(room).name})"
                 rows.append((link, f"**{room}**", "", "", "", ""))
-            rows += [(place(one), one.title, one.today, _code(one.finding), "yes" if one.standing else "", one.fnlib) for one in inside]
+            rows += [
+                (
+                    place(one),
+                    one.title,
+                    one.today,
+                    _code(one.finding),
+                    "yes" if one.standing else "",
+                    one.fnlib,
+                )
+                for one in inside
+            ]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
@@ -91,21 +121,31 @@ def in_lesson(text: str) -> str:
     Raises:
         ValueError: its marks are not there, once each.
     """
+
     def total(words: Iterable[str]) -> str:
-        return ", ".join(f"{count} {_IN_A_SENTENCE.get(word, word)}" for word, count in Counter(words).most_common())
+        return ", ".join(
+            f"{count} {_IN_A_SENTENCE.get(word, word)}"
+            for word, count in Counter(words).most_common()
+        )
 
     totals = []
     for kind, functional in (("stock", False), ("functional", True)):
         these = [one for one in EXHIBITS if one.functional == functional]
         today, then = total(one.today for one in these), total(one.fnlib for one in these)
-        totals.append(f"- {len(these)} {kind} loops. PyTorch today: {today}. The same tasks in `fnlib`: {then}.")
+        totals.append(
+            f"- {len(these)} {kind} loops. PyTorch today: {today}. The same tasks in `fnlib`: {then}."
+        )
     says = "The doctor's column says whether the bug can be seen on the objects as they stand, without a recording."
-    return _between_marks(text, "\n".join([*totals, "", says, "", markdown(folder="../museum/")]), "Lesson 09")
+    return _between_marks(
+        text, "\n".join([*totals, "", says, "", markdown(folder="../museum/")]), "Lesson 09"
+    )
 
 
 def _between_marks(text: str, made: str, where: str) -> str:
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{where} needs {BEGIN} and {END}, once each, around the table of the museum.")
+        raise ValueError(
+            f"{where} needs {BEGIN} and {END}, once each, around the table of the museum."
+        )
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}"
 

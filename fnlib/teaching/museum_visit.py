@@ -66,18 +66,28 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
     if one.finding in {finding.code for finding in ledger.findings}:
         parts = [f"The loop as written, in the ledger:\n{_round_of(ledger, one.finding)}"]
     else:
-        assert one.functional, f"the ledger found {[finding.code for finding in ledger.findings]}, not {one.finding}"
-        parts = [f"The loop as written, in the ledger:\n{_last_round(ledger)}", _wrapped(_shown(code, ledger))]
+        assert one.functional, (
+            f"the ledger found {[finding.code for finding in ledger.findings]}, not {one.finding}"
+        )
+        parts = [
+            f"The loop as written, in the ledger:\n{_last_round(ledger)}",
+            _wrapped(_shown(code, ledger)),
+        ]
     assert not record(setup, cure)[0].findings, "the cured loop is not in order"
     if one.harm is not None:
         harm, words = harm_of(code)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             measured = harm(bug), harm(cure)
-        assert all(abs(a - b) <= 1e-3 * abs(b) for a, b in zip(measured, one.harm, strict=True)), (measured, one.harm)
+        assert all(abs(a - b) <= 1e-3 * abs(b) for a, b in zip(measured, one.harm, strict=True)), (
+            measured,
+            one.harm,
+        )
         parts.append(f"{words}\n    as written {measured[0]:.4g}, cured {measured[1]:.4g}")
     (loud, before), (quiet, after) = _seen(setup, bug), _seen(setup, cure)
-    assert (loud, quiet) == (one.today, "silent"), f"the table says that PyTorch is '{one.today}' here, and it '{loud}'"
+    assert (loud, quiet) == (one.today, "silent"), (
+        f"the table says that PyTorch is '{one.today}' here, and it '{loud}'"
+    )
     parts.append("\n".join([_after("As written: ", before), _after("Cured:      ", after)]))
     print("\n\n".join(parts), end="\n\n")
 
@@ -104,7 +114,9 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
         assert ledger.raised is None, ledger.raised
         if said := _plain(measured):
             parts[0] += f"\n{show.__name__}() gives {said}"
-        if one.fnlib == "can still be written" and one.finding in {finding.code for finding in ledger.findings}:
+        if one.fnlib == "can still be written" and one.finding in {
+            finding.code for finding in ledger.findings
+        }:
             parts.append(row(ledger, one.finding))
     print("\n\n".join(parts))
 
@@ -187,7 +199,9 @@ def _found(ledger: fnlib.Ledger, code: str) -> Finding:
 
 
 def _at(ledger: fnlib.Ledger, finding: Finding) -> list[Entry]:
-    return [entry for entry in ledger.walk() if (entry.line, entry.file) == (finding.line, finding.file)]
+    return [
+        entry for entry in ledger.walk() if (entry.line, entry.file) == (finding.line, finding.file)
+    ]
 
 
 def _said(finding: Finding) -> str:
@@ -199,13 +213,20 @@ def _round_of(ledger: fnlib.Ledger, code: str) -> str:
     """The rows of the loop, with an arrow at the one where a finding stands, and the finding."""
     finding = _found(ledger, code)
     at = _at(ledger, finding)
-    loop = [entry for entry in ledger.walk() if entry.function == "bug" and entry.kind == "statement"]
+    loop = [
+        entry for entry in ledger.walk() if entry.function == "bug" and entry.kind == "statement"
+    ]
     if loop and any(entry.iterations for entry in loop):
         loop = [entry for entry in loop if entry.iterations or entry in at]
     rows = loop if any(entry in loop for entry in at) else at
     table = _table(rows, ledger)
     if len({entry.line for entry in rows}) > 1:
-        table = re.sub(rf"^ +(?={finding.line}  )", lambda spaces: ">" + spaces[0][1:], table, flags=re.MULTILINE)
+        table = re.sub(
+            rf"^ +(?={finding.line}  )",
+            lambda spaces: ">" + spaces[0][1:],
+            table,
+            flags=re.MULTILINE,
+        )
     return f"{table}\n\n{_said(finding)}"
 
 
@@ -213,26 +234,48 @@ def _shown(code: str, ledger: fnlib.Ledger) -> str:
     """What the rows of a functional loop show, in a sentence that is held to the rows."""
     says, seen, unseen = ROWS[code]
     table = _last_round(ledger)
-    assert seen in table and unseen not in table, f"the rows do not show what is said of them:\n{table}"
-    graphs = [change.note.split()[0] for entry in ledger.walk() for change in entry.changes if entry.function == "bug" and change.note]
+    assert seen in table and unseen not in table, (
+        f"the rows do not show what is said of them:\n{table}"
+    )
+    graphs = [
+        change.note.split()[0]
+        for entry in ledger.walk()
+        for change in entry.changes
+        if entry.function == "bug" and change.note
+    ]
     if "{nodes}" in says:
         assert graphs == sorted(set(graphs), key=int), f"the graph does not grow: {graphs}"
-    return f"{says.format(nodes=', '.join(graphs))} The ledger has no finding of its own for this one."
+    return (
+        f"{says.format(nodes=', '.join(graphs))} The ledger has no finding of its own for this one."
+    )
 
 
 def _last_round(ledger: fnlib.Ledger) -> str:
     """The rows of the loop's last round, or all rows if there is no loop."""
     inside = [entry for entry in ledger.walk() if entry.function == "bug"]
     rounds = [entry.iterations for entry in inside if entry.iterations]
-    return _table([entry for entry in inside if entry.kind == "statement" and (not rounds or entry.iterations == rounds[-1])], ledger)
+    return _table(
+        [
+            entry
+            for entry in inside
+            if entry.kind == "statement" and (not rounds or entry.iterations == rounds[-1])
+        ],
+        ledger,
+    )
 
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:
     """Rows of a recording without what lies inside them and without counts, as if the loop stood at module level."""
     least = min((entry.depth for entry in entries), default=0)
-    view = View([replace(entry, inside=(), depth=entry.depth - least) for entry in entries], "", ledger.watched)
+    view = View(
+        [replace(entry, inside=(), depth=entry.depth - least) for entry in entries],
+        "",
+        ledger.watched,
+    )
     _, *lines = str(view).split(f"\n{view.counts}")[0].splitlines()
-    return "\n".join(line for line in lines if not re.match(r" {7}\S", line))  # an error's text has been shown already
+    return "\n".join(
+        line for line in lines if not re.match(r" {7}\S", line)
+    )  # an error's text has been shown already
 
 
 def _wrapped(text: str) -> str:
@@ -240,7 +283,9 @@ def _wrapped(text: str) -> str:
     lines = []
     for line in text.splitlines():
         indent = f"{' ' * line.index('#')}# " if line.startswith("    ") and "#" in line else ""
-        filled = textwrap.fill(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+        filled = textwrap.fill(
+            line, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
         lines.append(filled if len(line) > WIDTH else line)
     return "\n".join(lines)
 
@@ -257,7 +302,10 @@ def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
         except RuntimeError as error:
             loud, said = "raises", f"It raises RuntimeError: {_first(str(error))} ..."
     if caught:
-        loud, said = "warns", f"It runs to its end, with a warning: {_first(str(caught[0].message))} ..."
+        loud, said = (
+            "warns",
+            f"It runs to its end, with a warning: {_first(str(caught[0].message))} ...",
+        )
     lines = [textwrap.fill(said, 86)]
     lines += [f"{name}: {_numbers(values)}" for name, values in losses.items() if loud != "raises"]
     if plain := _plain(returned):
@@ -286,7 +334,11 @@ def _plain(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, dict):
         parts = [(_plain(key), _plain(each)) for key, each in value.items()]
-        return "{" + ", ".join(": ".join(pair) for pair in parts) + "}" if parts and all(all(pair) for pair in parts) else ""
+        return (
+            "{" + ", ".join(": ".join(pair) for pair in parts) + "}"
+            if parts and all(all(pair) for pair in parts)
+            else ""
+        )
     if isinstance(value, (list, tuple, set)):
         inside = [_plain(each) for each in (sorted(value) if isinstance(value, set) else value)]
         return ", ".join(inside) if inside and all(inside) else ""

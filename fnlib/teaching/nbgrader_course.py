@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 
 from fnlib.teaching import editions
 
-SETTINGS = '''# nbgrader's settings for this course.
+SETTINGS = """# nbgrader's settings for this course.
 c = get_config()
 c.CourseDirectory.course_id = "fnlib"
 # Our own stub stands above each solution already, in the words of the lessons.
@@ -28,7 +28,7 @@ c.ClearSolutions.code_stub = {"python": ""}
 c.ClearSolutions.begin_solution_delimeter = "BEGIN SOLUTION"
 c.ClearSolutions.end_solution_delimeter = "END SOLUTION"
 c.ExecutePreprocessor.timeout = 120
-'''
+"""
 
 
 def write(folder: Path) -> list[Path]:
@@ -79,8 +79,14 @@ def checks(text: str) -> list[str]:
         tree = ast.parse(text)
     except SyntaxError:  # a cell with a magic has no check
         return []
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "teaching.check"]
-    return [ast.unparse(call) for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset))]
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "teaching.check"
+    ]
+    return [
+        ast.unparse(call) for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+    ]
 
 
 def with_stubs(text: str) -> str:
@@ -104,7 +110,9 @@ def with_stubs(text: str) -> str:
         region.append(line)
         if line.strip() == editions.END:
             stub = editions.without_solution("\n".join(region)).splitlines()
-            returns = stub[0].strip().startswith("return")  # above the solution it would end the function
+            returns = (
+                stub[0].strip().startswith("return")
+            )  # above the solution it would end the function
             lines += region + stub if returns else stub + region
             region = None
     return "\n".join(lines)
@@ -117,9 +125,18 @@ def _asserting(grade_id: str, call: str) -> NotebookNode:
     return cell
 
 
-def _about(grade_id: str, *, solution: bool = False, grade: bool = False, points: int = 0) -> NotebookNode:
+def _about(
+    grade_id: str, *, solution: bool = False, grade: bool = False, points: int = 0
+) -> NotebookNode:
     """nbgrader's note on a cell, version 3 of its format."""
-    note = {"schema_version": 3, "grade_id": grade_id, "solution": solution, "grade": grade, "locked": grade, "task": False}
+    note = {
+        "schema_version": 3,
+        "grade_id": grade_id,
+        "solution": solution,
+        "grade": grade,
+        "locked": grade,
+        "task": False,
+    }
     return nbformat.from_dict(note | ({"points": points} if grade else {}))
 
 
@@ -127,7 +144,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) != 1 or given[0].startswith("-"):
-        print("Say where the course goes: python -m fnlib.teaching.nbgrader_course build/nbgrader", file=sys.stderr)
+        print(
+            "Say where the course goes: python -m fnlib.teaching.nbgrader_course build/nbgrader",
+            file=sys.stderr,
+        )
         return 2
     for path in write(Path(given[0])):
         print(path)

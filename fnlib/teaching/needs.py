@@ -53,7 +53,9 @@ def needs(ways: Mapping[str, Sequence[str]], styles: Sequence[str], *, title: st
     """
     for need, texts in ways.items():
         if len(texts) != len(styles):
-            raise ValueError(f"{need!r} has {len(texts)} ways for {len(styles)} styles: {', '.join(styles)}.")
+            raise ValueError(
+                f"{need!r} has {len(texts)} ways for {len(styles)} styles: {', '.join(styles)}."
+            )
     figure, axes = canvas((9.0, 1.0 + 0.72 * len(ways)))
     axes.axis("off")
     axes.set(xlim=(-0.95, len(styles) - 0.05), ylim=(len(ways) - 0.5, -0.85), title=title)
@@ -75,9 +77,21 @@ def _draw(axes: Axes, column: int, row: int, way: str) -> None:
         axes.plot([column + 0.08], [row], marker="x", **look)
     else:
         half = "full" if kind == "one line" else "left"
-        axes.plot([column + 0.08], [row], marker="o", fillstyle=half, markerfacecoloralt="white", **look)
-    axes.text(column + 0.22, row - 0.14, kind, fontsize=12, fontweight="bold", va="center", color="#1a1a1a")
-    axes.text(column + 0.22, row + 0.17, _name(way), fontsize=9.5, family=MONO, va="center", color=GREY)
+        axes.plot(
+            [column + 0.08], [row], marker="o", fillstyle=half, markerfacecoloralt="white", **look
+        )
+    axes.text(
+        column + 0.22,
+        row - 0.14,
+        kind,
+        fontsize=12,
+        fontweight="bold",
+        va="center",
+        color="#1a1a1a",
+    )
+    axes.text(
+        column + 0.22, row + 0.17, _name(way), fontsize=9.5, family=MONO, va="center", color=GREY
+    )
 
 
 def _name(way: str) -> str:
@@ -85,5 +99,7 @@ def _name(way: str) -> str:
 
 
 def _in_words(need: str, styles: Sequence[str], ways: Sequence[str]) -> str:
-    pairs = [f"{style}, {mark(way)} ({_name(way)})" for style, way in zip(styles, ways, strict=True)]
+    pairs = [
+        f"{style}, {mark(way)} ({_name(way)})" for style, way in zip(styles, ways, strict=True)
+    ]
     return f"{need}: {'; '.join(pairs)}."

@@ -48,14 +48,22 @@ def setup(seed: int = 0) -> None:
     _explain_assertions()
     print(f"Ready: PyTorch {torch.__version__.split('+')[0]}, one thread, seed {seed}.")
     if not torch.__version__.startswith(TRIED_WITH + "."):
-        print(f"The lessons were tried with PyTorch {TRIED_WITH}: your last digits may differ, the findings should not.")
+        print(
+            f"The lessons were tried with PyTorch {TRIED_WITH}: your last digits may differ, the findings should not."
+        )
 
 
 def _explain_assertions() -> None:
     """In a notebook, say below a failed bare ``assert`` what it is there for; all other errors stay as they are."""
     from IPython import get_ipython
 
-    def explain(shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType, tb_offset: int | None = None) -> None:
+    def explain(
+        shell: Any,
+        kind: type[BaseException],
+        error: BaseException,
+        trace: TracebackType,
+        tb_offset: int | None = None,
+    ) -> None:
         if not error.args:  # one that says something itself, such as a grader's, needs no note
             error.add_note(ASSERTED)
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
@@ -85,7 +93,9 @@ def reset(lesson: str) -> Path:
 
     sources = {path.name[:2]: path for path in editions.sources()}
     if lesson not in sources:
-        raise ValueError(f"There is no lesson {lesson!r}. There are: {', '.join(sorted(sources)) or 'none'}.")
+        raise ValueError(
+            f"There is no lesson {lesson!r}. There are: {', '.join(sorted(sources)) or 'none'}."
+        )
     shipped = LESSONS / sources[lesson].name
     number = 1
     while (mine := LESSONS / f"{lesson}_my_copy_{number}.ipynb").exists():

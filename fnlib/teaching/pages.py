@@ -53,7 +53,9 @@ def page(notebook: NotebookNode, folder: Path, title: str) -> str:
     text, _ = exporter.from_notebook_node(notebook, resources=resources)
     text = text.replace("</head>", READABLE + "</head>", 1)
     # all pages lie in one folder, the museum's rooms too
-    return re.sub(r'(<a href=")(?!https?:)(?:[^"]*/)?([^"/]*)\.ipynb"', r'\1\2.html"', _without_network(text))
+    return re.sub(
+        r'(<a href=")(?!https?:)(?:[^"]*/)?([^"/]*)\.ipynb"', r'\1\2.html"', _without_network(text)
+    )
 
 
 def faults(text: str, ran: Run) -> list[str]:
@@ -96,14 +98,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if every lesson ran inside its budget and made a sound page."""
     from tqdm import tqdm
 
-    parser = argparse.ArgumentParser(prog="python -m fnlib.teaching.pages", description=__doc__.split("\n\n")[0])
-    parser.add_argument("notebooks", nargs="*", type=Path, help="complete lessons; all if none is given")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "lessons", help="folder to write to")
+    parser = argparse.ArgumentParser(
+        prog="python -m fnlib.teaching.pages", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "notebooks", nargs="*", type=Path, help="complete lessons; all if none is given"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "build" / "lessons", help="folder to write to"
+    )
     options = parser.parse_args(arguments)
     paths = options.notebooks or [*editions.sources(), *editions.rooms()]
     options.out.mkdir(parents=True, exist_ok=True)
     rows, bad = [], []
-    with tqdm(total=len(paths), unit="lesson", leave=False, disable=None) as bar:  # None: no bar where nobody watches
+    with tqdm(
+        total=len(paths), unit="lesson", leave=False, disable=None
+    ) as bar:  # None: no bar where nobody watches
         for path in paths:
             bar.set_description(path.stem)
 
@@ -112,7 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
 
             try:
                 ran = run(editions.read(path), path.resolve().parent, cell_done)
-            except Exception as problem:  # reported in the table; the other lessons still get their pages
+            except (
+                Exception
+            ) as problem:  # reported in the table; the other lessons still get their pages
                 rows.append(f"{path.stem:<44}  failed")
                 bad.append(f"{path.name}: {_end(problem)}")
             else:
@@ -121,7 +133,9 @@ def main(arguments: list[str] | None = None) -> int:
                 rows.append(f"{path.stem:<44} {ran.seconds:6.1f} s {ran.megabytes:6.0f} MB")
                 bad += [f"{path.name}: {fault}" for fault in faults(text, ran)]
             bar.update()
-    print(f"{'lesson':<44} {'seconds':>8} {'memory':>9}   (budget {SECONDS:.0f} s, {MEGABYTES:.0f} MB)")
+    print(
+        f"{'lesson':<44} {'seconds':>8} {'memory':>9}   (budget {SECONDS:.0f} s, {MEGABYTES:.0f} MB)"
+    )
     print("\n".join(rows) or "There are no lessons yet.")
     print("\n".join(bad) or f"{len(paths)} pages in {options.out}")
     return 1 if bad else 0

@@ -69,11 +69,20 @@ def show(figure: Figure, alt: str) -> Picture:
         [Picture: An empty pair of axes.]
     """
     if not alt.strip():
-        raise ValueError('A picture without words is lost to some readers: show(figure, alt="what it shows").')
+        raise ValueError(
+            'A picture without words is lost to some readers: show(figure, alt="what it shows").'
+        )
     import matplotlib.pyplot as plt
 
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=SHARPNESS * DOTS_PER_INCH, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+    figure.savefig(
+        file,
+        format="png",
+        dpi=SHARPNESS * DOTS_PER_INCH,
+        facecolor="white",
+        bbox_inches="tight",
+        pad_inches=0.08,
+    )
     plt.close(figure)
     png = file.getvalue()
     pixels = int.from_bytes(png[16:20], "big")  # the width, in a PNG's header

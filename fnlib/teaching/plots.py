@@ -15,7 +15,22 @@ from torch import Tensor
 
 from fnlib.teaching.grids import digits, states
 from fnlib.teaching.pictures import Picture, show
-from fnlib.teaching.style import BLUE, GREEN, GREY, LOOPS, ORANGE, PURPLE, SKY, VERMILLION, canvas, grid, inks, short, use_style, widths
+from fnlib.teaching.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LOOPS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    canvas,
+    grid,
+    inks,
+    short,
+    use_style,
+    widths,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +96,9 @@ class Live:
         [Picture: loss over epoch. stock: from 2 to 1.]
     """
 
-    def __init__(self, ylabel: str, *, xlabel: str = "epoch", title: str = "", every: float = 0.3) -> None:
+    def __init__(
+        self, ylabel: str, *, xlabel: str = "epoch", title: str = "", every: float = 0.3
+    ) -> None:
         self.series: dict[str, list[float]] = {}
         self._xlabel, self._ylabel, self._title = xlabel, ylabel, title
         self._every = every
@@ -147,16 +164,35 @@ def valley(
         >>> valley(lambda a, b: a**2 + b**2, {"stock": [(1.0, 1.0), (0.5, 0.5)]})
         [Picture: Contours of a function of two weights. stock: 1 steps from (1, 1) to (0.5, 0.5), height 2 to 0.5.]
     """
-    points = {name: torch.as_tensor(path, dtype=torch.float32).detach() for name, path in paths.items()}
+    points = {
+        name: torch.as_tensor(path, dtype=torch.float32).detach() for name, path in paths.items()
+    }
     figure, axes = canvas((6.4, 4.6))
     first, second = torch.meshgrid(torch.linspace(*x, 160), torch.linspace(*y, 160), indexing="xy")
     height = function(first, second).detach()
     levels = torch.quantile(height.flatten(), torch.linspace(0.0, 1.0, 16)).unique().tolist()
     axes.contourf(first, second, height, levels, cmap="Greys", alpha=0.45)
     axes.contour(first, second, height, levels, colors="#999999", linewidths=0.6)
-    for (name, path), ink, width in zip(points.items(), inks(list(points)), widths(len(points)), strict=True):
-        axes.plot(*path.T, color=ink.color, linestyle=ink.line, marker=ink.marker, markersize=4, linewidth=width, label=name)
-        axes.plot(*path[0], marker="o", markersize=12, markerfacecolor="none", color=ink.color, markeredgewidth=2)
+    for (name, path), ink, width in zip(
+        points.items(), inks(list(points)), widths(len(points)), strict=True
+    ):
+        axes.plot(
+            *path.T,
+            color=ink.color,
+            linestyle=ink.line,
+            marker=ink.marker,
+            markersize=4,
+            linewidth=width,
+            label=name,
+        )
+        axes.plot(
+            *path[0],
+            marker="o",
+            markersize=12,
+            markerfacecolor="none",
+            color=ink.color,
+            markeredgewidth=2,
+        )
         axes.plot(*path[-1], marker="*", markersize=15, color=ink.color, markeredgecolor="white")
     axes.set(xlim=x, ylim=y)
     axes.grid(False)
@@ -165,19 +201,34 @@ def valley(
     for name, path in points.items():
         start, end = path[0], path[-1]
         heights = f"height {short(function(*start))} to {short(function(*end))}"
-        words.append(f"{name}: {len(path) - 1} steps from {_point(start)} to {_point(end)}, {heights}.")
+        words.append(
+            f"{name}: {len(path) - 1} steps from {_point(start)} to {_point(end)}, {heights}."
+        )
     return show(figure, alt or " ".join(words))
 
 
 def _draw_curves(axes: Axes, series: Mapping[str, list[float]], x: Sequence[float] | None) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for (name, values), ink, width in zip(series.items(), inks(list(series)), widths(len(series)), strict=True):
+    for (name, values), ink, width in zip(
+        series.items(), inks(list(series)), widths(len(series)), strict=True
+    ):
         place = list(x) if x is not None else list(range(1, len(values) + 1))
         every = max(1, len(values) // 12)
-        axes.plot(place, values, color=ink.color, linestyle=ink.line, marker=ink.marker, markevery=every, linewidth=width, label=name)
+        axes.plot(
+            place,
+            values,
+            color=ink.color,
+            linestyle=ink.line,
+            marker=ink.marker,
+            markevery=every,
+            linewidth=width,
+            label=name,
+        )
         if all(float(where).is_integer() for where in place):
-            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))  # no half steps
+            axes.xaxis.set_major_locator(
+                MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
+            )  # no half steps
 
 
 def _label(axes: Axes, xlabel: str, ylabel: str, title: str) -> None:
@@ -202,7 +253,11 @@ def _curves_in_words(series: Mapping[str, list[float]], xlabel: str, ylabel: str
         if twin != name:
             words.append(f"{name}: the same numbers as {twin}.")
             continue
-        text = f"{name}: from {short(values[0])} to {short(values[-1])}" if values else f"{name}: nothing yet"
+        text = (
+            f"{name}: from {short(values[0])} to {short(values[-1])}"
+            if values
+            else f"{name}: nothing yet"
+        )
         inside = values[1:-1]
         if inside and max(inside) > max(values[0], values[-1]):
             text += f", highest {short(max(inside))}"

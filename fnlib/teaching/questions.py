@@ -70,7 +70,9 @@ class Question:
             raise ValueError(f"{self.key}: two to four options, and one of them right.")
         silent = [option.text for option in self.options if not option.reply]
         if silent:
-            raise ValueError(f"{self.key}: these options answer nothing to who chooses them: {silent}.")
+            raise ValueError(
+                f"{self.key}: these options answer nothing to who chooses them: {silent}."
+            )
 
     @property
     def lesson(self) -> str:
@@ -84,7 +86,11 @@ class Question:
         """
         count = len(self.options)
         turn = zlib.crc32(self.key.encode()) % count
-        return replace(self, options=self.options[turn:] + self.options[:turn], right=(self.right - turn) % count)
+        return replace(
+            self,
+            options=self.options[turn:] + self.options[:turn],
+            right=(self.right - turn) % count,
+        )
 
     def reply(self, letter: str) -> str:
         """What is said to somebody who chose ``letter``."""
@@ -99,7 +105,9 @@ _predictions: dict[str, str] = {}  # what was predicted in this session, for rev
 class Card:
     """A question as it stands in a notebook; plain text where HTML cannot be shown."""
 
-    def __init__(self, question: Question, revealed: bool = False, chosen: str | None = None) -> None:
+    def __init__(
+        self, question: Question, revealed: bool = False, chosen: str | None = None
+    ) -> None:
         self.question = question
         self.revealed = revealed
         self.chosen = chosen
@@ -113,7 +121,11 @@ class Card:
             if self.revealed:
                 lines.append(f"       {_plain(option.reply)}")
         if self.chosen:
-            lines.append(_plain(question.reply(self.chosen)) if self.revealed else f"You predict {self.chosen}.")
+            lines.append(
+                _plain(question.reply(self.chosen))
+                if self.revealed
+                else f"You predict {self.chosen}."
+            )
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -126,17 +138,31 @@ class Card:
         rows = []
         for letter, option in zip(LETTERS, question.options, strict=False):
             right = self.revealed and LETTERS[question.right] == letter
-            shape = "border:2px solid currentColor;border-radius:4px;font-weight:bold" if right else "border:2px solid transparent"
-            reply = f'<br><span style="opacity:.85">{rich(option.reply)}</span>' if self.revealed else ""
+            shape = (
+                "border:2px solid currentColor;border-radius:4px;font-weight:bold"
+                if right
+                else "border:2px solid transparent"
+            )
+            reply = (
+                f'<br><span style="opacity:.85">{rich(option.reply)}</span>'
+                if self.revealed
+                else ""
+            )
             tick = "✓ " if right else ""
-            rows.append(f'<div style="padding:2px 8px;{shape}">{tick}<b>{letter}</b>&ensp;{rich(option.text)}</div>')
+            rows.append(
+                f'<div style="padding:2px 8px;{shape}">{tick}<b>{letter}</b>&ensp;{rich(option.text)}</div>'
+            )
             if reply:
                 rows.append(f'<div style="padding:0 8px 6px 30px">{reply[4:]}</div>')
         mono = "margin:6px 8px;white-space:pre-wrap;font-family:monospace"
         code = f'<pre style="{mono}">{html.escape(question.code)}</pre>' if question.code else ""
         end = ""
         if self.chosen:
-            text = question.reply(self.chosen).split(". ")[0] if self.revealed else f"You predict {self.chosen}"
+            text = (
+                question.reply(self.chosen).split(". ")[0]
+                if self.revealed
+                else f"You predict {self.chosen}"
+            )
             end = f'<div style="padding:6px 8px"><b>{text}.</b></div>'
         frame = "border-left:4px solid #0072B2;padding:6px 10px;margin:4px 0;line-height:1.5"
         head = f'<div style="padding:2px 8px"><b>{rich(question.prompt)}</b></div>'
@@ -226,7 +252,9 @@ def _buttons(question: Question) -> None:
 
     row = []
     for letter in LETTERS[: len(question.options)]:
-        button = widgets.Button(description=letter, tooltip=f"I predict {letter}", layout={"width": "56px"})
+        button = widgets.Button(
+            description=letter, tooltip=f"I predict {letter}", layout={"width": "56px"}
+        )
         button.on_click(choose)
         row.append(button)
     display(Buttons([*row, said]))
@@ -239,4 +267,6 @@ def _plain(text: str) -> str:
 def rich(text: str) -> str:
     """Backticks as code, in HTML."""
     parts = html.escape(text, quote=False).split("`")
-    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+    return "".join(
+        f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts)
+    )

@@ -83,7 +83,9 @@ def canvas(size: tuple[float, float] | None = None) -> tuple[Figure, Axes]:
     return figure, axes[0]
 
 
-def grid(size: tuple[float, float] | None, rows: int, columns: int, title: str = "") -> tuple[Figure, list[Axes]]:
+def grid(
+    size: tuple[float, float] | None, rows: int, columns: int, title: str = ""
+) -> tuple[Figure, list[Axes]]:
     """A figure with rows x columns pairs of axes, row by row, in the lessons' style."""
     use_style()
     import matplotlib.pyplot as plt

@@ -16,20 +16,47 @@ MONO = "'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 
 def text(
-    x: float, y: float, words: str, *, size: int = 16, mono: bool = False, color: str = INK, anchor: str = "middle", bold: bool = False
+    x: float,
+    y: float,
+    words: str,
+    *,
+    size: int = 16,
+    mono: bool = False,
+    color: str = INK,
+    anchor: str = "middle",
+    bold: bool = False,
 ) -> str:
     family = MONO if mono else SANS
     weight = ' font-weight="bold"' if bold else ""
     return f'<text x="{x:g}" y="{y:g}" font-family="{family}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{weight}>{escape(words)}</text>'
 
 
-def box(x: float, y: float, width: float, height: float, *, color: str, round_: bool, fill: str = "white", dashed: bool = False) -> str:
+def box(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    *,
+    color: str,
+    round_: bool,
+    fill: str = "white",
+    dashed: bool = False,
+) -> str:
     dash = ' stroke-dasharray="7 5"' if dashed else ""
     radius = min(height / 2, 22) if round_ else 0
     return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}" fill="{fill}" stroke="{color}" stroke-width="3"{dash}/>'
 
 
-def arrow(x1: float, y1: float, x2: float, y2: float, *, color: str = GREY, dashed: bool = False, bend: float = 0) -> str:
+def arrow(
+    x1: float,
+    y1: float,
+    x2: float,
+    y2: float,
+    *,
+    color: str = GREY,
+    dashed: bool = False,
+    bend: float = 0,
+) -> str:
     dash = ' stroke-dasharray="7 5"' if dashed else ""
     path = f"M{x1:g},{y1:g} Q{(x1 + x2) / 2:g},{(y1 + y2) / 2 + bend:g} {x2:g},{y2:g}"
     return f'<path d="{path}" fill="none" stroke="{color}" stroke-width="2.5"{dash} marker-end="url(#{"h" + color[1:]})"/>'
@@ -47,14 +74,27 @@ def place(x: float, y: float, numbers: list[str]) -> str:
     parts = [box(x, y, width, height, color=VERMILLION, round_=False)]
     for index, number in enumerate(numbers):
         centre, last = x + 46 + 62 * index, index == len(numbers) - 1
-        parts.append(text(centre, y + 45, number, size=26 if last else 22, color=INK if last else GREY, bold=last))
+        parts.append(
+            text(
+                centre,
+                y + 45,
+                number,
+                size=26 if last else 22,
+                color=INK if last else GREY,
+                bold=last,
+            )
+        )
         if not last:
-            parts.append(f'<path d="M{centre - 25:g},{y + 50:g} L{centre + 25:g},{y + 24:g}" stroke="{VERMILLION}" stroke-width="3.5"/>')
+            parts.append(
+                f'<path d="M{centre - 25:g},{y + 50:g} L{centre + 25:g},{y + 24:g}" stroke="{VERMILLION}" stroke-width="3.5"/>'
+            )
     return "".join(parts)
 
 
 def value(x: float, y: float, number: str) -> str:
-    return box(x, y, 92, 72, color=GREEN, round_=True) + text(x + 46, y + 45, number, size=26, bold=True)
+    return box(x, y, 92, 72, color=GREEN, round_=True) + text(
+        x + 46, y + 45, number, size=26, bold=True
+    )
 
 
 def picture(width: int, height: int, title: str, description: str, *parts: str) -> str:
@@ -135,15 +175,39 @@ def values() -> str:
 def two_machines() -> str:
     line = '<path d="M430,24 V292" stroke="#d8d8d8" stroke-width="2"/>'
     return picture(
-        880, 316, "Places that are changed, values that are passed on", f"Left: {PLACES} Right: {VALUES}", *_places(0), line, *_values(440)
+        880,
+        316,
+        "Places that are changed, values that are passed on",
+        f"Left: {PLACES} Right: {VALUES}",
+        *_places(0),
+        line,
+        *_values(440),
     )
 
 
 def five_lines() -> str:
     """Lesson 01: which line touches what."""
-    lines = ["optimizer.zero_grad()", "output = model(feature)", "loss = criterion(output, label)", "loss.backward()", "optimizer.step()"]
-    parts = [text(20, 40, "Five lines, and the places that they change", size=20, bold=True, anchor="start")]
-    parts += [text(24, 96 + 52 * index, line, mono=True, anchor="start") for index, line in enumerate(lines)]
+    lines = [
+        "optimizer.zero_grad()",
+        "output = model(feature)",
+        "loss = criterion(output, label)",
+        "loss.backward()",
+        "optimizer.step()",
+    ]
+    parts = [
+        text(
+            20,
+            40,
+            "Five lines, and the places that they change",
+            size=20,
+            bold=True,
+            anchor="start",
+        )
+    ]
+    parts += [
+        text(24, 96 + 52 * index, line, mono=True, anchor="start")
+        for index, line in enumerate(lines)
+    ]
     parts += [
         box(520, 62, 150, 110, color=VERMILLION, round_=False),
         text(595, 112, ".grad", size=20, mono=True, bold=True),
@@ -157,7 +221,13 @@ def five_lines() -> str:
         text(430, 216, "adds to", size=14, color=VERMILLION),
         arrow(210, 299, 516, 292, color=VERMILLION, dashed=True),
         text(390, 287, "overwrites", size=14, color=VERMILLION),
-        text(350, 360, "dashed: the line does not name the owner of what it changes", size=14, color=GREY),
+        text(
+            350,
+            360,
+            "dashed: the line does not name the owner of what it changes",
+            size=14,
+            color=GREY,
+        ),
     ]
     said = (
         "The five lines of the stock loop and two places. zero_grad removes the gradients, backward adds to them, and step overwrites the weights; "
@@ -181,7 +251,12 @@ def sharing() -> str:
         arrow(505, 178, 236, 230, color=VERMILLION, dashed=True),
         text(372, 120, "lr = 0.1", size=15),
         text(372, 228, "lr = 0.01", size=15),
-        text(340, 310, "one optimizer over two networks, two rates: neither network knows of it", size=15),
+        text(
+            340,
+            310,
+            "one optimizer over two networks, two rates: neither network knows of it",
+            size=15,
+        ),
     ]
     said = "One optimizer points to the weights of two networks, encoder and decoder, each with its own learning rate. Neither network knows of it."
     return picture(680, 336, "What sharing buys", said, *parts)
@@ -267,7 +342,12 @@ def hidden_state() -> str:
         text(728, 164, "h4", mono=True, color=GREEN),
         f'<path d="M400,86 V152" stroke="{VERMILLION}" stroke-width="3" stroke-dasharray="7 5"/>',
         text(400, 78, "detach: the number goes on, the gradient stops", size=14, color=VERMILLION),
-        text(400, 272, "a result of one call, an argument of the next: a value in both styles", size=15),
+        text(
+            400,
+            272,
+            "a result of one call, an argument of the next: a value in both styles",
+            size=15,
+        ),
     ]
     said = (
         "Four calls of one recurrent network in a row. Each takes a hidden state, h0 to h3, and hands the next one on. After the second call a dashed line "

@@ -58,23 +58,34 @@ class Line:
         return None if self.ratio is None else round(self.ratio, 2) <= self.limit
 
     def __str__(self) -> str:
-        other, ours = ("" if value is None else f"{value:,.1f}" for value in (self.other, self.ours))
-        ratio, within = ("-", "not measured") if self.ratio is None else (f"{self.ratio:.2f}", "yes" if self.within else "NO")
-        return (
-            f"{self.case:56} {other:>11} {ours:>11} {self.unit:4} {ratio:>6} {self.limit:>6.2f}  {within}{self.note and f' ({self.note})'}"
+        other, ours = (
+            "" if value is None else f"{value:,.1f}" for value in (self.other, self.ours)
         )
+        ratio, within = (
+            ("-", "not measured")
+            if self.ratio is None
+            else (f"{self.ratio:.2f}", "yes" if self.within else "NO")
+        )
+        return f"{self.case:56} {other:>11} {ours:>11} {self.unit:4} {ratio:>6} {self.limit:>6.2f}  {within}{self.note and f' ({self.note})'}"
 
 
 HEADING = f"{'case':56} {'other':>11} {'fnlib':>11} {'':4} {'ratio':>6} {'limit':>6}  within?"
 Measure = Callable[[Effort], list[Line]]
 
 
-def eager(case: str, limit: float, task: Callable[[], loops.Task], functional: type[loops.Functional] = loops.Functional) -> Measure:
+def eager(
+    case: str,
+    limit: float,
+    task: Callable[[], loops.Task],
+    functional: type[loops.Functional] = loops.Functional,
+) -> Measure:
     """Measure whole steps of the functional loop against those of the stock loop."""
 
     def measure(effort: Effort) -> list[Line]:
         taken = loops.measure_pair(task(), functional, lambda sides: interleaved(sides, effort))
-        return [Line(case, limit, "us", taken["stock"], taken["fnlib"], taken["fnlib"] / taken["stock"])]
+        return [
+            Line(case, limit, "us", taken["stock"], taken["fnlib"], taken["fnlib"] / taken["stock"])
+        ]
 
     return measure
 
@@ -82,8 +93,14 @@ def eager(case: str, limit: float, task: Callable[[], loops.Task], functional: t
 def compiled(effort: Effort) -> list[Line]:
     """Measure the pure step under torch.compile against the stock loop and against JAX, all in one run."""
     task = _sgd()
-    sides: dict[str, loops.Stock | loops.Compiled | loops.Jax] = {"stock": loops.Stock(task), "fnlib": loops.Compiled(task)}
-    against_stock, against_jax = Line("train_step compiled, 128-64-10, SGD / stock loop", 0.45), Line("the same / JAX + Optax jit", 1.00)
+    sides: dict[str, loops.Stock | loops.Compiled | loops.Jax] = {
+        "stock": loops.Stock(task),
+        "fnlib": loops.Compiled(task),
+    }
+    against_stock, against_jax = (
+        Line("train_step compiled, 128-64-10, SGD / stock loop", 0.45),
+        Line("the same / JAX + Optax jit", 1.00),
+    )
     try:
         sides["jax"] = loops.Jax(task, lr=0.01)
     except ImportError as missing:
@@ -101,7 +118,11 @@ def compiled(effort: Effort) -> list[Line]:
     against_stock.other, against_stock.ours = taken["stock"], taken["fnlib"]
     against_stock.ratio = taken["fnlib"] / taken["stock"]
     if "jax" in taken:
-        against_jax.other, against_jax.ours, against_jax.ratio = taken["jax"], taken["fnlib"], taken["fnlib"] / taken["jax"]
+        against_jax.other, against_jax.ours, against_jax.ratio = (
+            taken["jax"],
+            taken["fnlib"],
+            taken["fnlib"] / taken["jax"],
+        )
     return [against_stock, against_jax]
 
 
@@ -120,7 +141,9 @@ def large(rule: str, limit: float) -> Measure:
                     taken[side] += [nanoseconds] if turn else []  # the first makes the moments
             peak = {side: workers[side].ask("peak") / 2**20 for side in sides}
             if len({workers[side].ask("sum") for side in sides}) > 1:
-                raise AssertionError("the sides do not compute the same: their weights differ after the same steps")
+                raise AssertionError(
+                    "the sides do not compute the same: their weights differ after the same steps"
+                )
         finally:
             for worker in workers.values():
                 worker.close()
@@ -132,7 +155,11 @@ def large(rule: str, limit: float) -> Measure:
         )
         if all(peak.values()):
             replaced = COPIES[rule] * effort.weights * 4 / 2**20
-            donated.other, donated.ours, donated.ratio = peak["stock"], peak["donated"], peak["donated"] / peak["stock"]
+            donated.other, donated.ours, donated.ratio = (
+                peak["stock"],
+                peak["donated"],
+                peak["donated"] / peak["stock"],
+            )
             kept.other, kept.ours = replaced, peak["not donated"] - peak["stock"]
             kept.ratio = kept.ours / kept.other
         else:
@@ -147,7 +174,10 @@ def recording(case: str, rule: recorded.Rule) -> Measure:
 
     def measure(effort: Effort) -> list[Line]:
         steps = 5 * effort.steps
-        sides = {name: recorded.Recorded(rule, recorded=name == "recorded", steps=steps) for name in ("plain", "recorded")}
+        sides = {
+            name: recorded.Recorded(rule, recorded=name == "recorded", steps=steps)
+            for name in ("plain", "recorded")
+        }
         rounds = dataclasses.replace(effort, rounds=max(2, effort.rounds // 5), steps=1, warm_up=2)
         taken = interleaved({name: side.round for name, side in sides.items()}, rounds)
         loops.same_numbers(*(side.state() for side in sides.values()))
@@ -164,7 +194,14 @@ def recording_large(effort: Effort) -> list[Line]:
     whole, part = recorded.statements(weights, None), recorded.statements(weights, {"gradient"})
     return [
         Line(name, 1.00, "ms", None, 1000 * whole, whole),
-        Line('  watch={"gradient"} alone / all of it', 1.00, "ms", 1000 * whole, 1000 * part, part / whole),
+        Line(
+            '  watch={"gradient"} alone / all of it',
+            1.00,
+            "ms",
+            1000 * whole,
+            1000 * part,
+            part / whole,
+        ),
     ]
 
 
@@ -172,12 +209,25 @@ def importing(effort: Effort) -> list[Line]:
     """Measure `import fnlib` in fresh processes that have imported torch, compiled before as on a user's machine."""
     code = "import time, torch; begin = time.perf_counter(); import fnlib; print(time.perf_counter() - begin)"
     run = [sys.executable, "-c", code]
-    writing = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    writing = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     taken = [
-        float(subprocess.run(run, check=True, capture_output=True, text=True, env=writing).stdout) * 1000 for _ in range(effort.starts + 1)
+        float(subprocess.run(run, check=True, capture_output=True, text=True, env=writing).stdout)
+        * 1000
+        for _ in range(effort.starts + 1)
     ]
     milliseconds = statistics.median(taken[1:])
-    return [Line("import fnlib, beyond import torch (limit in ms)", 50.0, "ms", None, milliseconds, milliseconds)]
+    return [
+        Line(
+            "import fnlib, beyond import torch (limit in ms)",
+            50.0,
+            "ms",
+            None,
+            milliseconds,
+            milliseconds,
+        )
+    ]
 
 
 def _sgd() -> loops.Task:
@@ -185,11 +235,17 @@ def _sgd() -> loops.Task:
 
 
 def _adam(fused: bool | None) -> loops.Task:
-    return loops.dense(fnlib.Adam(lr=0.001, fused=fused), lambda weights: torch.optim.Adam(weights, lr=0.001, fused=fused))
+    return loops.dense(
+        fnlib.Adam(lr=0.001, fused=fused),
+        lambda weights: torch.optim.Adam(weights, lr=0.001, fused=fused),
+    )
 
 
 def _momentum() -> loops.Task:
-    return loops.dense(fnlib.SGD(lr=0.01, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9))
+    return loops.dense(
+        fnlib.SGD(lr=0.01, momentum=0.9),
+        lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9),
+    )
 
 
 MEASURES: dict[str, Measure] = {
@@ -197,13 +253,24 @@ MEASURES: dict[str, Measure] = {
     "adam": eager("128-64-10, batch 32, Adam", 0.95, lambda: _adam(None)),
     "adam-fused": eager("128-64-10, batch 32, Adam fused", 1.00, lambda: _adam(True)),
     "momentum": eager("128-64-10, batch 32, SGD with momentum", 1.00, _momentum),
-    "cnn": eager("CNN with BatchNorm, digits, batch 32, SGD", 1.10, loops.convolutional, loops.FunctionalWithBuffers),
+    "cnn": eager(
+        "CNN with BatchNorm, digits, batch 32, SGD",
+        1.10,
+        loops.convolutional,
+        loops.FunctionalWithBuffers,
+    ),
     "lstm": eager("LSTM, digits, batch 32, SGD", 1.10, loops.recurrent),
     "compiled": compiled,
     "large-sgd": large("SGD", 1.10),
     "large-adam": large("Adam", 1.06),
-    "ledger-sgd": recording("ledger, 128-64-10, SGD: recorded step / plain step", lambda weights: torch.optim.SGD(weights, lr=0.01)),
-    "ledger-adam": recording("ledger, 128-64-10, Adam: recorded step / plain step", lambda weights: torch.optim.Adam(weights, lr=0.001)),
+    "ledger-sgd": recording(
+        "ledger, 128-64-10, SGD: recorded step / plain step",
+        lambda weights: torch.optim.SGD(weights, lr=0.01),
+    ),
+    "ledger-adam": recording(
+        "ledger, 128-64-10, Adam: recorded step / plain step",
+        lambda weights: torch.optim.Adam(weights, lr=0.001),
+    ),
     "ledger-large": recording_large,
     "import": importing,
 }
@@ -214,7 +281,11 @@ def measured(measure: Measure, effort: Effort) -> list[Line]:
     lines = measure(effort)
     if all(line.within is not False for line in lines):
         return lines
-    again = measure(dataclasses.replace(effort, rounds=2 * effort.rounds, updates=2 * effort.updates, starts=2 * effort.starts))
+    again = measure(
+        dataclasses.replace(
+            effort, rounds=2 * effort.rounds, updates=2 * effort.updates, starts=2 * effort.starts
+        )
+    )
     for first, second in zip(lines, again, strict=True):
         if first.ratio is not None and not second.note:
             second.note = f"measured again, first {first.ratio:.2f}"
@@ -222,10 +293,20 @@ def measured(measure: Measure, effort: Effort) -> list[Line]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs; says nothing about speed")
-    parser.add_argument("--only", nargs="+", choices=list(MEASURES), help="some of the measurements")
-    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few steps of everything, to see that it runs; says nothing about speed",
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(MEASURES), help="some of the measurements"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=Path("build/bench.json"), help="where the figures go"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print(HEADING, flush=True)
@@ -240,11 +321,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "cores": os.cpu_count(),
         "threads": 1,
     }
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "fnlib": fnlib.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "fnlib": fnlib.__version__,
+    }
     rows = [{**dataclasses.asdict(line), "within": line.within} for line in lines]
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"quick": options.quick, "machine": machine, "versions": versions, "lines": rows}, indent=1) + "\n")
-    past, missing = [line for line in lines if line.within is False], [line for line in lines if line.within is None]
+    options.json.write_text(
+        json.dumps(
+            {"quick": options.quick, "machine": machine, "versions": versions, "lines": rows},
+            indent=1,
+        )
+        + "\n"
+    )
+    past, missing = (
+        [line for line in lines if line.within is False],
+        [line for line in lines if line.within is None],
+    )
     if options.quick:
         print("Quick: everything ran. The figures mean nothing; leave --quick out to measure.")
         return 0

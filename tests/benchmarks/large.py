@@ -20,7 +20,10 @@ import fnlib
 
 LAYERS = 4
 SETTINGS: dict[str, dict[str, object]] = {"SGD": {"lr": 0.01}, "Adam": {"lr": 0.001, "fused": True}}
-COPIES = {"SGD": 1, "Adam": 3}  # what an update replaces, in copies of the weights: Adam keeps two moments
+COPIES = {
+    "SGD": 1,
+    "Adam": 3,
+}  # what an update replaces, in copies of the weights: Adam keeps two moments
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -46,10 +49,14 @@ def prepare(side: str, rule: str, weights: int) -> tuple[Callable[[], None], Cal
         return nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(LAYERS)))
 
     generator = torch.Generator().manual_seed(0)
-    gradient = {f"{i}.weight": torch.rand(width, width, generator=generator) - 0.5 for i in range(LAYERS)}
+    gradient = {
+        f"{i}.weight": torch.rand(width, width, generator=generator) - 0.5 for i in range(LAYERS)
+    }
 
     def checksum(tensors: object) -> int:
-        return sum(int(tensor.detach().view(torch.int32).sum(dtype=torch.int64)) for tensor in tensors)  # type: ignore[attr-defined]
+        return sum(
+            int(tensor.detach().view(torch.int32).sum(dtype=torch.int64)) for tensor in tensors
+        )  # type: ignore[attr-defined]
 
     if side == "stock":
         torch.manual_seed(0)
@@ -96,7 +103,9 @@ class Worker:
 
     def __init__(self, side: str, rule: str, weights: int) -> None:
         command = [sys.executable, "-m", "tests.benchmarks.large", side, rule, str(weights)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self._read()
 
     def ask(self, question: str) -> int:
@@ -109,7 +118,9 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the process of {' '.join(self.process.args[3:])} ended: its message stands above")  # type: ignore[index]
+            raise RuntimeError(
+                f"the process of {' '.join(self.process.args[3:])} ended: its message stands above"
+            )  # type: ignore[index]
         return line
 
     def close(self) -> None:

@@ -94,7 +94,9 @@ class Compiled:
     def __init__(self, task: Task) -> None:
         ModelFactory = fnlib.Factory(task.build, optimizer=task.rule)
         self.parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
-        self.train_step = torch.compile(fnlib.train_step(ModelFactory, task.criterion), options={"cpp_wrapper": True})
+        self.train_step = torch.compile(
+            fnlib.train_step(ModelFactory, task.criterion), options={"cpp_wrapper": True}
+        )
         self.batches = itertools.cycle(task.batches)
 
     def step(self) -> None:
@@ -109,15 +111,23 @@ class Jax:
     """The 128-64-10 network with SGD in JAX and Optax, jitted, from the same weights."""
 
     def __init__(self, task: Task, lr: float) -> None:
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # one thread, as the others
+        os.environ.setdefault(
+            "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false"
+        )  # one thread, as the others
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         import jax
         import optax
 
         torch.manual_seed(0)
-        self.params = {name: jax.numpy.array(tensor.detach().numpy()) for name, tensor in task.build().named_parameters()}
+        self.params = {
+            name: jax.numpy.array(tensor.detach().numpy())
+            for name, tensor in task.build().named_parameters()
+        }
         self.batches = itertools.cycle(
-            [(jax.numpy.array(feature.numpy()), jax.numpy.array(label.numpy())) for feature, label in task.batches]
+            [
+                (jax.numpy.array(feature.numpy()), jax.numpy.array(label.numpy()))
+                for feature, label in task.batches
+            ]
         )
         optimizer = optax.sgd(lr)
         self.state_of_optimizer = optimizer.init(self.params)
@@ -136,7 +146,9 @@ class Jax:
 
     def step(self) -> None:
         feature, label = next(self.batches)
-        self.params, self.state_of_optimizer, loss = self.train_step(self.params, self.state_of_optimizer, feature, label)
+        self.params, self.state_of_optimizer, loss = self.train_step(
+            self.params, self.state_of_optimizer, feature, label
+        )
         self.wait((self.params, loss))  # JAX returns before it has computed
 
     def state(self) -> dict[str, Tensor]:
@@ -153,8 +165,21 @@ BATCH = 32
 def dense(rule: Any, optimizer: Callable[[Any], torch.optim.Optimizer]) -> Task:
     """The 128-64-10 network."""
     generator = torch.Generator().manual_seed(0)
-    batches = [(torch.randn(BATCH, 128, generator=generator), torch.randint(10, (BATCH,), generator=generator)) for _ in range(8)]
-    return Task(lambda: nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1)), batches, optimizer, rule)
+    batches = [
+        (
+            torch.randn(BATCH, 128, generator=generator),
+            torch.randint(10, (BATCH,), generator=generator),
+        )
+        for _ in range(8)
+    ]
+    return Task(
+        lambda: nn.Sequential(
+            nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1)
+        ),
+        batches,
+        optimizer,
+        rule,
+    )
 
 
 def digits(*shape: int) -> list[Batch]:
@@ -163,7 +188,13 @@ def digits(*shape: int) -> list[Batch]:
 
     images, labels = load_digits(return_X_y=True)
     features = torch.tensor(images, dtype=torch.float32).reshape(-1, *shape) / 16
-    return list(zip(features[: 8 * BATCH].split(BATCH), torch.tensor(labels)[: 8 * BATCH].split(BATCH), strict=True))
+    return list(
+        zip(
+            features[: 8 * BATCH].split(BATCH),
+            torch.tensor(labels)[: 8 * BATCH].split(BATCH),
+            strict=True,
+        )
+    )
 
 
 def convolutional() -> Task:
@@ -172,9 +203,16 @@ def convolutional() -> Task:
     def build() -> nn.Module:
         first = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)
         second = nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)
-        return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(128, 10), nn.LogSoftmax(dim=1))
+        return nn.Sequential(
+            *first, *second, nn.Flatten(), nn.Linear(128, 10), nn.LogSoftmax(dim=1)
+        )
 
-    return Task(build, digits(1, 8, 8), lambda weights: torch.optim.SGD(weights, lr=0.01), fnlib.SGD(lr=0.01))
+    return Task(
+        build,
+        digits(1, 8, 8),
+        lambda weights: torch.optim.SGD(weights, lr=0.01),
+        fnlib.SGD(lr=0.01),
+    )
 
 
 class RowByRow(nn.Module):
@@ -192,22 +230,35 @@ class RowByRow(nn.Module):
 
 def recurrent() -> Task:
     """An LSTM, on digits."""
-    return Task(RowByRow, digits(8, 8), lambda weights: torch.optim.SGD(weights, lr=0.01), fnlib.SGD(lr=0.01))
+    return Task(
+        RowByRow,
+        digits(8, 8),
+        lambda weights: torch.optim.SGD(weights, lr=0.01),
+        fnlib.SGD(lr=0.01),
+    )
 
 
 def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     """Make sure that the two sides did the same work."""
     if a.keys() != b.keys() or not all(torch.equal(a[name], b[name]) for name in a):
-        raise AssertionError("the sides do not compute the same: their weights differ after the same steps")
+        raise AssertionError(
+            "the sides do not compute the same: their weights differ after the same steps"
+        )
 
 
 def same_numbers(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     """Make sure of it where the order of additions differs."""
-    if a.keys() != b.keys() or not all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-3) for name in a):
-        raise AssertionError("the sides do not compute the same: their weights differ by more than float32 explains")
+    if a.keys() != b.keys() or not all(
+        torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-3) for name in a
+    ):
+        raise AssertionError(
+            "the sides do not compute the same: their weights differ by more than float32 explains"
+        )
 
 
-def measure_pair(task: Task, functional: type[Functional], run: Callable[[dict[str, Step]], dict[str, float]]) -> dict[str, float]:
+def measure_pair(
+    task: Task, functional: type[Functional], run: Callable[[dict[str, Step]], dict[str, float]]
+) -> dict[str, float]:
     """Measure a stock loop and the functional one, and make sure that they end at the same bits."""
     stock, ours = Stock(task), functional(task)
     taken = run({"stock": stock.step, "fnlib": ours.step})

@@ -53,7 +53,9 @@ def interleaved(sides: Mapping[str, Step], effort: Effort) -> dict[str, float]:
     gc.freeze()  # the collections between rounds need not look at PyTorch
     try:
         for turn in range(effort.rounds):
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:  # nobody is always first
+            for name in (
+                names[turn % len(names) :] + names[: turn % len(names)]
+            ):  # nobody is always first
                 step = sides[name]
                 gc.disable()
                 begin = time.perf_counter_ns()

@@ -25,15 +25,28 @@ class Recorded:
 
     def __init__(self, rule: Rule, *, recorded: bool, steps: int) -> None:
         torch.manual_seed(0)
-        self.module = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1))
+        self.module = nn.Sequential(
+            nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1)
+        )
         self.optimizer, self.recorded, self.steps = rule(self.module.parameters()), recorded, steps
         generator = torch.Generator().manual_seed(1)
-        self.feature, self.label = torch.randn(32, 128, generator=generator), torch.randint(10, (32,), generator=generator)
+        self.feature, self.label = (
+            torch.randn(32, 128, generator=generator),
+            torch.randint(10, (32,), generator=generator),
+        )
 
     def round(self) -> None:
-        model, optimizer, feature, label, steps = self.module, self.optimizer, self.feature, self.label, self.steps
+        model, optimizer, feature, label, steps = (
+            self.module,
+            self.optimizer,
+            self.feature,
+            self.label,
+            self.steps,
+        )
         criterion = nn.NLLLoss()
-        with Ledger(model=model, optimizer=optimizer) if self.recorded else contextlib.nullcontext():
+        with (
+            Ledger(model=model, optimizer=optimizer) if self.recorded else contextlib.nullcontext()
+        ):
             for _ in range(steps):
                 optimizer.zero_grad()
                 output = model(feature)

@@ -23,7 +23,14 @@ CASES = 19
 def test_every_line_of_the_table_is_measured(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     command = [sys.executable, "-m", "tests.benchmarks.bench", "--quick", "--json", str(path)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)), check=False)
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        check=False,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     found = json.loads(path.read_text())
     assert found["quick"] and found["machine"]["threads"] == 1 and len(found["lines"]) == CASES
@@ -31,18 +38,30 @@ def test_every_line_of_the_table_is_measured(tmp_path: Path) -> None:
     for line in found["lines"]:
         jax_missing = "JAX" in line["case"] and importlib.util.find_spec("optax") is None
         if line["ratio"] is None:
-            assert line["note"] and (jax_missing or "peak" in line["case"] or "extra" in line["case"] or "train_step" in line["case"])
+            assert line["note"] and (
+                jax_missing
+                or "peak" in line["case"]
+                or "extra" in line["case"]
+                or "train_step" in line["case"]
+            )
         else:
             assert line["ratio"] > 0 and line["ours"] > 0
-            assert line["other"] is None or line["ratio"] == pytest.approx(line["ours"] / line["other"])
+            assert line["other"] is None or line["ratio"] == pytest.approx(
+                line["ours"] / line["other"]
+            )
 
 
-def test_a_line_past_its_limit_is_measured_again_and_ends_in_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_line_past_its_limit_is_measured_again_and_ends_in_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked: list[Effort] = []
 
     def slow(effort: Effort) -> list[bench.Line]:
         asked.append(effort)
-        return [bench.Line("slow", 0.90, "us", 100.0, 95.0, 0.95), bench.Line("not here", 1.0, note="no such thing")]
+        return [
+            bench.Line("slow", 0.90, "us", 100.0, 95.0, 0.95),
+            bench.Line("not here", 1.0, note="no such thing"),
+        ]
 
     monkeypatch.setattr(bench, "MEASURES", {"slow": slow})
     assert bench.main(["--json", str(tmp_path / "bench.json")]) == 1
@@ -55,12 +74,16 @@ def test_a_line_past_its_limit_is_measured_again_and_ends_in_a_failure(monkeypat
 
 def test_a_second_measurement_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ratios = iter([1.2, 0.8])
-    monkeypatch.setattr(bench, "MEASURES", {"noisy": lambda effort: [bench.Line("noisy", 0.90, ratio=next(ratios))]})
+    monkeypatch.setattr(
+        bench, "MEASURES", {"noisy": lambda effort: [bench.Line("noisy", 0.90, ratio=next(ratios))]}
+    )
     assert bench.main(["--json", str(tmp_path / "bench.json")]) == 0
 
 
 def test_a_limit_holds_as_it_is_printed() -> None:
-    assert bench.Line("", 0.90, ratio=0.9049).within and str(bench.Line("", 0.90, ratio=0.9049)).split()[1:] == ["0.90", "0.90", "yes"]
+    assert bench.Line("", 0.90, ratio=0.9049).within and str(
+        bench.Line("", 0.90, ratio=0.9049)
+    ).split()[1:] == ["0.90", "0.90", "yes"]
     assert not bench.Line("", 0.90, ratio=0.9051).within
 
 
@@ -72,7 +95,9 @@ def test_sides_take_equally_many_steps_and_nobody_is_always_first() -> None:
         taken.append(name)
         collecting.add(gc.isenabled())
 
-    medians = interleaved({name: lambda name=name: step(name) for name in "abc"}, Effort(rounds=6, steps=2, warm_up=0))
+    medians = interleaved(
+        {name: lambda name=name: step(name) for name in "abc"}, Effort(rounds=6, steps=2, warm_up=0)
+    )
     assert taken[:18] == list("aabbccbbccaaccaabb") and len(taken) == 36
     assert collecting == {False} and gc.isenabled() and medians.keys() == set("abc")
 

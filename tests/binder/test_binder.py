@@ -1,4 +1,5 @@
 """What Binder will build: read from the Dockerfile that repo2docker writes, and carried out in a scratch environment."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -29,7 +30,18 @@ INDEX_LINE = "--extra-index-url https://download.pytorch.org/whl/cpu\n"
 def dockerfile(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The Dockerfile for this checkout. repo2docker runs in a copy, because it reads all of a folder."""
     copy = copied(tmp_path_factory.mktemp("repo2docker"))
-    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "--user-id", "1000", "--user-name", "learner", "."]
+    command = [
+        sys.executable,
+        "-m",
+        "repo2docker",
+        "--no-build",
+        "--debug",
+        "--user-id",
+        "1000",
+        "--user-name",
+        "learner",
+        ".",
+    ]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -38,7 +50,16 @@ def dockerfile(tmp_path_factory: pytest.TempPathFactory) -> str:
 def copied(folder: Path) -> Path:
     """The files that a clone would have, wanted by the build: this checkout less what git ignores."""
     copy = folder / "kit"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "wheels", "__pycache__", ".*_cache", ".hypothesis", ".ipynb_checkpoints")
+    ignored = shutil.ignore_patterns(
+        ".git",
+        ".venv",
+        "build",
+        "wheels",
+        "__pycache__",
+        ".*_cache",
+        ".hypothesis",
+        ".ipynb_checkpoints",
+    )
     shutil.copytree(ROOT, copy, ignore=ignored)
     return copy
 
@@ -50,8 +71,12 @@ def test_the_python_is_new_enough(dockerfile: str) -> None:
 
 def test_the_requirements_are_installed_when_the_kit_is_there(dockerfile: str) -> None:
     """`-r ../requirements.txt` and `-e .` need the whole repository, so the copy comes first; then postBuild, then start."""
-    steps = [" src/ ${REPO_DIR}/", 'pip install --no-cache-dir -r "binder/requirements.txt"',
-             "RUN ./binder/postBuild", 'ENV R2D_ENTRYPOINT="${REPO_DIR}/binder/start"']
+    steps = [
+        " src/ ${REPO_DIR}/",
+        'pip install --no-cache-dir -r "binder/requirements.txt"',
+        "RUN ./binder/postBuild",
+        'ENV R2D_ENTRYPOINT="${REPO_DIR}/binder/start"',
+    ]
     places = [dockerfile.find(step) for step in steps]
     assert -1 not in places and places == sorted(places)
 
@@ -67,14 +92,20 @@ def test_binder_installs_what_the_classroom_installs() -> None:
 
 def test_the_ordinary_requirements_name_no_other_index() -> None:
     assert "index" not in (ROOT / "requirements.txt").read_text()
-    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pins = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in pins)
 
 
 @pytest.mark.parametrize("script", ["start", "postBuild"])
 def test_the_scripts_can_be_run(script: str) -> None:
     assert os.access(BINDER / script, os.X_OK)
-    listed = subprocess.run(["git", "ls-files", "--stage", f"binder/{script}"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage", f"binder/{script}"], cwd=ROOT, capture_output=True, text=True
+    )
     if listed.returncode == 0 and listed.stdout:
         assert listed.stdout.startswith("100755"), "git must know it as executable"
 
@@ -86,29 +117,61 @@ class Image:
         self.kit = copied(folder)
         venv = folder / "environment"
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_", "PYTHONPATH"))}
-        self.environment |= {"PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}", "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("OMP_", "MKL_", "PYTHONPATH"))
+        }
+        self.environment |= {
+            "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        }
         self.run("python", "-m", "pip", "install", "--quiet", *what_the_image_brings())
         requirements = self.kit / "binder" / "requirements.txt"
         text = requirements.read_text()
         assert INDEX_LINE in text
-        requirements.write_text(text.replace(INDEX_LINE, ""))  # what stands for it is the index that this machine can reach
+        requirements.write_text(
+            text.replace(INDEX_LINE, "")
+        )  # what stands for it is the index that this machine can reach
         options = torch_source.pip_options(sys.executable)
-        self.run("python", "-m", "pip", "install", "--quiet", *options, "-r", "binder/requirements.txt")
+        self.run(
+            "python", "-m", "pip", "install", "--quiet", *options, "-r", "binder/requirements.txt"
+        )
 
-    def run(self, *command: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, cwd=self.kit, env=self.environment | more, capture_output=True, text=True, timeout=600)
+    def run(
+        self, *command: str, check: bool = True, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            cwd=self.kit,
+            env=self.environment | more,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
 
 def what_the_image_brings() -> list[str]:
     """The Jupyter packages that repo2docker puts into the image before the requirements, at its own versions."""
-    specification = importlib.util.find_spec("repo2docker")  # found, not imported: importing it warns
+    specification = importlib.util.find_spec(
+        "repo2docker"
+    )  # found, not imported: importing it warns
     assert specification is not None and specification.origin is not None
     version = (BINDER / "runtime.txt").read_text().strip().removeprefix("python-")
-    lock = Path(specification.origin).parent / "buildpacks" / "conda" / f"environment.py-{version}-linux-64.lock"
-    found = dict(re.findall(r"/(notebook|jupyterlab|jupyter_server|jupyterhub-base|ipykernel|ipywidgets)-(\d[\w.]*)-", lock.read_text()))
+    lock = (
+        Path(specification.origin).parent
+        / "buildpacks"
+        / "conda"
+        / f"environment.py-{version}-linux-64.lock"
+    )
+    found = dict(
+        re.findall(
+            r"/(notebook|jupyterlab|jupyter_server|jupyterhub-base|ipykernel|ipywidgets)-(\d[\w.]*)-",
+            lock.read_text(),
+        )
+    )
     assert {"notebook", "jupyterlab", "jupyter_server", "jupyterhub-base"} <= set(found)
     return [f"{name.removesuffix('-base')}=={number}" for name, number in found.items()]
 
@@ -150,13 +213,31 @@ def test_the_image_serves_the_first_lesson(image: Image) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen(["./binder/start", "jupyter", "notebook", "--ip=127.0.0.1", f"--port={port}", "--no-browser", "--allow-root",
-                               "--ServerApp.port_retries=0", "--IdentityProvider.token=secret"],
-                              cwd=image.kit, env=image.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [
+            "./binder/start",
+            "jupyter",
+            "notebook",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--no-browser",
+            "--allow-root",
+            "--ServerApp.port_retries=0",
+            "--IdentityProvider.token=secret",
+        ],
+        cwd=image.kit,
+        env=image.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         page = answer(f"http://127.0.0.1:{port}/lab/tree/lessons/{lesson.name}?token=secret")
         assert "JupyterLab" in page
-        contents = json.loads(answer(f"http://127.0.0.1:{port}/api/contents/lessons/{lesson.name}?content=0&token=secret"))
+        contents = json.loads(
+            answer(
+                f"http://127.0.0.1:{port}/api/contents/lessons/{lesson.name}?content=0&token=secret"
+            )
+        )
         assert contents["type"] == "notebook"
     finally:
         server.terminate()

@@ -1,4 +1,5 @@
 """One browser, one JupyterLab and one page for all tests of a worker; where there is no browser, one line says how to get it."""
+
 from __future__ import annotations
 
 import os
@@ -50,7 +51,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[S
     """The kit in a copy, so that what the browser saves changes nothing here; the name has a space and an accent."""
     root = tmp_path_factory.mktemp("kit") / "le modèle"
     ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    for folder in ("lessons", "fnlib", "tests/loops"):  # a room measures harm as its exhibit's file does
+    for folder in (
+        "lessons",
+        "fnlib",
+        "tests/loops",
+    ):  # a room measures harm as its exhibit's file does
         shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
     running = Server(root, tmp_path_factory.mktemp("private"))
     yield running

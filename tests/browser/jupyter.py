@@ -1,4 +1,5 @@
 """A real JupyterLab in a real browser: the page, a notebook that is open in it, and what a reader sees of it."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,11 +17,22 @@ import nbformat
 
 from tests.browser.server import TOKEN, Server
 
-MISSING = ("no Chromium was found, so the lessons are not tried in a browser: on Debian `apt-get install -y chromium`, elsewhere "
-           "install Chrome, or point CHROMIUM at the program")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
-NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook"  # the one in front, where two are open
+MISSING = (
+    "no Chromium was found, so the lessons are not tried in a browser: on Debian `apt-get install -y chromium`, elsewhere "
+    "install Chrome, or point CHROMIUM at the program"
+)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NOTEBOOK = (
+    ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook"  # the one in front, where two are open
+)
 CODE = f"{NOTEBOOK} .jp-CodeCell"
 PROJECTOR = {"width": 1280, "height": 720}
 # Resolves when nothing in the element has changed for a while, or at last when the limit is over.
@@ -58,9 +70,23 @@ def lesson_of(test: str) -> str:
 
 def chromium() -> str | None:
     """The browser to use: CHROMIUM, or the first that is installed."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-    places = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", r"C:\Program Files\Google\Chrome\Application\chrome.exe")
-    found = [os.environ.get("CHROMIUM"), *map(shutil.which, names), *(place for place in places if Path(place).exists())]
+    names = (
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+        "chrome",
+        "msedge",
+    )
+    places = (
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    )
+    found = [
+        os.environ.get("CHROMIUM"),
+        *map(shutil.which, names),
+        *(place for place in places if Path(place).exists()),
+    ]
     return next(filter(None, found), None)
 
 
@@ -83,30 +109,41 @@ class Notebook:
                 if (m.header.msg_type === 'error') window.kitMessages.push(m.content.ename + ': ' + m.content.evalue);
             });
         }""")
-        self.page.evaluate("window.kitDone = false; window.jupyterapp.commands.execute('notebook:run-all-cells')"
-                           ".then(() => { window.kitDone = true; }); undefined")
+        self.page.evaluate(
+            "window.kitDone = false; window.jupyterapp.commands.execute('notebook:run-all-cells')"
+            ".then(() => { window.kitDone = true; }); undefined"
+        )
         self.page.wait_for_function("window.kitDone", timeout=seconds * 1000)
-        self.page.locator(NOTEBOOK).evaluate(UNCHANGED, [400, 5000])  # what is shown comes after the kernel's answer
+        self.page.locator(NOTEBOOK).evaluate(
+            UNCHANGED, [400, 5000]
+        )  # what is shown comes after the kernel's answer
 
     def kernel_errors(self) -> list[str]:
         """Every exception a kernel reported, those of widget callbacks included, which show nothing in the cell."""
         return list(self.page.evaluate("window.kitMessages"))
 
     def shown_errors(self) -> list[str]:
-        shown = self.page.locator(f"{CODE} [data-mime-type='application/vnd.jupyter.error'], "
-                                  f"{CODE} [data-mime-type='application/vnd.jupyter.stderr']")
+        shown = self.page.locator(
+            f"{CODE} [data-mime-type='application/vnd.jupyter.error'], "
+            f"{CODE} [data-mime-type='application/vnd.jupyter.stderr']"
+        )
         return [text.strip()[-400:] for text in shown.all_inner_texts()]
 
     def state(self, cell: int) -> str:
         """What a reader sees of a cell's output, apart from the controls themselves."""
-        return hashlib.sha256(self.page.locator(CODE).nth(cell).evaluate("""cell => {
+        return hashlib.sha256(
+            self.page.locator(CODE)
+            .nth(cell)
+            .evaluate("""cell => {
             const area = cell.querySelector('.jp-Cell-outputWrapper').cloneNode(true);
             for (const control of area.querySelectorAll('.widget-readout, .noUi-target, select, input, .widget-play, .widget-button'))
                 control.remove();
             return JSON.stringify([area.innerText, area.textContent,
                                    ...[...area.querySelectorAll('img')].map(i => i.src),
                                    ...[...area.querySelectorAll('svg')].map(s => s.outerHTML)]);
-        }""").encode()).hexdigest()
+        }""")
+            .encode()
+        ).hexdigest()
 
     def changes(self, cell: int, before: str, seconds: float = 10) -> bool:
         """Whether the cell's output comes to differ from what it was."""
@@ -120,7 +157,9 @@ class Notebook:
 
     def settle(self, cell: int, seconds: float = 5) -> None:
         """Waits until the output no longer changes, so that a late drawing is not taken for the next control's effect."""
-        self.page.locator(CODE).nth(cell).locator(".jp-Cell-outputWrapper").evaluate(UNCHANGED, [300, seconds * 1000])
+        self.page.locator(CODE).nth(cell).locator(".jp-Cell-outputWrapper").evaluate(
+            UNCHANGED, [300, seconds * 1000]
+        )
 
     @contextmanager
     def dark(self) -> Iterator[None]:
@@ -133,8 +172,13 @@ class Notebook:
 
     def _theme(self, theme: str) -> None:
         """Changes the theme, as the menu does, and waits until the page has it."""
-        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-        self.page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=str(theme.endswith("Light")).lower())
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
+        )
+        self.page.wait_for_function(
+            "light => document.body.dataset.jpThemeLight === light",
+            arg=str(theme.endswith("Light")).lower(),
+        )
         self.page.wait_for_timeout(300)
 
     def saved(self) -> nbformat.NotebookNode:
@@ -157,7 +201,9 @@ class Notebook:
         """The whole lesson in one tall screenshot: quicker than one for each height."""
         folder.mkdir(parents=True, exist_ok=True)
         total = self.page.locator(".jp-WindowedPanel-outer").first.evaluate("e => e.scrollHeight")
-        self.page.set_viewport_size({**PROJECTOR, "height": min(total + 150, 16_000)})  # Chromium draws no taller page
+        self.page.set_viewport_size(
+            {**PROJECTOR, "height": min(total + 150, 16_000)}
+        )  # Chromium draws no taller page
         self.page.wait_for_timeout(300)
         self.page.screenshot(path=str(folder / f"{Path(self.name).stem}.png"))
         self.page.set_viewport_size(PROJECTOR)
@@ -185,7 +231,10 @@ class Lab:
         if self._usable():
             if not beside:
                 self.page.evaluate(CLOSE, "")
-            self.page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => undefined)", name)
+            self.page.evaluate(
+                "path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => undefined)",
+                name,
+            )
         else:
             self._load(name)
         self.page.wait_for_function(READY, arg=name)
@@ -194,7 +243,9 @@ class Lab:
     def _usable(self) -> bool:
         """Not where a failed test left a question open, or the page is gone."""
         try:
-            return self.page is not None and bool(self.page.evaluate("!!window.jupyterapp && !document.querySelector('.jp-Dialog')"))
+            return self.page is not None and bool(
+                self.page.evaluate("!!window.jupyterapp && !document.querySelector('.jp-Dialog')")
+            )
         except Exception:  # of the browser's driver, whatever its class
             return False
 
@@ -203,10 +254,17 @@ class Lab:
         page = self.page = self.browser.new_page()
         page.set_default_timeout(60_000)
         here = (self.server.address, f"ws://127.0.0.1:{self.server.port}", "data:", "blob:")
-        page.on("request", lambda request: None if request.url.startswith(here) else self.strangers.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith(here) else self.strangers.append(request.url)
+            ),
+        )
         page.on("pageerror", lambda error: self.page_errors.append(str(error)))
         page.route(lambda address: not address.startswith(here), lambda route: route.abort())
-        page.goto(f"{self.server.address}/lab/workspaces/w{time.monotonic_ns()}/tree/{name}?token={TOKEN}")
+        page.goto(
+            f"{self.server.address}/lab/workspaces/w{time.monotonic_ns()}/tree/{name}?token={TOKEN}"
+        )
 
     def close(self) -> None:
         if self.page is not None:

@@ -1,4 +1,5 @@
 """Whether those can read a page who see little, or hear it read out."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -24,13 +25,29 @@ def serious(page: Any, parts: list[str]) -> list[str]:
     results = Axe().run(page, context={"include": [[part] for part in parts]}).response
     tall.evaluate("element => element.remove()")
     theirs = {"link-in-text-block"} if parts == IN_JUPYTERLAB else set()
-    ours = [finding for finding in results["violations"] if finding["impact"] in ("serious", "critical") and finding["id"] not in theirs]
-    found = [f"{finding['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}" for finding in ours
-             for node in finding["nodes"] if "noUi-handle" not in node["html"]]
-    if not [rule for outcome in ("violations", "passes") for rule in results[outcome] if rule["id"] == "color-contrast"]:
+    ours = [
+        finding
+        for finding in results["violations"]
+        if finding["impact"] in ("serious", "critical") and finding["id"] not in theirs
+    ]
+    found = [
+        f"{finding['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"
+        for finding in ours
+        for node in finding["nodes"]
+        if "noUi-handle" not in node["html"]
+    ]
+    if not [
+        rule
+        for outcome in ("violations", "passes")
+        for rule in results[outcome]
+        if rule["id"] == "color-contrast"
+    ]:
         found.append("axe-core saw no text whose contrast it could measure")
-    found += page.evaluate("""parts => [...document.querySelectorAll(parts.map(part => `${part} img[alt=Image]`).join())]
-        .map(picture => 'a picture without words: ' + picture.outerHTML.slice(0, 200))""", parts)
+    found += page.evaluate(
+        """parts => [...document.querySelectorAll(parts.map(part => `${part} img[alt=Image]`).join())]
+        .map(picture => 'a picture without words: ' + picture.outerHTML.slice(0, 200))""",
+        parts,
+    )
     unnamed = page.evaluate("""() => [...document.querySelectorAll('.jp-Notebook .widget-slider')]
         .filter(slider => !slider.querySelector('.widget-label')?.innerText.trim()).length""")
     return found + ["a slider without a visible label"] * unnamed

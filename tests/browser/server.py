@@ -1,4 +1,5 @@
 """The server that the browser tests talk to: a real JupyterLab on a copy of the kit, and what it holds in memory."""
+
 from __future__ import annotations
 
 import json
@@ -34,19 +35,46 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
-        nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-        environment = dict(os.environ, OMP_NUM_THREADS="1", PYDEVD_DISABLE_FILE_VALIDATION="1", NO_PROXY="127.0.0.1,localhost",
-                           JUPYTER_RUNTIME_DIR=str(private / "runtime"), IPYTHONDIR=str(private / "ipython"), **nowhere)
-        environment.pop("MPLBACKEND", None)  # set for the tests themselves; a learner's kernel has the inline backend
+        nowhere = {
+            name: "http://127.0.0.1:9"
+            for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+        }
+        environment = dict(
+            os.environ,
+            OMP_NUM_THREADS="1",
+            PYDEVD_DISABLE_FILE_VALIDATION="1",
+            NO_PROXY="127.0.0.1,localhost",
+            JUPYTER_RUNTIME_DIR=str(private / "runtime"),
+            IPYTHONDIR=str(private / "ipython"),
+            **nowhere,
+        )
+        environment.pop(
+            "MPLBACKEND", None
+        )  # set for the tests themselves; a learner's kernel has the inline backend
         self.log = private / "server.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}",
-                 "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}",
-                 "--expose-app-in-browser", "--LabApp.extension_manager=readonly",
-                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-                 f"--LabApp.user_settings_dir={private / 'settings'}", f"--LabApp.workspaces_dir={private / 'workspaces'}"],
-                env=environment, stdout=log, stderr=log)
+                [
+                    sys.executable,
+                    "-m",
+                    "jupyterlab",
+                    "--no-browser",
+                    "--allow-root",
+                    "--ip=127.0.0.1",
+                    f"--port={self.port}",
+                    "--ServerApp.port_retries=0",
+                    f"--IdentityProvider.token={TOKEN}",
+                    f"--ServerApp.root_dir={root}",
+                    "--expose-app-in-browser",
+                    "--LabApp.extension_manager=readonly",
+                    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                    f"--LabApp.user_settings_dir={private / 'settings'}",
+                    f"--LabApp.workspaces_dir={private / 'workspaces'}",
+                ],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
         self._wait()
 
     def _wait(self) -> None:
@@ -62,7 +90,10 @@ class Server:
     def memory(self) -> int:
         """The bytes that the server and its kernels hold now."""
         total = 0
-        for process in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]:
+        for process in [
+            psutil.Process(self.process.pid),
+            *psutil.Process(self.process.pid).children(recursive=True),
+        ]:
             try:
                 total += process.memory_info().rss
             except psutil.NoSuchProcess:

@@ -1,4 +1,5 @@
 """The browser tests can fail: notebooks with one fault each, and the fault is found. And a kernel that dies loses no work."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from tests.browser.server import Peak, Server
 from tests.browser.widgets import move_all
 
 NOTEBOOKS = {
-    "good": ["""
+    "good": [
+        """
 import ipywidgets as w
 from IPython.display import display
 slider, out = w.IntSlider(description="rate", max=5), w.HTML()
@@ -29,31 +31,45 @@ for widget in (slider, choice, menu):
     widget.observe(show, "value")
 button.on_click(reset)
 show()
-display(w.VBox([slider, button, choice, menu, play, out]))"""],
-    "callback": ["""
+display(w.VBox([slider, button, choice, menu, play, out]))"""
+    ],
+    "callback": [
+        """
 import ipywidgets as w
 def show(x):
     if x: raise RuntimeError("seen only in the callback")
     print(x)
-w.interact(show, x=(0, 3));"""],
-    "observer": ["""
+w.interact(show, x=(0, 3));"""
+    ],
+    "observer": [
+        """
 import ipywidgets as w
 slider, out = w.IntSlider(max=3), w.HTML("unchanged")
 def broken(change):
     raise KeyError("silent in the page")
 slider.observe(broken, "value")
-w.VBox([slider, out])"""],
-    "dead": ["import ipywidgets as w\nw.VBox([w.IntSlider(description='dead', max=3), w.HTML('nothing moves')])"],
-    "stranger": ["from IPython.display import HTML\nHTML('<img src=\"https://example.org/picture.png\" alt=\"\">')"],
+w.VBox([slider, out])"""
+    ],
+    "dead": [
+        "import ipywidgets as w\nw.VBox([w.IntSlider(description='dead', max=3), w.HTML('nothing moves')])"
+    ],
+    "stranger": [
+        'from IPython.display import HTML\nHTML(\'<img src="https://example.org/picture.png" alt="">\')'
+    ],
     "stderr": ["import sys\nprint('a warning', file=sys.stderr)"],
     "raises": ["1 / 0"],
     "wide": ["print('x' * 5)", "'" + "y" * 200 + "'"],
-    "faint": ["""
+    "faint": [
+        """
 from IPython.display import HTML
-HTML('<p style="color: #999">too faint in the light theme</p><p style="color: #666">too faint in the dark one</p><img src="data:,">')"""],
+HTML('<p style="color: #999">too faint in the light theme</p><p style="color: #666">too faint in the dark one</p><img src="data:,">')"""
+    ],
     "hungry": ["held = bytearray(b'x') * 400_000_000"],
     "hungry too": ["held = bytearray(b'x') * 400_000_000"],
-    "killed": ["kept = 'my answer'\nprint(kept)", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"],
+    "killed": [
+        "kept = 'my answer'\nprint(kept)",
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+    ],
 }
 
 
@@ -63,8 +79,14 @@ def trials(server: Server) -> str:
     folder = server.root / "trials"
     folder.mkdir()
     for name, cells in NOTEBOOKS.items():
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
+        )
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
         nbformat.write(notebook, folder / f"{name}.ipynb")
     return folder.name
 
@@ -85,15 +107,25 @@ def by_name(name: str) -> pytest.MarkDecorator:
 def test_every_kind_of_control_is_moved(opened: Notebook) -> None:
     moved = move_all(opened)
     kinds = sorted(move.kind for move in moved)
-    assert kinds == ["button", "list", "play", "radio", "radio", "slider"], [str(move) for move in moved]
+    assert kinds == ["button", "list", "play", "radio", "radio", "slider"], [
+        str(move) for move in moved
+    ]
     assert all(move.effect for move in moved), [str(move) for move in moved if not move.effect]
-    assert not opened.kernel_errors() and not opened.shown_errors() and not opened.strangers and not opened.page_errors
+    assert (
+        not opened.kernel_errors()
+        and not opened.shown_errors()
+        and not opened.strangers
+        and not opened.page_errors
+    )
 
 
 @by_name("callback")
 def test_an_error_in_interact_is_seen(opened: Notebook) -> None:
     move_all(opened, patience=1)
-    assert any("seen only in the callback" in error for error in opened.kernel_errors() + opened.shown_errors())
+    assert any(
+        "seen only in the callback" in error
+        for error in opened.kernel_errors() + opened.shown_errors()
+    )
 
 
 @by_name("observer")
@@ -105,7 +137,9 @@ def test_an_error_that_the_page_hides_is_seen(opened: Notebook) -> None:
 
 @by_name("dead")
 def test_a_control_without_effect_is_seen(opened: Notebook) -> None:
-    assert [(move.kind, move.label, move.effect) for move in move_all(opened, patience=1)] == [("slider", "dead", False)]
+    assert [(move.kind, move.label, move.effect) for move in move_all(opened, patience=1)] == [
+        ("slider", "dead", False)
+    ]
 
 
 @by_name("stranger")
@@ -124,20 +158,27 @@ def test_an_error_in_a_cell_is_seen(opened: Notebook) -> None:
 
 
 @by_name("faint")
-def test_text_without_contrast_and_a_picture_without_words_are_seen_inside_jupyterlab(opened: Notebook) -> None:
+def test_text_without_contrast_and_a_picture_without_words_are_seen_inside_jupyterlab(
+    opened: Notebook,
+) -> None:
     """axe-core must see a cell's output where it stands; in JupyterLab's own layout it takes all of it for hidden."""
     light = " ".join(serious(opened.page, IN_JUPYTERLAB))
     with opened.dark():
         dark = " ".join(serious(opened.page, IN_JUPYTERLAB))
-    for found, seen, not_seen in ((light, "light theme", "dark one"), (dark, "dark one", "light theme")):
+    for found, seen, not_seen in (
+        (light, "light theme", "dark one"),
+        (dark, "dark one", "light theme"),
+    ):
         assert "color-contrast" in found and "a picture without words" in found, found
         assert seen in found and not_seen not in found, found
 
 
 def test_text_without_contrast_and_a_picture_without_words_are_seen_on_a_page(browser: Any) -> None:
     page = browser.new_page()
-    page.set_content('<html lang="en"><title>page</title><body><main>'
-                     '<p style="color: #999; background: #fff">too faint</p><img src="data:,"></main></body></html>')
+    page.set_content(
+        '<html lang="en"><title>page</title><body><main>'
+        '<p style="color: #999; background: #fff">too faint</p><img src="data:,"></main></body></html>'
+    )
     found = " ".join(serious(page, ["main"]))
     page.close()
     assert "color-contrast" in found and "image-alt" in found
@@ -145,7 +186,9 @@ def test_text_without_contrast_and_a_picture_without_words_are_seen_on_a_page(br
 
 def test_a_page_that_axe_cannot_see_is_not_taken_for_a_good_one(browser: Any) -> None:
     page = browser.new_page()
-    page.set_content('<html lang="en"><title>page</title><body><main hidden><p>never shown</p></main></body></html>')
+    page.set_content(
+        '<html lang="en"><title>page</title><body><main hidden><p>never shown</p></main></body></html>'
+    )
     found = serious(page, ["main"])
     page.close()
     assert found == ["axe-core saw no text whose contrast it could measure"]
@@ -159,7 +202,9 @@ def test_what_a_failed_test_left_open_is_closed_before_the_next(lab: Lab, trials
     assert second.page.locator(".jp-NotebookPanel").count() == 0
 
 
-def test_the_memory_of_the_kernels_and_of_the_server_is_seen(lab: Lab, server: Server, trials: str) -> None:
+def test_the_memory_of_the_kernels_and_of_the_server_is_seen(
+    lab: Lab, server: Server, trials: str
+) -> None:
     """Of two notebooks at once too: each holds its own, and the server hardly more than before."""
     alone = server.memory()
     assert alone > 50_000_000, "JupyterLab itself"
@@ -175,7 +220,9 @@ def test_the_memory_of_the_kernels_and_of_the_server_is_seen(lab: Lab, server: S
     assert one.bytes + 400_000_000 < two.bytes < one.bytes + 600_000_000
 
 
-@pytest.mark.skipif(not hasattr(__import__("signal"), "SIGKILL"), reason="Windows ends processes in another way")
+@pytest.mark.skipif(
+    not hasattr(__import__("signal"), "SIGKILL"), reason="Windows ends processes in another way"
+)
 def test_a_killed_kernel_is_told_and_loses_no_work(lab: Lab, trials: str) -> None:
     notebook = lab.open(f"{trials}/killed.ipynb")
     page = notebook.page
@@ -188,14 +235,20 @@ def test_a_killed_kernel_is_told_and_loses_no_work(lab: Lab, trials: str) -> Non
     first = page.locator(CODE).first
     assert "my answer" in first.locator(".cm-content").inner_text()  # the code
     assert "my answer" in first.locator(".jp-OutputArea").inner_text()  # and what it printed
-    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+    )
     page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0")
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
-    assert first.locator(".jp-InputPrompt").inner_text().strip() == "[1]:"  # the new kernel goes on with it
+    assert (
+        first.locator(".jp-InputPrompt").inner_text().strip() == "[1]:"
+    )  # the new kernel goes on with it
     notebook.close()
 
 
-def test_where_there_is_no_browser_one_line_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_browser_one_line_says_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from tests.browser import jupyter
 
     monkeypatch.delenv("CHROMIUM", raising=False)

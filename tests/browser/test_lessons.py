@@ -1,4 +1,5 @@
 """Every lesson, opened and run in JupyterLab in a browser, at a projector's size."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,14 +15,20 @@ from tests.browser.server import Peak, Server
 from tests.browser.widgets import move_all
 from tools.say import ROOT
 
-LESSONS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "lessons").glob("[0-9]*.ipynb"))
-LESSONS += ["lessons/museum/room_03_sharing_lost_and_unwanted.ipynb"]  # one for all twelve rooms: made by one hand, and the widest
+LESSONS = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "lessons").glob("[0-9]*.ipynb")
+)
+LESSONS += [
+    "lessons/museum/room_03_sharing_lost_and_unwanted.ipynb"
+]  # one for all twelve rooms: made by one hand, and the widest
 LIMIT = 1_000_000_000  # what a Binder machine gives for sure, server included
 PEAKS: dict[str, int] = {}  # measured while each lesson ran
 
 
 @pytest.fixture(scope="module", params=LESSONS)
-def lesson(request: pytest.FixtureRequest, lab: Lab, server: Server, pictures: Path) -> Iterator[Notebook]:
+def lesson(
+    request: pytest.FixtureRequest, lab: Lab, server: Server, pictures: Path
+) -> Iterator[Notebook]:
     """A lesson after "run all", which is the only time that it is run; the tests below look at the same open page in turn."""
     notebook = lab.open(request.param)
     with Peak(server) as peak:
@@ -32,7 +39,9 @@ def lesson(request: pytest.FixtureRequest, lab: Lab, server: Server, pictures: P
     notebook.close()
 
 
-def test_its_tests_are_known_to_belong_together(lesson: Notebook, request: pytest.FixtureRequest) -> None:
+def test_its_tests_are_known_to_belong_together(
+    lesson: Notebook, request: pytest.FixtureRequest
+) -> None:
     """By their names, after which the workers share the lessons out (conftest.py): else each lesson is run by both."""
     assert lesson_of(request.node.nodeid) == lesson.name
 
@@ -61,23 +70,36 @@ def test_the_dark_theme_shows_the_same(lesson: Notebook, pictures: Path) -> None
     assert not faults
 
 
-def test_its_page_of_make_lessons_reads_as_well(lesson: Notebook, browser: Any, pictures: Path, tmp_path: Path) -> None:
+def test_its_page_of_make_lessons_reads_as_well(
+    lesson: Notebook, browser: Any, pictures: Path, tmp_path: Path
+) -> None:
     """From the outputs that stand in the open lesson; readers whose system is dark get the same page."""
     html = tmp_path / "lesson.html"
-    html.write_text(pages.page(lesson.saved(), ROOT / "lessons", Path(lesson.name).stem), encoding="utf-8")
+    html.write_text(
+        pages.page(lesson.saved(), ROOT / "lessons", Path(lesson.name).stem), encoding="utf-8"
+    )
     page = browser.new_page()
     try:
         requested: list[str] = []
         page.on("request", lambda request: requested.append(request.url))
         page.goto(html.as_uri())
-        assert not [address for address in requested if not address.startswith(("file:", "data:", "blob:"))]
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page has to be scrolled sideways"
+        assert not [
+            address for address in requested if not address.startswith(("file:", "data:", "blob:"))
+        ]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            "the page has to be scrolled sideways"
+        )
         (pictures / "pages").mkdir(parents=True, exist_ok=True)
         shown = {}
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            shown[scheme] = page.screenshot(path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"), full_page=True)
-        assert shown["light"] == shown["dark"], "the page looks different where the reader's system is dark"
+            shown[scheme] = page.screenshot(
+                path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"),
+                full_page=True,
+            )
+        assert shown["light"] == shown["dark"], (
+            "the page looks different where the reader's system is dark"
+        )
         assert not serious(page, ["main"])
     finally:
         page.close()
@@ -85,12 +107,17 @@ def test_its_page_of_make_lessons_reads_as_well(lesson: Notebook, browser: Any, 
 
 def test_text_at_double_size_stays_readable(lesson: Notebook, pictures: Path) -> None:
     """Code and tables may scroll; running text and controls may not be cut off, nor the ledger's last column be out of sight."""
-    style = lesson.page.add_style_tag(content=":root { --jp-content-font-size1: 28px !important; --jp-code-font-size: 26px !important; "
-                                              "--jp-ui-font-size1: 26px !important; --jp-widgets-font-size: 26px !important; }")
+    style = lesson.page.add_style_tag(
+        content=":root { --jp-content-font-size1: 28px !important; --jp-code-font-size: 26px !important; "
+        "--jp-ui-font-size1: 26px !important; --jp-widgets-font-size: 26px !important; }"
+    )
     lesson.page.wait_for_timeout(300)
     lesson.one_picture(pictures / "200 percent")
-    wide = too_wide(lesson, ".jp-RenderedMarkdown > p, .jp-RenderedMarkdown > ul, .jp-RenderedMarkdown > ol, .jp-RenderedMarkdown > h1, "
-                            ".jp-RenderedMarkdown > h2, .jp-RenderedMarkdown > h3")
+    wide = too_wide(
+        lesson,
+        ".jp-RenderedMarkdown > p, .jp-RenderedMarkdown > ul, .jp-RenderedMarkdown > ol, .jp-RenderedMarkdown > h1, "
+        ".jp-RenderedMarkdown > h2, .jp-RenderedMarkdown > h3",
+    )
     unseen = lesson.page.evaluate("""() => [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-output th')]
         .filter(head => head.innerText.trim() === 'how')
         .filter(head => head.getBoundingClientRect().left + 40 > head.closest('div').getBoundingClientRect().right).length""")
@@ -111,23 +138,35 @@ def test_no_request_leaves_the_machine(lesson: Notebook) -> None:
 
 def test_a_lesson_fits_a_binder_machine(lesson: Notebook) -> None:
     """So any two at once fit 2 GB: kernels are processes of their own, and the server is counted with each."""
-    assert 100_000_000 < PEAKS[lesson.name] < LIMIT, f"{PEAKS[lesson.name] / 1e6:.0f} MB with the server"
+    assert 100_000_000 < PEAKS[lesson.name] < LIMIT, (
+        f"{PEAKS[lesson.name] / 1e6:.0f} MB with the server"
+    )
 
 
 def too_wide(notebook: Notebook, selector: str) -> list[str]:
     """The parts that are wider than the place they have, with what they begin with."""
-    return list(notebook.page.evaluate("""selector => [...document.querySelector('.jp-Notebook').querySelectorAll(selector)]
+    return list(
+        notebook.page.evaluate(
+            """selector => [...document.querySelector('.jp-Notebook').querySelectorAll(selector)]
         .filter(e => e.offsetParent !== null && e.scrollWidth > e.clientWidth + 2 && getComputedStyle(e).display !== 'inline')
-        .map(e => `${e.className}: ${e.scrollWidth} > ${e.clientWidth}: ${e.innerText.slice(0, 160)}`)""", selector))
+        .map(e => `${e.className}: ${e.scrollWidth} > ${e.clientWidth}: ${e.innerText.slice(0, 160)}`)""",
+            selector,
+        )
+    )
 
 
 def test_the_keyboard_alone_runs_a_lesson_and_moves_a_slider(browser: Any, server: Server) -> None:
     """On a page of its own, loaded for it: where the keyboard stands then is where a reader begins."""
-    name = next((path for path in LESSONS if "Slider" in (ROOT / path).read_text(encoding="utf-8")), LESSONS[0])
+    name = next(
+        (path for path in LESSONS if "Slider" in (ROOT / path).read_text(encoding="utf-8")),
+        LESSONS[0],
+    )
     fresh = Lab(browser, server)
     notebook = fresh.open(name)
     page = notebook.page
-    for _ in range(60):  # JupyterLab puts a reader on the first cell; where it does not, the Tab key leads there
+    for _ in range(
+        60
+    ):  # JupyterLab puts a reader on the first cell; where it does not, the Tab key leads there
         if page.evaluate("document.activeElement.closest('.jp-Notebook') !== null"):
             break
         page.keyboard.press("Tab")
@@ -135,8 +174,11 @@ def test_the_keyboard_alone_runs_a_lesson_and_moves_a_slider(browser: Any, serve
     for _ in range(page.locator(".jp-Notebook .jp-Cell").count() - 1):
         page.keyboard.press("Shift+Enter")
     page.keyboard.press("Control+Enter")  # Shift+Enter would add a cell behind the last one
-    page.wait_for_function(f"""() => ![...document.querySelectorAll('{CODE} .jp-InputArea-prompt')]
-        .some(prompt => ['[*]:', '[ ]:'].includes(prompt.innerText.trim()))""", timeout=120_000)
+    page.wait_for_function(
+        f"""() => ![...document.querySelectorAll('{CODE} .jp-InputArea-prompt')]
+        .some(prompt => ['[*]:', '[ ]:'].includes(prompt.innerText.trim()))""",
+        timeout=120_000,
+    )
     handles = page.locator(".jp-Notebook .noUi-handle")
     if handles.count():
         page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0")

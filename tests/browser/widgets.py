@@ -1,4 +1,5 @@
 """Moves every control of a notebook as a hand would, and says which had no effect on the page."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -92,10 +93,17 @@ def move_all(notebook: Notebook, patience: float = 6) -> list[Moved]:
         if not _area(notebook, cell).locator(f":is({ANY})").count():
             continue
         notebook.settle(cell)
-        found = [(kind, number) for kind, (selector, _) in CONTROLS.items()
-                 for number in range(_area(notebook, cell).locator(f":is({selector})").count())]
+        found = [
+            (kind, number)
+            for kind, (selector, _) in CONTROLS.items()
+            for number in range(_area(notebook, cell).locator(f":is({selector})").count())
+        ]
         outcomes = {which: _move(notebook, cell, *which, patience) for which in found}
-        for which in [which for which, outcome in outcomes.items() if outcome is not None and not outcome.effect]:
+        for which in [
+            which
+            for which, outcome in outcomes.items()
+            if outcome is not None and not outcome.effect
+        ]:
             for other in found:
                 if other != which and other[0] != "play":
                     _move(notebook, cell, *other, 1)
@@ -116,8 +124,11 @@ def _move(notebook: Notebook, cell: int, kind: str, number: int, patience: float
         return None
     if kind == "radio" and element.is_checked():
         return None
-    if kind == "toggle" and "mod-active" in (element.get_attribute("class") or "") and "widget-toggle-button" not in (
-            element.get_attribute("class") or ""):
+    if (
+        kind == "toggle"
+        and "mod-active" in (element.get_attribute("class") or "")
+        and "widget-toggle-button" not in (element.get_attribute("class") or "")
+    ):
         return None
     label = element.evaluate("""e => (e.innerText || e.title || e.getAttribute('aria-label')
         || e.closest('.widget-inline-hbox, .jupyter-widgets')?.querySelector('.widget-label')?.innerText || '').trim()""")

@@ -26,13 +26,18 @@ def seed_everything() -> None:
 
 
 def stock_run(
-    row: Network, optimize: Optimize, steps: int = STEPS, schedule: Callable[[int], float] | None = None
+    row: Network,
+    optimize: Optimize,
+    steps: int = STEPS,
+    schedule: Callable[[int], float] | None = None,
 ) -> tuple[nn.Module, torch.optim.Optimizer, list[Tensor]]:
     """Train as everybody does."""
     seed_everything()
     module = row.build()
     module.train()
-    for path, mode in ({"": row.training} if isinstance(row.training, bool) else row.training).items():
+    for path, mode in (
+        {"": row.training} if isinstance(row.training, bool) else row.training
+    ).items():
         module.get_submodule(path).train(mode)
     optimizer = optimize(module)
     losses = []
@@ -49,7 +54,9 @@ def stock_run(
     return module, optimizer, losses
 
 
-def functional_run(row: Network, rule: Any, steps: int = STEPS, **step_arguments: Any) -> tuple[fnlib.Parameters, list[Tensor]]:
+def functional_run(
+    row: Network, rule: Any, steps: int = STEPS, **step_arguments: Any
+) -> tuple[fnlib.Parameters, list[Tensor]]:
     """Train with values."""
     seed_everything()
     ModelFactory = fnlib.Factory(row.build, optimizer=rule)
@@ -63,7 +70,9 @@ def functional_run(row: Network, rule: Any, steps: int = STEPS, **step_arguments
             output, buffers = model(*args, **kwargs), None
         loss = loss_of(output)
         gradient = model.backward(loss)
-        before = None if step_arguments.get("donate") else copy.deepcopy((model.parameters, gradient))
+        before = (
+            None if step_arguments.get("donate") else copy.deepcopy((model.parameters, gradient))
+        )
         parameters = model.step(gradient, buffers=buffers, **step_arguments)
         assert before is None or before[0] == model.parameters, "step changed the old value"
         assert before is None or before[1] == gradient, "step changed the gradient"
@@ -74,11 +83,15 @@ def functional_run(row: Network, rule: Any, steps: int = STEPS, **step_arguments
 
 def assert_same_tensor(mine: Tensor, stock: Tensor, what: str) -> None:
     assert mine.dtype == stock.dtype, f"{what}: {mine.dtype} is not {stock.dtype}"
-    assert mine.shape == stock.shape, f"{what}: shape {tuple(mine.shape)} is not {tuple(stock.shape)}"
+    assert mine.shape == stock.shape, (
+        f"{what}: shape {tuple(mine.shape)} is not {tuple(stock.shape)}"
+    )
     if stock.is_sparse:
         mine, stock = mine.to_dense(), stock.to_dense()
     equal = torch.equal(mine.nan_to_num(123.0), stock.detach().nan_to_num(123.0))
-    assert equal and torch.equal(mine.isnan(), stock.isnan()), f"{what}: differs by {(mine - stock).abs().max()}"
+    assert equal and torch.equal(mine.isnan(), stock.isnan()), (
+        f"{what}: differs by {(mine - stock).abs().max()}"
+    )
 
 
 def assert_same_state(mine: Any, stock: Any, what: str) -> None:
@@ -87,7 +100,9 @@ def assert_same_state(mine: Any, stock: Any, what: str) -> None:
         assert isinstance(mine, Tensor), f"{what}: {mine!r} is no tensor"
         assert_same_tensor(mine, stock, what)
     elif isinstance(stock, Mapping):
-        assert set(mine) == set(stock), f"{what}: {sorted(map(str, mine))} is not {sorted(map(str, stock))}"
+        assert set(mine) == set(stock), (
+            f"{what}: {sorted(map(str, mine))} is not {sorted(map(str, stock))}"
+        )
         for key in stock:
             assert_same_state(mine[key], stock[key], f"{what}.{key}")
     elif isinstance(stock, (list, tuple)):
@@ -101,7 +116,11 @@ def assert_same_state(mine: Any, stock: Any, what: str) -> None:
 
 
 def assert_same_run(
-    parameters: fnlib.Parameters, losses: list[Tensor], module: nn.Module, optimizer: torch.optim.Optimizer, stock_losses: list[Tensor]
+    parameters: fnlib.Parameters,
+    losses: list[Tensor],
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    stock_losses: list[Tensor],
 ) -> None:
     """Hold a functional run to a stock one: losses, weights, strides, buffers, optimizer state."""
     for step, (mine, stock) in enumerate(zip(losses, stock_losses, strict=True)):
@@ -118,7 +137,9 @@ def assert_same_run(
     state = parameters.optimizer_state["state"]
     names = {weight: name for name, weight in named.items()}
     stock_state = {names[key]: value for key, value in optimizer.state.items() if key in names}
-    assert set(state) == set(stock_state), f"state of {sorted(state)}, stock of {sorted(stock_state)}"
+    assert set(state) == set(stock_state), (
+        f"state of {sorted(state)}, stock of {sorted(stock_state)}"
+    )
     for name, entries in stock_state.items():
         assert_same_state(state[name], entries, f"state of {name}")
     shared = {key: value for key, value in optimizer.state.items() if isinstance(key, str)}

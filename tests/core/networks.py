@@ -162,7 +162,9 @@ class TwoInputs(nn.Module):
         super().__init__()
         self.left, self.right = nn.Linear(4, 3), nn.Linear(2, 3)
 
-    def forward(self, a: Tensor, b: Tensor, *, scale: float = 1.0, shift: Tensor | None = None) -> Tensor:
+    def forward(
+        self, a: Tensor, b: Tensor, *, scale: float = 1.0, shift: Tensor | None = None
+    ) -> Tensor:
         y = self.left(a) + scale * self.right(b)
         return y if shift is None else y + shift
 
@@ -181,7 +183,12 @@ class ManyOutputs(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         y = self.layer(x)
-        return {"y": y, "parts": (y[:, :3], [y[:, 3:]]), "pair": Pair(y.mean(), y.std()), "none": None}
+        return {
+            "y": y,
+            "parts": (y[:, :3], [y[:, 3:]]),
+            "pair": Pair(y.mean(), y.std()),
+            "none": None,
+        }
 
 
 class Siamese(nn.Module):
@@ -274,9 +281,14 @@ class Recurrent(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm, self.head = nn.LSTM(3, 5, num_layers=2, batch_first=True, dropout=0.2), nn.Linear(5, 2)
+        self.lstm, self.head = (
+            nn.LSTM(3, 5, num_layers=2, batch_first=True, dropout=0.2),
+            nn.Linear(5, 2),
+        )
 
-    def forward(self, x: Tensor, hidden: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x: Tensor, hidden: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         y, hidden = self.lstm(x, hidden)
         return self.head(y), hidden
 
@@ -330,7 +342,9 @@ class Checkpointed(nn.Module):
         return checkpoint(self.body, x, use_reentrant=False)
 
 
-encoder_layer = functools.partial(nn.TransformerEncoderLayer, 8, 2, dim_feedforward=16, batch_first=True)
+encoder_layer = functools.partial(
+    nn.TransformerEncoderLayer, 8, 2, dim_feedforward=16, batch_first=True
+)
 
 
 class Autoencoder(nn.Module):
@@ -372,13 +386,21 @@ class Remembers(nn.Module):
 def remembers(how: str) -> nn.Module:
     """Build one of them."""
     return {
-        "tensor replaced": lambda: Remembers(torch.zeros(4), lambda s: s, lambda s, y: s + y.mean(0)),
-        "tensor in place": lambda: Remembers(torch.zeros(4), lambda s: s.clone(), lambda s, y: _quiet(s.add_(y.mean(0)))),
+        "tensor replaced": lambda: Remembers(
+            torch.zeros(4), lambda s: s, lambda s, y: s + y.mean(0)
+        ),
+        "tensor in place": lambda: Remembers(
+            torch.zeros(4), lambda s: s.clone(), lambda s, y: _quiet(s.add_(y.mean(0)))
+        ),
         "number": lambda: Remembers(0, lambda s: s, lambda s, y: s + 1),
         "list": lambda: Remembers([], len, lambda s, y: s.append(1)),
         "dict": lambda: Remembers({"n": 0}, lambda s: s["n"], lambda s, y: s.update(n=s["n"] + 1)),
         "deque": lambda: Remembers(collections.deque(maxlen=3), len, lambda s, y: s.append(1)),
-        "nested": lambda: Remembers({"a": [[0]]}, lambda s: s["a"][0][0], lambda s, y: s["a"][0].__setitem__(0, s["a"][0][0] + 1)),
+        "nested": lambda: Remembers(
+            {"a": [[0]]},
+            lambda s: s["a"][0][0],
+            lambda s, y: s["a"][0].__setitem__(0, s["a"][0][0] + 1),
+        ),
         "object": lambda: Remembers(_Cell(), lambda s: s.n, lambda s, y: setattr(s, "n", s.n + 1)),
     }[how]()
 
@@ -457,11 +479,17 @@ def symmetric() -> nn.Module:
 
 
 def new_weight_norm() -> nn.Module:
-    return nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Tanh(), parametrizations.weight_norm(nn.Linear(4, 2)))
+    return nn.Sequential(
+        parametrizations.weight_norm(nn.Linear(4, 4)),
+        nn.Tanh(),
+        parametrizations.weight_norm(nn.Linear(4, 2)),
+    )
 
 
 def new_spectral_norm() -> nn.Module:
-    return nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 4)), nn.Tanh(), nn.Linear(4, 2))
+    return nn.Sequential(
+        parametrizations.spectral_norm(nn.Linear(4, 4)), nn.Tanh(), nn.Linear(4, 2)
+    )
 
 
 def orthogonal() -> nn.Module:
@@ -476,8 +504,12 @@ def old_weight_norm() -> nn.Module:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # deprecated in PyTorch, and in many networks that are trained today
-        return nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), nn.Tanh(), nn.utils.weight_norm(nn.Linear(4, 2)))
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # deprecated in PyTorch, and in many networks that are trained today
+        return nn.Sequential(
+            nn.utils.weight_norm(nn.Linear(4, 4)), nn.Tanh(), nn.utils.weight_norm(nn.Linear(4, 2))
+        )
 
 
 def pruned() -> nn.Module:
@@ -505,7 +537,9 @@ def _halve(gradient: Tensor) -> Tensor:
 
 
 def channels_last() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3)).to(memory_format=torch.channels_last)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3)).to(
+        memory_format=torch.channels_last
+    )
 
 
 def initialised(module: nn.Module) -> nn.Module:
@@ -525,7 +559,13 @@ class Experts(nn.Module):
     def __init__(self, bias: bool = True, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         make = functools.partial(nn.Linear, 4, 4, bias=bias, dtype=dtype)
-        self.first, self.frozen, self.sometimes, self.never, self.last = make(), make().requires_grad_(False), make(), make(), make()
+        self.first, self.frozen, self.sometimes, self.never, self.last = (
+            make(),
+            make().requires_grad_(False),
+            make(),
+            make(),
+            make(),
+        )
         self.last.weight = self.first.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -609,7 +649,11 @@ class ReturnsState(nn.Module):
         self.register_buffer("mean", torch.zeros(4))
 
     def forward(self, x: Tensor) -> Any:
-        return {"y": x @ self.weight.T, "all": (self.weight, self.weight[0], self.weight.detach()), "mean": [self.mean]}
+        return {
+            "y": x @ self.weight.T,
+            "all": (self.weight, self.weight[0], self.weight.detach()),
+            "mean": [self.mean],
+        }
 
 
 class LateClip(nn.Module):
@@ -716,7 +760,9 @@ class CallsFunctionally(nn.Module):
         self.layer, self.scale = nn.Linear(4, 4), nn.Parameter(torch.randn(4, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.func.functional_call(self.layer, {"weight": self.scale * 2, "bias": self.layer.bias}, (x,))
+        return torch.func.functional_call(
+            self.layer, {"weight": self.scale * 2, "bias": self.layer.bias}, (x,)
+        )
 
 
 class TiedBuffers(nn.Module):

@@ -107,7 +107,9 @@ def test_the_histogram_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [torch.zeros(0, 3), torch.full((4,), 7.0), torch.zeros(0, dtype=torch.int64)], ids=["0x3", "constant", "no integers"]
+    "content",
+    [torch.zeros(0, 3), torch.full((4,), 7.0), torch.zeros(0, dtype=torch.int64)],
+    ids=["0x3", "constant", "no integers"],
 )
 def test_nothing_to_count(content: torch.Tensor) -> None:
     text = display.table_of({"w": content}, "T")
@@ -134,14 +136,19 @@ def test_what_is_not_finite_shows_in_a_folded_row_too() -> None:
 
 
 def test_totals() -> None:
-    text = display.table_of({"a": torch.full((3, 4), 2.0), "b": torch.ones(1, dtype=torch.float64)}, "T")
+    text = display.table_of(
+        {"a": torch.full((3, 4), 2.0), "b": torch.ones(1, dtype=torch.float64)}, "T"
+    )
     assert text.splitlines()[-1] == "total: 2 tensors, 13 numbers, 56 bytes, norm 7"
     assert "0 tensors, 0 numbers, 0 bytes" in display.table_of({}, "T")
 
 
 def test_text_keeps_to_100_columns_and_folds() -> None:
     tensors = {
-        f"transformer.encoder.layers.{i}.self_attention.in_projection.weight_of_queries": torch.randn(64, 3, 3, 3) for i in range(57)
+        f"transformer.encoder.layers.{i}.self_attention.in_projection.weight_of_queries": torch.randn(
+            64, 3, 3, 3
+        )
+        for i in range(57)
     }
     lines = display.table_of(tensors, "T").splitlines()
     assert max(map(len, lines)) <= WIDTH
@@ -159,7 +166,20 @@ def test_html_is_accessible_and_folds() -> None:
     assert f"… and {57 - ROWS} more" in page
 
 
-@pytest.mark.parametrize("show", ["parameters", "gradient", "model", "factory", "difference", "weights", "buffers", "donated", "empty"])
+@pytest.mark.parametrize(
+    "show",
+    [
+        "parameters",
+        "gradient",
+        "model",
+        "factory",
+        "difference",
+        "weights",
+        "buffers",
+        "donated",
+        "empty",
+    ],
+)
 def test_each_value_shows_itself_in_both_ways(show: str) -> None:
     model, gradient, later = stepped()
     if show == "donated":
@@ -184,7 +204,9 @@ def test_each_value_shows_itself_in_both_ways(show: str) -> None:
     names = {row[0] for table in read.tables for row in table}
     if show in ("parameters", "gradient", "model", "factory", "difference", "weights"):
         assert {"0.weight", "3.bias"} <= names
-        assert all(re.search(rf"^\s+{name}\s", text, re.MULTILINE) for name in ("0.weight", "3.bias"))
+        assert all(
+            re.search(rf"^\s+{name}\s", text, re.MULTILINE) for name in ("0.weight", "3.bias")
+        )
     if show in ("parameters", "model", "factory", "buffers"):
         assert "1.running_mean" in names and "1.running_mean" in text
 
@@ -213,19 +235,28 @@ def test_a_donated_value_says_where_and_touches_nothing() -> None:
     buffers = model.parameters.buffers
     line = sys._getframe().f_lineno + 1
     model.step(gradient, buffers=buffers, donate=True)
-    for shown in (repr(model.parameters), model.parameters._repr_html_(), repr(model), model._repr_html_()):
+    for shown in (
+        repr(model.parameters),
+        model.parameters._repr_html_(),
+        repr(model),
+        model._repr_html_(),
+    ):
         assert f"{Path(__file__).name}:{line}" in shown and "after step 0" in shown
 
 
 def test_empty_parameters_say_how_they_will_be_drawn() -> None:
-    assert repr(fnlib.Parameters(seed=7, dtype=torch.float64)).startswith("Parameters(seed=7, dtype=torch.float64), empty")
+    assert repr(fnlib.Parameters(seed=7, dtype=torch.float64)).startswith(
+        "Parameters(seed=7, dtype=torch.float64), empty"
+    )
 
 
 def test_a_model_names_its_mode_and_shows_the_buffers_it_carries() -> None:
     model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters(seed=0))
     assert repr(model).startswith("Model in training: Sequential(")
     assert repr(model.eval()).startswith("Model in evaluation")
-    assert "but for 0=False, seed 5" in repr(model.factory(model.parameters, training={"0": False}, seed=5))
+    assert "but for 0=False, seed 5" in repr(
+        model.factory(model.parameters, training={"0": False}, seed=5)
+    )
     _, buffers = model.with_buffers(torch.randn(4, 2))
     assert row(repr(model), "0.num_batches_tracked")[-1] == "all 0"
     assert row(repr(model.carry(buffers)), "0.num_batches_tracked")[-1] == "all 1"
@@ -239,20 +270,34 @@ def test_a_factory_that_is_not_built_yet_is_not_built_for_its_repr() -> None:
         return nn.Linear(2, 1)
 
     ModelFactory = fnlib.Factory(build)
-    assert "build" in repr(ModelFactory) and "fnlib.SGD(lr=0.01)" in repr(ModelFactory) and Reader(ModelFactory._repr_html_())
+    assert (
+        "build" in repr(ModelFactory)
+        and "fnlib.SGD(lr=0.01)" in repr(ModelFactory)
+        and Reader(ModelFactory._repr_html_())
+    )
     assert not built
     ModelFactory(fnlib.Parameters())
     assert "weights: 2 tensors, 3 numbers, 12 bytes" in repr(ModelFactory)
 
 
-@pytest.mark.skipif(not hasattr(torch.Tensor, "_lazy_clone"), reason="this PyTorch has no copy-on-write tensors")
+@pytest.mark.skipif(
+    not hasattr(torch.Tensor, "_lazy_clone"), reason="this PyTorch has no copy-on-write tensors"
+)
 def test_looking_copies_nothing_and_draws_nothing() -> None:
     model, gradient, later = stepped()
-    mine = [share for value in (later, gradient) for share in value.values()]  # keeps every tensor shared
+    mine = [
+        share for value in (later, gradient) for share in value.values()
+    ]  # keeps every tensor shared
     raw = [*later._weights.values(), *later._buffers.values(), *gradient._tensors.values()]
     mine += list(later.buffers.values())
     drawn = torch.get_rng_state()
-    for value in (later, gradient, model.factory(later), later.buffers, later.diff(model.parameters)):
+    for value in (
+        later,
+        gradient,
+        model.factory(later),
+        later.buffers,
+        later.diff(model.parameters),
+    ):
         repr(value), value._repr_html_()
     assert all(map(torch._C._is_cow_tensor, raw)) and all(map(torch._C._is_cow_tensor, mine))
     assert torch.equal(drawn, torch.get_rng_state())
@@ -267,11 +312,15 @@ def test_looking_inside_a_transform_and_without_content() -> None:
 
     torch.vmap(torch.func.grad(loss))(torch.ones(2, 3))
     assert row(texts[0], "w")[:3] == ["w", "3", "float32"]
-    text = display.table_of({"meta": torch.ones(2, device="meta"), "sparse": torch.eye(3).to_sparse()}, "T")
+    text = display.table_of(
+        {"meta": torch.ones(2, device="meta"), "sparse": torch.eye(3).to_sparse()}, "T"
+    )
     assert row(text, "meta")[1] == "2" and row(text, "sparse")[1] == "3×3"
 
 
-def test_a_terminal_that_cannot_encode_bars_gets_plain_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_cannot_encode_bars_gets_plain_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     text = display.table_of({f"{i}.weight": torch.randn(9, 9) for i in range(ROWS + 1)}, "T")
     print(text, flush=True)  # would raise UnicodeEncodeError
@@ -288,11 +337,15 @@ def test_a_difference_is_a_mapping_of_euclidean_distances() -> None:
     assert list(difference) == list(after)
     for name, distance in difference.items():
         assert type(distance) is float
-        assert distance == pytest.approx(torch.dist(after[name].double(), before[name].double()).item(), rel=1e-5)
+        assert distance == pytest.approx(
+            torch.dist(after[name].double(), before[name].double()).item(), rel=1e-5
+        )
     cells = row(repr(difference), "0.weight")
     change = (after["0.weight"] - before["0.weight"]).abs().max().item()
     assert float(cells[2]) == pytest.approx(difference["0.weight"], rel=1e-3)
-    assert float(cells[3].rstrip("%")) == pytest.approx(100 * difference["0.weight"] / before["0.weight"].norm().item(), rel=1e-2)
+    assert float(cells[3].rstrip("%")) == pytest.approx(
+        100 * difference["0.weight"] / before["0.weight"].norm().item(), rel=1e-2
+    )
     assert float(cells[4]) == pytest.approx(change, rel=1e-3)
 
 
@@ -316,8 +369,18 @@ def test_a_difference_outlives_the_values() -> None:
 
 
 def test_a_difference_of_complex_half_empty_and_unequal_values() -> None:
-    before = {"c": torch.tensor([3 + 4j]), "h": torch.ones(2).half(), "e": torch.zeros(0), "n": torch.tensor(2)}
-    after = {"c": torch.tensor([0j]), "h": torch.zeros(2).half(), "e": torch.zeros(0), "n": torch.tensor(5)}
+    before = {
+        "c": torch.tensor([3 + 4j]),
+        "h": torch.ones(2).half(),
+        "e": torch.zeros(0),
+        "n": torch.tensor(2),
+    }
+    after = {
+        "c": torch.tensor([0j]),
+        "h": torch.zeros(2).half(),
+        "e": torch.zeros(0),
+        "n": torch.tensor(5),
+    }
     difference = display.Difference(after, before)
     assert difference["c"] == 5.0 and difference["e"] == 0.0 and difference["n"] == 3.0
     assert difference["h"] == pytest.approx(math.sqrt(2))

@@ -11,13 +11,17 @@ import pytest
 import fnlib
 from fnlib import encapsulated, errors
 
-CORE = [name for name in fnlib.__all__ if name not in ("Ledger", "compare", "doctor", "encapsulated")]  # those have tests of their own
+CORE = [
+    name for name in fnlib.__all__ if name not in ("Ledger", "compare", "doctor", "encapsulated")
+]  # those have tests of their own
 SOURCES = ("SGD", "Adam", "AdamW")  # rules with a formula: where it comes from
 
 
 def public() -> Iterator[tuple[str, Any]]:
     """The public names of the core, with the public methods of its classes."""
-    found = {name: getattr(fnlib, name) for name in CORE} | {"encapsulated.Sequential": encapsulated.Sequential}
+    found = {name: getattr(fnlib, name) for name in CORE} | {
+        "encapsulated.Sequential": encapsulated.Sequential
+    }
     for name, thing in found.items():
         yield name, thing
         if inspect.isclass(thing) and not issubclass(thing, Exception):
@@ -29,7 +33,11 @@ def public() -> Iterator[tuple[str, Any]]:
 
 
 PUBLIC = dict(public())
-SHOWN_BY_ITS_CLASS = {"Model.parameters", "Model.factory", "Factory.structure"}  # the class's own example uses it
+SHOWN_BY_ITS_CLASS = {
+    "Model.parameters",
+    "Model.factory",
+    "Factory.structure",
+}  # the class's own example uses it
 
 
 def arguments(thing: Any) -> list[str]:
@@ -40,7 +48,14 @@ def arguments(thing: Any) -> list[str]:
     return [name for name in parameters if name not in ("self", "cls")]
 
 
-@pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if not (inspect.isclass(thing) and issubclass(thing, Exception))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, thing in PUBLIC.items()
+        if not (inspect.isclass(thing) and issubclass(thing, Exception))
+    ],
+)
 def test_a_public_name_explains_itself(name: str) -> None:
     thing = PUBLIC[name]
     text = inspect.getdoc(thing) or ""
@@ -49,25 +64,49 @@ def test_a_public_name_explains_itself(name: str) -> None:
     assert "." in first or ":" in first, f"{name}: {first!r} is no sentence"
     if inspect.isclass(thing) and thing.__init__ is object.__init__:
         return
-    missing = [argument for argument in arguments(thing) if argument not in text and "Args: as" not in text]
+    missing = [
+        argument for argument in arguments(thing) if argument not in text and "Args: as" not in text
+    ]
     made_by_a_factory = name == "Model"  # nobody calls it
     assert made_by_a_factory or not missing, f"{name} does not say what {missing} are"
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CORE if not issubclass(type(PUBLIC[name]), type) or not issubclass(PUBLIC[name], Exception)]
+    "name",
+    [
+        name
+        for name in CORE
+        if not issubclass(type(PUBLIC[name]), type) or not issubclass(PUBLIC[name], Exception)
+    ],
 )
 def test_a_public_name_shows_an_example_that_runs(name: str) -> None:
-    texts = [inspect.getdoc(thing) or "" for key, thing in PUBLIC.items() if key == name or key.startswith(f"{name}.")]
-    assert any(">>> " in text for text in texts), f"{name} has no example"  # which pytest runs: --doctest-modules
+    texts = [
+        inspect.getdoc(thing) or ""
+        for key, thing in PUBLIC.items()
+        if key == name or key.startswith(f"{name}.")
+    ]
+    assert any(">>> " in text for text in texts), (
+        f"{name} has no example"
+    )  # which pytest runs: --doctest-modules
     if name in SOURCES:
-        assert "Source: " in texts[0] and "<-" in texts[0], f"{name} says neither its formula nor where it comes from"
+        assert "Source: " in texts[0] and "<-" in texts[0], (
+            f"{name} says neither its formula nor where it comes from"
+        )
 
 
-@pytest.mark.parametrize("name", [name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    ],
+)
 def test_a_named_error_says_what_it_is(name: str) -> None:
     text = inspect.getdoc(getattr(errors, name)) or ""
-    assert text.endswith(".") and getattr(errors, name).__doc__, f"{name} has no sentence of its own"
+    assert text.endswith(".") and getattr(errors, name).__doc__, (
+        f"{name} has no sentence of its own"
+    )
 
 
 def test_what_is_raised_is_announced() -> None:
@@ -75,4 +114,6 @@ def test_what_is_raised_is_announced() -> None:
     for name in ("Factory", "Factory.__call__", "Model.__call__", "Model.backward", "Model.step", "Parameters.replace", "Parameters.to",
                  "Parameters.diff", "Parameters.load", "wrap", "backward"):  # fmt: skip
         announced = (inspect.getdoc(PUBLIC[name]) or "").partition("Raises:")[2]
-        assert any(kind in announced for kind in vars(errors)), f"{name} does not say what it raises"
+        assert any(kind in announced for kind in vars(errors)), (
+            f"{name} does not say what it raises"
+        )

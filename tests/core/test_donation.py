@@ -34,7 +34,9 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 2))
 
 
-def given_away(rule: str, build: Any = network) -> tuple[fnlib.Factory, fnlib.Model, fnlib.Parameters, Any]:
+def given_away(
+    rule: str, build: Any = network
+) -> tuple[fnlib.Factory, fnlib.Model, fnlib.Parameters, Any]:
     """A model whose parameters were donated, the parameters that came of it, and a loss whose graph is still there."""
     ModelFactory = fnlib.Factory(build, optimizer=RULES[rule]())
     model = ModelFactory(fnlib.Parameters(seed=0))
@@ -45,11 +47,18 @@ def given_away(rule: str, build: Any = network) -> tuple[fnlib.Factory, fnlib.Mo
 
 def check_message(error: fnlib.Donated) -> None:
     text = str(error)
-    assert "This value (parameters after step 0) was given away by `model.step(gradient, donate=True)`" in text
+    assert (
+        "This value (parameters after step 0) was given away by `model.step(gradient, donate=True)`"
+        in text
+    )
     assert f"{Path(__file__).name}:" in text
     line = int(text.partition(f"{Path(__file__).name}:")[2].partition(";")[0])
-    assert "donate=True" in Path(__file__).read_text().splitlines()[line - 1], "the line that gave it away"
-    assert "model = ModelFactory(new)                 # right: go on with what step returned" in text
+    assert "donate=True" in Path(__file__).read_text().splitlines()[line - 1], (
+        "the line that gave it away"
+    )
+    assert (
+        "model = ModelFactory(new)                 # right: go on with what step returned" in text
+    )
 
 
 USES = {
@@ -104,7 +113,9 @@ def test_a_backward_that_still_needs_it_is_refused(rule: str) -> None:
     ModelFactory, model, new, loss = given_away(rule)
     with pytest.raises(fnlib.Donated):
         model.backward(loss)
-    with pytest.raises(fnlib.Donated) as caught:  # on the way to another model, whose parameters are alive
+    with pytest.raises(
+        fnlib.Donated
+    ) as caught:  # on the way to another model, whose parameters are alive
         encoder = fnlib.Sequential(nn.Linear(4, 4))(fnlib.Parameters(seed=2))
         old = ModelFactory(fnlib.Parameters(seed=0))
         joint = loss_of(old(encoder(X)))
@@ -133,7 +144,12 @@ def test_memory_is_reused(rule: str) -> None:
     def addresses(parameters: fnlib.Parameters) -> list[int]:
         held = [
             *parameters._weights.values(),
-            *(t for entry in parameters._state["state"].values() for key, t in entry.items() if key != "step"),
+            *(
+                t
+                for entry in parameters._state["state"].values()
+                for key, t in entry.items()
+                if key != "step"
+            ),
         ]
         return [tensor.const_data_ptr() for tensor in held]
 
@@ -164,9 +180,17 @@ def test_what_was_handed_out_stays_as_it_was(rule: str) -> None:
     model = ModelFactory(fnlib.Parameters(seed=0))
     model = ModelFactory(model.step(model.backward(loss_of(model(X)))))
     sibling = model.parameters.replace(weights={"0.bias": torch.zeros(64)})
-    held = [model.parameters["0.weight"], model.weights["2.weight"].detach(), model.parameters.optimizer_state]
+    held = [
+        model.parameters["0.weight"],
+        model.weights["2.weight"].detach(),
+        model.parameters.optimizer_state,
+    ]
     gradient = model.backward(loss_of(model(X)))
-    snapshot, gradient_snapshot, sibling_snapshot = copy.deepcopy(held), copy.deepcopy(gradient), copy.deepcopy(sibling)
+    snapshot, gradient_snapshot, sibling_snapshot = (
+        copy.deepcopy(held),
+        copy.deepcopy(gradient),
+        copy.deepcopy(sibling),
+    )
     model.step(gradient, donate=True)
     assert torch.equal(held[0], snapshot[0]) and torch.equal(held[1], snapshot[1])
     assert repr(held[2]) == repr(snapshot[2])
@@ -176,14 +200,18 @@ def test_what_was_handed_out_stays_as_it_was(rule: str) -> None:
 
 
 def test_buffers_survive_and_weights_written_in_forward_are_given_too() -> None:
-    ModelFactory = fnlib.Sequential(nn.Embedding(9, 4, max_norm=1.0), nn.BatchNorm1d(3), optimizer=fnlib.Adam())
+    ModelFactory = fnlib.Sequential(
+        nn.Embedding(9, 4, max_norm=1.0), nn.BatchNorm1d(3), optimizer=fnlib.Adam()
+    )
     runs = []
     for donate in (False, True):
         model = ModelFactory(fnlib.Parameters(seed=0))
         for step in range(3):
             output, buffers = model.with_buffers(torch.tensor([[1, 2, 3], [4, 5, 6 + step % 2]]))
             held = {name: buffers[name].clone() for name in buffers}
-            model = ModelFactory(model.step(model.backward(loss_of(output)), buffers=buffers, donate=donate))
+            model = ModelFactory(
+                model.step(model.backward(loss_of(output)), buffers=buffers, donate=donate)
+            )
             assert all(torch.equal(buffers[name], held[name]) for name in held)
         runs.append(model.parameters)
     assert runs[0] == runs[1]
@@ -196,11 +224,17 @@ def test_two_factories_of_one_value() -> None:
     second = two(first.parameters)
     loss = loss_of(second(X))
     first.step(first.backward(loss_of(first(X))), donate=True)
-    for use in (lambda: second(X), lambda: second.backward(loss), lambda: second.step(fnlib.Gradient({}))):
+    for use in (
+        lambda: second(X),
+        lambda: second.backward(loss),
+        lambda: second.step(fnlib.Gradient({})),
+    ):
         with pytest.raises(fnlib.Donated):
             use()
     stranger = one(fnlib.Parameters(seed=1))
-    assert len(stranger.backward(loss + stranger(X).sum())) == 4  # needs nothing of what was given away
+    assert (
+        len(stranger.backward(loss + stranger(X).sum())) == 4
+    )  # needs nothing of what was given away
 
 
 def test_an_error_before_the_step_gives_nothing_away() -> None:
@@ -221,7 +255,11 @@ def test_of_many_threads_that_give_one_value_away_one_does() -> None:
         model = ModelFactory(fnlib.Parameters(seed=0))
         gradient, meet = model.backward(loss_of(model(X))), threading.Barrier(4)
 
-        def give(model: fnlib.Model = model, gradient: fnlib.Gradient = gradient, meet: threading.Barrier = meet) -> bool:
+        def give(
+            model: fnlib.Model = model,
+            gradient: fnlib.Gradient = gradient,
+            meet: threading.Barrier = meet,
+        ) -> bool:
             meet.wait(60)
             try:
                 return model.step(gradient, donate=True).step_count == 1
@@ -239,13 +277,17 @@ class Expands:
         return {}
 
     def update(self, weights: Any, gradient: Any, state: Any) -> Any:
-        return {name: torch.zeros(1).expand(weight.shape) for name, weight in weights.items()}, state
+        return {
+            name: torch.zeros(1).expand(weight.shape) for name, weight in weights.items()
+        }, state
 
 
 def test_weights_that_a_rule_made_by_expanding_can_be_given_away() -> None:
     start = fnlib.Factory(network, optimizer=Expands())(fnlib.Parameters(seed=0))
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=1.0))
-    model = ModelFactory(start.step(start.backward(loss_of(start(X)))).replace(optimizer_state=None))
+    model = ModelFactory(
+        start.step(start.backward(loss_of(start(X)))).replace(optimizer_state=None)
+    )
     gradient = model.backward(loss_of(model(X)))
     assert model.step(gradient) == model.step(gradient, donate=True)
 
@@ -274,7 +316,11 @@ def test_a_step_that_fails_half_way_leaves_no_half_written_value() -> None:
     model = ModelFactory(fnlib.Parameters(seed=0))
     with pytest.raises(ArithmeticError):
         model.step(fnlib.Gradient({}), donate=True)
-    for use in (lambda: model(X), lambda: model.parameters["0.weight"], lambda: ModelFactory(model.parameters)):
+    for use in (
+        lambda: model(X),
+        lambda: model.parameters["0.weight"],
+        lambda: ModelFactory(model.parameters),
+    ):
         with pytest.raises(fnlib.Donated):
             use()
 
@@ -288,10 +334,14 @@ def test_an_error_inside_the_rule_is_its_own() -> None:
     assert model.parameters == snapshot
 
 
-def test_giving_away_needs_no_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_giving_away_needs_no_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = fnlib.Sequential(nn.Linear(2, 2))(fnlib.Parameters(seed=0))
     gradient = model.backward(model(torch.ones(1, 2)).sum())
-    model.step(gradient)  # PyTorch itself asks for the working folder when its optimizers are first used
+    model.step(
+        gradient
+    )  # PyTorch itself asks for the working folder when its optimizers are first used
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()

@@ -15,7 +15,10 @@ from fnlib import encapsulated
 
 RULES = [
     (fnlib.SGD(lr=0.1), lambda weights: torch.optim.SGD(weights, lr=0.1)),
-    (fnlib.SGD(lr=0.1, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9)),
+    (
+        fnlib.SGD(lr=0.1, momentum=0.9),
+        lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9),
+    ),
     (fnlib.Adam(lr=0.01), lambda weights: torch.optim.Adam(weights, lr=0.01)),
 ]
 
@@ -53,7 +56,9 @@ def test_fit_has_the_bits_of_the_stock_loop(rule: object, stock: object) -> None
 
 def test_a_second_fit_goes_on_and_restart_begins_again() -> None:
     feature, label = data()
-    boxes = [encapsulated.Sequential(*layers()[:1], loss=nn.CrossEntropyLoss(), seed=0) for _ in range(2)]
+    boxes = [
+        encapsulated.Sequential(*layers()[:1], loss=nn.CrossEntropyLoss(), seed=0) for _ in range(2)
+    ]
     boxes[0].fit(feature, label, epochs=1, seed=1).fit(feature, label, epochs=1, seed=2)
     assert boxes[0].parameters.step_count == 4 and len(boxes[0].loss_curve_) == 2
     boxes[0].fit(feature, label, epochs=1, seed=1, restart=True)
@@ -102,7 +107,9 @@ def test_what_does_not_match_is_refused_and_changes_nothing() -> None:
 def test_arrays_that_cannot_be_written_to_and_arrays_that_are_written_to_later() -> None:
     feature, label = (part.numpy().copy() for part in data())
     feature.flags.writeable = False
-    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0).fit(feature, label, epochs=1, seed=0)
+    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0).fit(
+        feature, label, epochs=1, seed=0
+    )
     assert (box.predict(feature) == label).float().mean() == box.score(feature, label)
     owned = feature.copy()
     tensor = encapsulated._tensor(owned)
@@ -135,13 +142,17 @@ def test_the_progress_bar_is_loaded_when_first_used() -> None:
 def test_a_box_is_the_functional_loop_inside() -> None:
     """The same core: what a box holds goes on in an open loop, and back."""
     feature, label = data()
-    box = encapsulated.Sequential(*layers(), loss=nn.CrossEntropyLoss(), optimizer=fnlib.Adam(lr=0.01), seed=0)
+    box = encapsulated.Sequential(
+        *layers(), loss=nn.CrossEntropyLoss(), optimizer=fnlib.Adam(lr=0.01), seed=0
+    )
     box.step(feature, label)
     ModelFactory = fnlib.Sequential(*layers(), optimizer=fnlib.Adam(lr=0.01))
     torch.manual_seed(3)
     model = ModelFactory(box.parameters)
     output, buffers = model.with_buffers(feature)
-    parameters = model.step(model.backward(nn.functional.cross_entropy(output, label)), buffers=buffers)
+    parameters = model.step(
+        model.backward(nn.functional.cross_entropy(output, label)), buffers=buffers
+    )
     torch.manual_seed(3)
     kept = box.parameters
     loss = box.step(feature, label)
@@ -152,6 +163,10 @@ def test_a_box_is_the_functional_loop_inside() -> None:
 
 def test_the_loss_curve_is_the_mean_over_examples() -> None:
     feature, label = data()
-    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), optimizer=fnlib.SGD(lr=0.0), seed=0)
+    box = encapsulated.Sequential(
+        nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), optimizer=fnlib.SGD(lr=0.0), seed=0
+    )
     box.fit(feature, label, epochs=2, batch_size=16)  # batches of 16, 16 and 8
-    assert box.loss_curve_ == pytest.approx([float(nn.functional.cross_entropy(box(feature), label))] * 2, rel=1e-5)
+    assert box.loss_curve_ == pytest.approx(
+        [float(nn.functional.cross_entropy(box(feature), label))] * 2, rel=1e-5
+    )

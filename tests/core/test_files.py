@@ -35,7 +35,9 @@ def test_what_is_loaded_equals_what_was_saved(row: Network, tmp_path: Path) -> N
     parameters.save(tmp_path / "value")
     loaded = fnlib.Parameters.load(tmp_path / "value")
     assert loaded == parameters
-    assert [tensor.stride() for tensor in loaded.values()] == [tensor.stride() for tensor in parameters.values()]
+    assert [tensor.stride() for tensor in loaded.values()] == [
+        tensor.stride() for tensor in parameters.values()
+    ]
     assert list(loaded) == list(parameters) and list(loaded.buffers) == list(parameters.buffers)
     assert {key: (t.stride(), t.dtype) for key, t in loaded.state_dict().items()} == {
         key: (t.stride(), t.dtype) for key, t in parameters.state_dict().items()
@@ -63,7 +65,11 @@ RUNS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "wrapped": (nets.Complex, lambda: fnlib.wrap(torch.optim.NAdam, lr=0.1)),
     "groups": (
         nets.Frozen,
-        lambda: fnlib.wrap(torch.optim.ASGD, t0=3, groups=lambda name, weight: {"lr": 0.5} if weight.ndim == 1 else {}),
+        lambda: fnlib.wrap(
+            torch.optim.ASGD,
+            t0=3,
+            groups=lambda name, weight: {"lr": 0.5} if weight.ndim == 1 else {},
+        ),
     ),
 }
 
@@ -84,7 +90,12 @@ def test_a_run_resumes_to_the_bit_in_a_new_process(run: str, tmp_path: Path) -> 
     half = train(run, fnlib.Parameters(seed=0), 10)
     half.save(tmp_path / "run.half")
     script = RESUME.format(root=str(ROOT), path=str(tmp_path / "run"), run=run)
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
     resumed = fnlib.Parameters.load(tmp_path / "run.whole")
     assert resumed == train(run, half, 10)
     assert resumed.step_count == STEPS
@@ -107,7 +118,9 @@ trees = st.recursive(
 def test_any_state_survives(tree: Any) -> None:
     import tempfile
 
-    parameters = fnlib.Parameters.from_module(nn.Linear(1, 1)).replace(optimizer_state={"kept": tree})
+    parameters = fnlib.Parameters.from_module(nn.Linear(1, 1)).replace(
+        optimizer_state={"kept": tree}
+    )
     with tempfile.TemporaryDirectory() as folder:
         parameters.save(Path(folder, "value"))
         loaded = fnlib.Parameters.load(Path(folder, "value"))
@@ -128,9 +141,14 @@ def test_a_file_that_is_cut_short_is_refused(part: float, tmp_path: Path) -> Non
     path.write_bytes(content[: int(len(content) * part)])
     with pytest.raises(fnlib.NotAParametersFile) as caught:
         fnlib.Parameters.load(path)
-    assert f"{path} cannot be loaded as parameters: it is cut short or no safetensors file" in str(caught.value)
+    assert f"{path} cannot be loaded as parameters: it is cut short or no safetensors file" in str(
+        caught.value
+    )
     assert "Nothing was loaded." in str(caught.value)
-    assert "parameters = fnlib.Parameters.load(path)   # reads what `save` wrote, and only that" in str(caught.value)
+    assert (
+        "parameters = fnlib.Parameters.load(path)   # reads what `save` wrote, and only that"
+        in str(caught.value)
+    )
 
 
 def rewritten(path: Path, change: Callable[[Any], Any]) -> None:
@@ -141,7 +159,9 @@ def rewritten(path: Path, change: Callable[[Any], Any]) -> None:
         metadata = file.metadata()
     tree = json.loads(metadata["tree"])
     tree = change(tree) or tree
-    save_file(load_file(path), path, metadata={"format": metadata["format"], "tree": json.dumps(tree)})
+    save_file(
+        load_file(path), path, metadata={"format": metadata["format"], "tree": json.dumps(tree)}
+    )
 
 
 def entry(tree: Any, *keys: str) -> Any:
@@ -155,16 +175,30 @@ DAMAGE: dict[str, Callable[[Any], Any]] = {
     "not a tree": lambda tree: 3,
     "no entries": lambda tree: {"dict": []},
     "a part is missing": lambda tree: {"dict": tree["dict"][1:]},
-    "weights are a list": lambda tree: {"dict": [[k, {"list": []} if k == "weights" else v] for k, v in tree["dict"]]},
-    "a weight is a number": lambda tree: entry(tree, "weights")["dict"].__setitem__(0, ["0.weight", 3]),
-    "step count is a string": lambda tree: {"dict": [[k, "3" if k == "step_count" else v] for k, v in tree["dict"]]},
-    "rule is a number": lambda tree: {"dict": [[k, 3 if k == "rule" else v] for k, v in tree["dict"]]},
-    "unknown kind": lambda tree: {"dict": [[k, {"code": "import os"} if k == "state" else v] for k, v in tree["dict"]]},
+    "weights are a list": lambda tree: {
+        "dict": [[k, {"list": []} if k == "weights" else v] for k, v in tree["dict"]]
+    },
+    "a weight is a number": lambda tree: entry(tree, "weights")["dict"].__setitem__(
+        0, ["0.weight", 3]
+    ),
+    "step count is a string": lambda tree: {
+        "dict": [[k, "3" if k == "step_count" else v] for k, v in tree["dict"]]
+    },
+    "rule is a number": lambda tree: {
+        "dict": [[k, 3 if k == "rule" else v] for k, v in tree["dict"]]
+    },
+    "unknown kind": lambda tree: {
+        "dict": [[k, {"code": "import os"} if k == "state" else v] for k, v in tree["dict"]]
+    },
     "tensor is missing": lambda tree: entry(tree, "weights", "0.weight").update(tensor="999"),
     "shape is another": lambda tree: entry(tree, "weights", "0.weight").update(shape=[3, 3]),
-    "shape is enormous": lambda tree: entry(tree, "weights", "0.weight").update(shape=[10**15, 4], stride=[4, 1]),
+    "shape is enormous": lambda tree: entry(tree, "weights", "0.weight").update(
+        shape=[10**15, 4], stride=[4, 1]
+    ),
     "strides overlap": lambda tree: entry(tree, "weights", "0.weight").update(stride=[0, 0]),
-    "strides are enormous": lambda tree: entry(tree, "weights", "0.weight").update(stride=[10**15, 1]),
+    "strides are enormous": lambda tree: entry(tree, "weights", "0.weight").update(
+        stride=[10**15, 1]
+    ),
     "strides are negative": lambda tree: entry(tree, "weights", "0.weight").update(stride=[-4, 1]),
     "too few strides": lambda tree: entry(tree, "weights", "0.weight").update(stride=[1]),
     "not complex": lambda tree: entry(tree, "weights", "0.weight").update(complex=True),
@@ -181,7 +215,9 @@ def test_a_damaged_description_is_refused(how: str, tmp_path: Path) -> None:
 
 def test_a_foreign_file_is_refused_and_never_unpickled(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(fnlib.NotAParametersFile, match="it is a safetensors file that something else wrote"):
+    with pytest.raises(
+        fnlib.NotAParametersFile, match="it is a safetensors file that something else wrote"
+    ):
         fnlib.Parameters.load(tmp_path / "other.safetensors")
 
     class Trap:
@@ -192,7 +228,9 @@ def test_a_foreign_file_is_refused_and_never_unpickled(tmp_path: Path) -> None:
     (tmp_path / "trap.pkl").write_bytes(pickle.dumps(Trap()))
     (tmp_path / "text").write_text("weights")
     for name in ("stock.pt", "trap.pkl", "text"):
-        with pytest.raises(fnlib.NotAParametersFile, match="it is cut short or no safetensors file"):
+        with pytest.raises(
+            fnlib.NotAParametersFile, match="it is cut short or no safetensors file"
+        ):
             fnlib.Parameters.load(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 
@@ -210,7 +248,9 @@ def test_files_that_are_not_there_are_pythons_own_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = saved(tmp_path)
     before = path.read_bytes()
 
@@ -247,7 +287,12 @@ def test_links_rights_and_names(tmp_path: Path) -> None:
         def __fspath__(self) -> str:
             return str(tmp_path / "named")
 
-    for name in (Named(), tmp_path / "größe 模型", tmp_path / ("n" * 250), os.fsencode(tmp_path / "bytes")):
+    for name in (
+        Named(),
+        tmp_path / "größe 模型",
+        tmp_path / ("n" * 250),
+        os.fsencode(tmp_path / "bytes"),
+    ):
         value.save(name)  # type: ignore[arg-type]
         assert fnlib.Parameters.load(name) == value  # type: ignore[arg-type]
     assert not [found for found in tmp_path.iterdir() if found.name.startswith(".")]
@@ -260,26 +305,44 @@ MISLED: dict[str, Callable[[Any], Any]] = {
     "groups are numbers": lambda state: {"state": {}, "param_groups": [3]},
     "another weight": lambda state: {**state, "state": {**state["state"], "9.bias": {}}},
     "moments are a number": lambda state: {**state, "state": {**state["state"], "0.bias": 3}},
-    "a moment is missing": lambda state: state["state"]["0.bias"].pop("exp_avg") is not None and state,
+    "a moment is missing": lambda state: (
+        state["state"]["0.bias"].pop("exp_avg") is not None and state
+    ),
     "a moment is a number": lambda state: state["state"]["0.bias"].update(exp_avg=0.5) or state,
-    "a moment has another shape": lambda state: state["state"]["0.bias"].update(exp_avg=torch.zeros(1)) or state,
+    "a moment has another shape": lambda state: (
+        state["state"]["0.bias"].update(exp_avg=torch.zeros(1)) or state
+    ),
 }
 
 
 @pytest.mark.parametrize("how", MISLED)
-def test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used(how: str, tmp_path: Path) -> None:
+def test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used(
+    how: str, tmp_path: Path
+) -> None:
     ModelFactory = fnlib.Sequential(nn.Linear(4, 3), optimizer=fnlib.Adam())
     model = ModelFactory(fnlib.Parameters(seed=0))
     gradient = model.backward(model(torch.ones(2, 4)).sum())
     later = model.step(gradient)
     misled = later.replace(optimizer_state=MISLED[how](later.optimizer_state))
     misled.save(tmp_path / "misled")
-    for value in (misled, fnlib.Parameters.load(tmp_path / "misled"), pickle.loads(pickle.dumps(misled))):
+    for value in (
+        misled,
+        fnlib.Parameters.load(tmp_path / "misled"),
+        pickle.loads(pickle.dumps(misled)),
+    ):
         with pytest.raises(fnlib.WrongParameters) as caught:
             ModelFactory(value).step(gradient, donate=True)
-        assert "This optimizer_state is not one that the rule of this factory can go on with" in str(caught.value)
-        assert "ModelFactory(parameters.replace(optimizer_state=None))   # starts the rule afresh" in str(caught.value)
-        assert ModelFactory(value.replace(optimizer_state=None)).step(gradient).step_count == 2, "nothing was given away"
+        assert (
+            "This optimizer_state is not one that the rule of this factory can go on with"
+            in str(caught.value)
+        )
+        assert (
+            "ModelFactory(parameters.replace(optimizer_state=None))   # starts the rule afresh"
+            in str(caught.value)
+        )
+        assert ModelFactory(value.replace(optimizer_state=None)).step(gradient).step_count == 2, (
+            "nothing was given away"
+        )
     fine = later.replace(optimizer_state=later.optimizer_state)
     assert ModelFactory(fine).step(gradient) == ModelFactory(later).step(gradient)
 

@@ -21,7 +21,16 @@ def bound(build: Any, **kwargs: Any) -> fnlib.Model:
 
 
 X = torch.linspace(-1, 1, 20).reshape(5, 4)
-STATEFUL = ["tensor replaced", "tensor in place", "number", "list", "dict", "deque", "nested", "object"]
+STATEFUL = [
+    "tensor replaced",
+    "tensor in place",
+    "number",
+    "list",
+    "dict",
+    "deque",
+    "nested",
+    "object",
+]
 
 
 @pytest.mark.parametrize("how", STATEFUL)
@@ -29,7 +38,9 @@ STATEFUL = ["tensor replaced", "tensor in place", "number", "list", "dict", "deq
 def test_state_in_attributes_is_refused(how: str, keep: bool) -> None:
     model = bound(lambda: nets.remembers(how))
     for _ in range(2):  # and again, not only once
-        with pytest.raises(fnlib.HiddenState, match="gives another output when it is run again on the same input") as caught:
+        with pytest.raises(
+            fnlib.HiddenState, match="gives another output when it is run again on the same input"
+        ) as caught:
             model.with_buffers(X) if keep else model(X)
         assert "state" in str(caught.value)
         assert "self.register_buffer(" in str(caught.value)
@@ -43,7 +54,10 @@ def test_state_in_attributes_is_refused(how: str, keep: bool) -> None:
         (nets.NoneBuffer, "'mean' of its module, and adds or removes them while it runs"),
         (nets.EmptiesBuffer, "'mean' of its module, and adds or removes them while it runs"),
         (nets.OwnGenerator, "'generator' of its module, and gives another output"),
-        (nets.ExchangesHeldBuffer, "'same' of its module, and exchanges in one of its two places what stands in both"),
+        (
+            nets.ExchangesHeldBuffer,
+            "'same' of its module, and exchanges in one of its two places what stands in both",
+        ),
         (nets.Switches, "training' of its module, and gives another output"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -67,7 +81,8 @@ def test_a_cache_is_discarded() -> None:
 def test_what_cannot_be_copied_is_built(build: Any) -> None:
     assert bound(build)(X).shape == (5, 4)
     with pytest.raises(
-        fnlib.UnsupportedModule, match=r"cannot be copied .*thread.lock.*\n.*\n *ModelFactory = fnlib.Factory\(lambda: Network"
+        fnlib.UnsupportedModule,
+        match=r"cannot be copied .*thread.lock.*\n.*\n *ModelFactory = fnlib.Factory\(lambda: Network",
     ):
         fnlib.Factory(build())
 
@@ -92,7 +107,10 @@ def test_a_function_as_output_keeps_its_weights() -> None:
     ModelFactory = fnlib.Factory(nets.ReturnsFunction)
     one, two = (ModelFactory(fnlib.Parameters(seed=seed)) for seed in (0, 1))
     of_one, of_two = one(X), two(X)
-    expected = [torch.nn.functional.linear(X, m.parameters["layer.weight"], m.parameters["layer.bias"]) for m in (one, two)]
+    expected = [
+        torch.nn.functional.linear(X, m.parameters["layer.weight"], m.parameters["layer.bias"])
+        for m in (one, two)
+    ]
     assert torch.equal(of_one(2.0), expected[0] * 2)
     assert torch.equal(of_two(2.0), expected[1] * 2)
     assert one.backward(loss_of(of_one(1.0))) != two.backward(loss_of(of_two(1.0)))
@@ -119,7 +137,10 @@ def test_a_checkpoint_that_changes_buffers_is_refused() -> None:
     before = buffers["body.1.running_mean"]
     with pytest.raises(fnlib.UnsupportedModule) as caught:
         model.backward(loss_of(output))
-    assert "runs again in backward (torch.utils.checkpoint) and changes 'body.1.running_mean'" in str(caught.value)
+    assert (
+        "runs again in backward (torch.utils.checkpoint) and changes 'body.1.running_mean'"
+        in str(caught.value)
+    )
     assert torch.equal(buffers["body.1.running_mean"], before), "the second run reached the value"
     frozen = bound(nets.CheckpointedNorm, training={"body.1": False})
     assert len(frozen.backward(loss_of(frozen(X)))) == 4
@@ -133,7 +154,10 @@ def untouched(module: nn.Module) -> Callable[[], bool]:
     copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     flags = [part.training for part in module.modules()]
     return lambda: (
-        all(now is tensors[name] and torch.equal(now, copies[name]) for name, now in [*module.named_parameters(), *module.named_buffers()])
+        all(
+            now is tensors[name] and torch.equal(now, copies[name])
+            for name, now in [*module.named_parameters(), *module.named_buffers()]
+        )
         and [part.training for part in module.modules()] == flags
         and all(weight.grad is None for weight in module.parameters())
     )
@@ -149,7 +173,9 @@ def train_a_little(ModelFactory: fnlib.Factory, parameters: fnlib.Parameters) ->
 
 
 def test_modules_that_are_given_stay_as_they_are() -> None:
-    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2)).eval()
+    network = nn.Sequential(
+        nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2)
+    ).eval()
     same = untouched(network)
     train_a_little(fnlib.Factory(network), fnlib.Parameters.from_module(network))
     assert same()
@@ -181,7 +207,10 @@ def test_a_function_that_holds_its_network_is_refused_in_an_instance() -> None:
         layer.forward = lambda x: torch.tanh(x @ layer.weight.T)  # type: ignore[method-assign]
         return layer
 
-    with pytest.raises(fnlib.UnsupportedModule, match="'forward' of this network is a function that holds a part of the network"):
+    with pytest.raises(
+        fnlib.UnsupportedModule,
+        match="'forward' of this network is a function that holds a part of the network",
+    ):
         fnlib.Factory(build())
     model = bound(build)
     assert torch.equal(model(X), torch.tanh(X @ model.parameters["weight"].T))
@@ -191,7 +220,10 @@ def test_weights_in_one_memory_are_refused() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     network[1].weight.data = network[0].weight.data
     for make in (fnlib.Parameters.from_module, fnlib.Factory):
-        with pytest.raises(fnlib.UnsupportedModule, match=r"'0.weight' and '1.weight' are two tensors in one piece of memory"):
+        with pytest.raises(
+            fnlib.UnsupportedModule,
+            match=r"'0.weight' and '1.weight' are two tensors in one piece of memory",
+        ):
             make(network)
     whole = torch.randn(8, 4)
     network[0].weight.data, network[1].weight.data = whole[:4], whole[4:]  # side by side: no tie
@@ -209,7 +241,10 @@ def test_weights_in_one_memory_are_refused() -> None:
 )
 def test_a_view_of_a_weight_as_attribute_is_refused(view: Any, shares: str) -> None:
     """In stock PyTorch it follows the weight in place; it would stand still here, in silence."""
-    for make in (lambda: bound(lambda: nets.HoldsView(view)), lambda: fnlib.Factory(nets.HoldsView(view))):
+    for make in (
+        lambda: bound(lambda: nets.HoldsView(view)),
+        lambda: fnlib.Factory(nets.HoldsView(view)),
+    ):
         with pytest.raises(fnlib.UnsupportedModule) as caught:
             make()
         assert str(caught.value).startswith(f"'held' shares memory with '{shares}'")
@@ -222,7 +257,9 @@ def test_a_hook_that_waits_for_grad_is_refused() -> None:
         layer.weight.register_post_accumulate_grad_hook(lambda weight: None)
         return layer
 
-    with pytest.raises(fnlib.UnsupportedModule, match="'weight' has a hook that waits for its .grad"):
+    with pytest.raises(
+        fnlib.UnsupportedModule, match="'weight' has a hook that waits for its .grad"
+    ):
         bound(build)
 
 
@@ -251,7 +288,9 @@ class Interrupted(nn.Module):
 
 
 @pytest.mark.parametrize("by", [KeyboardInterrupt, SystemExit, GeneratorExit, ValueError])
-def test_a_pass_that_is_broken_off_leaves_no_trace(by: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_is_broken_off_leaves_no_trace(
+    by: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = bound(Interrupted, seed=3)
     expected, expected_buffers = model.with_buffers(X)
     before, drawn = copy.deepcopy(model.parameters), torch.get_rng_state()
@@ -262,5 +301,7 @@ def test_a_pass_that_is_broken_off_leaves_no_trace(by: Any, monkeypatch: pytest.
         assert torch.equal(torch.get_rng_state(), drawn)
         monkeypatch.setattr(Interrupted, "by", None)
         output, buffers = model.with_buffers(X)
-        assert torch.equal(output, expected) and all(torch.equal(buffers[name], expected_buffers[name]) for name in buffers)
+        assert torch.equal(output, expected) and all(
+            torch.equal(buffers[name], expected_buffers[name]) for name in buffers
+        )
     assert model.parameters == before

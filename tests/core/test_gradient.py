@@ -36,7 +36,17 @@ def gradients(draw: Any, dtype: torch.dtype = torch.float64) -> fnlib.Gradient:
 
 def vector(g: fnlib.Gradient) -> torch.Tensor:
     """The gradient as one long vector, an absent entry as zeros; + 0.0 makes -0.0 and 0.0 one."""
-    return torch.cat([(g[name] if name in g else torch.zeros(SHAPES[name], dtype=torch.float64)).reshape(-1) for name in NAMES]) + 0.0
+    return (
+        torch.cat(
+            [
+                (g[name] if name in g else torch.zeros(SHAPES[name], dtype=torch.float64)).reshape(
+                    -1
+                )
+                for name in NAMES
+            ]
+        )
+        + 0.0
+    )
 
 
 def same(a: fnlib.Gradient, b: fnlib.Gradient) -> bool:
@@ -44,7 +54,9 @@ def same(a: fnlib.Gradient, b: fnlib.Gradient) -> bool:
 
 
 @given(gradients(), gradients(), gradients())
-def test_addition_is_that_of_vectors(a: fnlib.Gradient, b: fnlib.Gradient, c: fnlib.Gradient) -> None:
+def test_addition_is_that_of_vectors(
+    a: fnlib.Gradient, b: fnlib.Gradient, c: fnlib.Gradient
+) -> None:
     assert same(a + b, b + a)
     assert same((a + b) + c, a + (b + c))
     assert set(a + b) == set(a) | set(b), "an absent entry is zero, and the sum has what either has"
@@ -57,7 +69,9 @@ def test_addition_is_that_of_vectors(a: fnlib.Gradient, b: fnlib.Gradient, c: fn
 
 
 @given(gradients(), gradients(), scalars, scalars)
-def test_scaling_is_that_of_vectors(a: fnlib.Gradient, b: fnlib.Gradient, s: float, t: float) -> None:
+def test_scaling_is_that_of_vectors(
+    a: fnlib.Gradient, b: fnlib.Gradient, s: float, t: float
+) -> None:
     assert same(a * s, s * a)
     assert same((a * s) * t, a * (s * t))
     assert same((a + b) * s, a * s + b * s)
@@ -74,7 +88,9 @@ def test_scaling_is_that_of_vectors(a: fnlib.Gradient, b: fnlib.Gradient, s: flo
 @given(gradients(), gradients(), scalars)
 def test_norm_is_that_of_vectors(a: fnlib.Gradient, b: fnlib.Gradient, s: float) -> None:
     assert math.isclose(float(a.norm()), float(vector(a).norm()), abs_tol=1e-12)
-    assert math.isclose(float((a * s).norm()), abs(s) * float(a.norm()), rel_tol=1e-12, abs_tol=1e-12)
+    assert math.isclose(
+        float((a * s).norm()), abs(s) * float(a.norm()), rel_tol=1e-12, abs_tol=1e-12
+    )
     assert float((a + b).norm()) <= float(a.norm()) + float(b.norm()) + 1e-9
     assert a.norm().shape == ()
 
@@ -105,7 +121,13 @@ def test_operands_stay_as_they_are(a: fnlib.Gradient, b: fnlib.Gradient, s: floa
 
 @given(gradients())
 def test_a_value(a: fnlib.Gradient) -> None:
-    assert copy.deepcopy(a) == a == pickle.loads(pickle.dumps(a)) == fnlib.Gradient(a) == fnlib.Gradient(dict(a))
+    assert (
+        copy.deepcopy(a)
+        == a
+        == pickle.loads(pickle.dumps(a))
+        == fnlib.Gradient(a)
+        == fnlib.Gradient(dict(a))
+    )
     assert hash(a) == hash(a) and len({a, copy.copy(a)}) in (1, 2)
     assert bool(a), "not false, even when the loss depended on nothing"
     assert list(a) == list(a.keys()) and len(a) == len(list(a))
@@ -153,12 +175,16 @@ def test_accumulation_equals_one_loss() -> None:
     stock.load_state_dict({name[2:]: m.parameters[name] for name in m.parameters})
     for part in x.split(2):
         stock(part).sum().backward()
-    assert torch.equal(sum(parts)["0.weight"], stock.weight.grad), "the bits of .grad accumulated over three backwards"
+    assert torch.equal(sum(parts)["0.weight"], stock.weight.grad), (
+        "the bits of .grad accumulated over three backwards"
+    )
 
 
 def test_a_penalty_reaches_the_gradient() -> None:
     m = model()
-    gradient = m.backward(m(torch.zeros(1, 3)).sum() * 0 + sum(weight.square().sum() for weight in m.weights.values()))
+    gradient = m.backward(
+        m(torch.zeros(1, 3)).sum() * 0 + sum(weight.square().sum() for weight in m.weights.values())
+    )
     for name in gradient:
         assert torch.equal(gradient[name], 2 * m.parameters[name])
 
@@ -182,9 +208,14 @@ def test_adding_something_else_is_a_type_error(other: Any) -> None:
 
 def test_a_factor_that_changes_the_kind_is_refused() -> None:
     gradient = fnlib.Gradient({"a": torch.ones(2)})
-    for scale in (lambda: gradient * 1j, lambda: gradient / torch.tensor(2j), lambda: gradient * torch.tensor(1.0, dtype=torch.complex64)):
+    for scale in (
+        lambda: gradient * 1j,
+        lambda: gradient / torch.tensor(2j),
+        lambda: gradient * torch.tensor(1.0, dtype=torch.complex64),
+    ):
         with pytest.raises(
-            fnlib.WrongParameters, match="This factor would change the kind of the gradient: torch.float32 would become torch.complex64"
+            fnlib.WrongParameters,
+            match="This factor would change the kind of the gradient: torch.float32 would become torch.complex64",
         ):
             scale()
     assert (gradient * torch.tensor(2.0, dtype=torch.float64))["a"].dtype == torch.float32
@@ -197,20 +228,29 @@ def test_a_factor_that_changes_the_kind_is_refused() -> None:
 def test_gradients_of_other_networks_do_not_add() -> None:
     with pytest.raises(fnlib.WrongParameters) as caught:
         fnlib.Gradient({"a": torch.ones(2)}) + fnlib.Gradient({"a": torch.ones(3)})
-    assert "These gradients belong to different networks: 'a' has shape (2,) in one and (3,) in the other" in str(caught.value)
+    assert (
+        "These gradients belong to different networks: 'a' has shape (2,) in one and (3,) in the other"
+        in str(caught.value)
+    )
 
 
 def test_what_is_no_tensor_is_refused() -> None:
-    with pytest.raises(fnlib.WrongParameters, match="This is not a gradient: 'a' is a list, not a tensor"):
+    with pytest.raises(
+        fnlib.WrongParameters, match="This is not a gradient: 'a' is a list, not a tensor"
+    ):
         fnlib.Gradient({"a": [1.0]})  # type: ignore[dict-item]
     with pytest.raises(fnlib.WrongParameters, match="This is not a gradient"):
         fnlib.Gradient([1.0])  # type: ignore[arg-type]
-    with pytest.raises(KeyError, match="'x': the loss did not depend on it, or there is no such weight; entries: a"):
+    with pytest.raises(
+        KeyError, match="'x': the loss did not depend on it, or there is no such weight; entries: a"
+    ):
         fnlib.Gradient({"a": torch.ones(1)})["x"]
 
 
 def test_one_pass_over_several_models() -> None:
-    encoder, decoder = (fnlib.Sequential(nn.Linear(3, 3))(fnlib.Parameters(seed=seed)) for seed in (0, 1))
+    encoder, decoder = (
+        fnlib.Sequential(nn.Linear(3, 3))(fnlib.Parameters(seed=seed)) for seed in (0, 1)
+    )
     x = torch.randn(4, 3)
     loss = decoder(encoder(x)).square().mean()
     alone = encoder.backward(loss, retain_graph=True), decoder.backward(loss, retain_graph=True)
@@ -218,4 +258,6 @@ def test_one_pass_over_several_models() -> None:
     with pytest.raises(fnlib.GraphUsedUp):
         fnlib.backward(loss, encoder)
     loss = decoder(encoder(x)).square().mean()
-    assert fnlib.backward(loss, encoder, decoder, retain_graph=True) == fnlib.backward(loss, encoder, decoder)
+    assert fnlib.backward(loss, encoder, decoder, retain_graph=True) == fnlib.backward(
+        loss, encoder, decoder
+    )

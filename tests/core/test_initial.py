@@ -128,9 +128,18 @@ def shared_weight() -> nn.Module:
 
 
 REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
-    (lambda: nn.MultiheadAttention(4, 2), "This MultiheadAttention is not a layer that is known to redraw exactly"),
-    (lambda: nn.Sequential(nets.encoder_layer()), "'0.self_attn' (MultiheadAttention) is not a layer that is known to redraw exactly"),
-    (lambda: nn.Transformer(8, 2, 1, 1, 8, batch_first=True), "'encoder.layers.0.self_attn' (MultiheadAttention) is not"),
+    (
+        lambda: nn.MultiheadAttention(4, 2),
+        "This MultiheadAttention is not a layer that is known to redraw exactly",
+    ),
+    (
+        lambda: nn.Sequential(nets.encoder_layer()),
+        "'0.self_attn' (MultiheadAttention) is not a layer that is known to redraw exactly",
+    ),
+    (
+        lambda: nn.Transformer(8, 2, 1, 1, 8, batch_first=True),
+        "'encoder.layers.0.self_attn' (MultiheadAttention) is not",
+    ),
     (nets.Bare, "This Bare is not a layer that is known to redraw exactly"),
     (nets.Unused, "This Unused is not a container or layer of torch.nn"),
     (nets.Tied, "This Tied is not a container or layer of torch.nn"),
@@ -139,8 +148,14 @@ REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
     (shared_weight, "'1' (Linear) shares weights with another layer"),
     (nets.new_weight_norm, "'0' (ParametrizedLinear)"),
     (nets.hooked, "'0' (Linear) has hooks that may change its weights"),
-    (lambda: nn.Embedding.from_pretrained(torch.zeros(3, 2)), "This Embedding is frozen, as an embedding with given weights is"),
-    (lambda: nn.ParameterList([torch.zeros(2)]), "This ParameterList is not a layer that is known to redraw exactly"),
+    (
+        lambda: nn.Embedding.from_pretrained(torch.zeros(3, 2)),
+        "This Embedding is frozen, as an embedding with given weights is",
+    ),
+    (
+        lambda: nn.ParameterList([torch.zeros(2)]),
+        "This ParameterList is not a layer that is known to redraw exactly",
+    ),
 ]
 
 
@@ -151,12 +166,19 @@ def test_anything_else_is_refused(build: Callable[[], nn.Module], text: str) -> 
         ModelFactory(fnlib.Parameters(seed=0))
     message = str(caught.value)
     assert message.startswith(text)
-    assert "ModelFactory = fnlib.Factory(network)                 # wrong with empty parameters" in message
+    assert (
+        "ModelFactory = fnlib.Factory(network)                 # wrong with empty parameters"
+        in message
+    )
     assert "ModelFactory = fnlib.Factory(lambda: Network(...))    # right" in message
     assert "fnlib.Parameters.from_module(network)" in message
     network = build()  # the ways that the message names work
-    assert len(fnlib.Factory(build())(fnlib.Parameters.from_module(network)).parameters) == len(list(network.parameters()))
-    assert len(fnlib.Factory(build)(fnlib.Parameters(seed=0)).parameters) == len(list(network.parameters()))
+    assert len(fnlib.Factory(build())(fnlib.Parameters.from_module(network)).parameters) == len(
+        list(network.parameters())
+    )
+    assert len(fnlib.Factory(build)(fnlib.Parameters(seed=0)).parameters) == len(
+        list(network.parameters())
+    )
 
 
 def test_an_instance_that_cannot_be_copied_is_refused_at_once() -> None:

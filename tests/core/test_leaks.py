@@ -54,7 +54,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any, dict[str, Any], bool]] = {
 }
 
 
-def train(ModelFactory: fnlib.Factory, parameters: fnlib.Parameters, steps: int, bind: dict[str, Any], donate: bool) -> fnlib.Parameters:
+def train(
+    ModelFactory: fnlib.Factory,
+    parameters: fnlib.Parameters,
+    steps: int,
+    bind: dict[str, Any],
+    donate: bool,
+) -> fnlib.Parameters:
     for _ in range(steps):
         model = ModelFactory(parameters, **bind)
         output, buffers = model.with_buffers(X)
@@ -67,7 +73,9 @@ def train(ModelFactory: fnlib.Factory, parameters: fnlib.Parameters, steps: int,
 def test_tensors_alive_do_not_grow(case: str) -> None:
     build, rule, bind, donate = CASES[case]
     ModelFactory = fnlib.Factory(build, optimizer=rule)
-    parameters = train(ModelFactory, ModelFactory(fnlib.Parameters(seed=0)).parameters, 12, bind, donate)
+    parameters = train(
+        ModelFactory, ModelFactory(fnlib.Parameters(seed=0)).parameters, 12, bind, donate
+    )
     before = tensors_alive()
     parameters = train(ModelFactory, parameters, 12, bind, donate)
     assert tensors_alive() <= before
@@ -79,7 +87,9 @@ def test_nothing_waits_for_the_garbage_collector(case: str) -> None:
     """No reference cycles: what a step leaves behind is gone at once."""
     build, rule, bind, donate = CASES[case]
     ModelFactory = fnlib.Factory(build, optimizer=rule)
-    parameters = train(ModelFactory, ModelFactory(fnlib.Parameters(seed=0)).parameters, 3, bind, donate)
+    parameters = train(
+        ModelFactory, ModelFactory(fnlib.Parameters(seed=0)).parameters, 3, bind, donate
+    )
     gc.collect()
     gc.disable()
     try:
@@ -186,12 +196,20 @@ def test_the_old_and_the_new_value_and_never_more() -> None:
     x = torch.ones(1, 64)
 
     def distinct(*values: Any) -> int:
-        return len({tensor.untyped_storage()._cdata for value in values for tensor in value._weights.values()})
+        return len(
+            {
+                tensor.untyped_storage()._cdata
+                for value in values
+                for tensor in value._weights.values()
+            }
+        )
 
     model = ModelFactory(fnlib.Parameters(seed=0))
     new = model.step(model.backward(model(x).sum()))
     assert distinct(model.parameters, new) == 2
     gc.collect()
-    sizes = [tensor for tensor in tensors() if tensor.shape == (64, 64) and tensor.device.type == "cpu"]
+    sizes = [
+        tensor for tensor in tensors() if tensor.shape == (64, 64) and tensor.device.type == "cpu"
+    ]
     addresses = {tensor.const_data_ptr() for tensor in sizes if tensor.numel()}
     assert len(addresses) <= 2

@@ -14,7 +14,11 @@ import fnlib
 from tests.core.loops import STEPS, assert_same_run, functional_run, seed_everything, stock_run
 from tests.core.tables import EXPERTS, OPTIMIZERS, Network, Optimizer, loss_of
 
-OWN: dict[Any, Any] = {torch.optim.SGD: fnlib.SGD, torch.optim.Adam: fnlib.Adam, torch.optim.AdamW: fnlib.AdamW}
+OWN: dict[Any, Any] = {
+    torch.optim.SGD: fnlib.SGD,
+    torch.optim.Adam: fnlib.Adam,
+    torch.optim.AdamW: fnlib.AdamW,
+}
 DRAWN_UP = [row for row in OPTIMIZERS if row.kind in OWN]
 
 
@@ -28,7 +32,9 @@ def test_wrapped_optimizer_has_the_bits_of_the_stock_loop(row: Optimizer) -> Non
 @pytest.mark.parametrize("donate", [False, True], ids=["kept", "donated"])
 def test_own_rule_has_the_bits_of_the_stock_loop(row: Optimizer, donate: bool) -> None:
     stock = stock_run(row.network, lambda module: row.kind(module.parameters(), **row.arguments))
-    assert_same_run(*functional_run(row.network, OWN[row.kind](**row.arguments), donate=donate), *stock)
+    assert_same_run(
+        *functional_run(row.network, OWN[row.kind](**row.arguments), donate=donate), *stock
+    )
 
 
 def decay(step: int) -> float:
@@ -36,7 +42,9 @@ def decay(step: int) -> float:
 
 
 @pytest.mark.parametrize(
-    "kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.NAdam], ids=lambda kind: kind.__name__
+    "kind",
+    [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.NAdam],
+    ids=lambda kind: kind.__name__,
 )
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_scheduled_rate(kind: Any, wrapped: bool) -> None:
@@ -64,7 +72,12 @@ def test_scheduler_of_torch_gives_the_same_bits() -> None:
         optimizer.step()
         scheduler.step()
         losses.append(loss.detach())
-    assert_same_run(*functional_run(EXPERTS, fnlib.SGD(lr=lambda step: 0.1 * 0.5**step)), module, optimizer, losses)
+    assert_same_run(
+        *functional_run(EXPERTS, fnlib.SGD(lr=lambda step: 0.1 * 0.5**step)),
+        module,
+        optimizer,
+        losses,
+    )
 
 
 def by_name(name: str, weight: torch.Tensor) -> dict[str, Any]:
@@ -74,7 +87,15 @@ def by_name(name: str, weight: torch.Tensor) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad], ids=lambda kind: kind.__name__
+    "kind",
+    [
+        torch.optim.SGD,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+    ],
+    ids=lambda kind: kind.__name__,
 )
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_groups(kind: Any, wrapped: bool) -> None:
@@ -89,16 +110,26 @@ def test_groups(kind: Any, wrapped: bool) -> None:
         return kind(list(parts.values()), lr=0.05, weight_decay=0.1)
 
     settings: dict[str, Any] = {"lr": 0.05, "weight_decay": 0.1, "groups": by_name}
-    row = Network("three layers", lambda: torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3))))
-    parameters, losses = functional_run(row, fnlib.wrap(kind, **settings) if wrapped else OWN[kind](**settings))
+    row = Network(
+        "three layers", lambda: torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))
+    )
+    parameters, losses = functional_run(
+        row, fnlib.wrap(kind, **settings) if wrapped else OWN[kind](**settings)
+    )
     stock = stock_run(row, optimize)
     assert_same_run(parameters, losses, *stock)
-    for mine, group in zip(parameters.optimizer_state["param_groups"], stock[1].param_groups, strict=True):
-        assert {key: mine[key] for key in ("lr", "weight_decay")} == {key: group[key] for key in ("lr", "weight_decay")}
+    for mine, group in zip(
+        parameters.optimizer_state["param_groups"], stock[1].param_groups, strict=True
+    ):
+        assert {key: mine[key] for key in ("lr", "weight_decay")} == {
+            key: group[key] for key in ("lr", "weight_decay")
+        }
 
 
 def test_groups_with_their_own_schedule() -> None:
-    rule = fnlib.SGD(lr=0.1, groups=lambda name, weight: {"lr": decay} if name.endswith("bias") else {})
+    rule = fnlib.SGD(
+        lr=0.1, groups=lambda name, weight: {"lr": decay} if name.endswith("bias") else {}
+    )
     row = Network("linear", lambda: torch.nn.Linear(4, 2))
 
     class Scheduled(torch.optim.SGD):
@@ -109,7 +140,10 @@ def test_groups_with_their_own_schedule() -> None:
             self.at += 1
             super().step()
 
-    stock = stock_run(row, lambda module: Scheduled([{"params": [module.weight]}, {"params": [module.bias]}], lr=0.1))
+    stock = stock_run(
+        row,
+        lambda module: Scheduled([{"params": [module.weight]}, {"params": [module.bias]}], lr=0.1),
+    )
     assert_same_run(*functional_run(row, rule), *stock)
 
 
@@ -126,10 +160,16 @@ def test_step_sees_the_factory_rate_not_the_saved_one() -> None:
 
 @pytest.mark.parametrize("fused", [None, True])
 def test_adam_counts_in_the_default_dtype_as_torch_does(fused: bool | None) -> None:
-    row = Network("float64", lambda: torch.nn.Linear(4, 2), (lambda generator: torch.randn(5, 4, generator=generator),))
+    row = Network(
+        "float64",
+        lambda: torch.nn.Linear(4, 2),
+        (lambda generator: torch.randn(5, 4, generator=generator),),
+    )
     torch.set_default_dtype(torch.float64)
     try:
-        stock = stock_run(row, lambda module: torch.optim.Adam(module.parameters(), fused=fused), steps=3)
+        stock = stock_run(
+            row, lambda module: torch.optim.Adam(module.parameters(), fused=fused), steps=3
+        )
         assert_same_run(*functional_run(row, fnlib.Adam(fused=fused), steps=3), *stock)
     finally:
         torch.set_default_dtype(torch.float32)
@@ -139,7 +179,11 @@ class Signs:
     """A student's own rule, in place as one would write it after torch.optim."""
 
     def init(self, weights: Mapping[str, Tensor]) -> Any:
-        return {"n": 0, "last": {name: torch.zeros_like(weight) for name, weight in weights.items()}, "note": ("a", 1.5, None)}
+        return {
+            "n": 0,
+            "last": {name: torch.zeros_like(weight) for name, weight in weights.items()},
+            "note": ("a", 1.5, None),
+        }
 
     def update(self, weights: Any, gradient: Any, state: Any) -> Any:
         for name in gradient:
@@ -156,7 +200,9 @@ def test_own_rule_in_place_harms_nobody() -> None:
     values = []
     for step in range(3):
         gradient = model.backward(loss_of(model(*EXPERTS.batch(step)[0])))
-        values.append((model.parameters, copy.deepcopy(model.parameters), gradient, copy.deepcopy(gradient)))
+        values.append(
+            (model.parameters, copy.deepcopy(model.parameters), gradient, copy.deepcopy(gradient))
+        )
         model = ModelFactory(model.step(gradient))
     for parameters, snapshot, gradient, gradient_snapshot in values:
         assert parameters == snapshot

@@ -22,7 +22,9 @@ X = torch.linspace(-1, 1, 20).reshape(5, 4)
 
 
 def trained(steps: int = 2, rule: Any = None) -> tuple[fnlib.Factory, fnlib.Parameters]:
-    ModelFactory = fnlib.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2), optimizer=rule or fnlib.Adam(lr=0.1))
+    ModelFactory = fnlib.Sequential(
+        nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2), optimizer=rule or fnlib.Adam(lr=0.1)
+    )
     parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
     for _ in range(steps):
         model = ModelFactory(parameters)
@@ -53,7 +55,11 @@ def test_from_module_and_back(row: Network) -> None:
     parameters = fnlib.Parameters.from_module(module)
     other = row.build()
     other.load_state_dict(parameters.state_dict(), strict=True)
-    transient = {name: dict(module.named_buffers())[name] for name in parameters._transient if name in dict(module.named_buffers())}
+    transient = {
+        name: dict(module.named_buffers())[name]
+        for name in parameters._transient
+        if name in dict(module.named_buffers())
+    }
     again = fnlib.Parameters.from_module(other)
     assert again.replace(buffers=transient) == parameters
     assert set(parameters.state_dict()) == set(module.state_dict())
@@ -62,16 +68,23 @@ def test_from_module_and_back(row: Network) -> None:
             tensor.zero_()
     assert again.replace(buffers=transient) == parameters, "an independent copy"
     training, args = row.training, row.batch(0)
-    output, _ = fnlib.Factory(row.build)(parameters, training=training, seed=0).with_buffers(*args[0], **args[1])
+    output, _ = fnlib.Factory(row.build)(parameters, training=training, seed=0).with_buffers(
+        *args[0], **args[1]
+    )
     assert output is not None
 
 
 def test_state_dict_is_independent_and_keeps_ties() -> None:
     parameters = fnlib.Parameters.from_module(nets.Tied())
     given_out = parameters.state_dict()
-    assert set(given_out) == {"embed.weight", "mix.weight", "mix.bias", "decode.weight"} and len(parameters) == 3
+    assert (
+        set(given_out) == {"embed.weight", "mix.weight", "mix.bias", "decode.weight"}
+        and len(parameters) == 3
+    )
     assert given_out["embed.weight"] is given_out["decode.weight"]
-    assert parameters["decode.weight"].equal(parameters["embed.weight"]), "the second name is understood"
+    assert parameters["decode.weight"].equal(parameters["embed.weight"]), (
+        "the second name is understood"
+    )
     given_out["mix.bias"].fill_(9)
     assert not parameters["mix.bias"].eq(9).any()
     moved = parameters.replace(weights={"decode.weight": torch.zeros(7, 5)})
@@ -107,19 +120,28 @@ def test_equality_compares_everything_by_bytes() -> None:
     assert parameters != dict(parameters) and parameters != 3
     nan = parameters.replace(weights={"0.bias": torch.full((3,), float("nan"))})
     assert nan == copy.deepcopy(nan)
-    zero, minus = (parameters.replace(weights={"0.bias": torch.zeros(3) * sign}) for sign in (1, -1))
+    zero, minus = (
+        parameters.replace(weights={"0.bias": torch.zeros(3) * sign}) for sign in (1, -1)
+    )
     assert zero != minus
     assert fnlib.Parameters(seed=1) == fnlib.Parameters(seed=1) != fnlib.Parameters(seed=2)
 
 
 def test_copies_and_pickles_are_values_of_their_own() -> None:
     ModelFactory, parameters = trained()
-    for copied in (copy.deepcopy(parameters), pickle.loads(pickle.dumps(parameters)), copy.copy(parameters)):
+    for copied in (
+        copy.deepcopy(parameters),
+        pickle.loads(pickle.dumps(parameters)),
+        copy.copy(parameters),
+    ):
         assert copied == parameters
         model = ModelFactory(copied)
         output, buffers = model.with_buffers(X)
         model.step(model.backward(loss_of(output)), buffers=buffers, donate=True)
-        assert parameters["0.weight"].isfinite().all() and ModelFactory(parameters).eval()(X).isfinite().all()
+        assert (
+            parameters["0.weight"].isfinite().all()
+            and ModelFactory(parameters).eval()(X).isfinite().all()
+        )
         if copied is not parameters:
             with pytest.raises(fnlib.Donated):
                 copied["0.weight"]
@@ -138,7 +160,11 @@ def test_factories_and_models_go_through_pickle_and_copy() -> None:
     for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
         assert torch.equal(again(X), model(X)) and again.parameters == model.parameters
         assert again.step(again.backward(loss_of(again(X)))) == model.step(gradient)
-    for factory in (pickle.loads(pickle.dumps(ModelFactory)), copy.deepcopy(ModelFactory), copy.copy(ModelFactory)):
+    for factory in (
+        pickle.loads(pickle.dumps(ModelFactory)),
+        copy.deepcopy(ModelFactory),
+        copy.copy(ModelFactory),
+    ):
         assert torch.equal(factory(model.parameters, seed=3)(X), model(X))
 
 
@@ -146,14 +172,26 @@ def test_replace() -> None:
     ModelFactory, parameters = trained()
     before = copy.deepcopy(parameters)
     other = parameters.replace(
-        weights={"0.bias": torch.ones(3)}, buffers={"1.running_mean": torch.ones(3)}, optimizer_state={"state": {}, "param_groups": []}
+        weights={"0.bias": torch.ones(3)},
+        buffers={"1.running_mean": torch.ones(3)},
+        optimizer_state={"state": {}, "param_groups": []},
     )
-    assert other["0.bias"].eq(1).all() and other.buffers["1.running_mean"].eq(1).all() and other.optimizer_state["state"] == {}
-    assert other.step_count == 2 and list(other) == list(parameters) and other["2.weight"].equal(parameters["2.weight"])
+    assert (
+        other["0.bias"].eq(1).all()
+        and other.buffers["1.running_mean"].eq(1).all()
+        and other.optimizer_state["state"] == {}
+    )
+    assert (
+        other.step_count == 2
+        and list(other) == list(parameters)
+        and other["2.weight"].equal(parameters["2.weight"])
+    )
     assert parameters == before and parameters.replace() == parameters
     weight = torch.ones(3, requires_grad=True)
     assert not parameters.replace(weights={"0.bias": weight * 2})["0.bias"].requires_grad
-    mean = parameters.replace(weights={name: (parameters[name] + other[name]) / 2 for name in parameters})
+    mean = parameters.replace(
+        weights={name: (parameters[name] + other[name]) / 2 for name in parameters}
+    )
     assert ModelFactory(mean).eval()(X).isfinite().all()
 
 
@@ -162,20 +200,32 @@ def test_to_converts_floating_numbers_and_never_counters() -> None:
         ModelFactory, parameters = trained(rule=rule)
         wide = parameters.to(torch.float64)
         assert {tensor.dtype for tensor in wide.values()} == {torch.float64}
-        assert [tensor.dtype for tensor in wide.buffers.values()] == [torch.float64, torch.float64, torch.int64]
+        assert [tensor.dtype for tensor in wide.buffers.values()] == [
+            torch.float64,
+            torch.float64,
+            torch.int64,
+        ]
         for name, entry in wide.optimizer_state["state"].items():
             for key, tensor in entry.items():
                 before = parameters.optimizer_state["state"][name][key]
                 assert tensor.dtype == (before.dtype if key == "step" else torch.float64)
-        assert wide.to(torch.float32) == parameters and parameters["0.weight"].dtype == torch.float32
+        assert (
+            wide.to(torch.float32) == parameters and parameters["0.weight"].dtype == torch.float32
+        )
         assert parameters.to("cpu") == parameters
         model = ModelFactory(wide)
         output, buffers = model.with_buffers(X.double())
-        assert model.step(model.backward(loss_of(output)), buffers=buffers)["0.weight"].dtype == torch.float64
+        assert (
+            model.step(model.backward(loss_of(output)), buffers=buffers)["0.weight"].dtype
+            == torch.float64
+        )
         meta = parameters.to("meta")
         assert meta["0.weight"].is_meta and meta.step_count == 2
     complex_ones = fnlib.Parameters.from_module(nets.Complex()).to(torch.float64)
-    assert complex_ones["rotate"].dtype == torch.complex128 and complex_ones["scale"].dtype == torch.float64
+    assert (
+        complex_ones["rotate"].dtype == torch.complex128
+        and complex_ones["scale"].dtype == torch.float64
+    )
 
 
 def test_a_value_that_was_converted_can_be_given_away_alone() -> None:
@@ -183,7 +233,10 @@ def test_a_value_that_was_converted_can_be_given_away_alone() -> None:
     ModelFactory, parameters = trained()
     before = copy.deepcopy(parameters)
     same = parameters.to(torch.float32)
-    ModelFactory(same).step(fnlib.Gradient({name: torch.ones_like(parameters[name]) for name in parameters}), donate=True)
+    ModelFactory(same).step(
+        fnlib.Gradient({name: torch.ones_like(parameters[name]) for name in parameters}),
+        donate=True,
+    )
     assert parameters == before
 
 
@@ -224,10 +277,16 @@ def test_parameters_loaded_in_another_order_bind_by_name() -> None:
     assert torch.equal(model.eval()(X), ModelFactory(parameters).eval()(X))
     output, buffers = model.with_buffers(X)
     expected, expected_buffers = ModelFactory(parameters).with_buffers(X)
-    assert torch.equal(output, expected) and all(torch.equal(buffers[name], expected_buffers[name]) for name in expected_buffers)
+    assert torch.equal(output, expected) and all(
+        torch.equal(buffers[name], expected_buffers[name]) for name in expected_buffers
+    )
 
 
-@given(st.lists(st.sampled_from(["step", "empty", "replace", "to", "copy", "pickle", "branch"]), max_size=6))
+@given(
+    st.lists(
+        st.sampled_from(["step", "empty", "replace", "to", "copy", "pickle", "branch"]), max_size=6
+    )
+)
 def test_values_never_change_whatever_is_done_with_them(actions: list[str]) -> None:
     ModelFactory, parameters = trained(1)
     met = [(parameters, copy.deepcopy(parameters))]
@@ -259,7 +318,9 @@ def test_carry_and_the_modes_are_new_models() -> None:
     assert model.parameters is parameters and model.factory is ModelFactory
     left, buffers = model.with_buffers(X)
     right, buffers = model.carry(buffers).with_buffers(-X)
-    assert buffers["1.num_batches_tracked"] == 4 and parameters.buffers["1.num_batches_tracked"] == 2
+    assert (
+        buffers["1.num_batches_tracked"] == 4 and parameters.buffers["1.num_batches_tracked"] == 2
+    )
     gradient = model.backward(loss_of(left) + loss_of(right))
     assert model.step(gradient, buffers=buffers).buffers["1.num_batches_tracked"] == 4
     stock = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
@@ -270,7 +331,9 @@ def test_carry_and_the_modes_are_new_models() -> None:
     for name, buffer in stock.named_buffers():
         assert torch.equal(buffers[name], buffer)
     evaluated = model.eval()
-    assert evaluated is not model and torch.equal(evaluated(X), stock.load_state_dict(parameters.state_dict()) and stock.eval()(X))
+    assert evaluated is not model and torch.equal(
+        evaluated(X), stock.load_state_dict(parameters.state_dict()) and stock.eval()(X)
+    )
     with pytest.raises(fnlib.StateDropped):
         evaluated.train()(X)
     with pytest.raises(fnlib.StateDropped):

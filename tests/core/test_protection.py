@@ -79,15 +79,30 @@ WRITES: dict[str, Callable[[Tensor], Any]] = {
     ".numpy()": lambda t: t.numpy().fill(7),
     "numpy of a row": lambda t: t[0].numpy().fill(7),
     "dlpack": lambda t: torch.from_dlpack(t).add_(7),
-    "dlpack capsule": lambda t: torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(t)).add_(7),
-    "numpy from dlpack": lambda t: torch.from_numpy(numpy.from_dlpack(t)).add_(7) if False else torch.from_dlpack(t.detach()).fill_(7),
+    "dlpack capsule": lambda t: torch.utils.dlpack.from_dlpack(
+        torch.utils.dlpack.to_dlpack(t)
+    ).add_(7),
+    "numpy from dlpack": lambda t: (
+        torch.from_numpy(numpy.from_dlpack(t)).add_(7)
+        if False
+        else torch.from_dlpack(t.detach()).fill_(7)
+    ),
     "storage fill_": lambda t: t.untyped_storage().fill_(65),
     "storage item": lambda t: t.untyped_storage().__setitem__(0, 65),
     "typed storage": lambda t: torch.frombuffer(memoryview(t.numpy()), dtype=t.dtype).fill_(7),
     "pointer": through_pointer,
     "foreach": lambda t: torch._foreach_add_([t], 7.0),
     "fused kernel": lambda t: torch._fused_sgd_(
-        [t], [torch.ones_like(t)], [], weight_decay=0, momentum=0, lr=1.0, dampening=0, nesterov=False, maximize=False, is_first_step=True
+        [t],
+        [torch.ones_like(t)],
+        [],
+        weight_decay=0,
+        momentum=0,
+        lr=1.0,
+        dampening=0,
+        nesterov=False,
+        maximize=False,
+        is_first_step=True,
     ),  # fmt: skip
     "optimizer": through_optimizer,
     "fused optimizer": through_fused_optimizer,
@@ -96,7 +111,9 @@ WRITES: dict[str, Callable[[Tensor], Any]] = {
     "share_memory_": lambda t: t.share_memory_().fill_(7),
     "from a saved share": lambda t: copy.copy(t).add_(7),
     "function in place": lambda t: nn.functional.relu_(t.neg_()),
-    "clip_grad_norm_": lambda t: nn.utils.clip_grads_with_norm_([_with_grad(t)], 1e-3, torch.tensor(1.0)),
+    "clip_grad_norm_": lambda t: nn.utils.clip_grads_with_norm_(
+        [_with_grad(t)], 1e-3, torch.tensor(1.0)
+    ),
 }
 
 
@@ -107,7 +124,9 @@ def _with_grad(tensor: Tensor) -> Tensor:
 
 
 def trained() -> tuple[fnlib.Factory, fnlib.Model, fnlib.Gradient, Any]:
-    ModelFactory = fnlib.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), optimizer=fnlib.Adam(lr=0.1))
+    ModelFactory = fnlib.Sequential(
+        nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), optimizer=fnlib.Adam(lr=0.1)
+    )
     model = ModelFactory(fnlib.Parameters(seed=0))
     for _ in range(2):
         output, buffers = model.with_buffers(torch.randn(8, 4))
@@ -126,14 +145,23 @@ HANDED_OUT: dict[str, Callable[[fnlib.Model, fnlib.Gradient, Any], tuple[Tensor,
         else m.parameters.buffers["1.running_mean"].unsqueeze(0),
         m.parameters,
     ),  # fmt: skip
-    "optimizer_state": lambda m, g, b: (m.parameters.optimizer_state["state"]["0.weight"]["exp_avg"], m.parameters),
+    "optimizer_state": lambda m, g, b: (
+        m.parameters.optimizer_state["state"]["0.weight"]["exp_avg"],
+        m.parameters,
+    ),
     "state_dict": lambda m, g, b: (m.parameters.state_dict()["0.weight"], m.parameters),
     "model.weights": lambda m, g, b: (m.weights["0.weight"].detach(), m.parameters),
     "model.parameters": lambda m, g, b: (m.parameters["2.weight"], m.parameters),
     "gradient": lambda m, g, b: (g["0.weight"], g),
     "buffers": lambda m, g, b: (b["1.running_var"].unsqueeze(0), dict(b)),
-    "replaced": lambda m, g, b: (m.parameters.replace(weights={"0.bias": torch.zeros(4)})["0.weight"], m.parameters),
-    "sum of gradients": lambda m, g, b: ((g + fnlib.Gradient({"0.bias": torch.zeros(4)}))["0.weight"], g),
+    "replaced": lambda m, g, b: (
+        m.parameters.replace(weights={"0.bias": torch.zeros(4)})["0.weight"],
+        m.parameters,
+    ),
+    "sum of gradients": lambda m, g, b: (
+        (g + fnlib.Gradient({"0.bias": torch.zeros(4)}))["0.weight"],
+        g,
+    ),
     "pickled copy": lambda m, g, b: (copy.deepcopy(m.parameters)["0.weight"], m.parameters),
 }
 
@@ -143,7 +171,12 @@ def bits(value: Any) -> Any:
     if isinstance(value, fnlib.Parameters):
         return bits([dict(value), dict(value.buffers), value.optimizer_state, value.step_count])
     if isinstance(value, Tensor):
-        return (value.detach().clone().numpy().tobytes(), tuple(value.shape), value.stride(), str(value.dtype))
+        return (
+            value.detach().clone().numpy().tobytes(),
+            tuple(value.shape),
+            value.stride(),
+            str(value.dtype),
+        )
     if isinstance(value, (dict, fnlib.Gradient)):
         return {key: bits(value[key]) for key in value}
     if isinstance(value, (list, tuple)):
@@ -167,7 +200,9 @@ def test_a_write_does_not_reach_the_value(what: str, way: str) -> None:
             pass
     assert bits(value) == before
     assert bits([model.parameters, gradient, dict(buffers)]) == everything
-    assert all(torch.equal(model.weights[name], model.parameters[name]) for name in model.weights), "the write reached a leaf"
+    assert all(
+        torch.equal(model.weights[name], model.parameters[name]) for name in model.weights
+    ), "the write reached a leaf"
     assert torch.equal(model.eval()(x), output), "the write reached the model"
 
 
@@ -191,7 +226,9 @@ def test_what_was_given_is_taken_over(kind: str) -> None:
     for make in (
         lambda t: fnlib.Gradient({"weight": t}),
         lambda t: fnlib.Parameters.from_module(nn.Linear(4, 4)).replace(weights={"weight": t}),
-        lambda t: fnlib.Parameters.from_module(nn.Linear(4, 4)).replace(optimizer_state={"state": {"weight": t}}),
+        lambda t: fnlib.Parameters.from_module(nn.Linear(4, 4)).replace(
+            optimizer_state={"state": {"weight": t}}
+        ),
     ):
         array = numpy.ones((4, 4), dtype=numpy.float32)
         tensor = torch.from_numpy(array) if kind == "numpy" else torch.ones(4, 4)
@@ -239,13 +276,17 @@ def test_buffers_given_as_a_dict_are_taken_over() -> None:
     given = {name: buffers[name] for name in reversed(list(buffers))}  # in any order
     view = given["0.running_mean"].numpy()
     expected = buffers["0.running_mean"].clone()
-    parameters, later = model.step(model.backward(loss_of(output)), buffers=given), model.carry(given)
+    parameters, later = (
+        model.step(model.backward(loss_of(output)), buffers=given),
+        model.carry(given),
+    )
     view[...] = 7
     assert torch.equal(parameters.buffers["0.running_mean"], expected)
     assert list(parameters.buffers) == ["0.running_mean", "0.running_var", "0.num_batches_tracked"]
     assert torch.equal(later.with_buffers(torch.zeros(5, 4))[1]["0.running_mean"], expected * 0.9)
     assert torch.equal(
-        fnlib.Sequential(nn.BatchNorm1d(4))(parameters).eval()(torch.zeros(1, 4)).isfinite(), torch.ones(1, 4, dtype=torch.bool)
+        fnlib.Sequential(nn.BatchNorm1d(4))(parameters).eval()(torch.zeros(1, 4)).isfinite(),
+        torch.ones(1, 4, dtype=torch.bool),
     )
 
 
@@ -269,10 +310,15 @@ def test_values_refuse_assignment() -> None:
         (model.parameters, "parameters = parameters.replace(weights={'0.weight': tensor})"),
         (gradient, "gradient = fnlib.Gradient({**gradient, '0.weight': tensor})"),
     ):
-        for write in (lambda v: v.__setitem__("0.weight", torch.zeros(4, 4)), lambda v: v.__delitem__("0.weight")):
+        for write in (
+            lambda v: v.__setitem__("0.weight", torch.zeros(4, 4)),
+            lambda v: v.__delitem__("0.weight"),
+        ):
             with pytest.raises(fnlib.Immutable) as caught:
                 write(value)
-            assert "is a value and never changes" in str(caught.value) and right in str(caught.value)
+            assert "is a value and never changes" in str(caught.value) and right in str(
+                caught.value
+            )
         for attribute in ("anything", "norm", "step_count"):
             with pytest.raises((AttributeError, fnlib.Immutable)):
                 setattr(value, attribute, 3)
@@ -282,4 +328,7 @@ def test_values_refuse_assignment() -> None:
     state = model.parameters.optimizer_state
     state["state"].clear()
     state["param_groups"][0]["lr"] = 7
-    assert model.parameters.optimizer_state["state"] and model.parameters.optimizer_state["param_groups"][0]["lr"] == 0.1
+    assert (
+        model.parameters.optimizer_state["state"]
+        and model.parameters.optimizer_state["param_groups"][0]["lr"] == 0.1
+    )

@@ -32,7 +32,10 @@ def test_without_a_seed_the_stock_draws() -> None:
     for _ in range(3):
         model = ModelFactory(model.parameters)
         model.eval()(X)
-        ModelFactory(fnlib.Parameters(seed=9)), fnlib.Factory(build)(fnlib.Parameters(seed=9)).eval()(X)
+        (
+            ModelFactory(fnlib.Parameters(seed=9)),
+            fnlib.Factory(build)(fnlib.Parameters(seed=9)).eval()(X),
+        )
         found.append(model(X))
     assert all(map(torch.equal, found, expected))
     assert torch.equal(torch.get_rng_state(), after)
@@ -71,7 +74,9 @@ def test_runs_branch_rewind_and_resume_exactly(tmp_path: Path) -> None:
     def train(parameters: fnlib.Parameters, steps: int) -> fnlib.Parameters:
         for _ in range(steps):
             model = ModelFactory(parameters, seed=1)
-            parameters = model.step(model.backward(model(X * (1 + model.parameters.step_count)).sum()))
+            parameters = model.step(
+                model.backward(model(X * (1 + model.parameters.step_count)).sum())
+            )
         return parameters
 
     half = train(fnlib.Factory(build)(fnlib.Parameters(seed=0)).parameters, 5)
@@ -112,7 +117,13 @@ def test_unseeded_initial_weights_come_from_the_generator() -> None:
 
 def test_dtype_and_device_of_initial_weights() -> None:
     ModelFactory = fnlib.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    plain, wide = (ModelFactory(fnlib.Parameters(seed=0, dtype=dtype)).parameters for dtype in (None, torch.float64))
+    plain, wide = (
+        ModelFactory(fnlib.Parameters(seed=0, dtype=dtype)).parameters
+        for dtype in (None, torch.float64)
+    )
     assert plain.to(torch.float64) == wide
-    assert wide["0.weight"].dtype == torch.float64 and wide.buffers["1.num_batches_tracked"].dtype == torch.int64
+    assert (
+        wide["0.weight"].dtype == torch.float64
+        and wide.buffers["1.num_batches_tracked"].dtype == torch.int64
+    )
     assert ModelFactory(fnlib.Parameters(seed=0, device="meta")).parameters["0.weight"].is_meta

@@ -40,7 +40,16 @@ FINISHED: dict[str, Callable[[], Any]] = {
 def test_a_finished_rule_cannot_be_changed(name: str) -> None:
     rule = FINISHED[name]()
     before, shown = stepped(rule), repr(rule)
-    for attribute in ("lr", "momentum", "betas", "settings", "_settings", "groups", "step_count", "anything"):
+    for attribute in (
+        "lr",
+        "momentum",
+        "betas",
+        "settings",
+        "_settings",
+        "groups",
+        "step_count",
+        "anything",
+    ):
         with pytest.raises(fnlib.Immutable, match="An update rule is finished when it is made"):
             setattr(rule, attribute, 0.5)
     assert repr(rule) == shown and stepped(rule) == before
@@ -48,7 +57,11 @@ def test_a_finished_rule_cannot_be_changed(name: str) -> None:
 
 
 def test_rules_go_through_pickle() -> None:
-    for rule in (fnlib.SGD(lr=0.1, momentum=0.9), fnlib.AdamW(betas=(0.8, 0.9)), fnlib.wrap(torch.optim.NAdam, lr=0.1)):
+    for rule in (
+        fnlib.SGD(lr=0.1, momentum=0.9),
+        fnlib.AdamW(betas=(0.8, 0.9)),
+        fnlib.wrap(torch.optim.NAdam, lr=0.1),
+    ):
         again = pickle.loads(pickle.dumps(rule))
         assert repr(again) == repr(rule) and stepped(again) == stepped(rule)
         with pytest.raises(fnlib.Immutable):
@@ -96,7 +109,9 @@ def test_a_rule_built_on_one_of_ours(donate: bool) -> None:
     for name, weight in module.named_parameters():
         assert torch.equal(found[name], weight)
     with pytest.raises(fnlib.WrongRule, match="torch.optim.sgd.SGD"):
-        fnlib.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=rule)(stepped(fnlib.SGD())).step(fnlib.Gradient({}))
+        fnlib.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=rule)(
+            stepped(fnlib.SGD())
+        ).step(fnlib.Gradient({}))
     with pytest.raises(fnlib.Immutable):
         rule.most = 1.0
     step = fnlib.train_step(fnlib.Sequential(nn.Linear(4, 2), optimizer=rule), nn.MSELoss())
@@ -108,7 +123,10 @@ def test_a_rule_built_on_one_of_ours(donate: bool) -> None:
     [
         (torch.optim.SGD, {"foreach": True, "groups": lambda name, weight: {"momentum": 0.9}}),
         (torch.optim.SGD, {"groups": lambda name, weight: {"fused": True}}),
-        (torch.optim.AdamW, {"groups": lambda name, weight: {"foreach": True, "betas": (0.5, 0.6)}}),
+        (
+            torch.optim.AdamW,
+            {"groups": lambda name, weight: {"foreach": True, "betas": (0.5, 0.6)}},
+        ),
     ],
     ids=["foreach and momentum", "fused", "foreach"],
 )
@@ -116,11 +134,18 @@ def test_settings_of_groups_decide_as_settings_of_the_rule_do(kind: Any, setting
     """Half precision is rounded in another order by some implementations: whoever asks for them gets their bits."""
     own = settings["groups"]("", None)
     plain = {key: value for key, value in settings.items() if key != "groups"}
-    stock = stock_run(BRAIN, lambda module: kind([{"params": list(module.parameters()), **own}], lr=0.01, **plain))
+    stock = stock_run(
+        BRAIN, lambda module: kind([{"params": list(module.parameters()), **own}], lr=0.01, **plain)
+    )
     rule = {torch.optim.SGD: fnlib.SGD, torch.optim.AdamW: fnlib.AdamW}[kind](lr=0.01, **settings)
     assert_same_run(*functional_run(BRAIN, rule), *stock)
     broken = fnlib.SGD(groups=lambda name, weight: {"fused": True, "momentum": 0.9})
-    for refused in (broken, fnlib.wrap(torch.optim.SGD, lr=0.1, groups=lambda name, weight: {"fused": True, "momentum": 0.9})):
+    for refused in (
+        broken,
+        fnlib.wrap(
+            torch.optim.SGD, lr=0.1, groups=lambda name, weight: {"fused": True, "momentum": 0.9}
+        ),
+    ):
         with pytest.raises(fnlib.CannotWrap, match="unwritten memory"):
             functional_run(BRAIN, refused, steps=1)
 
@@ -161,15 +186,23 @@ class Reversed(nn.Module):
         self.last, self.spare, self.first = nn.Linear(4, 2), nn.Linear(4, 4), nn.Linear(4, 4)
 
 
-@pytest.mark.parametrize("rule", [fnlib.SGD(lr=0.1, momentum=0.9), fnlib.Adam(lr=0.1), fnlib.wrap(torch.optim.RMSprop, lr=0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "rule",
+    [fnlib.SGD(lr=0.1, momentum=0.9), fnlib.Adam(lr=0.1), fnlib.wrap(torch.optim.RMSprop, lr=0.1)],
+    ids=repr,
+)
 @pytest.mark.parametrize("donate", [False, True])
-def test_one_value_under_factories_that_name_its_weights_in_another_order(rule: Any, donate: bool) -> None:
+def test_one_value_under_factories_that_name_its_weights_in_another_order(
+    rule: Any, donate: bool
+) -> None:
     """Names decide, not places; and binding a value changes nothing about it, its order included."""
     one, two = fnlib.Factory(nets.Unused, optimizer=rule), fnlib.Factory(Reversed, optimizer=rule)
     start = one(fnlib.Parameters(seed=0)).parameters
     names = list(start)
     first, second = one(start), two(start)
-    assert list(start) == names == list(first.parameters) and list(second.weights) == list(reversed_names(names))
+    assert list(start) == names == list(first.parameters) and list(second.weights) == list(
+        reversed_names(names)
+    )
     x = torch.randn(5, 4)
     assert torch.equal(first(x), second(x))
     gradients = [model.backward(loss_of(model(x))) for model in (first, second)]
@@ -187,7 +220,10 @@ def test_one_value_under_factories_that_name_its_weights_in_another_order(rule: 
 
 
 def reversed_names(names: list[str]) -> list[str]:
-    parts = {part: [name for name in names if name.startswith(part)] for part in ("last", "spare", "first")}
+    parts = {
+        part: [name for name in names if name.startswith(part)]
+        for part in ("last", "spare", "first")
+    }
     return [name for part in parts.values() for name in part]
 
 

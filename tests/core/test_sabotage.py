@@ -15,7 +15,9 @@ SAMPLE = [next(row.name for row in TABLE if row.promise == promise) for promise 
 
 
 def test_every_promise_is_broken_in_several_ways() -> None:
-    assert min(Counter(row.promise for row in TABLE).values()) >= 3 and {row.promise for row in TABLE} == set(range(1, 9))
+    assert min(Counter(row.promise for row in TABLE).values()) >= 3 and {
+        row.promise for row in TABLE
+    } == set(range(1, 9))
     assert len({row.name for row in TABLE}) == len(TABLE)
 
 
@@ -27,12 +29,21 @@ def test_what_is_to_be_broken_is_there() -> None:
             assert content.count(old) == 1 and old != new, f"{row.name}: {old!r}"
         for test in row.tests:
             name = test.partition("::")[2].partition("[")[0]
-            assert f"def {name}(" in (ROOT / "tests" / "core" / test.partition("::")[0]).read_text(), test
+            assert (
+                f"def {name}(" in (ROOT / "tests" / "core" / test.partition("::")[0]).read_text()
+            ), test
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="breakages run in forked processes")
 def test_a_breakage_of_each_promise_is_noticed() -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "tests.core.sabotage", *SAMPLE], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "-m", "tests.core.sabotage", *SAMPLE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
-    assert found.returncode == 0 and f"of {len(chosen(SAMPLE))} breakages" in found.stdout, found.stdout + found.stderr
+    assert found.returncode == 0 and f"of {len(chosen(SAMPLE))} breakages" in found.stdout, (
+        found.stdout + found.stderr
+    )

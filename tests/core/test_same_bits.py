@@ -10,7 +10,16 @@ from torch import Tensor
 
 from fnlib.protect import same_bits
 
-KINDS = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128, torch.float8_e4m3fn, torch.int8]
+KINDS = [
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
+    torch.float8_e4m3fn,
+    torch.int8,
+]
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "whole": lambda tensor: tensor,
     "transposed": lambda tensor: tensor.mT,
@@ -26,7 +35,9 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_one_number_makes_the_difference(kind: torch.dtype, view: str) -> None:
     seen = VIEWS[view](torch.randn(4, 6).to(kind))
-    assert same_bits(seen, seen.clone()) and same_bits(seen.clone(memory_format=torch.contiguous_format), seen)
+    assert same_bits(seen, seen.clone()) and same_bits(
+        seen.clone(memory_format=torch.contiguous_format), seen
+    )
     for i in range(seen.numel()):
         other = seen.clone(memory_format=torch.contiguous_format).reshape(-1)
         other[i] = torch.tensor(3.0).to(kind)
@@ -45,7 +56,9 @@ def test_conjugates_and_negatives_that_are_not_computed_yet() -> None:
     assert a.conj().imag.is_neg() and same_bits(a.conj().imag, (-a.imag).clone())
 
 
-@pytest.mark.skipif(not hasattr(Tensor, "_lazy_clone"), reason="this PyTorch has no copy-on-write tensors")
+@pytest.mark.skipif(
+    not hasattr(Tensor, "_lazy_clone"), reason="this PyTorch has no copy-on-write tensors"
+)
 def test_comparing_copies_nothing() -> None:
     a = torch.randn(3, requires_grad=True)
     b = a._lazy_clone()

@@ -55,7 +55,11 @@ def test_a_few_dozen() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_third_party_optimizer(name: str) -> None:
-    kind, row, arguments = pytorch_optimizer.load_optimizer(name), NETWORKS.get(name, EXPERTS), dict(ARGUMENTS.get(name, {}))
+    kind, row, arguments = (
+        pytorch_optimizer.load_optimizer(name),
+        NETWORKS.get(name, EXPERTS),
+        dict(ARGUMENTS.get(name, {})),
+    )
     groups = arguments.pop("groups", None)
 
     def optimize(module: torch.nn.Module) -> torch.optim.Optimizer:
@@ -77,5 +81,7 @@ def test_third_party_optimizer(name: str) -> None:
             assert str(caught.value).startswith(REFUSED[name])
             return
         parameters, losses = functional_run(row, fnlib.wrap(kind, groups=groups, **arguments))
-    assert torch.equal(torch.get_rng_state(), drawn), "another number of draws from the global generator"
+    assert torch.equal(torch.get_rng_state(), drawn), (
+        "another number of draws from the global generator"
+    )
     assert_same_run(parameters, losses, *stock)

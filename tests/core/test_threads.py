@@ -21,7 +21,10 @@ BUILDS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "dense": (lambda: nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 2)), X),
     "batchnorm": (lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)), X),
     "lstm": (lambda: nn.LSTM(4, 8, num_layers=2), X[:, None]),
-    "dropout, seeded": (lambda: nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 2)), X),
+    "dropout, seeded": (
+        lambda: nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 2)),
+        X,
+    ),
     "tied": (nets.TiedModule, X),
     "attributes": (nets.Caching, X),
     "checkpointed, seeded": (nets.Checkpointed, X),
@@ -30,7 +33,9 @@ BUILDS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
-def train(ModelFactory: fnlib.Factory, seed: int, x: Tensor, pause: Callable[[], Any] = lambda: None) -> list[fnlib.Parameters]:
+def train(
+    ModelFactory: fnlib.Factory, seed: int, x: Tensor, pause: Callable[[], Any] = lambda: None
+) -> list[fnlib.Parameters]:
     parameters, found = ModelFactory(fnlib.Parameters(seed=seed)).parameters, []
     for _ in range(15):
         model = ModelFactory(parameters, seed=seed)
@@ -48,10 +53,14 @@ def test_threads_get_what_they_would_get_alone(case: str) -> None:
     build, x = BUILDS[case]
     ModelFactory = fnlib.Factory(build, optimizer=fnlib.Adam(lr=0.01))
     alone = [train(ModelFactory, seed, x) for seed in range(4)]
-    shared = fnlib.Factory(build, optimizer=fnlib.Adam(lr=0.01))  # not warmed up: threads race to make its structure, too
+    shared = fnlib.Factory(
+        build, optimizer=fnlib.Adam(lr=0.01)
+    )  # not warmed up: threads race to make its structure, too
     meet = threading.Barrier(4)
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda seed: train(shared, seed, x, lambda: meet.wait(60)), range(4)))
+        together = list(
+            pool.map(lambda seed: train(shared, seed, x, lambda: meet.wait(60)), range(4))
+        )
     assert together == alone
 
 
@@ -88,7 +97,10 @@ def test_threads_on_one_value() -> None:
     parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
 
     def gradients(_: int) -> list[fnlib.Gradient]:
-        return [model.backward(loss_of(model(x))) for model in (ModelFactory(parameters) for _ in range(30))]
+        return [
+            model.backward(loss_of(model(x)))
+            for model in (ModelFactory(parameters) for _ in range(30))
+        ]
 
     with ThreadPoolExecutor(4) as pool:
         found = [gradient for several in pool.map(gradients, range(4)) for gradient in several]
@@ -166,7 +178,10 @@ def test_one_model_at_a_time_out_of_a_joint_loss() -> None:
 
 
 def test_the_same_value_under_two_factories() -> None:
-    one, two = (fnlib.Factory(BUILDS["dense"][0], optimizer=rule) for rule in (fnlib.SGD(lr=0.1), fnlib.SGD(lr=0.2)))
+    one, two = (
+        fnlib.Factory(BUILDS["dense"][0], optimizer=rule)
+        for rule in (fnlib.SGD(lr=0.1), fnlib.SGD(lr=0.2))
+    )
     parameters = one(fnlib.Parameters(seed=0)).parameters
     for _ in range(3):
         steps = []

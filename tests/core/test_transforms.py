@@ -13,7 +13,9 @@ from torch.func import grad, grad_and_value, hessian, jacrev, jvp, vmap
 
 import fnlib
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script. is deprecated:DeprecationWarning")  # by torch.func.jvp itself
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script. is deprecated:DeprecationWarning"
+)  # by torch.func.jvp itself
 
 X = torch.linspace(-1, 1, 20).reshape(5, 4)
 Y = torch.linspace(0, 1, 10).reshape(5, 2)
@@ -44,7 +46,11 @@ def test_grad_is_backward() -> None:
     before = copy.deepcopy(parameters)
     model = ModelFactory(parameters)
     expected = model.backward((model(X) - Y).square().mean())
-    for weights in (parameters, dict(parameters), model.weights):  # the value itself is a tree of its weights
+    for weights in (
+        parameters,
+        dict(parameters),
+        model.weights,
+    ):  # the value itself is a tree of its weights
         found = grad(loss_on(parameters))(weights)
         assert set(found) == set(parameters)
         for name in expected:
@@ -53,12 +59,17 @@ def test_grad_is_backward() -> None:
     stepped = model.step(fnlib.Gradient({name: gradient[name] for name in gradient}))
     assert stepped.step_count == 1 and loss.ndim == 0
     assert parameters == before
-    assert ModelFactory(parameters)(X).grad_fn is not None, "the value is as it was, outside the transform"
+    assert ModelFactory(parameters)(X).grad_fn is not None, (
+        "the value is as it was, outside the transform"
+    )
 
 
 def test_gradients_of_each_sample() -> None:
     parameters = value()
-    each = vmap(grad(lambda weights, x, y: loss_on(parameters)(weights, x[None], y[None])), in_dims=(None, 0, 0))(dict(parameters), X, Y)
+    each = vmap(
+        grad(lambda weights, x, y: loss_on(parameters)(weights, x[None], y[None])),
+        in_dims=(None, 0, 0),
+    )(dict(parameters), X, Y)
     model = ModelFactory(parameters)
     for i in range(len(X)):
         expected = model.backward((model(X[i : i + 1]) - Y[i : i + 1]).square().mean())
@@ -91,9 +102,13 @@ def test_second_derivatives_and_directions() -> None:
 def test_the_results_of_a_transform_make_values() -> None:
     parameters = value()
     gradient = grad(loss_on(parameters))(dict(parameters))
-    moved = parameters.replace(weights={name: parameters[name] - 0.1 * gradient[name] for name in parameters})
+    moved = parameters.replace(
+        weights={name: parameters[name] - 0.1 * gradient[name] for name in parameters}
+    )
     model = ModelFactory(parameters)
-    stepped = fnlib.Factory(build, optimizer=fnlib.SGD(lr=0.1))(parameters).step(model.backward((model(X) - Y).square().mean()))
+    stepped = fnlib.Factory(build, optimizer=fnlib.SGD(lr=0.1))(parameters).step(
+        model.backward((model(X) - Y).square().mean())
+    )
     for name in moved:
         assert torch.allclose(moved[name], stepped[name])
 
@@ -117,7 +132,9 @@ def test_dropout_in_a_batch_is_pytorchs_own_error() -> None:
     parameters = Dropped(fnlib.Parameters(seed=0)).parameters
     with pytest.raises(RuntimeError, match="randomness"):
         vmap(lambda x: Dropped(parameters)(x))(torch.randn(3, 5, 4))
-    assert vmap(lambda x: Dropped(parameters)(x), randomness="different")(torch.randn(3, 5, 4)).shape == (3, 5, 3)
+    assert vmap(lambda x: Dropped(parameters)(x), randomness="different")(
+        torch.randn(3, 5, 4)
+    ).shape == (3, 5, 3)
 
 
 def test_a_factory_that_first_meets_a_transform_works_outside_it() -> None:
@@ -128,7 +145,9 @@ def test_a_factory_that_first_meets_a_transform_works_outside_it() -> None:
     vmap(lambda x: Fresh(copied)(x))(X)
     grad(lambda w: Fresh(copied.replace(weights=w))(X).sum())(dict(copied))
     model = Fresh(copied)
-    assert model.backward(model(X).sum()) == ModelFactory(parameters).backward(ModelFactory(parameters)(X).sum())
+    assert model.backward(model(X).sum()) == ModelFactory(parameters).backward(
+        ModelFactory(parameters)(X).sum()
+    )
     gradient = model.backward((model(X) - Y).square().mean())
     assert set(gradient) == set(parameters)
     with torch.inference_mode():

@@ -22,19 +22,33 @@ RULES: dict[str, Callable[[], Any]] = {
     "amsgrad": lambda: fnlib.Adam(lr=0.1, amsgrad=True, weight_decay=0.01),
     "fused Adam": lambda: fnlib.Adam(lr=0.1, fused=True),
     "AdamW": lambda: fnlib.AdamW(lr=0.1),
-    "groups, one of them fused": lambda: fnlib.Adam(lr=0.1, groups=lambda name, weight: {"fused": name == "a"}),
+    "groups, one of them fused": lambda: fnlib.Adam(
+        lr=0.1, groups=lambda name, weight: {"fused": name == "a"}
+    ),
     "wrapped": lambda: fnlib.wrap(torch.optim.RMSprop, lr=0.1, momentum=0.5),
 }
 WEIGHTS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "plain": lambda: {"a": torch.randn(3, 4), "b": torch.randn(5), "still": torch.randn(2)},
-    "transposed": lambda: {"a": torch.randn(3, 4).mT, "b": torch.randn(5, 6)[:, ::2], "still": torch.randn(2)},
+    "transposed": lambda: {
+        "a": torch.randn(3, 4).mT,
+        "b": torch.randn(5, 6)[:, ::2],
+        "still": torch.randn(2),
+    },
     "channels last": lambda: {
         "a": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
         "b": torch.randn(5),
         "still": torch.randn(2),
     },
-    "complex": lambda: {"a": torch.randn(3, dtype=torch.complex64), "b": torch.randn(5), "still": torch.randn(2)},
-    "half": lambda: {"a": torch.randn(3).half(), "b": torch.randn(5).half(), "still": torch.randn(2).half()},
+    "complex": lambda: {
+        "a": torch.randn(3, dtype=torch.complex64),
+        "b": torch.randn(5),
+        "still": torch.randn(2),
+    },
+    "half": lambda: {
+        "a": torch.randn(3).half(),
+        "b": torch.randn(5).half(),
+        "still": torch.randn(2).half(),
+    },
 }
 
 
@@ -64,25 +78,42 @@ def test_in_place_or_not_gives_the_same_bits_and_strides(name: str, kind: str) -
         gradient = {key: torch.randn_like(weights[key]) for key in ("a", "b")}
         given, given_state, given_gradient = copied(apart), copied(apart_state), copied(gradient)
         new, new_state = rule.update(apart, gradient, apart_state)
-        assert same_tree(apart, given) and same_tree(apart_state, given_state) and same_tree(gradient, given_gradient)
+        assert (
+            same_tree(apart, given)
+            and same_tree(apart_state, given_state)
+            and same_tree(gradient, given_gradient)
+        )
         apart, apart_state = new, new_state
         placed, placed_state = rule.update(placed, gradient, placed_state, in_place=True)
         assert same_tree(apart, placed) and same_tree(apart_state, placed_state)
         assert list(apart) == list(weights)
-        assert all(apart[key].stride() == placed[key].stride() == weights[key].stride() for key in ("a", "b"))
+        assert all(
+            apart[key].stride() == placed[key].stride() == weights[key].stride()
+            for key in ("a", "b")
+        )
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_two_values_hold_no_memory_in_common(name: str) -> None:
     """What one step leaves as it is (a weight without a gradient, its moments) must outlive the donation of the next value."""
-    ModelFactory = fnlib.Factory(lambda: nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)}), optimizer=RULES[name]())
-    rows = [{f"{part}.{kind}": torch.ones(shape) for kind, shape in (("weight", (2, 2)), ("bias", (2,)))} for part in "ab"]
+    ModelFactory = fnlib.Factory(
+        lambda: nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)}), optimizer=RULES[name]()
+    )
+    rows = [
+        {
+            f"{part}.{kind}": torch.ones(shape)
+            for kind, shape in (("weight", (2, 2)), ("bias", (2,)))
+        }
+        for part in "ab"
+    ]
     first = ModelFactory(fnlib.Parameters(seed=0))
     second = ModelFactory(first.step({**rows[0], **rows[1]}))
     third = ModelFactory(second.step(rows[0]))  # leaves b as it is
     kept = copied({**second.parameters}), copied(second.parameters.optimizer_state)
     third.step({**rows[0], **rows[1]}, donate=True)
-    assert same_tree({**second.parameters}, kept[0]) and same_tree(second.parameters.optimizer_state, kept[1])
+    assert same_tree({**second.parameters}, kept[0]) and same_tree(
+        second.parameters.optimizer_state, kept[1]
+    )
 
 
 def test_a_wrapped_rule_goes_on_in_place_where_ours_ended() -> None:
@@ -102,6 +133,8 @@ def test_groups_may_write_to_the_weight_that_they_see() -> None:
         weight.zero_()
         return {}
 
-    model = fnlib.Sequential(nn.Linear(2, 2), optimizer=fnlib.SGD(lr=0.1, groups=groups))(fnlib.Parameters(seed=0))
+    model = fnlib.Sequential(nn.Linear(2, 2), optimizer=fnlib.SGD(lr=0.1, groups=groups))(
+        fnlib.Parameters(seed=0)
+    )
     later = model.step({"0.weight": torch.zeros(2, 2), "0.bias": torch.zeros(2)})
     assert later["0.weight"].equal(model.parameters["0.weight"]) and later["0.weight"].all()

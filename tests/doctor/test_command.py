@@ -37,7 +37,15 @@ def script(folder: Path, text: str, steps: int = 3) -> Path:
 def run(*arguments: object, doctor: bool, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *(["-m", "fnlib", "doctor"] if doctor else []), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False, **options)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.stem)
@@ -51,7 +59,9 @@ def test_output_status_and_numbers_are_the_scripts_own(tmp_path: Path) -> None:
     path = script(tmp_path, "import sys\nprint(sys.argv, __name__, __file__, sys.path[0])\nprint(input())\nTRAIN\n"
                   "import random\nprint(loss.item().hex(), float(torch.rand(1)).hex(), random.Random(0).random())\n"
                   "print('to stderr', file=sys.stderr)\nsys.exit(3)\n")  # fmt: skip
-    alone, watched = (run(path, "--rate", "x", doctor=doctor, input="typed\n") for doctor in (False, True))
+    alone, watched = (
+        run(path, "--rate", "x", doctor=doctor, input="typed\n") for doctor in (False, True)
+    )
     assert alone.stdout == watched.stdout and "typed" in alone.stdout
     assert alone.stderr == watched.stderr == "to stderr\n"
     assert alone.returncode == watched.returncode == 3
@@ -85,14 +95,26 @@ if __name__ == "__main__":
     ("text", "status", "says"),
     [
         (ARGUMENT, 2, "usage: train.py [-h] [--lr LR]"),
-        (SPAWN.replace("TRAIN_INSIDE", "import torch"), 0, "[(1, '__mp_main__', True), (4, '__mp_main__', True)]"),
+        (
+            SPAWN.replace("TRAIN_INSIDE", "import torch"),
+            0,
+            "[(1, '__mp_main__', True), (4, '__mp_main__', True)]",
+        ),
     ],
     ids=["a wrong argument", "processes that are spawned"],
 )
-def test_what_else_scripts_do_is_their_own(tmp_path: Path, text: str, status: int, says: str) -> None:
+def test_what_else_scripts_do_is_their_own(
+    tmp_path: Path, text: str, status: int, says: str
+) -> None:
     path = script(tmp_path, text)
-    alone, watched = (run(path, "--lr", "x", doctor=doctor, cwd=tmp_path) for doctor in (False, True))
-    assert (alone.stdout, alone.stderr, alone.returncode) == (watched.stdout, watched.stderr, watched.returncode)
+    alone, watched = (
+        run(path, "--lr", "x", doctor=doctor, cwd=tmp_path) for doctor in (False, True)
+    )
+    assert (alone.stdout, alone.stderr, alone.returncode) == (
+        watched.stdout,
+        watched.stderr,
+        watched.returncode,
+    )
     assert says in alone.stdout + alone.stderr and alone.returncode == status
 
 
@@ -104,7 +126,10 @@ def test_ctrl_c_ends_the_script_as_python_would(tmp_path: Path) -> None:
 def test_a_certain_finding_fails_with_file_and_line() -> None:
     done = run(BUG / "zero_grad_forgotten.py", doctor=True, cwd=ROOT)
     assert done.returncode == 1 and done.stdout == ""
-    assert "CERTAIN gradient-used-twice, tests/loops/bugs/zero_grad_forgotten.py:21, model.0.weight and 3 more" in done.stderr
+    assert (
+        "CERTAIN gradient-used-twice, tests/loops/bugs/zero_grad_forgotten.py:21, model.0.weight and 3 more"
+        in done.stderr
+    )
 
 
 def test_questions_fail_only_when_strict(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,13 +162,19 @@ ENDINGS = {
     "in a box": ("{'model': model.state_dict()}", "model.load_state_dict(best['model'])", True),
     "a copy": ("copy.deepcopy(model.state_dict())", "model.load_state_dict(best)", False),
     "into another model": ("model.state_dict()", "other.load_state_dict(best)", False),
-    "kept for a file": ("model.state_dict()", "torch.save(best, __import__('io').BytesIO())", False),
+    "kept for a file": (
+        "model.state_dict()",
+        "torch.save(best, __import__('io').BytesIO())",
+        False,
+    ),
 }
 
 
 @pytest.mark.parametrize("text", [KEEP, IN_MODULE], ids=["function", "module"])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_what_is_restored_long_after_the_first_steps(tmp_path: Path, text: str, ending: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_restored_long_after_the_first_steps(
+    tmp_path: Path, text: str, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The recording stops in the first epoch; the restore stands after the last one."""
     kept, restore, asks = ENDINGS[ending]
     path = script(tmp_path, text.replace("KEPT", kept).replace("RESTORE", restore))
@@ -154,8 +185,12 @@ def test_what_is_restored_long_after_the_first_steps(tmp_path: Path, text: str, 
     assert asks or report == ""
 
 
-def test_a_restore_that_the_recording_saw_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = IN_MODULE.replace("KEPT", "model.state_dict()").replace("RESTORE", "fit(model, optimizer, 1)\n    model.load_state_dict(best)")
+def test_a_restore_that_the_recording_saw_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = IN_MODULE.replace("KEPT", "model.state_dict()").replace(
+        "RESTORE", "fit(model, optimizer, 1)\n    model.load_state_dict(best)"
+    )
     path = script(tmp_path, text)
     assert main([str(path)]) == 1
     report = capsys.readouterr().err
@@ -163,7 +198,12 @@ def test_a_restore_that_the_recording_saw_is_told_once(tmp_path: Path, capsys: p
 
 
 def test_a_functions_variables_go_when_the_script_has_ended(tmp_path: Path) -> None:
-    path = script(tmp_path, KEEP.replace("KEPT", "model.state_dict()").replace("RESTORE", "model.load_state_dict(best)"))
+    path = script(
+        tmp_path,
+        KEEP.replace("KEPT", "model.state_dict()").replace(
+            "RESTORE", "model.load_state_dict(best)"
+        ),
+    )
     _, recorder, _ = record(str(path), [], steps=5)
     assert recorder.failure is None and recorder._kept == []
     assert [one.code for one in recorder.standing] == ["snapshot-shares-memory"]
@@ -177,16 +217,26 @@ def test_wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
         main([])
 
 
-def test_recording_stops_and_the_script_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = script(tmp_path, "import sys\nTRAIN\nprint('end', step, sys.gettrace())\noptimizer.step()\n", steps=40)
-    assert main(["--steps", "5", str(path)]) == 0  # the step without zero_grad comes too late to be seen
+def test_recording_stops_and_the_script_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = script(
+        tmp_path,
+        "import sys\nTRAIN\nprint('end', step, sys.gettrace())\noptimizer.step()\n",
+        steps=40,
+    )
+    assert (
+        main(["--steps", "5", str(path)]) == 0
+    )  # the step without zero_grad comes too late to be seen
     output = capsys.readouterr()
     assert output.out == "end 39 None\n" and output.err == ""
     assert main(["--steps", "100", str(path)]) == 1
     assert "gradient-used-twice" in capsys.readouterr().err
 
 
-def test_it_says_so_when_the_time_was_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_so_when_the_time_was_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--seconds", "0", str(script(tmp_path, "TRAIN\n"))]) == 0
     assert "before the first optimizer.step()" in capsys.readouterr().err
 
@@ -199,10 +249,14 @@ def test_loops_in_which_nothing_happens_are_passed_over(tmp_path: Path) -> None:
     assert (recorder.failure, status) == (None, 0)
     assert [finding.code for finding in ledger.findings] == ["gradient-used-twice"]
     for where in ("words", "key"):
-        assert 0 < sum(entry.function == where for entry in ledger.walk()) < 1000, "dull statements were recorded one by one"
+        assert 0 < sum(entry.function == where for entry in ledger.walk()) < 1000, (
+            "dull statements were recorded one by one"
+        )
 
 
-def test_code_without_a_file_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_without_a_file_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     checked = "import collections.abc\nclass Odd(collections.abc.Mapping):\n    pass\nfor n in range(3):\n    isinstance(n, Odd)\n"
     ledger, recorder, _ = record(str(script(tmp_path, f"{checked}TRAIN\n")), [])
@@ -210,10 +264,14 @@ def test_code_without_a_file_is_not_recorded(tmp_path: Path, monkeypatch: pytest
     assert {Path(entry.file).name for entry in ledger.walk()} == {"train.py"}
 
 
-def test_modules_beside_the_script_are_recorded_and_libraries_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_modules_beside_the_script_are_recorded_and_libraries_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit = "def fit(model, optimizer, data):\n    for one in data:\n        model(one).mean().backward()\n        optimizer.step()\n"
     (tmp_path / "loop.py").write_text(fit, encoding="utf-8")
-    path = script(tmp_path, "TRAIN\nimport loop\nloop.fit(model, optimizer, torch.randn(3, 8, 4))\n")
+    path = script(
+        tmp_path, "TRAIN\nimport loop\nloop.fit(model, optimizer, torch.randn(3, 8, 4))\n"
+    )
     assert main([str(path)]) == 1
     assert "loop.py:4" in capsys.readouterr().err
     sys.modules.pop("loop", None)
@@ -231,4 +289,10 @@ def test_workers_that_are_forked_off_are_left_alone(tmp_path: Path) -> None:
 def test_nothing_of_the_run_stays_behind(tmp_path: Path) -> None:
     before = sys.modules["__main__"], sys.argv, sys.path, sys.gettrace(), torch.optim.Optimizer.step
     main([str(script(tmp_path, "TRAIN\n"))])
-    assert before == (sys.modules["__main__"], sys.argv, sys.path, sys.gettrace(), torch.optim.Optimizer.step)
+    assert before == (
+        sys.modules["__main__"],
+        sys.argv,
+        sys.path,
+        sys.gettrace(),
+        torch.optim.Optimizer.step,
+    )

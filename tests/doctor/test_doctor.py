@@ -15,7 +15,9 @@ def codes(*objects: object, **named: object) -> list[tuple[str, str]]:
     return [(finding.code, finding.severity) for finding in fnlib.doctor(*objects, **named)]
 
 
-def trained(optimizer_class: type = torch.optim.Adam) -> tuple[nn.Sequential, torch.optim.Optimizer]:
+def trained(
+    optimizer_class: type = torch.optim.Adam,
+) -> tuple[nn.Sequential, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
     optimizer = optimizer_class(model.parameters(), lr=0.1)
@@ -40,7 +42,10 @@ def test_prints_the_fix_as_code(capsys: pytest.CaptureFixture[str]) -> None:
     best = model.state_dict()
     report = fnlib.doctor(model, optimizer, best)
     printed = capsys.readouterr().out
-    assert printed.startswith("QUESTION snapshot-shares-memory, best\n") and "        best = copy.deepcopy(best)\n" in printed
+    assert (
+        printed.startswith("QUESTION snapshot-shares-memory, best\n")
+        and "        best = copy.deepcopy(best)\n" in printed
+    )
     assert repr(report) == "<0 certain, 1 question>"
     assert report._ipython_display_() is None
 
@@ -91,7 +96,9 @@ def test_a_lost_tie() -> None:
     decode.weight = embed.weight
     tied = nn.Sequential(embed, decode)
     assert codes(tied) == [] == codes(copy.deepcopy(tied))
-    assert codes(nn.Sequential(copy.deepcopy(embed), copy.deepcopy(decode))) == [("tie-lost", "question")]
+    assert codes(nn.Sequential(copy.deepcopy(embed), copy.deepcopy(decode))) == [
+        ("tie-lost", "question")
+    ]
     zeros = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     for layer in zeros:
         nn.init.zeros_(layer.weight)
@@ -121,7 +128,11 @@ def test_state_that_is_the_gradient() -> None:
 
 def test_a_snapshot_of_a_tensor() -> None:
     model, _ = trained()
-    before, handle, copied = model[0].weight.detach(), model[0].weight, model[0].weight.detach().clone()
+    before, handle, copied = (
+        model[0].weight.detach(),
+        model[0].weight,
+        model[0].weight.detach().clone(),
+    )
     assert codes(model, before) == [("snapshot-shares-memory", "question")]
     assert codes(model, handle) == [] == codes(model, copied)
 
@@ -191,7 +202,9 @@ def test_rates() -> None:
     assert codes(model, resumed) == []
 
 
-def test_a_rate_that_the_loop_sets_by_hand_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rate_that_the_loop_sets_by_hand_is_no_finding(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model, optimizer = trained(torch.optim.SGD)
     with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
         for step in range(2):
@@ -201,7 +214,9 @@ def test_a_rate_that_the_loop_sets_by_hand_is_no_finding(capsys: pytest.CaptureF
             model(torch.randn(8, 4)).mean().backward()
             optimizer.step()
     assert fnlib.doctor(model, optimizer, ledger=ledger) == () and capsys.readouterr().out == ""
-    assert codes(model, optimizer) == [("rate-overwritten", "question")], "without the recording it cannot be told"
+    assert codes(model, optimizer) == [("rate-overwritten", "question")], (
+        "without the recording it cannot be told"
+    )
 
 
 def test_what_it_does_not_know_and_what_has_no_memory() -> None:

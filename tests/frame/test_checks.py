@@ -1,4 +1,5 @@
 """`make test` cannot pass where a stage failed."""
+
 from __future__ import annotations
 
 import sys
@@ -21,23 +22,38 @@ def run(monkeypatch: pytest.MonkeyPatch, broken: str) -> tuple[int, list[str]]:
     return checks.run_all(sys.executable), seen
 
 
-@pytest.mark.parametrize("broken", ["pip check", "ruff check", "mypy fnlib", "tests fnlib", "--nbval"])
-def test_one_failed_stage_fails_all_and_stops_none(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+@pytest.mark.parametrize(
+    "broken", ["pip check", "ruff check", "mypy fnlib", "tests fnlib", "--nbval"]
+)
+def test_one_failed_stage_fails_all_and_stops_none(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     if broken == "--nbval" and not any((ROOT / "lessons").rglob("*.ipynb")):
         pytest.skip("there is no notebook yet")
     status, seen = run(monkeypatch, broken)
-    assert status == 1 and any(broken in command for command in seen) and any("tests fnlib" in command for command in seen)
+    assert (
+        status == 1
+        and any(broken in command for command in seen)
+        and any("tests fnlib" in command for command in seen)
+    )
     assert run(monkeypatch, "no such stage")[0] == 0
 
 
 def test_a_failing_command_is_seen(capfd: pytest.CaptureFixture[str]) -> None:
-    status, _, last = checks._run([sys.executable, "-c", "print('=== 3 failed in 1s ===\\n'); raise SystemExit(5)"], {})
+    status, _, last = checks._run(
+        [sys.executable, "-c", "print('=== 3 failed in 1s ===\\n'); raise SystemExit(5)"], {}
+    )
     assert (status, last) == (5, "3 failed in 1s")
     assert "3 failed" in capfd.readouterr().out  # streamed, not kept back
 
 
 def test_notebooks_run_with_the_flags_that_were_measured() -> None:
     flags = " ".join(checks.NBVAL)
-    for flag in ("--nbval-current-env", "--dist loadfile", "--nbval-cell-timeout 120", "--nbval-sanitize-with tests/nbval_sanitize.cfg"):
+    for flag in (
+        "--nbval-current-env",
+        "--dist loadfile",
+        "--nbval-cell-timeout 120",
+        "--nbval-sanitize-with tests/nbval_sanitize.cfg",
+    ):
         assert flag in flags
     assert "--nbval-lax" not in flags  # stored outputs are compared

@@ -1,4 +1,5 @@
 """What `make lab` opens, and what it says where it cannot."""
+
 from __future__ import annotations
 
 import json
@@ -26,13 +27,17 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PORT", raising=False)
 
 
-def test_a_taken_port_is_one_sentence_and_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_one_sentence_and_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("PORT", str(port))
         assert commands.run("lab", []) == 1
-    assert capsys.readouterr().err == (f"lab: port {port} is taken by another program: call with another one, "
-                                       f"for example make lab PORT={port + 11} (or python tools/kit.py lab PORT={port + 11}).\n")
+    assert capsys.readouterr().err == (
+        f"lab: port {port} is taken by another program: call with another one, "
+        f"for example make lab PORT={port + 11} (or python tools/kit.py lab PORT={port + 11}).\n"
+    )
 
 
 @pytest.mark.parametrize("port", ["eight", "0", "99999"])
@@ -48,11 +53,14 @@ def test_the_first_lesson_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     started = started_command(monkeypatch, tmp_path)
     assert "--LabApp.default_url=/lab/tree/lessons/00_where%20did%20it%20go.ipynb" in started
     assert f"--ServerApp.root_dir={tmp_path}" in started
-    assert "--ServerApp.port_retries=0" in started  # another port than the one that was said would be a surprise
+    assert (
+        "--ServerApp.port_retries=0" in started
+    )  # another port than the one that was said would be a surprise
 
 
-def test_without_a_browser_the_address_is_for_another_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                                          capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_browser_the_address_is_for_another_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def none() -> None:
         raise webbrowser.Error("could not locate runnable browser")
 
@@ -60,20 +68,30 @@ def test_without_a_browser_the_address_is_for_another_one(monkeypatch: pytest.Mo
     (tmp_path / "lessons").mkdir()
     assert started_command(monkeypatch, tmp_path)
     said = capsys.readouterr().err
-    assert said.startswith("No browser was found on this machine: open the address") and said.count("\n") == 1
+    assert (
+        said.startswith("No browser was found on this machine: open the address")
+        and said.count("\n") == 1
+    )
 
 
-def test_lessons_that_cannot_be_written_are_told_before_they_are_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                                                         capsys: pytest.CaptureFixture[str]) -> None:
+def test_lessons_that_cannot_be_written_are_told_before_they_are_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(webbrowser, "get", lambda: None)
-    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path / "lessons", os.W_OK))  # the superuser may write all
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: (path, mode) != (tmp_path / "lessons", os.W_OK)
+    )  # the superuser may write all
     assert started_command(monkeypatch, tmp_path)
     said = capsys.readouterr().err
-    assert said.startswith(f"{tmp_path / 'lessons'} cannot be written: the lessons run, but") and said.count("\n") == 1
+    assert (
+        said.startswith(f"{tmp_path / 'lessons'} cannot be written: the lessons run, but")
+        and said.count("\n") == 1
+    )
 
 
-def test_lessons_that_can_be_written_need_no_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_lessons_that_can_be_written_need_no_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(webbrowser, "get", lambda: None)
     (tmp_path / "lessons").mkdir()
     assert started_command(monkeypatch, tmp_path)
@@ -97,7 +115,9 @@ def a_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_opened_twice_is_the_same_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_opened_twice_is_the_same_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two servers on one folder would save over each other."""
     root, opened = tmp_path / "kit", []
     root.mkdir()
@@ -105,9 +125,21 @@ def test_opened_twice_is_the_same_server(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(lab, "LESSONS", root / "lessons")
     monkeypatch.setattr(webbrowser, "open", opened.append)
     port = a_free_port()
-    server = subprocess.Popen([sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={port}",
-                               "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}", "--IdentityProvider.token=secret"],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "jupyter_server",
+            "--no-browser",
+            "--allow-root",
+            f"--port={port}",
+            "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={root}",
+            "--IdentityProvider.token=secret",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 60
         while not lab._answers(f"http://127.0.0.1:{port}/"):

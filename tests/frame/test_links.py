@@ -1,4 +1,5 @@
 """One command points every launch link to where the kit is published."""
+
 from __future__ import annotations
 
 import re
@@ -28,7 +29,9 @@ def test_every_form_of_link_is_moved_and_can_be_moved_again() -> None:
     assert links.replaced(moved, ("ada/kit", "v1.0"), ("OWNER/REPO", "TAG")) == TEXT
 
 
-def test_the_command_changes_the_one_place_and_the_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_changes_the_one_place_and_the_links(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(links, "ROOT", tmp_path)
     monkeypatch.setattr(links, "PLACE", tmp_path / "pyproject.toml")
     (tmp_path / "pyproject.toml").write_text('[tool.kit]\nrepository = "OWNER/REPO"\ntag = "TAG"\n')
@@ -48,5 +51,9 @@ def test_no_link_of_the_kit_points_elsewhere() -> None:
     launch = re.compile(r"(?:mybinder\.org/v2/gh/|colab\.research\.google\.com/github/)[^\s)\"\\]+")
     right = (f"gh/{repository}/{tag}?", f"github/{repository}/blob/{tag}/")
     for path in (path for pattern in links.FILES for path in ROOT.glob(pattern)):
-        strays = [link for link in launch.findall(path.read_text(encoding="utf-8")) if not any(part in link for part in right)]
+        strays = [
+            link
+            for link in launch.findall(path.read_text(encoding="utf-8"))
+            if not any(part in link for part in right)
+        ]
         assert not strays, path

@@ -1,4 +1,5 @@
 """The folder for a USB stick: made, then used with the network cut."""
+
 from __future__ import annotations
 
 import json
@@ -15,7 +16,7 @@ from tools import offline, torch_source
 from tools.say import ROOT, Stop
 
 # Inside: brings up the loopback of the cut-off network (a kernel and its server talk through it), then opens the lessons.
-TRIAL = '''
+TRIAL = """
 import fcntl, json, os, socket, struct, subprocess, sys, time, urllib.request
 try:
     with socket.socket() as s:
@@ -43,13 +44,17 @@ works = subprocess.run(["../.venv/bin/python", "-c", code], cwd="lessons", captu
 lab.terminate()
 lab.wait(30)
 print(json.dumps({"reached": reached, "served": bool(status), "works": works.returncode == 0, "said": works.stdout + works.stderr}))
-'''
+"""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the trial cuts the network as Linux and macOS can")
-def test_a_stick_opens_the_lessons_with_the_network_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_stick_opens_the_lessons_with_the_network_cut(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     checkout = tmp_path / "checkout"
-    ignored = shutil.ignore_patterns(".venv*", "build", "wheels", "__pycache__", ".*_cache", ".hypothesis")
+    ignored = shutil.ignore_patterns(
+        ".venv*", "build", "wheels", "__pycache__", ".*_cache", ".hypothesis"
+    )
     shutil.copytree(ROOT, checkout, ignore=ignored)
     for module in (offline, torch_source):
         monkeypatch.setattr(module, "ROOT", checkout)
@@ -70,13 +75,32 @@ def test_a_stick_opens_the_lessons_with_the_network_cut(monkeypatch: pytest.Monk
     command = re.search(r"^ +(\S+) tools/kit.py lab$", to_do, re.MULTILINE)
     assert command and Path(command.group(1)).name == f"python3.{sys.version_info[1]}"
 
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("PIP_", "PYTHON"))}
-    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
-    environment = kept | nowhere | {"PIP_CONFIG_FILE": os.devnull, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-                                    "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
-    cut = shutil.which("unshare") is not None and subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(("PIP_", "PYTHON"))
+    }
+    nowhere = dict.fromkeys(
+        ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"
+    )
+    environment = (
+        kept
+        | nowhere
+        | {
+            "PIP_CONFIG_FILE": os.devnull,
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+            "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        }
+    )
+    cut = (
+        shutil.which("unshare") is not None
+        and subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0
+    )
     command = [*(["unshare", "-rn"] if cut else []), sys.executable, "-c", TRIAL]
-    done = subprocess.run(command, cwd=stick, env=environment, capture_output=True, text=True, timeout=580)
+    done = subprocess.run(
+        command, cwd=stick, env=environment, capture_output=True, text=True, timeout=580
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["served"] and found["works"], (found, done.stderr)
@@ -85,12 +109,17 @@ def test_a_stick_opens_the_lessons_with_the_network_cut(monkeypatch: pytest.Monk
     shutil.rmtree(stick)  # two gigabytes
 
 
-@pytest.mark.parametrize(("system", "needed", "useless"), [
-    ("windows", {"colorama", "pywinpty"}, {"pexpect", "ptyprocess", "appnope"}),
-    ("macos", {"appnope", "pexpect"}, {"colorama", "pywinpty"}),
-    ("linux", {"pexpect"}, {"appnope", "colorama", "pywinpty"}),
-])
-def test_what_another_system_needs_is_known(system: str, needed: set[str], useless: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("system", "needed", "useless"),
+    [
+        ("windows", {"colorama", "pywinpty"}, {"pexpect", "ptyprocess", "appnope"}),
+        ("macos", {"appnope", "pexpect"}, {"colorama", "pywinpty"}),
+        ("linux", {"pexpect"}, {"appnope", "colorama", "pywinpty"}),
+    ],
+)
+def test_what_another_system_needs_is_known(
+    system: str, needed: set[str], useless: set[str]
+) -> None:
     packages = offline.needed_there(sys.executable, system, "3.13")
     names = {re.split("[=<>!~]", package)[0].lower() for package in packages}
     assert needed <= names and not useless & names
@@ -99,20 +128,33 @@ def test_what_another_system_needs_is_known(system: str, needed: set[str], usele
     assert len(packages) > 80, "what the packages need in turn is missing"
 
 
-@pytest.mark.parametrize(("system", "name", "command"), [("windows", "Windows", "py -3.12"), ("macos", "macOS", "python3.12"),
-                                                         ("linux", "Linux", "python3.12")])
+@pytest.mark.parametrize(
+    ("system", "name", "command"),
+    [
+        ("windows", "Windows", "py -3.12"),
+        ("macos", "macOS", "python3.12"),
+        ("linux", "Linux", "python3.12"),
+    ],
+)
 def test_the_stick_says_what_to_do(system: str, name: str, command: str) -> None:
     said = offline.start(system, ["3.12", "3.13"])
-    assert f"{name} with Python 3.12 or 3.13" in said and f"       {command} tools/kit.py lab\n" in said
+    assert (
+        f"{name} with Python 3.12 or 3.13" in said
+        and f"       {command} tools/kit.py lab\n" in said
+    )
 
 
 def test_an_unknown_system_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLATFORM", "amiga")
-    with pytest.raises(Stop, match="PLATFORM=amiga is not known: give one of linux, windows, macos."):
+    with pytest.raises(
+        Stop, match="PLATFORM=amiga is not known: give one of linux, windows, macos."
+    ):
         offline.write()
 
 
-def test_a_failed_download_leaves_no_half_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failed_download_leaves_no_half_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fails(*arguments: object) -> None:
         raise Stop("the packages could not be downloaded")
 

@@ -1,4 +1,5 @@
 """What README.md says is so: its examples run, its commands and links exist, its table is that of the lessons."""
+
 from __future__ import annotations
 
 import doctest
@@ -17,7 +18,9 @@ from tools import kit, lesson_map, links
 from tools.say import BINDER, ROOT, Stop
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINKS = re.findall(r"\]\(([^)\s]+)\)", README) + re.findall(r"^\[\w+\]: (\S+)$", README, re.MULTILINE)
+LINKS = re.findall(r"\]\(([^)\s]+)\)", README) + re.findall(
+    r"^\[\w+\]: (\S+)$", README, re.MULTILINE
+)
 
 
 def test_the_examples_run() -> None:
@@ -37,22 +40,33 @@ warnings.filterwarnings("ignore", "Failed to initialize NumPy")
 
 def bare(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs code where nothing but PyTorch and safetensors can be imported."""
-    return subprocess.run([sys.executable, "-c", BARE + code], cwd=folder, capture_output=True, text=True, timeout=300,
-                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    return subprocess.run(
+        [sys.executable, "-c", BARE + code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
 
 
 def test_the_examples_run_with_nothing_but_pytorch(tmp_path: Path) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    code = (f"import doctest; r = doctest.testfile({str(ROOT / 'README.md')!r}, module_relative=False, optionflags={flags})\n"
-            "sys.exit(r.failed or r.attempted < 10)")
+    code = (
+        f"import doctest; r = doctest.testfile({str(ROOT / 'README.md')!r}, module_relative=False, optionflags={flags})\n"
+        "sys.exit(r.failed or r.attempted < 10)"
+    )
     done = bare(code, tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 def test_the_ledger_shows_itself_with_nothing_but_pytorch(tmp_path: Path) -> None:
     """Text, HTML and the player stand; the picture says in a sentence what it needs; so does the doctor's recording."""
-    (tmp_path / "train.py").write_text("import torch\nw = torch.ones(2, requires_grad=True)\nw.sum().backward()\n")
-    done = bare("""
+    (tmp_path / "train.py").write_text(
+        "import torch\nw = torch.ones(2, requires_grad=True)\nw.sum().backward()\n"
+    )
+    done = bare(
+        """
 import torch, fnlib
 model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -70,14 +84,20 @@ except ImportError as error:
 from fnlib.__main__ import main
 sys.argv = ["fnlib", "doctor", "train.py"]
 sys.exit(main())
-""", tmp_path)
+""",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.startswith("ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. Without it,")
+    assert done.stdout.startswith(
+        "ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. Without it,"
+    )
 
 
 def test_every_link_within_the_kit_leads_somewhere() -> None:
     inside = [link for link in LINKS if not re.match(r"https?:", link)]
-    assert inside and not [link for link in inside if not (ROOT / unquote(link.split("#")[0])).exists()]
+    assert inside and not [
+        link for link in inside if not (ROOT / unquote(link.split("#")[0])).exists()
+    ]
 
 
 def test_every_launch_link_opens_a_file_of_the_kit() -> None:
@@ -91,8 +111,12 @@ def test_every_launch_link_opens_a_file_of_the_kit() -> None:
             opened.append(query["urlpath"][0].removeprefix("lab/tree/"))
         elif parts.netloc == "colab.research.google.com":
             opened.append(parts.path.removeprefix(f"/github/{repository}/blob/{tag}/"))
-        elif parts.path.endswith("/git-pull"):  # nbgitpuller clones into a folder of the repository's name
-            assert query["repo"] == [f"https://github.com/{repository}"] and query["branch"] == [tag]
+        elif parts.path.endswith(
+            "/git-pull"
+        ):  # nbgitpuller clones into a folder of the repository's name
+            assert query["repo"] == [f"https://github.com/{repository}"] and query["branch"] == [
+                tag
+            ]
             opened.append(query["urlpath"][0].removeprefix(f"lab/tree/{repository.split('/')[1]}/"))
     assert len(opened) >= 4
     assert not [path for path in opened if not (ROOT / path).is_file()]
@@ -111,10 +135,17 @@ def test_every_command_exists() -> None:
 def test_the_doctor_reads_a_script_as_it_stands(tmp_path: Path) -> None:
     """The command of the README, on a script with the most common fault."""
     script = tmp_path / "train.py"
-    script.write_text("import torch\nmodel = torch.nn.Linear(2, 1)\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
-                      "for step in range(3):\n    loss = model(torch.ones(1, 2)).sum()\n    loss.backward()\n    optimizer.step()\n")
-    done = subprocess.run([sys.executable, "-m", "fnlib", "doctor", "train.py"], cwd=tmp_path, capture_output=True, text=True,
-                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    script.write_text(
+        "import torch\nmodel = torch.nn.Linear(2, 1)\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "for step in range(3):\n    loss = model(torch.ones(1, 2)).sum()\n    loss.backward()\n    optimizer.step()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "fnlib", "doctor", "train.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
     assert "optimizer.zero_grad()" in done.stdout + done.stderr
 
 
@@ -134,12 +165,18 @@ def test_sentences_point_to_a_section_that_there_is() -> None:
 
 
 def colab_cell() -> str:
-    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "google.colab" in block)
+    return next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "google.colab" in block
+    )
 
 
 def test_the_colab_cell_does_nothing_elsewhere(tmp_path: Path) -> None:
     code = colab_cell() + "\nprint(os.getcwd(), os.listdir('.'))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.stdout.split() == [str(tmp_path), "[]"], done.stderr
 
 
@@ -151,12 +188,23 @@ def test_the_colab_cell_brings_the_kit_in(tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "-q", "--bare", str(ROOT), str(published)], check=True)
     subprocess.run(["git", "tag", tag], cwd=published, check=True)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{published.as_uri()}.insteadOf",
-                    "GIT_CONFIG_VALUE_0": f"https://github.com/{repository}"}
+    environment |= {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{published.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": f"https://github.com/{repository}",
+    }
     there = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
-    code = there + colab_cell() + colab_cell() + SETUP_CELL + "\nimport fnlib; print(fnlib.__file__)"
+    code = (
+        there + colab_cell() + colab_cell() + SETUP_CELL + "\nimport fnlib; print(fnlib.__file__)"
+    )
     (tmp_path / "content").mkdir()
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "content", env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "content",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith(str(tmp_path / "content" / "kit"))
 

@@ -1,4 +1,5 @@
 """The build of PyTorch that `make lab` takes, on each kind of machine."""
+
 from __future__ import annotations
 
 import http.server
@@ -30,6 +31,7 @@ def bare_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def index() -> Iterator[str]:
     """A server that answers every request."""
+
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -48,34 +50,48 @@ def options() -> list[str]:
     return torch_source.pip_options(sys.executable, "linux")
 
 
-def test_the_cpu_index_where_it_answers(bare_linux: None, index: str, monkeypatch: pytest.MonkeyPatch,
-                                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cpu_index_where_it_answers(
+    bare_linux: None,
+    index: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(torch_source, "CPU_INDEX", index)
     assert options() == ["--extra-index-url", index]
     assert capsys.readouterr().err == ""
 
 
-def test_otherwise_the_size_is_said_first(bare_linux: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_otherwise_the_size_is_said_first(
+    bare_linux: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert options() == []
     said = capsys.readouterr().err
     assert "several GB" in said and said.count("\n") == 1
 
 
-def test_cuda_is_taken_where_it_is_asked_for(bare_linux: None, index: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_is_taken_where_it_is_asked_for(
+    bare_linux: None, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch_source, "CPU_INDEX", index)
     monkeypatch.setenv("CUDA", "1")
     assert options() == []
 
 
-def test_a_wheel_that_pip_is_configured_with_is_taken(bare_linux: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                                      capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wheel_that_pip_is_configured_with_is_taken(
+    bare_linux: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path / 'empty'} {tmp_path}")
     (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
     assert options() == []
     assert capsys.readouterr().err == ""  # nothing large is downloaded, so nothing is said
 
 
-def test_a_stick_never_asks_the_network(bare_linux: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_stick_never_asks_the_network(
+    bare_linux: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(torch_source, "WHEELS", tmp_path)
     assert options() == ["--no-index", "--find-links", str(tmp_path)]
 
@@ -88,13 +104,17 @@ WHEELS = {  # how PyTorch names them
 
 
 @pytest.mark.parametrize("system", WHEELS)
-def test_a_stick_for_this_machine_is_taken_and_one_for_another_is_told(bare_linux: None, monkeypatch: pytest.MonkeyPatch,
-                                                                       tmp_path: Path, system: str) -> None:
+def test_a_stick_for_this_machine_is_taken_and_one_for_another_is_told(
+    bare_linux: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str
+) -> None:
     monkeypatch.setattr(torch_source, "WHEELS", tmp_path)
     monkeypatch.setattr(sys, "platform", system)
     here = sys.version_info[1]
     (tmp_path / WHEELS[system].format(here + 1, here + 1)).touch()
-    with pytest.raises(Stop, match=rf"are for \w+ with Python 3.{here + 1}, and this is \w+ with Python 3.{here}: call it there"):
+    with pytest.raises(
+        Stop,
+        match=rf"are for \w+ with Python 3.{here + 1}, and this is \w+ with Python 3.{here}: call it there",
+    ):
         options()
     other = next(name for name in WHEELS if name != system)
     (tmp_path / WHEELS[other].format(here, here)).touch()
@@ -105,18 +125,27 @@ def test_a_stick_for_this_machine_is_taken_and_one_for_another_is_told(bare_linu
 
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
-def test_the_ordinary_builds_of_windows_and_macos_are_small(bare_linux: None, system: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ordinary_builds_of_windows_and_macos_are_small(
+    bare_linux: None, system: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert torch_source.pip_options(sys.executable, system) == []
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("translated", "sentence"), [
-    ("0", "no build for Intel Macs since 2.2: use another machine, or open the kit on Binder"),
-    ("1", "install the arm64"),
-])
-def test_intel_macs_are_told(monkeypatch: pytest.MonkeyPatch, translated: str, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("translated", "sentence"),
+    [
+        ("0", "no build for Intel Macs since 2.2: use another machine, or open the kit on Binder"),
+        ("1", "install the arm64"),
+    ],
+)
+def test_intel_macs_are_told(
+    monkeypatch: pytest.MonkeyPatch, translated: str, sentence: str
+) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=translated + "\n"))
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=translated + "\n")
+    )
     with pytest.raises(Stop, match=sentence):
         torch_source.refuse_intel_mac()

@@ -1,4 +1,5 @@
 """The workflows for forks: well formed, safe by a linter's measure, and made of the commands that the README names."""
+
 from __future__ import annotations
 
 import subprocess
@@ -15,11 +16,15 @@ SCHEMA = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.
 
 def zizmor(place: Path) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("zizmor")
-    return subprocess.run([str(program), "--offline", "--no-config", str(place)], capture_output=True, text=True)
+    return subprocess.run(
+        [str(program), "--offline", "--no-config", str(place)], capture_output=True, text=True
+    )
 
 
 def test_the_workflows_are_well_formed() -> None:
-    done = subprocess.run([*SCHEMA, *map(str, WORKFLOWS.glob("*.yml"))], capture_output=True, text=True)
+    done = subprocess.run(
+        [*SCHEMA, *map(str, WORKFLOWS.glob("*.yml"))], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -28,7 +33,10 @@ def test_a_security_linter_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("was", "becomes"), [("runs-on:", "run-on:"), ("permissions:\n  contents: read", "permissions: write-all")])
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [("runs-on:", "run-on:"), ("permissions:\n  contents: read", "permissions: write-all")],
+)
 def test_the_linters_see_a_fault(tmp_path: Path, was: str, becomes: str) -> None:
     folder = tmp_path / ".github" / "workflows"
     folder.mkdir(parents=True)
@@ -40,8 +48,18 @@ def test_the_linters_see_a_fault(tmp_path: Path, was: str, becomes: str) -> None
 
 
 def test_they_cover_the_systems_and_call_the_commands_of_the_readme() -> None:
-    text, readme = (WORKFLOWS / "tests.yml").read_text(), (ROOT / "README.md").read_text(encoding="utf-8")
-    for part in ("ubuntu-latest", "macos-latest", "windows-latest", "schedule:", "pull_request:", "newest"):
+    text, readme = (
+        (WORKFLOWS / "tests.yml").read_text(),
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+    )
+    for part in (
+        "ubuntu-latest",
+        "macos-latest",
+        "windows-latest",
+        "schedule:",
+        "pull_request:",
+        "newest",
+    ):
         assert part in text
     for command in ("python tools/kit.py test", "make lessons"):
         assert f"run: {command}" in text and command in readme

@@ -28,19 +28,33 @@ def trained(**how: Any) -> Ledger:
 
 def large_tensors() -> int:
     gc.collect()
-    return sum(type(one) in (torch.Tensor, nn.Parameter) and one.numel() == 90_000 for one in gc.get_objects())
+    return sum(
+        type(one) in (torch.Tensor, nn.Parameter) and one.numel() == 90_000
+        for one in gc.get_objects()
+    )
 
 
 def test_changes_keep_summaries_and_copies_only_when_asked() -> None:
     before = large_tensors()
     ledger = trained()
-    assert large_tensors() == before  # not one of the weights and gradients of five iterations is kept
-    sides = [side for entry in ledger.entries for change in entry.changes for side in (change.before, change.after)]
+    assert (
+        large_tensors() == before
+    )  # not one of the weights and gradients of five iterations is kept
+    sides = [
+        side
+        for entry in ledger.entries
+        for change in entry.changes
+        for side in (change.before, change.after)
+    ]
     assert all(side.value is None for side in sides if isinstance(side, Summary))
     kept = trained(keep=True)
     values = [side.value for entry in kept.entries for change in entry.changes for side in (change.before, change.after)
               if isinstance(side, Summary)]  # fmt: skip
-    assert values and all(isinstance(value, torch.Tensor) for value in values) and large_tensors() >= before + 10
+    assert (
+        values
+        and all(isinstance(value, torch.Tensor) for value in values)
+        and large_tensors() >= before + 10
+    )
 
 
 def test_an_iteration_takes_as_much_memory_in_a_long_recording_as_in_a_short_one() -> None:
@@ -61,7 +75,9 @@ def test_an_iteration_takes_as_much_memory_in_a_long_recording_as_in_a_short_one
         long = recorded(1000) - start
     finally:
         tracemalloc.stop()
-    assert long < 15 * short and long < 1000 * 12_000  # about 5 KB for an iteration of three entries
+    assert (
+        long < 15 * short and long < 1000 * 12_000
+    )  # about 5 KB for an iteration of three entries
 
 
 def test_watching_less_looks_at_less_and_still_sees_it() -> None:
@@ -73,13 +89,21 @@ def test_watching_less_looks_at_less_and_still_sees_it() -> None:
                 model.weight.data.add_(1)
                 model.train(not model.training)
                 model.weight.grad = None
-        told = {change.state for entry in ledger.entries for change in entry.changes} - {"name", "graph"}
+        told = {change.state for entry in ledger.entries for change in entry.changes} - {
+            "name",
+            "graph",
+        }
         assert told == watched - {"buffer"}, watched
-        last = [[change.kind for change in entry.changes if change.place == "weight.grad"] for entry in ledger.entries][-4:]
+        last = [
+            [change.kind for change in entry.changes if change.place == "weight.grad"]
+            for entry in ledger.entries
+        ][-4:]
         assert ("gradient" in watched) == (last == [["created"], [], [], ["removed"]])
 
 
-def test_bytes_are_compared_where_they_cannot_be_read_as_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_compared_where_they_cannot_be_read_as_they_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen = []
     for far in (False, True):
         if far:  # on an accelerator
@@ -103,7 +127,10 @@ def test_another_kind_of_number_in_the_same_bytes_is_a_change() -> None:
             model.train()
         model.mean.data = model.mean.data.view(torch.int32)
         model.mean.data = model.mean.data.view(torch.float32)
-    assert [[change.label for change in entry.changes] for entry in ledger.entries[-2:]] == [["model.mean"], ["model.mean"]]
+    assert [[change.label for change in entry.changes] for entry in ledger.entries[-2:]] == [
+        ["model.mean"],
+        ["model.mean"],
+    ]
 
 
 def test_without_a_ledger_nothing_is_slowed_down() -> None:

@@ -43,8 +43,15 @@ def test_the_functional_loop_in_none_of_five() -> None:
             gradient = model.backward(loss)
             parameters = model.step(gradient)
             model = ModelFactory(parameters)
-    assert ledger.iteration(2).counts == Counts(at_a_distance=0, statements=5, overwritten=0, rebound=5)
-    assert not [change for entry in ledger.entries for change in entry.changes if change.state not in ("name", "graph")]
+    assert ledger.iteration(2).counts == Counts(
+        at_a_distance=0, statements=5, overwritten=0, rebound=5
+    )
+    assert not [
+        change
+        for entry in ledger.entries
+        for change in entry.changes
+        if change.state not in ("name", "graph")
+    ]
     assert "the graph behind a loss is used up" in str(ledger)  # what the counts do not say
 
 
@@ -72,19 +79,25 @@ def test_a_closed_box_names_everything_and_overwrites_all_the_same() -> None:
 
 
 def test_the_box_of_the_package() -> None:
-    model = fnlib.encapsulated.Sequential(*network(), loss=nn.NLLLoss(), optimizer=fnlib.SGD(lr=0.01))
+    model = fnlib.encapsulated.Sequential(
+        *network(), loss=nn.NLLLoss(), optimizer=fnlib.SGD(lr=0.01)
+    )
     feature, label = DATA[0]
     with Ledger(model=model) as ledger:
         model.step(feature, label)
         model.step(feature, label)
-    assert ledger.counts.at_a_distance == 0 and ledger.counts.overwritten == 2 * (4 + 1)  # weights and the count of steps
+    assert ledger.counts.at_a_distance == 0 and ledger.counts.overwritten == 2 * (
+        4 + 1
+    )  # weights and the count of steps
 
 
 def test_random_state_is_listed_and_not_counted() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
     with Ledger(model=model) as ledger:
         output = model(torch.ones(1, 4))
-    assert ("random", "torch") in [(change.owner, change.place) for change in ledger.entries[0].changes]
+    assert ("random", "torch") in [
+        (change.owner, change.place) for change in ledger.entries[0].changes
+    ]
     assert ledger.counts == Counts(0, 1, 0, 0) and "the random state of torch moves" in str(ledger)
     del output
 
@@ -122,7 +135,10 @@ def test_a_property_is_not_called_to_find_out() -> None:
             holder.computed.zero_grad()
         except AssertionError:
             pass
-    assert ledger.entries[0].source == "holder.computed.zero_grad()" and ledger.entries[0].named == frozenset()
+    assert (
+        ledger.entries[0].source == "holder.computed.zero_grad()"
+        and ledger.entries[0].named == frozenset()
+    )
 
 
 def test_names_rebound_counts_names_not_values() -> None:
@@ -133,7 +149,10 @@ def test_names_rebound_counts_names_not_values() -> None:
         b = a
         del a
     assert ledger.counts.rebound == 1 and ledger.counts.overwritten == 1
-    changes = [[(change.owner, change.state, change.kind) for change in entry.changes] for entry in ledger.entries]
+    changes = [
+        [(change.owner, change.state, change.kind) for change in entry.changes]
+        for entry in ledger.entries
+    ]
     assert changes[2] == [("a", "value", "changed in place")]
     assert changes[4] == [("a", "name", "removed")]
     del b
@@ -161,12 +180,21 @@ def test_a_name_left_over_from_a_loop_over_the_weights_has_no_gradient_of_its_ow
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with Ledger(model=model, optimizer=optimizer) as ledger:
         for _ in range(2):
-            model.zero_grad(); model(torch.ones(1, 2)).sum().backward()  # noqa: E702
+            model.zero_grad()
+            model(torch.ones(1, 2)).sum().backward()  # noqa: E702
             for p in model.parameters():
                 p.grad.mul_(2)
             optimizer.zero_grad()
             model(torch.ones(1, 2)).sum().backward()
-    gradients = [[change for change in entry.changes if change.state == "gradient"] for entry in ledger.entries]
+    gradients = [
+        [change for change in entry.changes if change.state == "gradient"]
+        for entry in ledger.entries
+    ]
     assert {change.owner for changes in gradients for change in changes} == {"model"}
-    assert any("p.grad" in change.also for changes in gradients for change in changes)  # a second name, and told as one
-    assert (ledger.counts.at_a_distance, ledger.counts.statements) == (1, 4)  # optimizer.zero_grad()
+    assert any(
+        "p.grad" in change.also for changes in gradients for change in changes
+    )  # a second name, and told as one
+    assert (ledger.counts.at_a_distance, ledger.counts.statements) == (
+        1,
+        4,
+    )  # optimizer.zero_grad()

@@ -20,9 +20,14 @@ def test_what_the_statements_name_is_watched() -> None:
         loss = criterion(model(x), y)
         loss.backward()
         optimizer.step()
-    assert "Ledger of model, optimizer" in str(ledger)  # and not of the criterion, which keeps nothing
+    assert "Ledger of model, optimizer" in str(
+        ledger
+    )  # and not of the criterion, which keeps nothing
     assert ledger.counts.at_a_distance == 2 and ledger.counts.overwritten == 2
-    assert {change.label for change in ledger.entries[2].changes} >= {"model.weight", "optimizer.model.weight.momentum_buffer"}
+    assert {change.label for change in ledger.entries[2].changes} >= {
+        "model.weight",
+        "optimizer.model.weight.momentum_buffer",
+    }
 
 
 def test_what_the_statements_make_is_watched_from_then_on() -> None:
@@ -52,8 +57,15 @@ def test_objects_under_dotted_names_and_in_containers() -> None:
             return ledger
 
     ledger = Trainer().train()
-    assert {change.owner for entry in ledger.entries for change in entry.changes if change.state in ("weight", "gradient")} == {"self.net"}
-    assert [event.subject for event in ledger.events if event.kind == "step"] == ["self.opts['main']"]
+    assert {
+        change.owner
+        for entry in ledger.entries
+        for change in entry.changes
+        if change.state in ("weight", "gradient")
+    } == {"self.net"}
+    assert [event.subject for event in ledger.events if event.kind == "step"] == [
+        "self.opts['main']"
+    ]
     assert [entry.acts_at_a_distance for entry in ledger.entries] == [False, True]
 
 
@@ -83,7 +95,10 @@ def test_a_whole_file(tmp_path: Path) -> None:
     ledger = Ledger(depth=1)
     namespace = {"__name__": "__main__"}
     ledger.run(compile(path.read_text(), str(path), "exec"), namespace=namespace)
-    assert torch.equal(namespace["trained"].weight, runpy.run_path(str(path), run_name="__main__")["trained"].weight)
+    assert torch.equal(
+        namespace["trained"].weight,
+        runpy.run_path(str(path), run_name="__main__")["trained"].weight,
+    )
     called = next(entry for entry in ledger.entries if entry.source == "trained = main()")
     steps = [entry for entry in called.inside if entry.source == "optimizer.step()"]
     assert [entry.iteration for entry in steps] == [1, 2]
@@ -99,5 +114,9 @@ def test_a_name_that_is_bound_to_another_model() -> None:
         model = nn.Linear(2, 1)
         with torch.no_grad():
             model.weight.add_(1)
-    names = [(change.owner, change.state, change.kind) for change in ledger.entries[0].changes if change.state == "name"]
+    names = [
+        (change.owner, change.state, change.kind)
+        for change in ledger.entries[0].changes
+        if change.state == "name"
+    ]
     assert names == [("model", "name", "replaced")]

@@ -37,14 +37,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-def run(network: str, optimizer: Callable[..., torch.optim.Optimizer], *, recorded: bool) -> tuple[Any, ...]:
+def run(
+    network: str, optimizer: Callable[..., torch.optim.Optimizer], *, recorded: bool
+) -> tuple[Any, ...]:
     torch.manual_seed(1)
     build, shape = NETWORKS[network]
     model = build()
     optimizer = optimizer(model.parameters())
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
     losses = []
-    ledger = Ledger(model=model, optimizer=optimizer, scheduler=scheduler) if recorded else contextlib.nullcontext()
+    ledger = (
+        Ledger(model=model, optimizer=optimizer, scheduler=scheduler)
+        if recorded
+        else contextlib.nullcontext()
+    )
     with ledger:
         for step in range(4):
             x, y = torch.randn(shape), torch.randint(0, 3, shape[:1])
@@ -80,7 +86,9 @@ def test_a_functional_run_too_and_its_values_stay_copy_on_write() -> None:
     ends = []
     for recorded in (False, True):
         torch.manual_seed(1)
-        ModelFactory = fnlib.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3), optimizer=fnlib.Adam())
+        ModelFactory = fnlib.Sequential(
+            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3), optimizer=fnlib.Adam()
+        )
         model = ModelFactory(fnlib.Parameters())
         parameters = model.parameters
         with Ledger(model=model, parameters=parameters) if recorded else contextlib.nullcontext():
@@ -112,7 +120,9 @@ def test_autograd_is_left_alone() -> None:
     with Ledger(model=model, keep=True):
         loss = model(x).sum()
         gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
-    assert not model._forward_hooks and not model._backward_hooks and not model.weight._backward_hooks
+    assert (
+        not model._forward_hooks and not model._backward_hooks and not model.weight._backward_hooks
+    )
     assert [gradient.shape for gradient in gradients] == [model.weight.shape, model.bias.shape]
     assert model.weight._version == version
 
@@ -124,13 +134,17 @@ def test_generators_that_the_program_passes_are_left_to_it(depth: int) -> None:
     with Ledger(model=model, depth=depth) as ledger:
         gradients = torch.autograd.grad(model(x).sum(), model.parameters())
         model(x).sum().backward(inputs=model.parameters())
-        torch.autograd.backward((model(x)[:, at].sum() for at in range(2)), inputs=model.parameters())
+        torch.autograd.backward(
+            (model(x)[:, at].sum() for at in range(2)), inputs=model.parameters()
+        )
         torch.autograd.grad((model(x)[:, at].sum() for at in range(2)), model.parameters())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         nn.utils.clip_grad_value_(model.parameters(), 1.0)
         torch.optim.SGD(model.parameters(), lr=0.1).step()
     assert len(gradients) == 2 and len(ledger.entries) == 7
-    assert [any(change.state == "gradient" for change in entry.changes) for entry in ledger.entries[:5]] == [False, True, True, False, True]
+    assert [
+        any(change.state == "gradient" for change in entry.changes) for entry in ledger.entries[:5]
+    ] == [False, True, True, False, True]
     assert ledger.findings == []
 
 
@@ -174,13 +188,20 @@ def test_nothing_is_kept_alive() -> None:
                 loss.backward()
         seen = [weakref.ref(output), weakref.ref(loss)]
         del output, loss
-        assert [one() for one in seen] == [None, None]  # not the locals that tracing made, not the ledger
+        assert [one() for one in seen] == [
+            None,
+            None,
+        ]  # not the locals that tracing made, not the ledger
         return ledger, [weakref.ref(model)]
 
     ledger, refs = train()
     gc.collect()
     assert len(ledger.entries) == 12 and refs[0]() is None
-    assert not [one for one in gc.get_objects() if type(one) in (torch.Tensor, nn.Parameter) and one.shape == (2, 2)]
+    assert not [
+        one
+        for one in gc.get_objects()
+        if type(one) in (torch.Tensor, nn.Parameter) and one.shape == (2, 2)
+    ]
 
 
 def a_parametrized_layer() -> nn.Module:
@@ -243,7 +264,12 @@ def test_the_interpreter_is_left_as_it_was() -> None:
     trace = frame.f_trace
     with Ledger(x=torch.ones(1)):
         pass
-    assert (sys.gettrace(), gc.get_freeze_count(), gc.get_threshold(), torch.is_grad_enabled()) == before
+    assert (
+        sys.gettrace(),
+        gc.get_freeze_count(),
+        gc.get_threshold(),
+        torch.is_grad_enabled(),
+    ) == before
     assert frame.f_trace is trace
 
 
@@ -256,7 +282,11 @@ def test_a_compiled_model() -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         x = torch.ones(5, 4)
         compiled(x)
-        with Ledger(model=model, optimizer=optimizer) if recorded else contextlib.nullcontext() as ledger:
+        with (
+            Ledger(model=model, optimizer=optimizer)
+            if recorded
+            else contextlib.nullcontext() as ledger
+        ):
             for _ in range(2):
                 optimizer.zero_grad()
                 output = compiled(x)
@@ -267,7 +297,9 @@ def test_a_compiled_model() -> None:
     (_, plain), (ledger, recorded) = train(recorded=False), train(recorded=True)
     assert all(torch.equal(tensor, recorded[name]) for name, tensor in plain.items())
     forward = ledger.entries[2]
-    assert forward.source == "output = compiled(x)" and not forward.acts_at_a_distance  # the compiled model contains the model
+    assert (
+        forward.source == "output = compiled(x)" and not forward.acts_at_a_distance
+    )  # the compiled model contains the model
     assert {change.label for change in forward.changes if change.state == "buffer"} == {
         "model.1.running_mean", "model.1.running_var", "model.1.num_batches_tracked",
     }  # fmt: skip

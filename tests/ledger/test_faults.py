@@ -15,18 +15,33 @@ import torch
 from torch import nn
 
 from fnlib.errors import FnlibError
-from fnlib.ledger import AlreadyRecording, Ledger, LedgerError, NoSuchIteration, NothingToCompare, UnknownObject, UnknownWatch, compare
+from fnlib.ledger import (
+    AlreadyRecording,
+    Ledger,
+    LedgerError,
+    NoSuchIteration,
+    NothingToCompare,
+    UnknownObject,
+    UnknownWatch,
+    compare,
+)
 
 
 def test_an_exception_passes_through_and_the_ledger_keeps_what_it_saw() -> None:
     model = nn.Linear(2, 2)
-    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught, Ledger(model=model) as ledger:
+    with (
+        pytest.raises(RuntimeError, match="mat1 and mat2") as caught,
+        Ledger(model=model) as ledger,
+    ):
         with torch.no_grad():
             model.weight.add_(1)
         model(torch.ones(1, 3))
         raise AssertionError("not reached")
     assert [entry.raised is not None for entry in ledger.entries] == [False, True]
-    assert ledger.entries[0].changes[0].label == "model.weight" and ledger.raised == f"RuntimeError: {caught.value}"
+    assert (
+        ledger.entries[0].changes[0].label == "model.weight"
+        and ledger.raised == f"RuntimeError: {caught.value}"
+    )
     assert "       raised RuntimeError: mat1 and mat2 shapes cannot be multiplied" in str(ledger)
     assert len(ledger.entries) == 2
 
@@ -64,12 +79,23 @@ def test_leaving_with_return_break_and_sys_exit() -> None:
 
 @pytest.mark.parametrize(
     ("value", "says"),
-    [(len, "A function keeps no state"), (3, "an? int"), ([1], "int"), (object(), "object"), ("text", "str"), ({"a": 1}, "dict")],
+    [
+        (len, "A function keeps no state"),
+        (3, "an? int"),
+        ([1], "int"),
+        (object(), "object"),
+        ("text", "str"),
+        ({"a": 1}, "dict"),
+    ],
 )
 def test_an_unknown_object_is_named_before_recording_starts(value: object, says: str) -> None:
     with pytest.raises(UnknownObject, match=says) as caught:
         Ledger(thing=value)
-    assert "# wrong" in str(caught.value) and "# right" in str(caught.value) and "thing" in str(caught.value)
+    assert (
+        "# wrong" in str(caught.value)
+        and "# right" in str(caught.value)
+        and "thing" in str(caught.value)
+    )
     assert isinstance(caught.value, FnlibError)
 
 
@@ -85,7 +111,10 @@ def test_other_errors_teach() -> None:
         ledger.iteration(1)
     with pytest.raises(NothingToCompare, match="not a Linear"):
         compare(nn.Linear(1, 1), ledger)
-    assert all(issubclass(kind, LedgerError) for kind in (AlreadyRecording, UnknownWatch, NoSuchIteration, NothingToCompare))
+    assert all(
+        issubclass(kind, LedgerError)
+        for kind in (AlreadyRecording, UnknownWatch, NoSuchIteration, NothingToCompare)
+    )
 
 
 def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
@@ -101,7 +130,13 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
             self.inner = inner
 
         @classmethod
-        def __torch_dispatch__(cls, function: object, types: object, arguments: tuple = (), keywords: dict | None = None) -> object:
+        def __torch_dispatch__(
+            cls,
+            function: object,
+            types: object,
+            arguments: tuple = (),
+            keywords: dict | None = None,
+        ) -> object:
             raise AssertionError("the ledger must not compute with it")
 
     class Flat(Wrapping):
@@ -115,21 +150,44 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
         Flat(torch.ones(2)),
     )
     lazy, embedding = nn.LazyLinear(2), nn.Embedding(4, 2, sparse=True)
-    things = {"meta": meta, "marked": marked, "wrapping": wrapping, "flat": flat, "lazy": lazy, "embedding": embedding}
-    with Ledger(**things, half=torch.ones(2, dtype=torch.bfloat16), imaginary=torch.ones(2, dtype=torch.complex64)) as ledger:
+    things = {
+        "meta": meta,
+        "marked": marked,
+        "wrapping": wrapping,
+        "flat": flat,
+        "lazy": lazy,
+        "embedding": embedding,
+    }
+    with Ledger(
+        **things,
+        half=torch.ones(2, dtype=torch.bfloat16),
+        imaginary=torch.ones(2, dtype=torch.complex64),
+    ) as ledger:
         marked.add_(1)
         flat.inner.add_(1)
         lazy(torch.ones(1, 3))
         embedding(torch.tensor([1])).sum().backward()
         embedding.weight.grad._values().mul_(2)
     changed = [
-        {change.label for change in entry.changes if change.state not in ("name", "graph", "random state")} for entry in ledger.entries
+        {
+            change.label
+            for change in entry.changes
+            if change.state not in ("name", "graph", "random state")
+        }
+        for entry in ledger.entries
     ]
-    assert changed[0] == {"marked"} and changed[1] == {"flat"} and {"lazy.weight", "lazy.bias"} <= changed[2]
+    assert (
+        changed[0] == {"marked"}
+        and changed[1] == {"flat"}
+        and {"lazy.weight", "lazy.bias"} <= changed[2]
+    )
     assert changed[3] == changed[4] == {"embedding.weight.grad"}
     assert ledger.entries[4].changes[0].kind == "changed in place"
     notes = "\n".join(ledger.notes)
-    assert "meta is a meta tensor" in notes and "wrapping is a Wrapping that computes its own operations" in notes
+    assert (
+        "meta is a meta tensor" in notes
+        and "wrapping is a Wrapping that computes its own operations" in notes
+    )
     assert "lazy.weight has no shape yet" in notes and "flat" not in notes and "marked" not in notes
     assert "note: meta is a meta tensor" in str(ledger)
 
@@ -138,7 +196,10 @@ def test_meta_lazy_sparse_and_subclasses_are_followed_or_named() -> None:
 def test_a_scripted_network_is_named_before_recording_starts() -> None:
     scripted = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
     for network in (scripted, nn.Sequential(nn.Linear(2, 2), scripted)):
-        with pytest.raises(UnknownObject, match="made by torch.jit") as caught, Ledger(network=network):
+        with (
+            pytest.raises(UnknownObject, match="made by torch.jit") as caught,
+            Ledger(network=network),
+        ):
             pass
         assert "network.state_dict()" in str(caught.value)
         with Ledger() as ledger:
@@ -161,13 +222,20 @@ def test_a_name_that_moves_on_to_an_object_that_is_not_watched_is_noted() -> Non
         optimizer.step()
     notes = "\n".join(ledger.notes)
     assert "model was bound again, to another Sequential, which is not watched" in notes
-    assert "optimizer was bound again, to another Adam, which is not watched" in notes and "Adam" in str(ledger)
+    assert (
+        "optimizer was bound again, to another Adam, which is not watched" in notes
+        and "Adam" in str(ledger)
+    )
     with Ledger() as ledger:
         model = nn.Linear(2, 2)
         model(torch.ones(1, 2)).sum().backward()
         model = nn.Linear(2, 2)
         model(torch.ones(1, 2)).sum().backward()
-    assert ledger.notes == [] and sum(change.state == "gradient" for entry in ledger.entries for change in entry.changes) == 4
+    assert (
+        ledger.notes == []
+        and sum(change.state == "gradient" for entry in ledger.entries for change in entry.changes)
+        == 4
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -187,9 +255,22 @@ def test_nested_and_quantized_tensors_are_named(asked: bool) -> None:
         nested.mul_(2)
         nested = nested * 2
     notes = "\n".join(ledger.notes)
-    assert "nested is nested and has no shape" in notes and "jagged is nested" in notes and "quantized is quantized" in notes
-    assert [change.kind for change in ledger.entries[2].changes if change.owner == "nested" and change.state == "name"] == ["replaced"]
-    assert jagged is not None and quantized is not None and "nested" in str(ledger) and ledger.to_dict()
+    assert (
+        "nested is nested and has no shape" in notes
+        and "jagged is nested" in notes
+        and "quantized is quantized" in notes
+    )
+    assert [
+        change.kind
+        for change in ledger.entries[2].changes
+        if change.owner == "nested" and change.state == "name"
+    ] == ["replaced"]
+    assert (
+        jagged is not None
+        and quantized is not None
+        and "nested" in str(ledger)
+        and ledger.to_dict()
+    )
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -202,9 +283,16 @@ def test_a_tensor_may_give_its_memory_back_and_get_it_again(asked: bool) -> None
         weight.untyped_storage().resize_(size)
         weight.fill_(3)
         weight.add_(1)
-    kinds = [[change.kind for change in entry.changes if change.label == "weight"] for entry in ledger.entries]
+    kinds = [
+        [change.kind for change in entry.changes if change.label == "weight"]
+        for entry in ledger.entries
+    ]
     assert kinds[0] == kinds[4] == ["changed in place"] and kinds[1] and kinds[2]
-    assert "weight has given its memory back" in "\n".join(ledger.notes) and str(ledger) and ledger.to_dict()
+    assert (
+        "weight has given its memory back" in "\n".join(ledger.notes)
+        and str(ledger)
+        and ledger.to_dict()
+    )
 
 
 def test_other_dtypes_are_compared_by_their_bytes() -> None:
@@ -225,7 +313,12 @@ def test_other_dtypes_are_compared_by_their_bytes() -> None:
             tensor[0, 0] = 1
         for tensor in tensors.values():
             tensor[0, 0] = 1
-    told = [change.label for entry in ledger.entries for change in entry.changes if change.state == "value"]
+    told = [
+        change.label
+        for entry in ledger.entries
+        for change in entry.changes
+        if change.state == "value"
+    ]
     assert told == list(tensors)
 
 
@@ -241,7 +334,9 @@ def test_a_thread_that_is_not_followed_is_named() -> None:
         thread.start()
         go.set(), thread.join()
     assert any("started a thread" in note for note in ledger.notes)
-    assert [change.label for entry in ledger.entries for change in entry.changes if change.owner == "x"] == ["x"]
+    assert [
+        change.label for entry in ledger.entries for change in entry.changes if change.owner == "x"
+    ] == ["x"]
 
 
 def test_two_threads_each_with_a_ledger() -> None:
@@ -252,7 +347,9 @@ def test_two_threads_each_with_a_ledger() -> None:
         with Ledger(x=x) as ledger:
             for _ in range(20):
                 x.add_(1)
-        found[name] = sum(change.owner == "x" for entry in ledger.entries for change in entry.changes)
+        found[name] = sum(
+            change.owner == "x" for entry in ledger.entries for change in entry.changes
+        )
 
     threads = [threading.Thread(target=record, args=(name,)) for name in "abcd"]
     for thread in threads:
@@ -287,7 +384,9 @@ def test_a_debugger_that_traces_already() -> None:
     debugger = Counting()
     ledger = debugger.runcall(program, True)
     first = program.__code__.co_firstlineno
-    assert [change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x"] == [1.0, 2.0]
+    assert [
+        change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x"
+    ] == [1.0, 2.0]
     assert {first + line for line in (1, 2, 3, 4, 5, 6)} <= set(debugger.lines)
     assert sys.gettrace() is None or "coverage" in repr(sys.gettrace())
 
@@ -299,7 +398,15 @@ def test_a_tracer_that_takes_over_is_named() -> None:
         sys.settrace(None)
         x.add_(2)
     assert any("another tracer" in note for note in ledger.notes)
-    assert sum(change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x") == 3.0
+    assert (
+        sum(
+            change.moved
+            for entry in ledger.entries
+            for change in entry.changes
+            if change.owner == "x"
+        )
+        == 3.0
+    )
 
 
 def test_coverage_that_traces_already(tmp_path: Path) -> None:
@@ -326,13 +433,28 @@ def test_coverage_that_traces_already(tmp_path: Path) -> None:
     )
     here = os.getcwd()
     command = [sys.executable, "-m", "coverage", "run", "--include=program.py", str(program)]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": here}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": here},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0 and "trace-changed" not in done.stderr, done.stderr
-    report = subprocess.run([sys.executable, "-m", "coverage", "report", "-m"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    report = subprocess.run(
+        [sys.executable, "-m", "coverage", "report", "-m"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "100%" in report.stdout, report.stdout
 
 
-def test_a_fault_of_the_ledger_reaches_its_user_only_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_ledger_reaches_its_user_only_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x = torch.zeros(1)
     ledger = Ledger(x=x)
 
@@ -354,7 +476,10 @@ def test_scalers_and_two_optimizers() -> None:
         scaler.scale(model(torch.ones(1, 2)).sum()).backward()
         scaler.step(optimizers[0])
         scaler.update()
-    changed = [{change.label for change in entry.changes if change.state not in ("name", "graph")} for entry in ledger.entries]
+    changed = [
+        {change.label for change in entry.changes if change.state not in ("name", "graph")}
+        for entry in ledger.entries
+    ]
     assert changed[1] >= {"model.weight"} and "scaler.scale" in changed[2]
     assert [event.subject for event in ledger.events if event.kind == "step"] == ["optimizers[0]"]
 
@@ -369,7 +494,10 @@ def test_a_dict_that_contains_itself_and_one_that_is_a_data_set() -> None:
         model(x).sum().backward()
     assert [change.label for change in ledger.entries[0].changes] == ["ring.w"]
     assert not any(change.owner == "data" for entry in ledger.entries for change in entry.changes)
-    assert "note: data holds more than 5,000 values and was not asked for; fnlib.Ledger(data=data) follows it" in str(ledger)
+    assert (
+        "note: data holds more than 5,000 values and was not asked for; fnlib.Ledger(data=data) follows it"
+        in str(ledger)
+    )
 
 
 def test_an_object_that_lies_where_another_one_lay_is_not_taken_for_it() -> None:
@@ -377,7 +505,9 @@ def test_an_object_that_lies_where_another_one_lay_is_not_taken_for_it() -> None
 
     def lying_where_it_lay(ledger: Ledger) -> nn.Module:
         module = nn.Linear(2, 2)
-        [gone] = [one for one in ledger._keeper.watches if one.label == "first" and one.value() is None]
+        [gone] = [
+            one for one in ledger._keeper.watches if one.label == "first" and one.value() is None
+        ]
         gone.ids = {id(module): ""}
         return module
 
@@ -387,4 +517,6 @@ def test_an_object_that_lies_where_another_one_lay_is_not_taken_for_it() -> None
         model = lying_where_it_lay(ledger)
         model(torch.ones(1, 2)).sum().backward()
     assert first is None
-    assert [change.label for change in ledger.entries[-1].changes if change.state == "gradient"] == ["model.weight.grad", "model.bias.grad"]
+    assert [
+        change.label for change in ledger.entries[-1].changes if change.state == "gradient"
+    ] == ["model.weight.grad", "model.bias.grad"]

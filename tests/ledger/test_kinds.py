@@ -18,13 +18,21 @@ OPTIMIZERS = {
     "adam": lambda weights: torch.optim.Adam(weights, lr=0.1),
     "fused adam": lambda weights: torch.optim.Adam(weights, lr=0.1, fused=True),
 }
-STATE_A_WEIGHT = {"sgd": set(), "momentum": {"momentum_buffer"}, "adam": {"step", "exp_avg", "exp_avg_sq"}}
+STATE_A_WEIGHT = {
+    "sgd": set(),
+    "momentum": {"momentum_buffer"},
+    "adam": {"step", "exp_avg", "exp_avg_sq"},
+}
 STATE_A_WEIGHT["fused adam"] = STATE_A_WEIGHT["adam"]
 
 
 def told(entry: Entry) -> set[tuple[str, str]]:
     """(label, kind) of each change that is not a name or a graph."""
-    return {(change.label, change.kind) for change in entry.changes if change.state not in ("name", "graph")}
+    return {
+        (change.label, change.kind)
+        for change in entry.changes
+        if change.state not in ("name", "graph")
+    }
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -39,11 +47,20 @@ def test_each_optimizer(kind: str) -> None:
             optimizer.step()
     steps = [entry for entry in ledger.entries if entry.source == "optimizer.step()"]
     weights = {("model.weight", "changed in place"), ("model.bias", "changed in place")}
-    places = [f"optimizer.model.{name}.{place}" for name in ("weight", "bias") for place in STATE_A_WEIGHT[kind]]
+    places = [
+        f"optimizer.model.{name}.{place}"
+        for name in ("weight", "bias")
+        for place in STATE_A_WEIGHT[kind]
+    ]
     assert told(steps[0]) == weights | {(place, "created") for place in places}
     assert told(steps[1]) == weights | {(place, "changed in place") for place in places}
-    assert all(change.named == (change.owner == "optimizer") for entry in steps for change in entry.changes)
-    assert ledger.events[-1].kind == "step" and ledger.events[-1].data["weights"] == ("model.weight", "model.bias")
+    assert all(
+        change.named == (change.owner == "optimizer") for entry in steps for change in entry.changes
+    )
+    assert ledger.events[-1].kind == "step" and ledger.events[-1].data["weights"] == (
+        "model.weight",
+        "model.bias",
+    )
 
 
 def test_gradients_are_created_accumulated_replaced_and_removed() -> None:
@@ -54,8 +71,17 @@ def test_gradients_are_created_accumulated_replaced_and_removed() -> None:
         weight.grad = weight.grad.clone()
         weight.grad.zero_()
         weight.grad = None
-    kinds = [[change.kind for change in entry.changes if change.state == "gradient"] for entry in ledger.entries]
-    assert kinds == [["created"], ["changed in place"], ["replaced"], ["changed in place"], ["removed"]]
+    kinds = [
+        [change.kind for change in entry.changes if change.state == "gradient"]
+        for entry in ledger.entries
+    ]
+    assert kinds == [
+        ["created"],
+        ["changed in place"],
+        ["replaced"],
+        ["changed in place"],
+        ["removed"],
+    ]
     assert ledger.entries[1].changes[0].moved == pytest.approx(2**0.5)
 
 
@@ -65,7 +91,8 @@ def test_buffers_of_batchnorm_move_without_a_version_counter() -> None:
         with torch.no_grad():
             output = model(torch.randn(4, 2))
     assert told(ledger.entries[0]) == {
-        (f"model.{name}", "changed in place") for name in ("running_mean", "running_var", "num_batches_tracked")
+        (f"model.{name}", "changed in place")
+        for name in ("running_mean", "running_var", "num_batches_tracked")
     } | {("random.torch", "changed in place")}
     assert not ledger.entries[0].grad_enabled
     del output
@@ -94,7 +121,10 @@ def test_a_change_that_keeps_sum_and_norm() -> None:
         model.weight.copy_(model.weight.flip(1))
         model.weight.copy_(model.weight)
     change = ledger.entries[0].changes[0]
-    assert change.before.norm == pytest.approx(change.after.norm) and change.before.fingerprint != change.after.fingerprint
+    assert (
+        change.before.norm == pytest.approx(change.after.norm)
+        and change.before.fingerprint != change.after.fingerprint
+    )
     assert ledger.entries[1].changes == ()
 
 
@@ -113,11 +143,18 @@ def test_modes_and_flags_per_part() -> None:
         model[1].train()
         model[0].weight.requires_grad_(False)
     assert [told(entry) for entry in ledger.entries] == [
-        {("model.training", "changed in place"), ("model.0.training", "changed in place"), ("model.1.training", "changed in place")},
+        {
+            ("model.training", "changed in place"),
+            ("model.0.training", "changed in place"),
+            ("model.1.training", "changed in place"),
+        },
         {("model.1.training", "changed in place")},
         {("model.0.weight.requires_grad", "changed in place")},
     ]
-    assert (ledger.entries[1].changes[0].before, ledger.entries[1].changes[0].after) == (False, True)
+    assert (ledger.entries[1].changes[0].before, ledger.entries[1].changes[0].after) == (
+        False,
+        True,
+    )
 
 
 def test_rates_groups_and_schedulers() -> None:
@@ -132,9 +169,14 @@ def test_rates_groups_and_schedulers() -> None:
             group["lr"] = 2.0
         optimizer.add_param_group({"params": model[1].parameters(), "lr": 0.25})
     first, second, third = (entry for entry in ledger.entries if entry.kind == "statement")
-    assert ("optimizer.param_groups[0].lr", "changed in place") in told(first) and first.acts_at_a_distance
+    assert ("optimizer.param_groups[0].lr", "changed in place") in told(
+        first
+    ) and first.acts_at_a_distance
     assert ("scheduler.last_epoch", "changed in place") in told(first)
-    assert told(second) == {("optimizer.param_groups[0].lr", "changed in place")} and not second.acts_at_a_distance
+    assert (
+        told(second) == {("optimizer.param_groups[0].lr", "changed in place")}
+        and not second.acts_at_a_distance
+    )
     assert ("optimizer.param_groups[1].lr", "created") in told(third)
     assert ("optimizer.param_groups[1].params", "created") in told(third)
     assert "lr 0.5 to 2" in str(ledger)
@@ -156,7 +198,15 @@ def test_random_states() -> None:
         abs(-1)
     moved = [[(change.owner, change.place) for change in entry.changes] for entry in ledger.entries]
     numpy_ = [("random", "numpy")]
-    assert moved == [[("random", "torch")], numpy_, numpy_, numpy_, [("random", "python")], [("generator", "")], []]
+    assert moved == [
+        [("random", "torch")],
+        numpy_,
+        numpy_,
+        numpy_,
+        [("random", "python")],
+        [("generator", "")],
+        [],
+    ]
 
 
 def test_the_graph_is_built_kept_and_freed() -> None:
@@ -171,10 +221,23 @@ def test_the_graph_is_built_kept_and_freed() -> None:
             pass
         free = weight.detach().sum()
     graphs = [
-        [(change.owner, change.kind, change.after) for change in entry.changes if change.state == "graph"] for entry in ledger.entries
+        [
+            (change.owner, change.kind, change.after)
+            for change in entry.changes
+            if change.state == "graph"
+        ]
+        for entry in ledger.entries
     ]
-    assert graphs[:5] == [[("loss", "created", "built")], [("loss", "kept", "kept")], [("loss", "removed", "freed")], [], []]
-    assert ledger.entries[3].raised.startswith("RuntimeError: Trying to backward") and graphs[-1] == []
+    assert graphs[:5] == [
+        [("loss", "created", "built")],
+        [("loss", "kept", "kept")],
+        [("loss", "removed", "freed")],
+        [],
+        [],
+    ]
+    assert (
+        ledger.entries[3].raised.startswith("RuntimeError: Trying to backward") and graphs[-1] == []
+    )
     del free
 
 
@@ -195,7 +258,10 @@ def test_two_names_of_one_storage_are_one_place() -> None:
     ]
     assert ledger.entries[0].changes[0].also == ("best.weight",)
     assert not ledger.entries[1].acts_at_a_distance  # `best["bias"]` is one of the model's tensors
-    assert [alias.names for alias in ledger.entries[0].aliases] == [("model.weight", "best.weight"), ("model.bias", "best.bias")]
+    assert [alias.names for alias in ledger.entries[0].aliases] == [
+        ("model.weight", "best.weight"),
+        ("model.bias", "best.bias"),
+    ]
     assert [alias.names for alias in ledger.aliases] == [("model.bias", "best.bias")]
 
 
@@ -204,14 +270,20 @@ def test_tied_weights_and_overlapping_views() -> None:
     model["b"].weight = model["a"].weight
     flat = torch.zeros(6)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Ledger(model=model, optimizer=optimizer, flat=flat, part=flat[2:4]) as ledger, torch.no_grad():
+    with (
+        Ledger(model=model, optimizer=optimizer, flat=flat, part=flat[2:4]) as ledger,
+        torch.no_grad(),
+    ):
         model["b"].weight.add_(1)
         flat.add_(1)
     assert told(ledger.entries[0]) == {("model.a.weight", "changed in place")}
     assert ledger.entries[0].changes[0].also == ("model.b.weight",)
     assert told(ledger.entries[1]) == {("flat", "changed in place"), ("part", "changed in place")}
     assert {(alias.names, alias.kind) for alias in ledger.aliases} == {
-        (("model.a.weight", "model.b.weight", "optimizer.param_groups[0].params[0]"), "same tensor"),
+        (
+            ("model.a.weight", "model.b.weight", "optimizer.param_groups[0].params[0]"),
+            "same tensor",
+        ),
         (("flat", "part"), "overlap"),
     }
 
@@ -224,7 +296,10 @@ def test_a_layer_that_is_replaced() -> None:
         model[0] = nn.Identity()
     assert ("model.1.weight", "replaced") in told(ledger.entries[0])
     held = ledger.entries[0].links.held["optimizer"]
-    assert ledger.entries[0].links.weights["model.1.weight"] not in held and ledger.entries[0].links.weights["model.0.weight"] in held
+    assert (
+        ledger.entries[0].links.weights["model.1.weight"] not in held
+        and ledger.entries[0].links.weights["model.0.weight"] in held
+    )
     assert ("model.0.weight", "removed") in told(ledger.entries[1])
 
 
@@ -238,11 +313,18 @@ def test_values_of_the_package_are_seen_whole() -> None:
         parameters["0.weight"].add_(1)  # a write to what was handed out does not reach the value
         later = model.step(gradient, buffers=buffers)
         later = model.step(gradient, buffers=buffers, donate=True)  # noqa: F841
-    assert [told(entry) - {("random.torch", "changed in place")} for entry in ledger.entries[:4]] == [set()] * 4
-    given = {change.label: change.kind for change in ledger.entries[4].changes if change.state != "name"}
+    assert [
+        told(entry) - {("random.torch", "changed in place")} for entry in ledger.entries[:4]
+    ] == [set()] * 4
+    given = {
+        change.label: change.kind for change in ledger.entries[4].changes if change.state != "name"
+    }
     assert given["parameters.0.weight"] == "removed"
     cells = {cell.what: cell.how for cell in rows_of(ledger.entries[4:5])[0].cells}
-    assert cells == {**dict.fromkeys(("parameters: 7 tensors", "model: 7 tensors"), "given away"), "later (4 tensors)": "name bound again"}
+    assert cells == {
+        **dict.fromkeys(("parameters: 7 tensors", "model: 7 tensors"), "given away"),
+        "later (4 tensors)": "name bound again",
+    }
     bound = next(change for change in ledger.entries[4].changes if change.owner == "later")
     assert bound.kind == "replaced" and str(bound.after) == "Parameters, 4 tensors"
 
@@ -261,13 +343,19 @@ def test_kept_copies_and_summaries() -> None:
         with Ledger(model=model, keep=keep) as ledger, torch.no_grad():
             model.weight.mul_(2)
         change = ledger.entries[0].changes[0]
-        assert (change.before.shape, change.before.dtype, change.before.device) == ((2, 2), "float32", "cpu")
+        assert (change.before.shape, change.before.dtype, change.before.device) == (
+            (2, 2),
+            "float32",
+            "cpu",
+        )
         assert change.after.norm == pytest.approx(model.weight.norm().item())
         assert change.moved == pytest.approx(change.before.norm)
         if not keep:
             assert change.before.value is None and change.after.value is None
             before = model.weight.detach().clone()
-    assert torch.equal(change.before.value, before) and torch.equal(change.after.value, model.weight)
+    assert torch.equal(change.before.value, before) and torch.equal(
+        change.after.value, model.weight
+    )
 
 
 def test_watching_less() -> None:
@@ -277,8 +365,15 @@ def test_watching_less() -> None:
         loss = model(torch.randn(3, 2)).sum()
         loss.backward()
         optimizer.step()
-    assert {change.state for entry in ledger.entries for change in entry.changes} <= {"gradient", "name", "graph"}
-    assert ledger.events[-1].data["weights"] == ("model.0.weight", "model.0.bias")  # labels are known all the same
+    assert {change.state for entry in ledger.entries for change in entry.changes} <= {
+        "gradient",
+        "name",
+        "graph",
+    }
+    assert ledger.events[-1].data["weights"] == (
+        "model.0.weight",
+        "model.0.bias",
+    )  # labels are known all the same
 
 
 class Around(torch.optim.Optimizer):
@@ -310,11 +405,15 @@ def test_an_optimizer_inside_of_another_is_watched_too(watched: str) -> None:
         optimizer.step()
     inside = "optimizer.base_optimizer" if watched == "the outer one" else "base"
     *_, rate, step = ledger.entries
-    assert [(change.owner, change.place, change.named) for change in rate.changes] == [(inside, "param_groups[0].lr", True)]
+    assert [(change.owner, change.place, change.named) for change in rate.changes] == [
+        (inside, "param_groups[0].lr", True)
+    ]
     moments = [change for change in step.changes if change.state == "optimizer state"]
     assert {change.owner for change in moments if "exp_avg" in change.place} == {inside}
     assert {change.owner for change in moments if "slow" in change.place} == {"optimizer"}
-    assert all(change.named for change in moments)  # what it holds is part of it, and it alone is named
+    assert all(
+        change.named for change in moments
+    )  # what it holds is part of it, and it alone is named
     assert f"{inside}: 6 entries" in str(ledger) and ledger.findings == []
 
 
@@ -326,6 +425,11 @@ def test_a_graph_that_grows_under_a_name_is_told() -> None:
         other.requires_grad_()
         total.detach_()
         total.mul_(2)
-    graphs = [(entry.source, change.owner) for entry in ledger.entries for change in entry.changes if change.state == "graph"]
+    graphs = [
+        (entry.source, change.owner)
+        for entry in ledger.entries
+        for change in entry.changes
+        if change.state == "graph"
+    ]
     grown = [source for source, owner in graphs if owner == "total"]
     assert grown == ["total += loss", "total.detach_()"]

@@ -75,7 +75,9 @@ def things(optimizer: str) -> dict[str, Any]:
     return found
 
 
-def stands(found: dict[str, Any], x: torch.Tensor, named: dict[int, str]) -> dict[str, tuple[Any, Any]]:
+def stands(
+    found: dict[str, Any], x: torch.Tensor, named: dict[int, str]
+) -> dict[str, tuple[Any, Any]]:
     """Every watched place by brute force: the object that stands there, and a deep copy of its value."""
     places: dict[str, Any] = {}
     model, optimizer, scheduler = found["model"], found["optimizer"], found["scheduler"]
@@ -84,7 +86,10 @@ def stands(found: dict[str, Any], x: torch.Tensor, named: dict[int, str]) -> dic
         places[f"model.{name}.training" if name else "model.training"] = module.training
     for name, weight in model.named_parameters():
         labels[id(weight)] = f"model.{name}"
-        places[f"model.{name}"], places[f"model.{name}.requires_grad"] = weight, weight.requires_grad
+        places[f"model.{name}"], places[f"model.{name}.requires_grad"] = (
+            weight,
+            weight.requires_grad,
+        )
         if weight.grad is not None:
             places[f"model.{name}.grad"] = weight.grad
     for name, buffer in model.named_buffers():
@@ -95,26 +100,45 @@ def stands(found: dict[str, Any], x: torch.Tensor, named: dict[int, str]) -> dic
                 for position, weight in enumerate(entry):
                     labels.setdefault(id(weight), f"param_groups[{number}].params[{position}]")
             else:
-                for position, value in enumerate(entry) if isinstance(entry, tuple) else [(None, entry)]:
-                    places[f"optimizer.param_groups[{number}].{name}" + ("" if position is None else f"[{position}]")] = value
+                for position, value in (
+                    enumerate(entry) if isinstance(entry, tuple) else [(None, entry)]
+                ):
+                    places[
+                        f"optimizer.param_groups[{number}].{name}"
+                        + ("" if position is None else f"[{position}]")
+                    ] = value
     for weight in named.keys() - set(map(id, optimizer.state)):
         del named[weight]
     for weight, state in optimizer.state.items():
-        named.setdefault(id(weight), labels.get(id(weight), "gone"))  # state keeps its name when its weight leaves the model
+        named.setdefault(
+            id(weight), labels.get(id(weight), "gone")
+        )  # state keeps its name when its weight leaves the model
         for name, entry in state.items():
             places[f"optimizer.{named[id(weight)]}.{name}"] = entry
-    places["scheduler.last_epoch"], places["scheduler._step_count"] = scheduler.last_epoch, scheduler._step_count
+    places["scheduler.last_epoch"], places["scheduler._step_count"] = (
+        scheduler.last_epoch,
+        scheduler._step_count,
+    )
     places["x"], places["x.requires_grad"] = x, x.requires_grad
     if x.grad is not None:
         places["x.grad"] = x.grad
     return {
-        place: (value, (value.data_ptr(), value.detach().clone()) if isinstance(value, torch.Tensor) else copy.deepcopy(value))
+        place: (
+            value,
+            (value.data_ptr(), value.detach().clone())
+            if isinstance(value, torch.Tensor)
+            else copy.deepcopy(value),
+        )
         for place, value in places.items()
     }
 
 
-def difference(before: dict[str, tuple[Any, Any]], after: dict[str, tuple[Any, Any]]) -> set[tuple[str, str]]:
-    found = {(place, "created") for place in after.keys() - before.keys()} | {(place, "removed") for place in before.keys() - after.keys()}
+def difference(
+    before: dict[str, tuple[Any, Any]], after: dict[str, tuple[Any, Any]]
+) -> set[tuple[str, str]]:
+    found = {(place, "created") for place in after.keys() - before.keys()} | {
+        (place, "removed") for place in before.keys() - after.keys()
+    }
     for place in before.keys() & after.keys():
         (old, was), (new, now) = before[place], after[place]
         if not isinstance(new, torch.Tensor):
@@ -149,13 +173,18 @@ def test_against_brute_force(optimizer: str, statements: list[str]) -> None:
     exec(compile(source, name, "exec"), recorded)
     entries = recorded["ledger"].entries
     assert [entry.source for entry in entries] == statements
-    told = [{(change.label, change.kind) for change in entry.changes if change.state not in UNTOLD} for entry in entries]
+    told = [
+        {(change.label, change.kind) for change in entry.changes if change.state not in UNTOLD}
+        for entry in entries
+    ]
     for statement, seen, true in zip(statements, told, expected, strict=True):
         seen = {(place, kind) for place, kind in seen if not place.startswith("scheduler._")}
         true = {(place, kind) for place, kind in true if not place.startswith("scheduler._")}
         assert seen == true, statement
     others = stands(recorded, recorded["held"], {})
-    for place, (_, value) in stands(namespace, x, {}).items():  # and the numbers are those of the run without a ledger
+    for place, (_, value) in stands(
+        namespace, x, {}
+    ).items():  # and the numbers are those of the run without a ledger
         other = others[place][1]
         assert torch.equal(value[1], other[1]) if isinstance(value, tuple) else value == other
 

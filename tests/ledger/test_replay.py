@@ -37,19 +37,29 @@ def test_every_step_shows_its_statement_and_its_changes() -> None:
     assert player.slider.max == len(ledger.entries)
     player.next.click()
     assert player.slider.value == 0
-    assert player.shown.value.count("as it was") >= 3  # a box for each kind of state, none of them changed yet
+    assert (
+        player.shown.value.count("as it was") >= 3
+    )  # a box for each kind of state, none of them changed yet
 
 
-def test_it_plays_to_the_end_without_blocking_and_one_player_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_plays_to_the_end_without_blocking_and_one_player_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(replaying, "SECONDS", 0.01)
     ledger = recorded()
 
     async def watch() -> None:
         player = ledger.replay()
         player.play.value = True
-        assert player.play.description == "Pause" and player.slider.value == 1  # pressing it returns at once
+        assert (
+            player.play.description == "Pause" and player.slider.value == 1
+        )  # pressing it returns at once
         await asyncio.sleep(0.3)
-        assert player.slider.value == player.slider.max and not player.play.value and player.play.description == "Play"
+        assert (
+            player.slider.value == player.slider.max
+            and not player.play.value
+            and player.play.description == "Play"
+        )
         player.slider.value = 0
         player.play.value = True
         player.play.value = False
@@ -81,7 +91,10 @@ def test_a_long_recording_shows_the_lines_around_the_present_one() -> None:
             weight.add_(number)
     player = ledger.replay()
     player.slider.value = 30
-    assert player.shown.value.count("weight.add_(number)") == 11 and "19 statements before" in player.shown.value
+    assert (
+        player.shown.value.count("weight.add_(number)") == 11
+        and "19 statements before" in player.shown.value
+    )
 
 
 def test_without_widgets_the_table_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

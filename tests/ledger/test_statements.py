@@ -23,12 +23,14 @@ def test_a_statement_of_several_lines_is_one_entry() -> None:
             1,
             2,
         )
-        b = (
-            [number for number in range(3)]
-        )
+        b = [number for number in range(3)]
         text = """one
         two"""
-    assert [(entry.end_line - entry.line, entry.shares_line) for entry in ledger.entries] == [(3, 1), (2, 1), (1, 1)]
+    assert [(entry.end_line - entry.line, entry.shares_line) for entry in ledger.entries] == [
+        (3, 1),
+        (2, 1),
+        (1, 1),
+    ]
     assert ledger.entries[0].source.splitlines() == ["a = max(", "    1,", "    2,", ")"]
     del a, b, text
 
@@ -36,9 +38,13 @@ def test_a_statement_of_several_lines_is_one_entry() -> None:
 def test_statements_on_one_line_are_one_entry_that_says_so() -> None:
     x = torch.zeros(1)
     with Ledger(x=x) as ledger:
-        x.add_(1); y = x + 1  # noqa: E702
-        for _ in range(3): x.add_(1)  # noqa: E701
-        if y is not None: x.add_(1); x.add_(1)  # noqa: E701, E702
+        x.add_(1)
+        y = x + 1  # noqa: E702
+        for _ in range(3):
+            x.add_(1)  # noqa: E701
+        if y is not None:
+            x.add_(1)
+            x.add_(1)  # noqa: E701, E702
     assert [entry.shares_line for entry in ledger.entries] == [2, 2, 3]
     assert ledger.entries[1].changes[0].moved == 3.0
     assert "2 statements share this line and are one entry" in str(ledger)
@@ -58,8 +64,10 @@ def test_iterations_of_for_while_and_while_true() -> None:
             if n == 6:
                 break
         while True:
-            n += 1; assert n < 9 or n == 9  # noqa: E702
-            if n == 9: break  # noqa: E701
+            n += 1
+            assert n < 9 or n == 9  # noqa: E702
+            if n == 9:
+                break  # noqa: E701
         else:
             a = 0
     by_source: dict[str, list[int | None]] = {}
@@ -107,7 +115,9 @@ def test_try_finally_with_match_and_walrus() -> None:
                 x.add_(3)
         if (n := 4) > 3:
             x.add_(n)
-    moved = [change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x"]
+    moved = [
+        change.moved for entry in ledger.entries for change in entry.changes if change.owner == "x"
+    ]
     assert moved == [1.0, 2.0, 3.0, 4.0]
     assert [entry.raised for entry in ledger.entries if entry.raised] == ["ValueError: on purpose"]
     assert [entry.binds for entry in ledger.entries if entry.source.startswith("if (n")] == [("n",)]
@@ -145,15 +155,26 @@ def test_functions_are_opened_when_asked() -> None:
         assert {(change.label, change.kind) for change in entry.changes if change.state == "weight"} == {
             ("model.inner.weight", "changed in place"), ("model.inner.bias", "changed in place"),
         }  # fmt: skip
-        assert [event.kind for event in entry.all_events if event.kind != "forward"] == ["zero_grad", "backward", "step"]
+        assert [event.kind for event in entry.all_events if event.kind != "forward"] == [
+            "zero_grad",
+            "backward",
+            "step",
+        ]
     assert found[0].inside == ()
     assert [inner.source for inner in found[1].inside] == [
         "optimizer.zero_grad()", "loss = model(x).sum()", "loss.backward()", "optimizer.step()", "return loss.item()",
     ]  # fmt: skip
-    assert [change.label for change in found[1].inside[1].changes][0] == "model.calls" and found[1].inside[1].inside == ()
+    assert [change.label for change in found[1].inside[1].changes][0] == "model.calls" and found[
+        1
+    ].inside[1].inside == ()
     forward = found[2].inside[1]
-    assert [inner.source for inner in forward.inside] == ["self.calls += 1", "return self.inner(x)"]  # torch's own calls do not count
-    assert [(change.label, change.kind) for change in forward.inside[0].changes] == [("model.calls", "changed in place")]
+    assert [inner.source for inner in forward.inside] == [
+        "self.calls += 1",
+        "return self.inner(x)",
+    ]  # torch's own calls do not count
+    assert [(change.label, change.kind) for change in forward.inside[0].changes] == [
+        ("model.calls", "changed in place")
+    ]
     assert [event.entry for event in found[1].inside[3].events] == [found[1].inside[3].index]
     assert "> > self.calls += 1" in str(ledger)
     indexes = [entry.index for entry in ledger.walk()]
@@ -172,10 +193,15 @@ def test_generators_resume_where_they_were() -> None:
     with Ledger(x=x, depth=1) as ledger:
         for _ in batches():
             x.add_(10)
-    moved = [(entry.source, [change.moved for change in entry.changes if change.owner == "x"]) for entry in ledger.walk()]
+    moved = [
+        (entry.source, [change.moved for change in entry.changes if change.owner == "x"])
+        for entry in ledger.walk()
+    ]
     assert ("x.add_(1)", [1.0]) in moved and ("x.add_(10)", [10.0]) in moved
     headers = [entry for entry in ledger.entries if entry.kind == "header"]
-    assert [change.moved for entry in headers for change in entry.changes if change.owner == "x"] == [1.0, 1.0]
+    assert [
+        change.moved for entry in headers for change in entry.changes if change.owner == "x"
+    ] == [1.0, 1.0]
 
 
 def test_recursion_and_methods() -> None:
@@ -222,7 +248,9 @@ def test_what_a_statement_reads_and_binds() -> None:
         result = place.inner["a"][0] + len("text")
         first, (second, *rest) = 1, (2, 3)  # noqa: F841
         result += 1
-    assert ledger.entries[0].reads == ("place.inner['a'][0]", "len") and ledger.entries[0].binds == ("result",)
+    assert ledger.entries[0].reads == ("place.inner['a'][0]", "len") and ledger.entries[
+        0
+    ].binds == ("result",)
     assert ledger.entries[1].binds == ("first", "second", "rest")
     assert (ledger.entries[2].reads, ledger.entries[2].binds) == (("result",), ("result",))
 
@@ -234,11 +262,12 @@ def test_the_cases_of_a_match_are_lines_of_their_own() -> None:
             match kind:
                 case "a":
                     model.eval()
-                case (
-                    "b"
-                ):
+                case "b":
                     model.train()
-    assert [entry.source for entry in ledger.entries if entry.kind == "statement"] == ["model.eval()", "model.train()"]
+    assert [entry.source for entry in ledger.entries if entry.kind == "statement"] == [
+        "model.eval()",
+        "model.train()",
+    ]
     assert all(entry.has_source for entry in ledger.entries)
 
 
@@ -274,7 +303,11 @@ def test_the_header_of_a_loop_over_a_range_changes_nothing_and_over_anything_els
             model.weight.data.add_(1)
         for _ in training(2):
             pass
-    told = [(entry.source, len(entry.changes)) for entry in ledger.entries if any(change.state == "weight" for change in entry.changes)]
+    told = [
+        (entry.source, len(entry.changes))
+        for entry in ledger.entries
+        if any(change.state == "weight" for change in entry.changes)
+    ]
     assert [source for source, _ in told] == [
         "for _ in range(len([model.weight.data.mul_(2)])):",
         *["model.weight.data.add_(1)"] * 2,
@@ -288,4 +321,6 @@ def test_the_header_of_a_loop_over_a_range_changes_nothing_and_over_anything_els
         return ledger
 
     ledger = shadowed(training)
-    assert sum(change.state == "weight" for entry in ledger.entries for change in entry.changes) == 2
+    assert (
+        sum(change.state == "weight" for entry in ledger.entries for change in entry.changes) == 2
+    )

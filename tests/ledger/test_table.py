@@ -71,7 +71,9 @@ def expected(table: str, first: int) -> str:
 
 
 def with_ledger(body: str) -> str:
-    return "with Ledger(model=model, optimizer=optimizer) as ledger:\n" + textwrap.indent(body, "    ")
+    return "with Ledger(model=model, optimizer=optimizer) as ledger:\n" + textwrap.indent(
+        body, "    "
+    )
 
 
 def run_file(path: Path, source: str) -> Ledger:
@@ -99,7 +101,9 @@ def test_in_a_function(tmp_path: Path) -> None:
 
 
 def test_in_a_method_of_a_class(tmp_path: Path) -> None:
-    method = "class Trainer:\n    def train(self):\n" + textwrap.indent(with_ledger(BODY) + "\nreturn ledger", " " * 8)
+    method = "class Trainer:\n    def train(self):\n" + textwrap.indent(
+        with_ledger(BODY) + "\nreturn ledger", " " * 8
+    )
     source = SETUP + method + "\nledger = Trainer().train()\n"
     ledger = run_file(tmp_path / "loop.py", source)
     assert str(ledger) == expected(TABLE, line_of(source, "for feature"))
@@ -126,17 +130,28 @@ Ledger of model, optimizer; 6 iterations folded, ledger.iteration(1) opens one
 not counted: the graph behind a loss is used up"""
     )
     bodies = [entry.iterations for entry in ledger.entries if entry.source == "loss.backward()"]
-    assert bodies == [((first, epoch), (first + 1, batch)) for epoch in (1, 2) for batch in (1, 2, 3)]
+    assert bodies == [
+        ((first, epoch), (first + 1, batch)) for epoch in (1, 2) for batch in (1, 2, 3)
+    ]
     assert str(ledger.iteration(5)).splitlines()[0] == "iteration 5 of 6"
     assert len(ledger.iteration(2, line=first).entries) == 3 * 6 + 1
 
 
 def test_one_iteration_recorded_inside_of_the_loop(tmp_path: Path) -> None:
     lines = BODY.splitlines()
-    source = SETUP + lines[0] + "\n" + textwrap.indent(with_ledger(textwrap.dedent("\n".join(lines[1:]))), "    ") + "\n"
+    source = (
+        SETUP
+        + lines[0]
+        + "\n"
+        + textwrap.indent(with_ledger(textwrap.dedent("\n".join(lines[1:]))), "    ")
+        + "\n"
+    )
     ledger = run_file(tmp_path / "loop.py", source)
     assert ledger.iterations == 0 and [entry.iteration for entry in ledger.entries] == [None] * 5
-    assert str(ledger.counts) == "3 of 5 statements act at a distance; 4 values overwritten; 2 names rebound"
+    assert (
+        str(ledger.counts)
+        == "3 of 5 statements act at a distance; 4 values overwritten; 2 names rebound"
+    )
 
 
 def shell() -> object:
@@ -157,18 +172,32 @@ def test_in_a_notebook_cell() -> None:
 def test_in_a_notebook_cell_that_defines_and_calls_a_function() -> None:
     ipython = shell()
     ipython.run_cell(SETUP).raise_error()
-    ipython.run_cell("def train():\n" + textwrap.indent(with_ledger(BODY) + "return ledger", "    ") + "\nledger = train()").raise_error()
+    ipython.run_cell(
+        "def train():\n"
+        + textwrap.indent(with_ledger(BODY) + "return ledger", "    ")
+        + "\nledger = train()"
+    ).raise_error()
     assert str(ipython.user_ns["ledger"]) == expected(TABLE, 3)
 
 
 def test_it_fits_100_columns_whatever_the_code_looks_like() -> None:
-    a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    optimizer = torch.optim.Adam(a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show.parameters())
-    with Ledger(a_rather_long_name_for_a_model=a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show) as ledger:
+    a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show = (
+        nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    )
+    optimizer = torch.optim.Adam(
+        a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show.parameters()
+    )
+    with Ledger(
+        a_rather_long_name_for_a_model=a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show
+    ) as ledger:
         for _ in range(2):
             (
                 optimizer.zero_grad(),
-                a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show(torch.randn(4, 2)).sum().backward(),
+                a_model_with_a_name_that_is_much_longer_than_any_line_of_a_table_could_ever_show(
+                    torch.randn(4, 2)
+                )
+                .sum()
+                .backward(),
             )
             optimizer.step()
     assert max(map(len, str(ledger).splitlines())) <= 100
@@ -180,10 +209,14 @@ def test_a_title_of_many_names_goes_on_in_the_next_line() -> None:
         for _ in range(2):
             weights["critic_of_agent_0"].add_(1)
     shown = str(ledger)
-    assert max(map(len, shown.splitlines())) <= 100 and "critic_of_agent_7; 2 iterations folded" in " ".join(shown.split())
+    assert max(
+        map(len, shown.splitlines())
+    ) <= 100 and "critic_of_agent_7; 2 iterations folded" in " ".join(shown.split())
 
 
-def test_a_loop_over_the_weights_takes_a_row_for_each_of_its_statements_not_for_each_weight() -> None:
+def test_a_loop_over_the_weights_takes_a_row_for_each_of_its_statements_not_for_each_weight() -> (
+    None
+):
     model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
     with Ledger(model=model) as ledger:
         for weight in model.parameters():
@@ -193,7 +226,9 @@ def test_a_loop_over_the_weights_takes_a_row_for_each_of_its_statements_not_for_
     shown = " ".join(str(ledger).split())
     assert shown.count("True to False") == 1 and "True to False (12)" in shown, shown
     assert "model: 6 weights changed in place, and with it weight (one at a time)" in shown, shown
-    assert ledger.entries[1].changes[0].label == "model.0.weight.requires_grad"  # nothing is lost, and it is one place with two names
+    assert (
+        ledger.entries[1].changes[0].label == "model.0.weight.requires_grad"
+    )  # nothing is lost, and it is one place with two names
     assert ledger.counts.overwritten == 12 + 6
 
 
@@ -226,15 +261,26 @@ def test_the_dict_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
     assert (step["owner"], step["place"], step["state"], step["kind"], step["named"]) == (
         "model", "0.weight", "weight", "changed in place", False,
     )  # fmt: skip
-    assert step["moved"] == pytest.approx(0.01 * found["entries"][4]["changes"][0]["after"]["norm"], rel=1e-4)
-    assert {alias["names"][0] for alias in found["aliases"]} == {"model.0.weight", "model.0.bias", "model.2.weight", "model.2.bias"}
+    assert step["moved"] == pytest.approx(
+        0.01 * found["entries"][4]["changes"][0]["after"]["norm"], rel=1e-4
+    )
+    assert {alias["names"][0] for alias in found["aliases"]} == {
+        "model.0.weight",
+        "model.0.bias",
+        "model.2.weight",
+        "model.2.bias",
+    }
 
 
 def test_long_statements_go_on_in_the_next_line_and_can_be_told_apart() -> None:
     model = nn.Linear(2, 2)
     with Ledger(model=model) as ledger:
-        smoothed_training_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="sum")
-        smoothed_validation_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="mean")
+        smoothed_training_loss = nn.functional.smooth_l1_loss(
+            model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="sum"
+        )
+        smoothed_validation_loss = nn.functional.smooth_l1_loss(
+            model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="mean"
+        )
     shown = str(ledger)
     assert smoothed_training_loss is not None and smoothed_validation_loss is not None
     assert shown.count("smooth_l1_loss(model(") == 2, shown
@@ -242,12 +288,18 @@ def test_long_statements_go_on_in_the_next_line_and_can_be_told_apart() -> None:
 
 
 def test_long_places_keep_their_beginning_and_their_end() -> None:
-    encoder_of_the_left_image = nn.Sequential(*(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)) for _ in range(3)))
+    encoder_of_the_left_image = nn.Sequential(
+        *(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)) for _ in range(3))
+    )
     with Ledger(encoder_of_the_left_image=encoder_of_the_left_image) as ledger:
         encoder_of_the_left_image[1][1].running_mean.add_(1)
         encoder_of_the_left_image[2][1].running_mean.add_(1)
     shown = str(ledger)
-    assert "1.1.running_mean" in shown and "2.1.running_mean" in shown and "encoder_of_" in shown.splitlines()[2][40:]
+    assert (
+        "1.1.running_mean" in shown
+        and "2.1.running_mean" in shown
+        and "encoder_of_" in shown.splitlines()[2][40:]
+    )
 
 
 def test_sentences_below_and_calls_deep_within_fit_too() -> None:
@@ -261,7 +313,10 @@ def test_sentences_below_and_calls_deep_within_fit_too() -> None:
 
     with Ledger(model=model, depth=40) as ledger:
         deeper(30)
-        exec("model(torch.rand(2, 2)).sum().backward(); import random; random.random()", {"model": model, "torch": torch})
+        exec(
+            "model(torch.rand(2, 2)).sum().backward(); import random; random.random()",
+            {"model": model, "torch": torch},
+        )
     shown = str(ledger)
     assert max(map(len, shown.splitlines())) <= 100
     assert "30> deeper(left - 1)" in shown or "31> model.weight.data.add_(1)" in shown, shown
@@ -275,7 +330,10 @@ def test_sentences_below_and_calls_deep_within_fit_too() -> None:
             "for feature, label in the_training_data[:2]:",
             ["for feature, label in", "    the_training_data[:2]:"],
         ),
-        ("parameters = adam.apply(model.step(gradient), 0.5)", ["parameters =", "    adam.apply(model.step(gradient),", "    0.5)"]),
+        (
+            "parameters = adam.apply(model.step(gradient), 0.5)",
+            ["parameters =", "    adam.apply(model.step(gradient),", "    0.5)"],
+        ),
     ],
 )
 def test_a_long_statement_breaks_where_a_reader_would(code: str, lines: list[str]) -> None:
@@ -296,6 +354,8 @@ def test_statements_take_the_room_that_the_other_columns_leave() -> None:
 def test_long_statements_that_change_nothing_leave_room_for_how() -> None:
     weight = torch.zeros(3)
     with Ledger(weight=weight) as ledger:
-        len("a statement that is longer than a line of the table and changes nothing of what is watched, whoever reads it")
+        len(
+            "a statement that is longer than a line of the table and changes nothing of what is watched, whoever reads it"
+        )
     assert all(len(line) <= 100 for line in str(ledger).splitlines())
     assert "nothing" in str(ledger) and str(ledger).splitlines()[1].endswith("how")

@@ -21,7 +21,10 @@ DATA = [(torch.randn(8, 4), torch.randint(0, 3, (8,))) for _ in range(2)]
 
 
 def stock() -> Ledger:
-    model, criterion = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), nn.CrossEntropyLoss()
+    model, criterion = (
+        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)),
+        nn.CrossEntropyLoss(),
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with Ledger(model=model, optimizer=optimizer) as ledger:
         for feature, label in DATA:
@@ -34,7 +37,10 @@ def stock() -> Ledger:
 
 
 def functional() -> Ledger:
-    ModelFactory, criterion = fnlib.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), nn.CrossEntropyLoss()
+    ModelFactory, criterion = (
+        fnlib.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)),
+        nn.CrossEntropyLoss(),
+    )
     model = ModelFactory(fnlib.Parameters())
     parameters = model.parameters
     with Ledger(model=model, parameters=parameters) as ledger:
@@ -112,16 +118,35 @@ def test_the_page_says_what_the_table_says_and_asks_for_nothing() -> None:
         text = " ".join("".join(found.words).split())
         for entry in ledger.iteration(1).entries:
             assert entry.source in text
-        assert "model: 4 weights" in text and "changed in place" in text and "not counted: the graph behind a loss is used up" in text
-        assert not re.search(r"(src|href|@import|url\()", page) and "<script" not in page and "http" not in page
+        assert (
+            "model: 4 weights" in text
+            and "changed in place" in text
+            and "not counted: the graph behind a loss is used up" in text
+        )
+        assert (
+            not re.search(r"(src|href|@import|url\()", page)
+            and "<script" not in page
+            and "http" not in page
+        )
         colours = re.findall(r"[^-]color:([^;\"]+)", page)
         # Words take the page's own colour, in either theme; only signs are coloured, and each has a word beside it.
-        assert set(colours) <= {"inherit", "var(--jp-content-font-color1, inherit)", "#009E73", "#D55E00", "#0072B2", "#777777", "#E69F00"}
+        assert set(colours) <= {
+            "inherit",
+            "var(--jp-content-font-color1, inherit)",
+            "#009E73",
+            "#D55E00",
+            "#0072B2",
+            "#777777",
+            "#E69F00",
+        }
         for tag, attributes in found.tags:
             assert tag != "span" or attributes.get("aria-hidden") == "true"
     details = [tag for tag, _ in Page(ledger._repr_html_()).tags if tag == "details"]
     assert len(details) == 2  # one for each iteration
-    assert any(tag == "th" and attributes.get("scope") == "row" for tag, attributes in Page(ledger._repr_html_()).tags)
+    assert any(
+        tag == "th" and attributes.get("scope") == "row"
+        for tag, attributes in Page(ledger._repr_html_()).tags
+    )
 
 
 def test_source_text_is_escaped_on_the_page() -> None:
@@ -137,7 +162,11 @@ def test_a_long_run_keeps_its_page_short() -> None:
         for _ in range(200):
             x.add_(1)
     page = ledger._repr_html_()
-    assert page.count("<details>") == 12 and "188 more iterations" in page and len(str(ledger).splitlines()) == 5
+    assert (
+        page.count("<details>") == 12
+        and "188 more iterations" in page
+        and len(str(ledger).splitlines()) == 5
+    )
 
 
 def shell() -> object:
@@ -174,28 +203,42 @@ def test_the_cell_magic(capsys: pytest.CaptureFixture[str]) -> None:
     assert [entry.source for entry in ledger.iteration(2).entries if entry.kind == "statement"] == [
         "optimizer.zero_grad()", "model(torch.ones(1, 2)).sum().backward()", "optimizer.step()",
     ]  # fmt: skip
-    assert ledger.iteration(2).counts.at_a_distance == 2  # the forward and backward in one line names the model
+    assert (
+        ledger.iteration(2).counts.at_a_distance == 2
+    )  # the forward and backward in one line names the model
     assert ledger.entries[-1].source == "step + 40" and ledger.watched == ("model", "optimizer")
     printed = capsys.readouterr().out
     assert "41" in printed and "model: 2 weights" in printed  # the cell's last value, and the table
     assert ipython.user_ns["step"] == 1
 
 
-def test_the_cell_magic_without_names_with_options_and_with_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cell_magic_without_names_with_options_and_with_mistakes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ipython = shell()
-    ipython.run_cell("%%ledger --into seen --depth 1 --keep\ntrain_step()\noptimizer.param_groups[0]['lr'] = 1.0").raise_error()
+    ipython.run_cell(
+        "%%ledger --into seen --depth 1 --keep\ntrain_step()\noptimizer.param_groups[0]['lr'] = 1.0"
+    ).raise_error()
     seen = ipython.user_ns["seen"]
     assert [inner.source for inner in seen.entries[0].inside][-1] == "optimizer.step()"
     weights = [change for change in seen.entries[0].changes if change.state == "weight"]
     assert weights and weights[0].after.value is not None
-    for line, says in (("missing", "there is no variable missing yet"), ("--deep 3", "does not know --deep")):
+    for line, says in (
+        ("missing", "there is no variable missing yet"),
+        ("--deep 3", "does not know --deep"),
+    ):
         capsys.readouterr()
         result = ipython.run_cell(f"%%ledger {line}\nx = 1")
         assert says in str(result.error_in_exec)
     capsys.readouterr()
-    result = ipython.run_cell("%%ledger model\nwith torch.no_grad(): model.weight.add_(1)\nmodel(torch.ones(1, 3))")
+    result = ipython.run_cell(
+        "%%ledger model\nwith torch.no_grad(): model.weight.add_(1)\nmodel(torch.ones(1, 3))"
+    )
     assert isinstance(result.error_in_exec, RuntimeError)
-    assert "raised RuntimeError" in capsys.readouterr().out and ipython.user_ns["ledger"].entries[0].changes
+    assert (
+        "raised RuntimeError" in capsys.readouterr().out
+        and ipython.user_ns["ledger"].entries[0].changes
+    )
 
 
 def test_in_a_real_kernel() -> None:
@@ -215,10 +258,13 @@ def test_in_a_real_kernel() -> None:
 
 
 def test_the_ledger_does_not_import_what_it_does_not_need() -> None:
-    program = (
-        "import sys, fnlib.ledger, fnlib.ledger.magic; print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
+    program = "import sys, fnlib.ledger, fnlib.ledger.magic; print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
     )
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 def test_one_iteration_has_a_picture_and_a_player_of_its_own() -> None:
@@ -239,7 +285,9 @@ def test_every_word_of_a_picture_is_inside_of_it() -> None:
     figure.canvas.draw()
     for text in figure.findobj(lambda one: hasattr(one, "get_text") and one.get_text().strip()):
         box = text.get_window_extent()
-        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1, text.get_text()
+        assert (
+            box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1
+        ), text.get_text()
 
 
 def test_findings_read_as_a_report_and_an_iteration_has_its_own() -> None:
@@ -258,4 +306,6 @@ def test_findings_read_as_a_report_and_an_iteration_has_its_own() -> None:
     assert f"test_views.py:{ledger.findings[0].line}, " in str(ledger.findings)
     assert str(ledger.iteration(1).findings) == "nothing found"
     assert ledger.iteration(2).findings == ledger.findings
-    assert "a bug was found here" in {text.get_text() for text in ledger.iteration(2).plot().findobj(matplotlib.text.Text)}
+    assert "a bug was found here" in {
+        text.get_text() for text in ledger.iteration(2).plot().findobj(matplotlib.text.Text)
+    }

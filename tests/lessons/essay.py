@@ -1,7 +1,8 @@
 """No run of eight words is shared with the essay that the kit answers. The essay is somebody else's: only hashes are kept here.
 
-    python tests/lessons/essay.py ESSAY.md > tests/lessons/essay_hashes.txt
+python tests/lessons/essay.py ESSAY.md > tests/lessons/essay_hashes.txt
 """
+
 from __future__ import annotations
 
 import hashlib

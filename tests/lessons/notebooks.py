@@ -1,4 +1,5 @@
 """A notebook as its reader sees it: prose without code, headings, code cells, links."""
+
 from __future__ import annotations
 
 import ast
@@ -60,19 +61,28 @@ class Lesson:
 
     def headings(self) -> list[tuple[int, str]]:
         """Level and words of each heading."""
-        return [(len(marks), words.strip()) for marks, words in re.findall(r"^(#+) +(.+)$", self.text, re.MULTILINE)]
+        return [
+            (len(marks), words.strip())
+            for marks, words in re.findall(r"^(#+) +(.+)$", self.text, re.MULTILINE)
+        ]
 
     def calls(self) -> Iterator[tuple[int, str, ast.Call]]:
         """Each ``teaching.name(...)``, as (index of the cell, name, call)."""
         for index, cell in enumerate(self.cells):
             if cell.cell_type == "code":
                 for node in ast.walk(ast.parse(cell.source)):
-                    if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("teaching."):
+                    if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(
+                        "teaching."
+                    ):
                         yield index, ast.unparse(node.func).removeprefix("teaching."), node
 
     def keys(self, name: str) -> list[tuple[int, str]]:
         """(Index of the cell, key) of each ``teaching.check("key", ...)``, or ``predict`` or ``reveal``."""
-        return [(index, ast.literal_eval(call.args[0])) for index, called, call in self.calls() if called == name]
+        return [
+            (index, ast.literal_eval(call.args[0]))
+            for index, called, call in self.calls()
+            if called == name
+        ]
 
 
 def tagged(cell: NotebookNode, tag: str = CHECKED) -> bool:
@@ -81,9 +91,15 @@ def tagged(cell: NotebookNode, tag: str = CHECKED) -> bool:
 
 def output_text(cell: NotebookNode) -> str:
     """The text that nbval compares of a cell."""
-    return "\n".join(output.get("text", "") + str(output.get("data", {}).get("text/plain", "")) for output in cell.get("outputs", ()))
+    return "\n".join(
+        output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+        for output in cell.get("outputs", ())
+    )
 
 
 def numbers(text: str) -> set[float]:
     """Every number in a piece of code or output; thousands may be written 1_000 or 1,000."""
-    return {float(re.sub(r"[,_]", "", found)) for found in re.findall(r"\d+(?:[,_]\d{3})*(?:\.\d+)?", text)}
+    return {
+        float(re.sub(r"[,_]", "", found))
+        for found in re.findall(r"\d+(?:[,_]\d{3})*(?:\.\d+)?", text)
+    }

@@ -1,4 +1,5 @@
 """The rules of lessons/AUTHORING.md that a test can hold: each takes a lesson and returns its faults in words."""
+
 from __future__ import annotations
 
 import ast
@@ -16,7 +17,18 @@ from tests.lessons.notebooks import IMAGE, INLINE, Lesson, numbers, output_text,
 
 LESSONS = Path(__file__).resolve().parents[2] / "lessons"
 OBJECTIVES, COSTS = "What you can do afterwards", "What each style costs here"
-ORDER = [OBJECTIVES, "Two machines", "Predict", "Run it: stock", "Run it: functional", "Both equal", "Investigate", "Modify", "Make", COSTS]
+ORDER = [
+    OBJECTIVES,
+    "Two machines",
+    "Predict",
+    "Run it: stock",
+    "Run it: functional",
+    "Both equal",
+    "Investigate",
+    "Modify",
+    "Make",
+    COSTS,
+]
 NEEDED = [OBJECTIVES, "Predict", "Modify", COSTS]
 # A number in prose that no cell contains, and why it may stand there: (lesson, the words around it) -> reason.
 EXEMPT: dict[tuple[str, str], str] = {}
@@ -32,7 +44,10 @@ def rule(check: Rule) -> Rule:
 
 def known(section: str) -> str:
     """The name in ORDER that a heading begins with, or ""."""
-    return next((name for name in ORDER if section == name or section.startswith((name + ":", name + ","))), "")
+    return next(
+        (name for name in ORDER if section == name or section.startswith((name + ":", name + ","))),
+        "",
+    )
 
 
 @rule
@@ -58,7 +73,9 @@ def heading_levels(lesson: Lesson) -> Iterator[str]:
 @rule
 def section_tags(lesson: Lesson) -> Iterator[str]:
     for cell in lesson.markdown:
-        if re.search(r"^## ", cell.source, re.MULTILINE) and tagged(cell, "core") == tagged(cell, "extra"):
+        if re.search(r"^## ", cell.source, re.MULTILINE) and tagged(cell, "core") == tagged(
+            cell, "extra"
+        ):
             yield f"cell {cell.id}: a section is tagged core or extra"
 
 
@@ -97,12 +114,19 @@ def taught(lesson: Lesson) -> Iterator[str]:
     if lesson.number >= "09":
         return
     part = re.split(r"^## Investigate", lesson.text, flags=re.MULTILINE)
-    if len(part) != 2 or re.findall(r"^(\d)\. ", part[1].split("\n## ")[0], re.MULTILINE) != ["1", "2", "3"]:
+    if len(part) != 2 or re.findall(r"^(\d)\. ", part[1].split("\n## ")[0], re.MULTILINE) != [
+        "1",
+        "2",
+        "3",
+    ]:
         yield "'## Investigate' has the questions 1, 2 and 3"
     if not re.search(r"^## Make", lesson.text, re.MULTILINE):
         yield "no '## Make'"
     refuted = re.findall(r"You may think.*?It is not so.*?(?=\n\n|\Z)", lesson.text, re.DOTALL)
-    if not any(re.search(r"\b(row|rows|table|ledger|line|picture|plot|curve|measurement)\b", text) for text in refuted):
+    if not any(
+        re.search(r"\b(row|rows|table|ledger|line|picture|plot|curve|measurement)\b", text)
+        for text in refuted
+    ):
         yield "no 'You may think ... It is not so: row N shows ...'"
 
 
@@ -116,7 +140,11 @@ def size(lesson: Lesson) -> Iterator[str]:
         lines = cell.source.splitlines()
         if len(lines) > 15:
             yield f"cell {cell.id} has {len(lines)} lines"
-        yield from (f"cell {cell.id} has a line of {len(line)} characters" for line in lines if len(line) > 100)
+        yield from (
+            f"cell {cell.id} has a line of {len(line)} characters"
+            for line in lines
+            if len(line) > 100
+        )
 
 
 @rule
@@ -128,7 +156,9 @@ def alternative_text(lesson: Lesson) -> Iterator[str]:
         if not re.search(r'\balt="[^"]{20,}"', image):
             yield f"{image[:60]} has no text that says what it shows"
     for _, name, call in lesson.calls():
-        if name == "show" and not any(word.arg == "alt" and ast.unparse(word.value).strip("'\"") for word in call.keywords):
+        if name == "show" and not any(
+            word.arg == "alt" and ast.unparse(word.value).strip("'\"") for word in call.keywords
+        ):
             yield f"no alt= in {ast.unparse(call)}"
 
 
@@ -141,7 +171,10 @@ def plain_file(lesson: Lesson) -> Iterator[str]:
         text = cell.source + output_text(cell)
         if cell.get("attachments") or "data:image" in text:
             yield f"cell {cell.id} holds a picture"
-        for path in re.findall(r"(?<![\w.:/])/(?:home|Users|root|tmp|var|opt|mnt|usr|work)/\S*|\b[A-Z]:\\\S*|\bfile:/\S*", text):
+        for path in re.findall(
+            r"(?<![\w.:/])/(?:home|Users|root|tmp|var|opt|mnt|usr|work)/\S*|\b[A-Z]:\\\S*|\bfile:/\S*",
+            text,
+        ):
             yield f"cell {cell.id} holds the path {path}"
 
 
@@ -169,8 +202,14 @@ def checks_compared(lesson: Lesson) -> Iterator[str]:
 @rule
 def cell_ids(lesson: Lesson) -> Iterator[str]:
     ids = [cell.id for cell in lesson.cells]
-    yield from (f"two cells are called {id}" for id in sorted({id for id in ids if ids.count(id) > 1}))
-    yield from (f"{id} is no short word" for id in ids if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+){0,3}", id) or len(id) > 24)
+    yield from (
+        f"two cells are called {id}" for id in sorted({id for id in ids if ids.count(id) > 1})
+    )
+    yield from (
+        f"{id} is no short word"
+        for id in ids
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+){0,3}", id) or len(id) > 24
+    )
 
 
 @rule
@@ -198,9 +237,15 @@ def keys(lesson: Lesson) -> Iterator[str]:
     """Checks and questions are rows of the tables; a question is asked before it is answered; nothing of the table is left out."""
     asked, answered, checked = (lesson.keys(name) for name in ("predict", "reveal", "check"))
     yield from (f"no exercise is called {key}" for _, key in checked if key not in exercises())
-    yield from (f"no question is called {key}" for _, key in asked + answered if key not in questions())
+    yield from (
+        f"no question is called {key}" for _, key in asked + answered if key not in questions()
+    )
     first = {key: index for index, key in reversed(asked)}
-    yield from (f"{key} is answered before it is asked" for index, key in answered if index <= first.get(key, len(lesson.cells)))
+    yield from (
+        f"{key} is answered before it is asked"
+        for index, key in answered
+        if index <= first.get(key, len(lesson.cells))
+    )
     shown = {key for _, key in answered}
     for key, row in questions().items():
         if key in first and row.kind == "predict" and key not in shown:
@@ -208,14 +253,19 @@ def keys(lesson: Lesson) -> Iterator[str]:
         if row.kind == "predict" and row.lesson == lesson.number and key not in first:
             yield f"{key} is a prediction of this lesson and is not asked"
     done = {key for _, key in checked}
-    yield from (f"{key} is in the table and not in the lesson" for key in exercises()
-                if key.split("-")[0] == lesson.number and key not in done)
+    yield from (
+        f"{key} is in the table and not in the lesson"
+        for key in exercises()
+        if key.split("-")[0] == lesson.number and key not in done
+    )
 
 
 @rule
 def links(lesson: Lesson) -> Iterator[str]:
     """From where the lesson lies and from where its student edition lies."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", lesson.text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", lesson.text)
+    targets = re.findall(r"\]\(([^)\s]+)\)", lesson.text) + re.findall(
+        r"(?:src|href)=\"([^\"]+)\"", lesson.text
+    )
     for link in targets:
         if re.match(r"[a-z]+:", link):
             parts = urlsplit(link)
@@ -245,7 +295,11 @@ def measured(lesson: Lesson) -> Iterator[str]:
         number, unit = float(found.group(1).replace(",", "")), (found.group(2) or "").strip()
         around = lesson.prose[max(0, found.start() - 30) : found.end() + 30]
         exempt = any(name == lesson.number and words in around for name, words in EXEMPT)
-        if (unit or "." in found.group(1)) and not exempt and not {number, number / 100 if unit == "%" else number} & shown:
+        if (
+            (unit or "." in found.group(1))
+            and not exempt
+            and not {number, number / 100 if unit == "%" else number} & shown
+        ):
             yield f"no cell shows {found.group().strip()}: '...{' '.join(around.split())}...'"
 
 
@@ -270,14 +324,28 @@ def running_text(source: str) -> str:
 
 def glossary_words() -> dict[str, re.Pattern[str]]:
     """Each word of the glossary, and the forms in which a lesson may use it: one or several, and those of FORMS."""
-    words = re.findall(r"^## (.+)$", (LESSONS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
-    forms = {word: FORMS.get(word, re.escape(word.removesuffix("s")) + "(?:s|es)?") for word in words}
-    return {word: re.compile(rf"(?<![\w-])(?:{form})(?![\w-])", re.IGNORECASE) for word, form in forms.items()}
+    words = re.findall(
+        r"^## (.+)$", (LESSONS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    forms = {
+        word: FORMS.get(word, re.escape(word.removesuffix("s")) + "(?:s|es)?") for word in words
+    }
+    return {
+        word: re.compile(rf"(?<![\w-])(?:{form})(?![\w-])", re.IGNORECASE)
+        for word, form in forms.items()
+    }
 
 
 def first_use(lesson: Lesson, form: re.Pattern[str]) -> tuple[NotebookNode, re.Match[str]] | None:
     """The cell and the place of a word's first use below the objectives, which only announce what comes."""
-    return next(((cell, found) for cell in lesson.markdown[1:] if (found := form.search(running_text(cell.source)))), None)
+    return next(
+        (
+            (cell, found)
+            for cell in lesson.markdown[1:]
+            if (found := form.search(running_text(cell.source)))
+        ),
+        None,
+    )
 
 
 def linked(cell: NotebookNode, found: re.Match[str]) -> bool:
@@ -300,12 +368,18 @@ def glossary(lesson: Lesson) -> Iterator[str]:
 
 @rule
 def own_words(lesson: Lesson) -> Iterator[str]:
-    comments = "\n".join(re.findall(r"#(.*)$", "\n".join(cell.source for cell in lesson.code), re.MULTILINE))
-    yield from (f"the essay's words: {run}" for run in essay.shared(lesson.text) + essay.shared(comments))
+    comments = "\n".join(
+        re.findall(r"#(.*)$", "\n".join(cell.source for cell in lesson.code), re.MULTILINE)
+    )
+    yield from (
+        f"the essay's words: {run}" for run in essay.shared(lesson.text) + essay.shared(comments)
+    )
 
 
 @rule
 def renders_offline(lesson: Lesson) -> Iterator[str]:
     if re.search(r"\$\$|\\\(|\\\[|(?<!\\)\$[^$\n]+\$", INLINE.sub("", lesson.text)):
         yield "a formula in LaTeX: the offline pages have no engine for it"
-    yield from (f"cell {cell.id} calls plt.show()" for cell in lesson.code if "plt.show(" in cell.source)
+    yield from (
+        f"cell {cell.id} calls plt.show()" for cell in lesson.code if "plt.show(" in cell.source
+    )

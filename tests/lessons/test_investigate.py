@@ -37,7 +37,9 @@ class Tried:
         sources = {cell.id: cell.source for cell in read(path).cells if cell.cell_type == "code"}
         for id, pairs in change.items():
             for old, new in pairs:
-                assert old in sources[id], f"lesson {lesson}, cell {id} has no {old!r}: the question asks for a change that cannot be made"
+                assert old in sources[id], (
+                    f"lesson {lesson}, cell {id} has no {old!r}: the question asks for a change that cannot be made"
+                )
                 sources[id] = sources[id].replace(old, new)
         InteractiveShell.clear_instance()
         shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
@@ -45,7 +47,10 @@ class Tried:
         printed = io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):
-                for source in [*(sources[id] for id in ("setup", *cells)), *([more] if more else [])]:
+                for source in [
+                    *(sources[id] for id in ("setup", *cells)),
+                    *([more] if more else []),
+                ]:
                     ran = shell.run_cell(source)
                     self.error = ran.error_in_exec or ran.error_before_exec
                     if self.error:
@@ -59,7 +64,10 @@ class Tried:
 def rows(view: Any) -> dict[str, set[str]]:
     """What each statement of a ledger changed: "weight changed in place" and so on."""
     return {
-        entry.source.strip(): {f"{change.owner} {change.state} {change.kind}".strip() for change in entry.changes} for entry in view.entries
+        entry.source.strip(): {
+            f"{change.owner} {change.state} {change.kind}".strip() for change in entry.changes
+        }
+        for entry in view.entries
     }
 
 
@@ -72,29 +80,54 @@ def test_00_only_the_loop_that_reads_nothing_it_changed_repeats_itself() -> None
     assert tried.error is None
     one, two, three = (tried.names[f"cell_{number}"] for number in (1, 2, 3))
     assert one() != one() and two() != two()
-    assert three(parameters=fnlib.Parameters(seed=3)) == three(parameters=fnlib.Parameters(seed=3)) != three()
-    assert three(parameters=fnlib.Parameters()) != three(parameters=fnlib.Parameters()), "drawn from the global generator"
+    assert (
+        three(parameters=fnlib.Parameters(seed=3))
+        == three(parameters=fnlib.Parameters(seed=3))
+        != three()
+    )
+    assert three(parameters=fnlib.Parameters()) != three(parameters=fnlib.Parameters()), (
+        "drawn from the global generator"
+    )
 
 
 # --- 01 -------------------------------------------------------------------------------------------
 
 
 def test_01_without_zero_grad_backward_adds_and_a_finding_says_so() -> None:
-    tried = Tried("01", ("data", "stock-run"), {"stock-run": [("        optimizer.zero_grad()\n", "")]})
+    tried = Tried(
+        "01", ("data", "stock-run"), {"stock-run": [("        optimizer.zero_grad()\n", "")]}
+    )
     assert rows(tried.names["second"])["loss.backward()"] >= {"model gradient changed in place"}
     assert [finding.code for finding in tried.names["ledger"].findings] == ["gradient-used-twice"]
 
 
 def test_01_adam_has_state_of_its_own() -> None:
     tried = Tried(
-        "01", ("data", "stock-run"), {"data": [("torch.optim.SGD(model.parameters(), lr=1 / 8)", "torch.optim.Adam(model.parameters())")]}
+        "01",
+        ("data", "stock-run"),
+        {
+            "data": [
+                (
+                    "torch.optim.SGD(model.parameters(), lr=1 / 8)",
+                    "torch.optim.Adam(model.parameters())",
+                )
+            ]
+        },
     )
     step = tried.names["second"].entries[-1]
-    assert sum(change.owner == "optimizer" and change.state == "optimizer state" for change in step.changes) == 12
+    assert (
+        sum(
+            change.owner == "optimizer" and change.state == "optimizer state"
+            for change in step.changes
+        )
+        == 12
+    )
 
 
 def test_01_model_zero_grad_names_the_owner() -> None:
-    tried = Tried("01", ("data", "stock-run"), {"stock-run": [("optimizer.zero_grad()", "model.zero_grad()")]})
+    tried = Tried(
+        "01", ("data", "stock-run"), {"stock-run": [("optimizer.zero_grad()", "model.zero_grad()")]}
+    )
     assert tried.names["second"].counts.at_a_distance == 2
 
 
@@ -116,23 +149,36 @@ def test_02_an_optimizer_built_again_holds_the_new_layer() -> None:
         },
     )
     assert tried.error is None and not tried.names["findings"]
-    assert rows(tried.names["ledger"])["optimizer.step()"] == {"encoder weight changed in place", "decoder weight changed in place"}
+    assert rows(tried.names["ledger"])["optimizer.step()"] == {
+        "encoder weight changed in place",
+        "decoder weight changed in place",
+    }
 
 
 def test_02_half_a_network_still_gets_gradients() -> None:
     tried = Tried(
         "02",
         ("square", "stock-run"),
-        {"stock-run": [("[*encoder.parameters(), *decoder.parameters()]", "encoder.parameters()"), ("assert moved", "# assert moved")]},
+        {
+            "stock-run": [
+                ("[*encoder.parameters(), *decoder.parameters()]", "encoder.parameters()"),
+                ("assert moved", "# assert moved"),
+            ]
+        },
     )
     told = rows(tried.names["ledger"])
-    assert "decoder gradient created" in told["loss.backward()"] and told["optimizer.step()"] == {"encoder weight changed in place"}
+    assert "decoder gradient created" in told["loss.backward()"] and told["optimizer.step()"] == {
+        "encoder weight changed in place"
+    }
 
 
 def test_02_without_zero_grad_the_old_layer_adds_and_the_new_one_begins() -> None:
     price = {"price-run": [("    optimizer.zero_grad()\n", ""), *NO_ASSERT]}
     tried = Tried("02", ("square", "stock-run", "price-run", "price-run"), price)
-    assert rows(tried.names["ledger"])["loss.backward()"] >= {"encoder gradient changed in place", "decoder gradient created"}
+    assert rows(tried.names["ledger"])["loss.backward()"] >= {
+        "encoder gradient changed in place",
+        "decoder gradient created",
+    }
 
 
 # --- 03 -------------------------------------------------------------------------------------------
@@ -150,15 +196,26 @@ def test_03_two_things_that_an_author_foresaw_need_not_go_together() -> None:
     tried = Tried(
         "03",
         (*NEEDS, "needs-classifier"),
-        BOXES | {"needs-classifier": [(CLASSIFIER, CLASSIFIER.replace("0.1)", "0.1, early_stopping=True)"))]},
+        BOXES
+        | {
+            "needs-classifier": [
+                (CLASSIFIER, CLASSIFIER.replace("0.1)", "0.1, early_stopping=True)"))
+            ]
+        },
     )
     assert "partial_fit does not support early_stopping=True" in str(tried.error)
 
 
 def test_03_a_gradient_that_is_looked_at_after_it_was_clipped_is_short() -> None:
-    source = "".join(line for line in _cell("03", "needs-stock").splitlines(keepends=True) if "# inspect" in line or "# clip" in line)
+    source = "".join(
+        line
+        for line in _cell("03", "needs-stock").splitlines(keepends=True)
+        if "# inspect" in line or "# clip" in line
+    )
     first, second = source.splitlines(keepends=True)
-    tried = Tried("03", (*NEEDS, "needs-stock"), BOXES | {"needs-stock": [(first + second, second + first)]})
+    tried = Tried(
+        "03", (*NEEDS, "needs-stock"), BOXES | {"needs-stock": [(first + second, second + first)]}
+    )
     assert isinstance(tried.error, AssertionError) and max(tried.names["lengths"]) <= 0.2501
 
 
@@ -168,7 +225,10 @@ def test_03_a_gradient_that_is_looked_at_after_it_was_clipped_is_short() -> None
 def test_04_ten_times_the_gradient_is_ten_times_the_way() -> None:
     tried = Tried("04", ("plain", "stock-run", "functional-run", "gradient"), {})
     model, start, short = (tried.names[name] for name in ("model", "start", "short"))
-    once, tenfold = ({name: (model.step(g)[name] - start[name]).norm() for name in start} for g in (short, short * 10))
+    once, tenfold = (
+        {name: (model.step(g)[name] - start[name]).norm() for name in start}
+        for g in (short, short * 10)
+    )
     assert all(abs(tenfold[name] / once[name] - 10) < 0.05 for name in start)
     assert max(start, key=lambda name: once[name] / start[name].norm()) == "2.bias"
     start["0.bias"].zero_()
@@ -177,7 +237,9 @@ def test_04_ten_times_the_gradient_is_ten_times_the_way() -> None:
 
 def test_04_momentum_is_part_of_the_parameters() -> None:
     tried = Tried(
-        "04", ("plain", "stock-run", "functional-run"), {"functional-run": [("fnlib.SGD(lr=0.01)", "fnlib.SGD(lr=0.01, momentum=0.9)")]}
+        "04",
+        ("plain", "stock-run", "functional-run"),
+        {"functional-run": [("fnlib.SGD(lr=0.01)", "fnlib.SGD(lr=0.01, momentum=0.9)")]},
     )
     assert "momentum_buffer" in str(tried.names["parameters"].optimizer_state)
 
@@ -185,7 +247,11 @@ def test_04_momentum_is_part_of_the_parameters() -> None:
 # --- 05 -------------------------------------------------------------------------------------------
 
 EQUAL = ("data", "stock", "functional", "equal")
-GO_ON = [("loop(3,", "loop(1,"), ("    assert all(same)", "    # assert all(same)"), ("assert len(set", "# assert len(set")]
+GO_ON = [
+    ("loop(3,", "loop(1,"),
+    ("    assert all(same)", "    # assert all(same)"),
+    ("assert len(set", "# assert len(set"),
+]
 
 
 def test_05_another_order_of_batches_is_another_trajectory_in_any_style() -> None:
@@ -196,11 +262,13 @@ def test_05_another_order_of_batches_is_another_trajectory_in_any_style() -> Non
 
 
 def test_05_without_momentum_the_functional_loop_differs_where_there_was_some() -> None:
-    rule = [("optimizer=getattr(fnlib, rule)(**settings))", 'optimizer=fnlib.SGD(lr=settings["lr"]))')]
+    rule = [
+        ("optimizer=getattr(fnlib, rule)(**settings))", 'optimizer=fnlib.SGD(lr=settings["lr"]))')
+    ]
     tried = Tried("05", EQUAL, {"functional": rule, "equal": GO_ON})
-    assert [line.split(": ")[1] for line in tried.said.splitlines() if "the stock loop" in line] == ["True True True"] + [
-        "True True False"
-    ] * 2
+    assert [
+        line.split(": ")[1] for line in tried.said.splitlines() if "the stock loop" in line
+    ] == ["True True True"] + ["True True False"] * 2
 
 
 def test_05_sklearn_learns_as_well_with_other_bits() -> None:
@@ -226,9 +294,15 @@ def copies(tried: Tried) -> list[int]:
 
 
 def test_06_a_gradient_with_a_name_is_a_third_copy() -> None:
-    line = next(line for line in _cell("06", "functional").splitlines(keepends=True) if "del gradient" in line)
+    line = next(
+        line
+        for line in _cell("06", "functional").splitlines(keepends=True)
+        if "del gradient" in line
+    )
     assert copies(Tried("06", HELD, {"functional": [(line, "")]})) == [2, 3, 3]
-    let_go = Tried("06", HELD, {"functional": [(line, line.replace("gradient ", "gradient, loss "))]})
+    let_go = Tried(
+        "06", HELD, {"functional": [(line, line.replace("gradient ", "gradient, loss "))]}
+    )
     assert copies(let_go) == [2, 3, 2]
 
 
@@ -244,7 +318,10 @@ def test_06_a_list_keeps_values_alive() -> None:
     change = [("made.append(weakref.ref(parameters))", "made.append(parameters)"),
               ("return sum(value() is not None for value in made)", "return len(made)")]  # fmt: skip
     tried = Tried("06", ("predict", "ledgers", "garbage"), {"garbage": change})
-    assert "alive: 10 of 10 values, 1000 of 1,000" in tried.said and tried.names["many"] - tried.names["few"] > 10_000
+    assert (
+        "alive: 10 of 10 values, 1000 of 1,000" in tried.said
+        and tried.names["many"] - tried.names["few"] > 10_000
+    )
 
 
 # --- 07 -------------------------------------------------------------------------------------------
@@ -253,7 +330,11 @@ EPOCHS = ("predict", "refused", "equal-run", "equal-functional", "equal-plot")
 
 
 def test_07_in_evaluation_no_forward_pass_changes_anything() -> None:
-    change = [("with fnlib", "network.eval()\nwith fnlib"), ('assert ["b', '# assert ["b'), ('assert ["r', '# assert ["r')]
+    change = [
+        ("with fnlib", "network.eval()\nwith fnlib"),
+        ('assert ["b', '# assert ["b'),
+        ('assert ["r', '# assert ["r'),
+    ]
     tried = Tried("07", ("predict", "stock-run"), {"stock-run": change})
     assert [seen & {"buffer", "random state"} for seen in tried.names["states"]] == [set()] * 3
     assert not rows(tried.names["ledger"])["network.eval()"]
@@ -265,7 +346,11 @@ def test_07_dropped_buffers_are_refused() -> None:
 
 
 def test_07_a_seed_in_the_bind_draws_other_masks_than_the_global_generator() -> None:
-    change = {"equal-functional": [("model = ModelFactory(parameters)", "model = ModelFactory(parameters, seed=7)")]}
+    change = {
+        "equal-functional": [
+            ("model = ModelFactory(parameters)", "model = ModelFactory(parameters, seed=7)")
+        ]
+    }
     tried = Tried("07", EPOCHS, change)
     assert isinstance(tried.error, AssertionError)
     stock, functional = tried.names["stock"], tried.names["functional"]
@@ -277,28 +362,55 @@ def test_07_a_seed_in_the_bind_draws_other_masks_than_the_global_generator() -> 
 
 def test_08_a_kept_graph_meets_weights_that_have_moved() -> None:
     kept = [(".backward()", ".backward(retain_graph=True)")]
-    assert "must not pass in silence" in str(Tried("08", ("imports", "stock-bug"), {"stock-bug": kept}).error)
+    assert "must not pass in silence" in str(
+        Tried("08", ("imports", "stock-bug"), {"stock-bug": kept}).error
+    )
     stepping = [("criterion(output, label).backward()", "criterion(output, label).backward(retain_graph=True); optimizer.step()"),
                 ("try:\n", "optimizer = torch.optim.SGD(network.parameters(), lr=0.1)\ntry:\n")]  # fmt: skip
-    assert "modified by an inplace operation" in Tried("08", ("imports", "stock-bug"), {"stock-bug": stepping}).said
+    assert (
+        "modified by an inplace operation"
+        in Tried("08", ("imports", "stock-bug"), {"stock-bug": stepping}).said
+    )
 
 
-TRUNCATED = ("imports", "stock-bug", "functional-bug", "equal-stock", "equal-functional", "truncation-run")
+TRUNCATED = (
+    "imports",
+    "stock-bug",
+    "functional-bug",
+    "equal-stock",
+    "equal-functional",
+    "truncation-run",
+)
 
 
 def test_08_cut_at_each_digit_the_hidden_units_move_and_the_answers_stay_at_chance() -> None:
-    quick = [("2, 6)", "2, 1)"), ("assert share", "# assert share"), ("curve =", "# curve ="), ("teaching.plots", "# teaching.plots")]
-    shown = [("look(two, 0), look(two, 6)", "look(one, 0), look(one, 6)"), ("look(two, epoch)", "look(one, epoch)")]
+    quick = [
+        ("2, 6)", "2, 1)"),
+        ("assert share", "# assert share"),
+        ("curve =", "# curve ="),
+        ("teaching.plots", "# teaching.plots"),
+    ]
+    shown = [
+        ("look(two, 0), look(two, 6)", "look(one, 0), look(one, 6)"),
+        ("look(two, epoch)", "look(one, epoch)"),
+    ]
     tried = Tried("08", (*TRUNCATED, "hidden-run"), {"truncation-run": quick, "hidden-run": shown})
     assert tried.error is None
-    (_, (before, _)), (_, (after, answers)) = (tried.names["look"](tried.names["one"], epoch) for epoch in (0, 6))
+    (_, (before, _)), (_, (after, answers)) = (
+        tried.names["look"](tried.names["one"], epoch) for epoch in (0, 6)
+    )
     assert after.std(0).mean() > 3 * before.std(0).mean()
     asked = answers[7::8].gather(1, tried.names["before"][:, None]).mean()
     assert asked < 0.2
 
 
 def test_08_a_fresh_start_at_each_piece_leaves_half_of_the_labels() -> None:
-    fresh = [("digits=digits):\n            output", "digits=digits):\n            hidden = None\n            output")]
+    fresh = [
+        (
+            "digits=digits):\n            output",
+            "digits=digits):\n            hidden = None\n            output",
+        )
+    ]
     skipped = [("one, losses_one = train_functional(ModelFactory, 1, 6)\n", ""), ("share_two, share_one", "# "), ("print(f", "# print(f"),
                ("assert share", "# assert share"), (', "cut after each digit": losses_one', "")]  # fmt: skip
     tried = Tried("08", TRUNCATED, {"equal-functional": fresh, "truncation-run": skipped})

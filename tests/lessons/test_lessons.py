@@ -4,6 +4,7 @@ Who holds the rest: generated student editions = committed (tests/teaching/test_
 (test_exercises.py), right answers of questions (test_questions.py). That all cells run, student editions too, and that stored
 outputs are what they print, is nbval's part of `make test`; it runs with the network cut (tests/lessons/test_network.py).
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -40,18 +41,36 @@ def test_there_are_lessons_and_all_are_listed() -> None:
     assert PATHS and {path.name for path in editions.sources()} == {path.name for path in PATHS}
 
 
-CHECKS = [(path, cell.id) for path in PATHS for cell in load(path).code
-          if editions.BEGIN in cell.source and "teaching.check(" in cell.source]
+CHECKS = [
+    (path, cell.id)
+    for path in PATHS
+    for cell in load(path).code
+    if editions.BEGIN in cell.source and "teaching.check(" in cell.source
+]
 
 
-@pytest.mark.parametrize(("path", "cell"), CHECKS, ids=[f"{path.stem[:2]}-{cell}" for path, cell in CHECKS])
-def test_a_stub_as_it_is_shipped_is_not_attempted_and_its_solution_passes(path: Path, cell: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "cell"), CHECKS, ids=[f"{path.stem[:2]}-{cell}" for path, cell in CHECKS]
+)
+def test_a_stub_as_it_is_shipped_is_not_attempted_and_its_solution_passes(
+    path: Path, cell: str
+) -> None:
     """The cell alone, after the imports that a lesson begins with; where its blank is no function, from the blank on."""
     complete = next(one for one in load(path).code if one.id == cell).source
     complete = re.sub(r".*^(?=### BEGIN SOLUTION)", "", complete, flags=re.MULTILINE | re.DOTALL)
-    for source, outcome in ((editions.without_solution(complete), "not attempted"), (complete, "passed")):
+    for source, outcome in (
+        (editions.without_solution(complete), "not attempted"),
+        (complete, "passed"),
+    ):
         said = io.StringIO()
-        names = {"torch": torch, "nn": torch.nn, "copy": copy, "fnlib": fnlib, "teaching": teaching, "criterion": torch.nn.NLLLoss()}
+        names = {
+            "torch": torch,
+            "nn": torch.nn,
+            "copy": copy,
+            "fnlib": fnlib,
+            "teaching": teaching,
+            "criterion": torch.nn.NLLLoss(),
+        }
         with contextlib.redirect_stdout(said):
             exec(source, names)  # noqa: S102  # our own lesson
         assert re.match(rf"\S \d\d\w?-[\w-]+: {outcome}\.", said.getvalue()), said.getvalue()
@@ -71,4 +90,6 @@ def test_an_exemption_has_a_reason_and_is_needed() -> None:
     lessons = [load(path) for path in PATHS]
     for (number, words), reason in EXEMPT.items():
         assert len(reason.split()) > 3, words
-        assert any(lesson.number == number and words in lesson.prose for lesson in lessons), f"nothing in {number} says {words!r}"
+        assert any(lesson.number == number and words in lesson.prose for lesson in lessons), (
+            f"nothing in {number} says {words!r}"
+        )

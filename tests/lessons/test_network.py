@@ -1,4 +1,5 @@
 """nbval runs every lesson, both editions, with the network cut: the cut is seen to cut, and to leave this machine's own ports alone."""
+
 from __future__ import annotations
 
 import socket
@@ -21,7 +22,12 @@ print("went through")
 
 
 def run(line: str, cut: str = checks.NO_NETWORK) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", TRY.format(cut=cut, line=line)], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", TRY.format(cut=cut, line=line)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,12 +40,19 @@ def run(line: str, cut: str = checks.NO_NETWORK) -> subprocess.CompletedProcess[
 )
 def test_a_fetch_is_refused_with_what_it_asked_for(line: str) -> None:
     done = run(line)
-    assert done.returncode and "tested with the network cut, and this asks for" in done.stderr, done.stderr
+    assert done.returncode and "tested with the network cut, and this asks for" in done.stderr, (
+        done.stderr
+    )
 
 
 def test_this_machine_can_be_reached() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert "went through" in run(f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]})).close()").stdout
+        assert (
+            "went through"
+            in run(
+                f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]})).close()"
+            ).stdout
+        )
 
 
 def test_every_kernel_of_the_stages_begins_with_the_cut(tmp_path: Path) -> None:
@@ -47,11 +60,22 @@ def test_every_kernel_of_the_stages_begins_with_the_cut(tmp_path: Path) -> None:
     from jupyter_client.manager import start_new_kernel
 
     settings = checks._settings(tmp_path)
-    manager, client = start_new_kernel(env=settings, extra_arguments=["--IPKernelApp.log_level=ERROR"])
+    manager, client = start_new_kernel(
+        env=settings, extra_arguments=["--IPKernelApp.log_level=ERROR"]
+    )
     try:
-        reply = client.execute_interactive("import socket; socket.getaddrinfo('example.org', 443)", timeout=60, output_hook=lambda _: None)
+        reply = client.execute_interactive(
+            "import socket; socket.getaddrinfo('example.org', 443)",
+            timeout=60,
+            output_hook=lambda _: None,
+        )
         assert reply["content"]["ename"] == "ConnectionRefusedError"
-        assert client.execute_interactive("1 + 1", timeout=60, output_hook=lambda _: None)["content"]["status"] == "ok"
+        assert (
+            client.execute_interactive("1 + 1", timeout=60, output_hook=lambda _: None)["content"][
+                "status"
+            ]
+            == "ok"
+        )
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

@@ -1,4 +1,5 @@
 """Every rule is seen to fail once: a small lesson that keeps all of them, and one way to break it a line."""
+
 from __future__ import annotations
 
 import hashlib
@@ -14,20 +15,32 @@ from tests.lessons.notebooks import Lesson
 from tests.lessons.rules import LESSONS, RULES, anchors
 
 CELLS = {
-    "title": ("core", "# 00 · Why?\n\n15 minutes, 9 of them core\n\n## What you can do afterwards\n\n- Given this, you do that."),
+    "title": (
+        "core",
+        "# 00 · Why?\n\n15 minutes, 9 of them core\n\n## What you can do afterwards\n\n- Given this, you do that.",
+    ),
     "setup": (None, teaching.SETUP_CELL),
-    "machines": ("core", "## Two machines\n\n![Left a place, right three values in a row.](../figures/two-machines.svg)\n\n"
-                         "A [place](../glossary.md#place), [PyTorch](https://docs.pytorch.org/docs/stable/torch.html), "
-                         "<img src=\"../figures/places.svg\" alt=\"Three names point to one place.\">\n\n## Predict"),
+    "machines": (
+        "core",
+        "## Two machines\n\n![Left a place, right three values in a row.](../figures/two-machines.svg)\n\n"
+        "A [place](../glossary.md#place), [PyTorch](https://docs.pytorch.org/docs/stable/torch.html), "
+        '<img src="../figures/places.svg" alt="Three names point to one place.">\n\n## Predict',
+    ),
     "ask": (None, 'teaching.predict("00-best")'),
     "run": ("core", "## Run it: stock\n\nThe share is 93 %, 1.5 times the other."),
     "measure": (CHECKED, "share, ratio = 0.93, 1.5\nprint(share, ratio)"),
     "draw": (None, 'teaching.show(figure, alt="It rises.")\nteaching.reveal("00-best")'),
-    "look": ("core", "You may think so. It is not so: row 4 shows it.\n\n## Investigate\n\n1. a\n2. b\n3. c\n\n## Modify: keep\n"),
+    "look": (
+        "core",
+        "You may think so. It is not so: row 4 shows it.\n\n## Investigate\n\n1. a\n2. b\n3. c\n\n## Modify: keep\n",
+    ),
     "keep": (CHECKED, 'teaching.check("00-keep-best", ...)'),
     "make-text": ("extra", "## Make: stop"),
     "make": (CHECKED, 'teaching.check("00-early-stop", ...)'),
-    "costs": ("core", "## What each style costs here\n\n**Recap.**\n- a\n- b\n- c\n\n**Further reading.** More.\n\n## Exit question"),
+    "costs": (
+        "core",
+        "## What each style costs here\n\n**Recap.**\n- a\n- b\n- c\n\n**Further reading.** More.\n\n## Exit question",
+    ),
     "exit": (None, 'teaching.predict("00-exit")'),
 }
 
@@ -38,13 +51,19 @@ def small() -> Lesson:
         make = new_markdown_cell if tag in ("core", "extra") else new_code_cell
         cells.append(make(source, id=id, metadata={"tags": [tag]} if tag else {}))
         if tag == CHECKED:
-            cells[-1].outputs, cells[-1].execution_count = [new_output("stream", text="0.93 1.5\n")], 3
-    notebook = new_notebook(cells=cells, metadata={"lesson": {"number": "00", "minutes": 15, "core": 9}})
+            cells[-1].outputs, cells[-1].execution_count = (
+                [new_output("stream", text="0.93 1.5\n")],
+                3,
+            )
+    notebook = new_notebook(
+        cells=cells, metadata={"lesson": {"number": "00", "minutes": 15, "core": 9}}
+    )
     return Lesson("00_why", notebook, LESSONS / "solutions")
 
 
 def text(id: str, old: str, new: str) -> Callable[[Lesson], None]:
     """Replaces words in one cell."""
+
     def change(lesson: Lesson) -> None:
         cell = next(cell for cell in lesson.cells if cell.id == id)
         assert old in cell.source
@@ -68,9 +87,17 @@ BROKEN: list[tuple[str, Callable[[Lesson], None], str]] = [
     ("heading_levels", text("run", "## Run", "#### Run"), "skipped before 'Run it: stock'"),
     ("section_tags", cell("run", metadata={}), "cell run"),
     ("section_tags", cell("run", metadata={"tags": ["core", "extra"]}), "cell run"),
-    ("section_order", text("costs", "## What each style costs here", "## Run it: functional"), "'Run it: functional' comes after 'Make'"),
+    (
+        "section_order",
+        text("costs", "## What each style costs here", "## Run it: functional"),
+        "'Run it: functional' comes after 'Make'",
+    ),
     ("section_order", text("look", "## Modify: keep", "## Change: keep"), "no section ['Modify']"),
-    ("section_order", text("title", "What you can do afterwards", "Objectives"), "no section ['What you can do afterwards']"),
+    (
+        "section_order",
+        text("title", "What you can do afterwards", "Objectives"),
+        "no section ['What you can do afterwards']",
+    ),
     ("ending", text("costs", "**Recap.**", "Recap"), "no **Recap.**"),
     ("ending", text("costs", "- c\n", ""), "2 lines, not 3"),
     ("ending", text("costs", "**Further reading.**", "More."), "no **Further reading.**"),
@@ -81,26 +108,70 @@ BROKEN: list[tuple[str, Callable[[Lesson], None], str]] = [
     ("size", lambda lesson: lesson.cells.extend([new_markdown_cell("x")] * 13), "26 cells"),
     ("size", text("measure", "print", "\n" * 14 + "print"), "16 lines"),
     ("size", text("measure", "print", "#" * 82 + "print"), "line of 101"),
-    ("alternative_text", text("machines", "Left a place, right three values in a row.", "A picture"), "two-machines.svg"),
+    (
+        "alternative_text",
+        text("machines", "Left a place, right three values in a row.", "A picture"),
+        "two-machines.svg",
+    ),
     ("alternative_text", text("machines", ' alt="Three names point to one place."', ""), "<img"),
     ("alternative_text", text("draw", ', alt="It rises."', ""), "no alt="),
     ("alternative_text", text("draw", "It rises.", ""), "no alt="),
-    ("plain_file", lambda lesson: lesson.notebook.metadata.update(widgets={"state": {}}), "widgets"),
+    (
+        "plain_file",
+        lambda lesson: lesson.notebook.metadata.update(widgets={"state": {}}),
+        "widgets",
+    ),
     ("plain_file", text("measure", "print", "open('/home/ada/x'); print"), "/home/ada"),
     ("plain_file", text("run", "The share", r"C:\Users\ada: the share"), r"C:\Users"),
-    ("plain_file", cell("measure", outputs=[new_output("stream", text="File /tmp/ipykernel_1/2.py")]), "/tmp/ipykernel"),
+    (
+        "plain_file",
+        cell("measure", outputs=[new_output("stream", text="File /tmp/ipykernel_1/2.py")]),
+        "/tmp/ipykernel",
+    ),
     ("plain_file", cell("run", attachments={"a.png": {}}), "holds a picture"),
     ("stored_outputs", cell("measure", execution_count=None), "nbval compares nothing"),
     ("stored_outputs", cell("measure", outputs=[]), "stores no text"),
-    ("stored_outputs", cell("ask", outputs=[new_output("stream", text="x")]), "not tagged and stores"),
+    (
+        "stored_outputs",
+        cell("ask", outputs=[new_output("stream", text="x")]),
+        "not tagged and stores",
+    ),
     ("stored_outputs", cell("ask", execution_count=1), "not tagged and stores"),
     ("checks_compared", cell("keep", metadata={}), "cell keep checks an answer"),
-    ("glossary", text("run", "The share", "The ledger. The share"), "cell run: 'ledger' is not linked"),
-    ("glossary", text("run", "The share", "Gradients. The share"), "'gradient' is not linked where it is first used"),
-    ("glossary", text("machines", "A [place]", "Places, and a [place]"), "'place' is not linked where it is first used"),
-    ("glossary", text("run", "The share", "`value`, \"Run it: stock\", [a model](https://pytorch.org), it names. The share"), ""),
-    ("glossary", text("run", "The share", "[`value`](../glossary.md#value). Values stay. The share"), ""),
-    ("glossary", text("title", "you do that", "a ledger tells you"), ""),  # the objectives only announce
+    (
+        "glossary",
+        text("run", "The share", "The ledger. The share"),
+        "cell run: 'ledger' is not linked",
+    ),
+    (
+        "glossary",
+        text("run", "The share", "Gradients. The share"),
+        "'gradient' is not linked where it is first used",
+    ),
+    (
+        "glossary",
+        text("machines", "A [place]", "Places, and a [place]"),
+        "'place' is not linked where it is first used",
+    ),
+    (
+        "glossary",
+        text(
+            "run",
+            "The share",
+            '`value`, "Run it: stock", [a model](https://pytorch.org), it names. The share',
+        ),
+        "",
+    ),
+    (
+        "glossary",
+        text("run", "The share", "[`value`](../glossary.md#value). Values stay. The share"),
+        "",
+    ),
+    (
+        "glossary",
+        text("title", "you do that", "a ledger tells you"),
+        "",
+    ),  # the objectives only announce
     ("cell_ids", cell("ask", id="exit"), "two cells are called exit"),
     ("cell_ids", cell("ask", id="8d3c7a0f"), "no short word"),
     ("minutes", meta(number="01"), "say lesson 01"),
@@ -113,29 +184,67 @@ BROKEN: list[tuple[str, Callable[[Lesson], None], str]] = [
     ("keys", text("draw", "00-best", "00-worst"), "no question is called 00-worst"),
     ("keys", text("draw", '\nteaching.reveal("00-best")', ""), "never answered"),
     ("keys", text("ask", "predict", "reveal"), "00-best is a prediction of this lesson"),
-    ("keys", lambda lesson: lesson.cells.insert(2, new_code_cell('teaching.reveal("00-best")', id="early")), "before it is asked"),
+    (
+        "keys",
+        lambda lesson: lesson.cells.insert(
+            2, new_code_cell('teaching.reveal("00-best")', id="early")
+        ),
+        "before it is asked",
+    ),
     ("links", text("machines", "../glossary.md#place", "../glossary.md#planet"), "#planet"),
-    ("links", text("machines", "../figures/two-machines.svg", "../figures/three.svg"), "three.svg leads nowhere"),
-    ("links", text("machines", "../figures/two-machines.svg", "figures/two-machines.svg"), "leads nowhere"),
-    ("links", text("machines", "https://docs.pytorch.org", "http://docs.pytorch.org"), "no address of the web"),
-    ("links", text("machines", "https://docs.pytorch.org", "https://docs"), "no address of the web"),
+    (
+        "links",
+        text("machines", "../figures/two-machines.svg", "../figures/three.svg"),
+        "three.svg leads nowhere",
+    ),
+    (
+        "links",
+        text("machines", "../figures/two-machines.svg", "figures/two-machines.svg"),
+        "leads nowhere",
+    ),
+    (
+        "links",
+        text("machines", "https://docs.pytorch.org", "http://docs.pytorch.org"),
+        "no address of the web",
+    ),
+    (
+        "links",
+        text("machines", "https://docs.pytorch.org", "https://docs"),
+        "no address of the web",
+    ),
     ("links", text("machines", "../figures/places.svg", "/figures/places.svg"), "leads nowhere"),
     ("measured", text("run", "93 %", "94 %"), "no cell shows 94 %"),
     ("measured", text("run", "1.5 times", "2 times"), "no cell shows 2 times"),
     ("measured", text("run", "1.5 times", "1.6"), "no cell shows 1.6"),
-    ("measured", text("measure", "0.93", "0.92"), ""),  # the stored output still shows it: nothing is wrong
-    ("own_words", text("run", "The share", "one two three four five, six seven EIGHT. The share"), "one two three four five six"),
-    ("own_words", text("draw", "\n", "  # one two three four five six seven eight\n"), "one two three"),
+    (
+        "measured",
+        text("measure", "0.93", "0.92"),
+        "",
+    ),  # the stored output still shows it: nothing is wrong
+    (
+        "own_words",
+        text("run", "The share", "one two three four five, six seven EIGHT. The share"),
+        "one two three four five six",
+    ),
+    (
+        "own_words",
+        text("draw", "\n", "  # one two three four five six seven eight\n"),
+        "one two three",
+    ),
     ("renders_offline", text("run", "The share", "The share $w - l$"), "LaTeX"),
     ("renders_offline", text("draw", "teaching.show", "plt.show()\nteaching.show"), "plt.show"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def an_essay_of_eight_words(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def an_essay_of_eight_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """In place of the real one, none of whose words may stand here either."""
     file = tmp_path_factory.mktemp("essay") / "hashes.txt"
-    file.write_text("\n".join(essay.runs("One two three four five six, seven: eight nine")), encoding="utf-8")
+    file.write_text(
+        "\n".join(essay.runs("One two three four five six, seven: eight nine")), encoding="utf-8"
+    )
     monkeypatch.setattr(essay, "HASHES", file)
 
 
@@ -147,7 +256,11 @@ def test_the_small_lesson_keeps_every_rule() -> None:
     assert not faults(small())
 
 
-@pytest.mark.parametrize(("rule", "change", "said"), BROKEN, ids=[f"{number:02d}-{row[0]}" for number, row in enumerate(BROKEN)])
+@pytest.mark.parametrize(
+    ("rule", "change", "said"),
+    BROKEN,
+    ids=[f"{number:02d}-{row[0]}" for number, row in enumerate(BROKEN)],
+)
 def test_a_broken_rule_is_said(rule: str, change: Callable[[Lesson], None], said: str) -> None:
     lesson = small()
     change(lesson)
@@ -172,7 +285,12 @@ def test_the_museum_may_be_longer() -> None:
 
 def test_quotations_and_code_are_no_shared_words() -> None:
     run = "one two three four five six seven eight"
-    assert essay.shared(run) and not essay.shared(f"> {run}") and not essay.shared(f"```\n{run}\n```") and not essay.shared(f"`{run}`")
+    assert (
+        essay.shared(run)
+        and not essay.shared(f"> {run}")
+        and not essay.shared(f"```\n{run}\n```")
+        and not essay.shared(f"`{run}`")
+    )
     assert hashlib.blake2b(run.encode(), digest_size=5).hexdigest() in essay.runs(run)
 
 

@@ -80,17 +80,27 @@ def found(run: Callable[[Trainer], None]) -> list[tuple[str, str, str]]:
     trainer = Trainer()
     with fnlib.Ledger(depth=3) as ledger:
         run(trainer)
-    assert [event for event in ledger.events if event.kind == "load_state_dict"], "nothing was restored"
-    return [(one.code, one.severity, one.fix.partition(" = ")[0]) for one in ledger.findings if one.code == "snapshot-moved"]
+    assert [event for event in ledger.events if event.kind == "load_state_dict"], (
+        "nothing was restored"
+    )
+    return [
+        (one.code, one.severity, one.fix.partition(" = ")[0])
+        for one in ledger.findings
+        if one.code == "snapshot-moved"
+    ]
 
 
-@pytest.mark.parametrize("run", [the_state_itself, two_values_at_once, in_a_box], ids=lambda run: run.__name__)
+@pytest.mark.parametrize(
+    "run", [the_state_itself, two_values_at_once, in_a_box], ids=lambda run: run.__name__
+)
 def test_a_kept_state_that_moves_is_certain(run: Callable[[Trainer], None]) -> None:
     assert found(run) == [("snapshot-moved", "certain", "self.best")]
 
 
 @pytest.mark.parametrize(
-    "run", [a_copy, a_copy_of_each, a_copy_made_later, into_another_model, before_anything_moves], ids=lambda run: run.__name__
+    "run",
+    [a_copy, a_copy_of_each, a_copy_made_later, into_another_model, before_anything_moves],
+    ids=lambda run: run.__name__,
 )
 def test_nothing_is_said_of_a_copy_or_of_what_has_not_moved(run: Callable[[Trainer], None]) -> None:
     assert not found(run)
@@ -110,4 +120,6 @@ def test_a_target_that_is_the_network_which_also_acts_without_gradient() -> None
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    assert [(one.code, one.severity) for one in ledger.findings] == [("one-module-two-names", "question")]
+    assert [(one.code, one.severity) for one in ledger.findings] == [
+        ("one-module-two-names", "question")
+    ]

@@ -40,14 +40,20 @@ def findings(net: Net) -> list[fnlib.ledger.Finding]:
 
 def test_random_parts_are_one_finding_where_the_model_is_called() -> None:
     (found,) = findings(Net(nn.Dropout(0.5)))
-    assert (found.code, found.place) == ("training-mode-without-gradient", "net.first.more.0 and 1 more")
+    assert (found.code, found.place) == (
+        "training-mode-without-gradient",
+        "net.first.more.0 and 1 more",
+    )
     assert found.fix == "net.eval()      # before; net.train() afterwards"
 
 
 def test_moved_statistics_are_told_there_too() -> None:
     found = {one.code: one for one in findings(Net(nn.BatchNorm1d(4)))}
     moved = found["statistics-moved-without-gradient"]
-    assert moved.place == "net.first.more.0.num_batches_tracked and 2 more" and moved.fix.startswith("net.eval()")
+    assert (
+        moved.place == "net.first.more.0.num_batches_tracked and 2 more"
+        and moved.fix.startswith("net.eval()")
+    )
 
 
 def test_a_part_that_is_called_by_itself_is_told_where_it_is_called() -> None:
@@ -71,4 +77,7 @@ def test_zero_grad_without_parentheses_is_pointed_out_beside_what_follows_from_i
     found = next(one for one in ledger.findings if one.code == "gradient-used-twice")
     assert found.line == lines["optimizer.step()"] and "it used when it ran before" in found.what
     bare = next(line for source, line in lines.items() if source.startswith("optimizer.zero_grad"))
-    assert f"Line {bare} only names optimizer.zero_grad: without parentheses nothing is called." in found.why
+    assert (
+        f"Line {bare} only names optimizer.zero_grad: without parentheses nothing is called."
+        in found.why
+    )

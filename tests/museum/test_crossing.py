@@ -23,7 +23,9 @@ class Pair:
         torch.manual_seed(0)
         self.g = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
         self.d = nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
-        self.opt_g, self.opt_d = (torch.optim.Adam(network.parameters(), lr=1e-3) for network in (self.g, self.d))
+        self.opt_g, self.opt_d = (
+            torch.optim.Adam(network.parameters(), lr=1e-3) for network in (self.g, self.d)
+        )
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randn(8, 2) + 2, torch.randn(8, 3)
@@ -194,13 +196,23 @@ def line_with(loop: Callable[[Pair], None], comment: str) -> int:
 
 
 @pytest.mark.parametrize("loop", ASKED, ids=lambda loop: loop.__name__)
-def test_a_step_that_follows_the_other_loss_too_is_asked_about(loop: Callable[[Pair], None]) -> None:
+def test_a_step_that_follows_the_other_loss_too_is_asked_about(
+    loop: Callable[[Pair], None],
+) -> None:
     findings = found(loop)
-    assert [(finding.code, finding.severity, finding.line) for finding in findings] == [(CODE, "question", line_with(loop, "asked about"))]
+    assert [(finding.code, finding.severity, finding.line) for finding in findings] == [
+        (CODE, "question", line_with(loop, "asked about"))
+    ]
     assert findings[0].place == "d.0.weight and 3 more"
     line = line_with(loop, "crosses")
-    assert findings[0].what == f"opt_d.step() also uses the gradient of the backward at line {line}, which opt_g.step() uses."
-    assert findings[0].fix.splitlines()[::2] == ["opt_d.zero_grad()      # these three in a row", "opt_d.step()"]
+    assert (
+        findings[0].what
+        == f"opt_d.step() also uses the gradient of the backward at line {line}, which opt_g.step() uses."
+    )
+    assert findings[0].fix.splitlines()[::2] == [
+        "opt_d.zero_grad()      # these three in a row",
+        "opt_d.step()",
+    ]
 
 
 # --- left in peace ---------------------------------------------------------------------------------
@@ -390,7 +402,9 @@ def test_a_gradient_that_nobody_cleared_is_told_of_the_generators_step_alone() -
         pair.opt_d.step()
         bce(pair.d(pair.g(noise)), ones).backward()
         pair.opt_g.step()
-    assert [(finding.code, finding.place) for finding in ledger.findings] == [(CODE, "g.0.weight and 3 more")]
+    assert [(finding.code, finding.place) for finding in ledger.findings] == [
+        (CODE, "g.0.weight and 3 more")
+    ]
 
 
 def test_passes_inside_functions_that_are_not_recorded() -> None:
@@ -415,7 +429,9 @@ def test_passes_inside_functions_that_are_not_recorded() -> None:
 
 def shared(passes: Callable[..., list[torch.Tensor]], *groups: list[nn.Module]) -> list[str]:
     """Train parts that losses share: all backwards, then all steps."""
-    parts = {f"part_{at}": part for at, part in enumerate(part for group in groups for part in group)}
+    parts = {
+        f"part_{at}": part for at, part in enumerate(part for group in groups for part in group)
+    }
     optimizers = [torch.optim.SGD(nn.ModuleList(group).parameters(), lr=0.1) for group in groups]
     with fnlib.Ledger(**parts, optimizers=optimizers) as ledger:
         for _ in range(2):
@@ -449,7 +465,9 @@ def test_a_prompt_that_is_trained_beside_its_model() -> None:
         words = torch.randn(8, 5)
         return [model(words).mean(), model(words + prompt[0]).mean()]
 
-    assert shared(passes, [nn.Linear(5, 1)], [nn.ParameterList([nn.Parameter(torch.zeros(5))])]) == []
+    assert (
+        shared(passes, [nn.Linear(5, 1)], [nn.ParameterList([nn.Parameter(torch.zeros(5))])]) == []
+    )
 
 
 @pytest.mark.parametrize("with_the_body", [True, False], ids=["body with a head", "body alone"])
@@ -458,7 +476,12 @@ def test_one_body_with_two_heads(with_the_body: bool) -> None:
         return [head_a(body(torch.randn(8, 4))).mean(), head_b(body(torch.randn(8, 4))).mean()]
 
     body, head_a, head_b = nn.Linear(4, 8), nn.Linear(8, 1), nn.Linear(8, 1)
-    assert shared(passes, *([[body, head_a], [head_b]] if with_the_body else [[body], [head_a], [head_b]])) == []
+    assert (
+        shared(
+            passes, *([[body, head_a], [head_b]] if with_the_body else [[body], [head_a], [head_b]])
+        )
+        == []
+    )
 
 
 def test_modules_whose_forward_is_recorded_too() -> None:
@@ -480,11 +503,17 @@ def test_modules_whose_forward_is_recorded_too() -> None:
             score = self.layer(value)
             return torch.sigmoid(score)
 
-    for both in ((Generator(), Judge()), (Generator(), nn.Linear(2, 1)), (nn.Linear(3, 2), Judge())):
+    for both in (
+        (Generator(), Judge()),
+        (Generator(), nn.Linear(2, 1)),
+        (nn.Linear(3, 2), Judge()),
+    ):
         first, second = both
         optimizers = [torch.optim.SGD(network.parameters(), lr=0.1) for network in both]
         for last in (first, second):  # the one that has a loss of its own
-            ledger = fnlib.Ledger(first=first, second=second, one=optimizers[0], two=optimizers[1], depth=4)
+            ledger = fnlib.Ledger(
+                first=first, second=second, one=optimizers[0], two=optimizers[1], depth=4
+            )
             ledger._recorder.only = (__file__,)
             with ledger:
                 for _ in range(2):

@@ -23,7 +23,10 @@ def test_every_loop_with_a_loss_has_its_two_curves(code: str) -> None:
     picture = side_by_side(code, function_of(code, "setup"), function_of(code, "bug"))
     assert (picture is None) == (code in NO_CURVE)
     if picture is not None:
-        assert picture.alt.startswith("Mean loss of each pass") and picture.alt.count("from") in (2, 4)
+        assert picture.alt.startswith("Mean loss of each pass") and picture.alt.count("from") in (
+            2,
+            4,
+        )
         assert picture.width <= 760 and len(picture.png) < 100_000
 
 
@@ -36,7 +39,9 @@ def test_losses_are_noted_once_by_their_names() -> None:
         loss = nn.functional.mse_loss(layer(torch.ones(1, 2)), torch.zeros(1, 1))
         loss.backward()
         with torch.no_grad():
-            nn.functional.mse_loss(layer(torch.ones(1, 2)), torch.zeros(1, 1))  # nobody trains on it
+            nn.functional.mse_loss(
+                layer(torch.ones(1, 2)), torch.zeros(1, 1)
+            )  # nobody trains on it
     assert {name: len(values) for name, values in losses.items()} == {"loss_g": 3, "loss": 1}
     assert losses["loss"] == [loss.item()]
     assert (torch.Tensor.backward, nn.functional.mse_loss) == (backward, mse_loss)
@@ -47,7 +52,9 @@ def test_a_functional_loss_is_noted_inside_its_transform() -> None:
     layer = nn.Linear(2, 1)
 
     def loss(weights: dict[str, torch.Tensor]) -> torch.Tensor:
-        return nn.functional.mse_loss(torch.func.functional_call(layer, weights, (torch.ones(1, 2),)), torch.zeros(1, 1))
+        return nn.functional.mse_loss(
+            torch.func.functional_call(layer, weights, (torch.ones(1, 2),)), torch.zeros(1, 1)
+        )
 
     with listening() as losses:
         torch.func.grad(loss)(weights)
@@ -59,7 +66,9 @@ def test_a_curve_shows_what_the_loop_does() -> None:
     setup, bug = (function_of("zero_grad_before_step", part) for part in ("setup", "bug"))
     flat = side_by_side("zero_grad_before_step", setup, bug)
     assert flat is not None and "As written: from 1.1 to 1.1." in flat.alt
-    cured = side_by_side("zero_grad_before_step", setup, function_of("zero_grad_before_step", "cure"))
+    cured = side_by_side(
+        "zero_grad_before_step", setup, function_of("zero_grad_before_step", "cure")
+    )
     assert cured is not None and cured.alt != flat.alt
 
     def broken(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list[object]) -> None:

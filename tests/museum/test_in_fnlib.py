@@ -41,7 +41,11 @@ MEASURED: dict[str, Any] = {
     "draws_are_pytorchs": (True, False),
     "seed_is_folded": 5,
 }
-REFUSED = {"statistics_dropped": fnlib.StateDropped, "donated_value_used": fnlib.Donated, "old_state_returned": fnlib.MissingBuffers}
+REFUSED = {
+    "statistics_dropped": fnlib.StateDropped,
+    "donated_value_used": fnlib.Donated,
+    "old_state_returned": fnlib.MissingBuffers,
+}
 
 
 @pytest.mark.parametrize("way", MEASURED)
@@ -61,7 +65,9 @@ def test_a_retained_graph_grows() -> None:
     assert first < second < third
 
 
-@pytest.mark.parametrize("one", [one for one in EXHIBITS if one.functional], ids=lambda one: one.code)
+@pytest.mark.parametrize(
+    "one", [one for one in EXHIBITS if one.functional], ids=lambda one: one.code
+)
 def test_the_functional_wing_in_fnlib(one: museum.Exhibit) -> None:
     module = load(one.path)
     if one.fnlib == "refused":
@@ -69,7 +75,9 @@ def test_the_functional_wing_in_fnlib(one: museum.Exhibit) -> None:
             module.in_fnlib(**module.setup())
     else:
         assert one.harm is not None
-        assert module.harm(module.in_fnlib) == pytest.approx(one.harm[0 if one.fnlib == "can still be written" else 1], rel=1e-3)
+        assert module.harm(module.in_fnlib) == pytest.approx(
+            one.harm[0 if one.fnlib == "can still be written" else 1], rel=1e-3
+        )
 
 
 def test_every_verdict_is_shown_and_used() -> None:
@@ -81,4 +89,8 @@ def test_every_verdict_is_shown_and_used() -> None:
 def test_the_source_can_be_shown(one: museum.Exhibit) -> None:
     lines = museum.source_in_fnlib(one.code).splitlines()
     assert lines[0].startswith("def ") and '"""' in lines[1] and len(lines) <= 25
-    assert one.fnlib in ("cannot be written", "refused", "can still be written") and one.because.endswith(".")
+    assert one.fnlib in (
+        "cannot be written",
+        "refused",
+        "can still be written",
+    ) and one.because.endswith(".")

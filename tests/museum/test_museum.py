@@ -68,8 +68,12 @@ def test_the_harm_is_what_the_table_says(one: Exhibit) -> None:
 def test_the_ledger_finds_the_bug_and_leaves_the_cure_in_peace(one: Exhibit) -> None:
     module = load(one.path)
     sick, well = recorded(module, module.bug).findings, recorded(module, module.cure).findings
-    assert one.finding in {finding.code for finding in sick}, f"{one.title}: the ledger found {[str(finding) for finding in sick]}"
-    assert not well, f"{one.title}: the cured loop is said to be ill: {[str(finding) for finding in well]}"
+    assert one.finding in {finding.code for finding in sick}, (
+        f"{one.title}: the ledger found {[str(finding) for finding in sick]}"
+    )
+    assert not well, (
+        f"{one.title}: the cured loop is said to be ill: {[str(finding) for finding in well]}"
+    )
     for finding in sick:
         assert finding.line and finding.place and finding.what and finding.why and finding.fix
 
@@ -77,7 +81,10 @@ def test_the_ledger_finds_the_bug_and_leaves_the_cure_in_peace(one: Exhibit) -> 
 @pytest.mark.parametrize("one", [one for one in STOCK if one.standing], ids=lambda one: one.code)
 def test_the_doctor_sees_it_without_a_recording(one: Exhibit) -> None:
     module = load(one.path)
-    sick, well = ({finding.code for finding in inspect(standing(module, run))} for run in (module.bug, module.cure))
+    sick, well = (
+        {finding.code for finding in inspect(standing(module, run))}
+        for run in (module.bug, module.cure)
+    )
     assert one.standing in sick
     assert one.standing not in well
 
@@ -93,35 +100,49 @@ def test_headline(capsys: pytest.CaptureFixture[str]) -> None:
     alarms = sum(main([str(path)]) != 0 for path in CORRECT)
     capsys.readouterr()
     with capsys.disabled():
-        print(f"\nmuseum: {found} of {len(SILENT)} silent bugs found, {alarms} false alarms on {len(CORRECT)} correct loops")
+        print(
+            f"\nmuseum: {found} of {len(SILENT)} silent bugs found, {alarms} false alarms on {len(CORRECT)} correct loops"
+        )
     assert found == len(SILENT) >= 20
     assert alarms == 0 and len(CORRECT) >= 14
 
 
 def test_a_result_that_goes_nowhere_is_found_in_fnlib() -> None:
     module = load(museum.exhibit("result_ignored").path)
-    assert {finding.code for finding in recorded(module, module.in_fnlib).findings} == {"result-ignored"}
+    assert {finding.code for finding in recorded(module, module.in_fnlib).findings} == {
+        "result-ignored"
+    }
 
 
 # --- the table -------------------------------------------------------------------------------------
 
 
 def test_every_file_has_a_row_and_every_row_a_file() -> None:
-    files = {path.stem for folder in ("bugs", "functional_bugs") for path in (ROOT / "tests" / "loops" / folder).glob("*.py")}
+    files = {
+        path.stem
+        for folder in ("bugs", "functional_bugs")
+        for path in (ROOT / "tests" / "loops" / folder).glob("*.py")
+    }
     assert files == {one.code for one in EXHIBITS}
     assert len({one.code for one in EXHIBITS}) == len(EXHIBITS)
 
 
 def test_the_museum_is_as_large_as_was_promised() -> None:
-    assert len(SILENT) >= 20 and sum(one.functional for one in EXHIBITS) >= 6 and sum(one.core for one in EXHIBITS) == 6
-    assert {one.room for one in EXHIBITS} == set(ROOMS) and ROOMS[-len(FUNCTIONAL):] == FUNCTIONAL
+    assert (
+        len(SILENT) >= 20
+        and sum(one.functional for one in EXHIBITS) >= 6
+        and sum(one.core for one in EXHIBITS) == 6
+    )
+    assert {one.room for one in EXHIBITS} == set(ROOMS) and ROOMS[-len(FUNCTIONAL) :] == FUNCTIONAL
 
 
 def test_every_source_is_used_and_every_link_of_a_finding_is_a_source() -> None:
     assert {name for one in EXHIBITS for name in one.sources} == set(SOURCES)
     addresses = [address(name) for name in SOURCES]
     for code, text in TEXTS.items():
-        assert not text.link or any(one.startswith(text.link) or "discuss.pytorch.org" in text.link for one in addresses), code
+        assert not text.link or any(
+            one.startswith(text.link) or "discuss.pytorch.org" in text.link for one in addresses
+        ), code
 
 
 def test_every_finding_has_an_exhibit() -> None:

@@ -231,7 +231,9 @@ def checkpointed_activations() -> fnlib.Ledger:
     with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
         for _ in range(2):
             optimizer.zero_grad()
-            output = torch.utils.checkpoint.checkpoint(model, torch.randn(8, 4), use_reentrant=False)
+            output = torch.utils.checkpoint.checkpoint(
+                model, torch.randn(8, 4), use_reentrant=False
+            )
             output.pow(2).mean().backward()
             optimizer.step()
     return ledger
@@ -244,9 +246,13 @@ def a_new_optimizer_each_round_all_on_one_line() -> fnlib.Ledger:
             start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             inner = torch.optim.SGD(model.parameters(), lr=0.1)
             for _ in range(2):
-                inner.zero_grad(); loss_of(model).backward(); inner.step()  # noqa: E702
+                inner.zero_grad()
+                loss_of(model).backward()
+                inner.step()  # noqa: E702
             end = model.state_dict()
-            model.load_state_dict({name: start[name] + (end[name] - start[name]) * 0.5 for name in start})
+            model.load_state_dict(
+                {name: start[name] + (end[name] - start[name]) * 0.5 for name in start}
+            )
     return ledger
 
 
@@ -255,7 +261,9 @@ def clients_that_clear_after_their_step() -> fnlib.Ledger:
     with fnlib.Ledger(models=models) as ledger:
         for _ in range(3):
             for model in models:
-                loss_of(model).backward(); (own := torch.optim.SGD(model.parameters(), lr=0.1)).step(); own.zero_grad()  # noqa: E702
+                loss_of(model).backward()
+                (own := torch.optim.SGD(model.parameters(), lr=0.1)).step()
+                own.zero_grad()  # noqa: E702
     return ledger
 
 
@@ -280,7 +288,9 @@ def checkpointed_dropout_after_a_seed() -> fnlib.Ledger:
                 output = torch.utils.checkpoint.checkpoint(block, output, use_reentrant=False)
             output.pow(2).mean().backward()
             optimizer.step()
-    assert sum(entry.function.endswith("forward") for entry in ledger.walk()) == 8  # computed again in the backward
+    assert (
+        sum(entry.function.endswith("forward") for entry in ledger.walk()) == 8
+    )  # computed again in the backward
     assert ledger.findings == []
     return ledger
 
@@ -352,7 +362,20 @@ def test_nothing_certain(loop: Callable[[], fnlib.Ledger]) -> None:
     assert not [str(finding) for finding in ledger.findings if finding.severity == "certain"]
 
 
-OWN = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"]
+OWN = [
+    "ASGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGD",
+]
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -14,7 +14,16 @@ from fnlib.teaching.editions import read
 from fnlib.teaching.execute import CHECKED
 from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit
 from fnlib.teaching.museum_labels import ROWS
-from fnlib.teaching.museum_table import BEGIN, END, counts, in_readme, markdown, path_of, place, shown
+from fnlib.teaching.museum_table import (
+    BEGIN,
+    END,
+    counts,
+    in_readme,
+    markdown,
+    path_of,
+    place,
+    shown,
+)
 from tests.loops.load import ROOT, load
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +36,9 @@ def test_everything_that_is_made_from_the_table_is_in_step() -> None:
 
 def test_what_is_out_of_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(museum_rooms, "in_readme", lambda text: text + "!")
-    monkeypatch.setattr(museum_rooms, "notebook", lambda room: new_notebook(cells=[new_markdown_cell(room)]))
+    monkeypatch.setattr(
+        museum_rooms, "notebook", lambda room: new_notebook(cells=[new_markdown_cell(room)])
+    )
     assert museum_rooms.stale() == [*(path_of(room).name for room in ROOMS), "README.md"]
     assert museum_rooms.main(["--check"]) == 1
 
@@ -38,16 +49,33 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
     for one in shown(room):
         code = one.code.replace("_", "-")
         label = cells[code].source
-        assert label.startswith(f"## {place(one)} · {one.task}") and "What is wrong?" in label and one.title in label
+        assert (
+            label.startswith(f"## {place(one)} · {one.task}")
+            and "What is wrong?" in label
+            and one.title in label
+        )
         assert all(link in label for link, _ in one.links)
-        assert "def setup" in "".join(cell.source for key, cell in cells.items() if key.startswith(f"{code}-parts"))
+        assert "def setup" in "".join(
+            cell.source for key, cell in cells.items() if key.startswith(f"{code}-parts")
+        )
         written, cured = cells[f"{code}-bug"], cells[f"{code}-cure"]
-        fnlib = cells.get(f"{code}-fnlib", cured)       # a task that stands further up already is done in the cell of the cure
-        assert "def bug(" in written.source and f'visit.as_written("{one.code}", setup, bug)' in written.source
+        fnlib = cells.get(
+            f"{code}-fnlib", cured
+        )  # a task that stands further up already is done in the cell of the cure
+        assert (
+            "def bug(" in written.source
+            and f'visit.as_written("{one.code}", setup, bug)' in written.source
+        )
         assert "def cure(" in cured.source and f'visit.in_fnlib("{one.code}"' in fnlib.source
         said = cured.outputs[0].text
-        assert f"\nAs written: {'It raises' if one.today == 'raises' else 'It runs to its end'}" in said and "\nCured:      It runs" in said
-        assert " line  statement" in said and (one.harm is None or re.search(r"as written \S+, cured \S+\n", said))
+        assert (
+            f"\nAs written: {'It raises' if one.today == 'raises' else 'It runs to its end'}"
+            in said
+            and "\nCured:      It runs" in said
+        )
+        assert " line  statement" in said and (
+            one.harm is None or re.search(r"as written \S+, cured \S+\n", said)
+        )
         assert one.functional or one.finding in said
         assert re.search("^In fnlib it ", fnlib.outputs[0].text, re.MULTILINE)
 
@@ -58,10 +86,19 @@ def test_a_room_keeps_to_the_size_of_a_lesson(room: str) -> None:
     assert len(cells) <= 28  # five exhibits of five cells, and what every notebook begins with
     for cell in cells:
         if cell.cell_type == "code" and cell.id != "setup":
-            assert len(cell.source.splitlines()) <= 15 and max(map(len, cell.source.splitlines())) <= 100, cell.source
-            assert bool(cell.outputs) == (cell.execution_count is not None) == (CHECKED in cell.metadata.get("tags", []))
+            assert (
+                len(cell.source.splitlines()) <= 15
+                and max(map(len, cell.source.splitlines())) <= 100
+            ), cell.source
+            assert (
+                bool(cell.outputs)
+                == (cell.execution_count is not None)
+                == (CHECKED in cell.metadata.get("tags", []))
+            )
         for output in cell.get("outputs", ()):
-            assert not re.search(r"/tmp/|ipykernel|0x[0-9a-f]{6}", output.text), "what changes from run to run"
+            assert not re.search(r"/tmp/|ipykernel|0x[0-9a-f]{6}", output.text), (
+                "what changes from run to run"
+            )
 
 
 def test_every_exhibit_hangs_in_one_place() -> None:
@@ -78,12 +115,18 @@ def test_the_lesson_shows_its_six() -> None:
             assert any(link in text for link, _ in one.links), one.code
 
 
-def test_the_lesson_quotes_the_doctor_word_for_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lesson_quotes_the_doctor_word_for_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
     script = "tests/loops/bugs/zero_grad_forgotten.py"
     assert doctor([script]) == 1
-    cell = next(cell for cell in read(museum_rooms.LESSON).cells if cell.id == museum_rooms.TABLE_CELL)
-    assert f"```text\n$ python -m fnlib doctor {script}\n{capsys.readouterr().err}```" in cell.source
+    cell = next(
+        cell for cell in read(museum_rooms.LESSON).cells if cell.id == museum_rooms.TABLE_CELL
+    )
+    assert (
+        f"```text\n$ python -m fnlib doctor {script}\n{capsys.readouterr().err}```" in cell.source
+    )
 
 
 def test_the_tables() -> None:
@@ -103,9 +146,16 @@ def test_a_room_fails_when_the_ledger_misses_its_bug() -> None:
         museum_visit.cured("zero_grad_forgotten", module.setup, module.bug, module.bug)
 
 
-def test_a_room_fails_when_pytorch_is_louder_than_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    module, one = load(exhibit("scheduler_before_optimizer").path), exhibit("scheduler_before_optimizer")
-    monkeypatch.setattr(museum_visit, "exhibit", lambda code: dataclasses.replace(one, today="silent"))
+def test_a_room_fails_when_pytorch_is_louder_than_the_table_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module, one = (
+        load(exhibit("scheduler_before_optimizer").path),
+        exhibit("scheduler_before_optimizer"),
+    )
+    monkeypatch.setattr(
+        museum_visit, "exhibit", lambda code: dataclasses.replace(one, today="silent")
+    )
     with pytest.raises(AssertionError, match="PyTorch is 'silent' here, and it 'warns'"):
         museum_visit.cured(one.code, module.setup, module.bug, module.cure)
 

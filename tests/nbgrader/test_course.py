@@ -1,4 +1,5 @@
 """The complete lessons as an nbgrader course: what students get, and what nbgrader gives them for it."""
+
 from __future__ import annotations
 
 import csv
@@ -22,11 +23,23 @@ pytestmark = pytest.mark.skipif(not LESSONS, reason="there is no lesson yet")
 def nbgrader(course: Path, *arguments: str) -> str:
     """Runs nbgrader in a process of its own: its libraries warn, and here warnings are errors."""
     private = str(course / "private")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls alembic by name
-    environment = dict(os.environ, PATH=path, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", PYDEVD_DISABLE_FILE_VALIDATION="1",
-                       JUPYTER_PLATFORM_DIRS="1", JUPYTER_CONFIG_DIR=private, IPYTHONDIR=private)
+    path = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls alembic by name
+    )
+    environment = dict(
+        os.environ,
+        PATH=path,
+        PYTHONPATH=str(ROOT),
+        OMP_NUM_THREADS="1",
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+        JUPYTER_PLATFORM_DIRS="1",
+        JUPYTER_CONFIG_DIR=private,
+        IPYTHONDIR=private,
+    )
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        command, cwd=course, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -42,7 +55,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def released(course: Path, lesson: Path) -> nbformat.NotebookNode:
-    return nbformat.read(course / "release" / f"lesson_{lesson.name[:2]}" / lesson.name, as_version=4)
+    return nbformat.read(
+        course / "release" / f"lesson_{lesson.name[:2]}" / lesson.name, as_version=4
+    )
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.name[:2])
@@ -52,7 +67,9 @@ def test_students_get_the_stubs_and_no_solution(course: Path, lesson: Path) -> N
     assert "SOLUTION" not in json.dumps(theirs)
     asserting = {cell.id for cell in theirs.cells if cell.metadata.get("nbgrader", {}).get("grade")}
     kept = [cell for cell in theirs.cells if cell.id not in asserting]
-    code = [(a.source, b.source) for a, b in zip(mine.cells, kept, strict=True) if a.cell_type == "code"]
+    code = [
+        (a.source, b.source) for a, b in zip(mine.cells, kept, strict=True) if a.cell_type == "code"
+    ]
     assert code and all(meaning(a) == meaning(b) for a, b in code)
 
 
@@ -62,8 +79,14 @@ def meaning(text: str) -> list[str]:
 
 def graded_lessons() -> list[Path]:
     """The first lesson with an exercise and the one with the most: all of them would take a quarter of an hour."""
-    number = {path: sum(len(nbgrader_course.checks(cell.source)) for cell in editions.read(path).cells if cell.cell_type == "code")
-              for path in LESSONS}
+    number = {
+        path: sum(
+            len(nbgrader_course.checks(cell.source))
+            for cell in editions.read(path).cells
+            if cell.cell_type == "code"
+        )
+        for path in LESSONS
+    }
     with_exercises = [path for path in number if number[path]]
     return sorted({*with_exercises[:1], *sorted(with_exercises, key=number.__getitem__)[-1:]})
 
@@ -71,8 +94,17 @@ def graded_lessons() -> list[Path]:
 @pytest.mark.parametrize("lesson", graded_lessons(), ids=lambda path: path.name[:2])
 def test_untouched_right_and_wrong_submissions_get_their_marks(course: Path, lesson: Path) -> None:
     assignment = f"lesson_{lesson.name[:2]}"
-    calls = [call for cell in editions.read(lesson).cells if cell.cell_type == "code" for call in nbgrader_course.checks(cell.source)]
-    submissions = {"untouched": released(course, lesson), "right": filled_in(course, lesson), "wrong": filled_in(course, lesson)}
+    calls = [
+        call
+        for cell in editions.read(lesson).cells
+        if cell.cell_type == "code"
+        for call in nbgrader_course.checks(cell.source)
+    ]
+    submissions = {
+        "untouched": released(course, lesson),
+        "right": filled_in(course, lesson),
+        "wrong": filled_in(course, lesson),
+    }
     wrong = calls[-1]
     spoil(submissions["wrong"], wrong)
     for who, notebook in submissions.items():
@@ -85,7 +117,11 @@ def test_untouched_right_and_wrong_submissions_get_their_marks(course: Path, les
         rows = [row for row in csv.DictReader(file) if row["assignment"] == assignment]
     marks = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in rows}
     shutil.rmtree(course / "submitted")
-    assert marks == {"untouched": (0, len(calls)), "right": (len(calls), len(calls)), "wrong": (len(calls) - 1, len(calls))}
+    assert marks == {
+        "untouched": (0, len(calls)),
+        "right": (len(calls), len(calls)),
+        "wrong": (len(calls) - 1, len(calls)),
+    }
 
 
 def filled_in(course: Path, lesson: Path) -> nbformat.NotebookNode:
@@ -102,14 +138,25 @@ def spoil(notebook: nbformat.NotebookNode, call: str) -> None:
     """Makes one answer wrong, in a cell that students may change: the asked name is bound to something that no one asked for."""
     asked = call.split(",", 1)[1].strip(" )")
     assert asked.isidentifier(), f"{call}: the checked answer is a name"
-    cells = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("solution") and asked in cell.source]
+    cells = [
+        cell
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("solution") and asked in cell.source
+    ]
     cells[-1].source += f"\n{asked} = 'something else'"
 
 
 def test_a_student_cannot_change_the_asserting_cells(course: Path) -> None:
     lesson = graded_lessons()[0]
-    locked = [cell for cell in released(course, lesson).cells if cell.metadata.get("nbgrader", {}).get("grade")]
-    assert locked and all(cell.metadata.nbgrader.locked and cell.source.startswith("assert teaching.check(") for cell in locked)
+    locked = [
+        cell
+        for cell in released(course, lesson).cells
+        if cell.metadata.get("nbgrader", {}).get("grade")
+    ]
+    assert locked and all(
+        cell.metadata.nbgrader.locked and cell.source.startswith("assert teaching.check(")
+        for cell in locked
+    )
 
 
 def test_the_lessons_themselves_assert_no_check() -> None:

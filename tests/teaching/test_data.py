@@ -1,4 +1,5 @@
 """The data sets: deterministic, disjoint, of the promised shapes, and as learnable as the lessons say."""
+
 from __future__ import annotations
 
 import pytest
@@ -37,7 +38,9 @@ def test_no_image_is_in_both_parts(parts: data.Data, images: object) -> None:
 
 
 def test_twins_are_two_different_images_of_the_digit_that_they_are_labelled_with() -> None:
-    singles = [pair for part in teaching.images() for pair in zip(part.feature, part.label, strict=True)]
+    singles = [
+        pair for part in teaching.images() for pair in zip(part.feature, part.label, strict=True)
+    ]
     known = {image.numpy().tobytes(): int(label) for image, label in singles}
     for part in teaching.twins(seed=3, pairs=500):
         for pair, label in zip(_halves(part.feature).reshape(-1, 2, 64), part.label, strict=True):
@@ -86,7 +89,9 @@ def test_batches_hold_every_example_once() -> None:
     for seed in (None, 0, 1):
         batches = train.batches(100, seed=seed)
         assert [len(label) for _, label in batches] == [100] * 13 + [47]
-        assert torch.equal(torch.cat([label for _, label in batches]).bincount(), train.label.bincount())
+        assert torch.equal(
+            torch.cat([label for _, label in batches]).bincount(), train.label.bincount()
+        )
     assert torch.equal(train.batches(100)[0][1], train.label[:100])
     assert not torch.equal(train.batches(100, seed=0)[0][1], train.batches(100, seed=1)[0][1])
 
@@ -100,7 +105,9 @@ def test_the_hand_sized_run_gives_its_exact_numbers() -> None:
         loss = small.loss(small.weight)
         loss.backward()
         rule.step()
-        steps.append((loss.item(), small.weight.item(), rule.state[small.weight]["momentum_buffer"].item()))
+        steps.append(
+            (loss.item(), small.weight.item(), rule.state[small.weight]["momentum_buffer"].item())
+        )
     assert steps == [(1, 1.5, -2), (0.25, 2, -2), (0, 2.25, -1), (0.0625, 2.25, 0)]
     assert teaching.hand_sized().weight.item() == 1, "each call gives a fresh weight"
 
@@ -129,7 +136,9 @@ def test_twins_are_learnt_as_the_course_says() -> None:
 
 
 @pytest.mark.parametrize(("digits", "low", "high"), [(1, 0.05, 0.2), (2, 0.6, 1.0)])
-def test_carried_state_is_learnt_only_if_the_gradient_reaches_the_digit_before(digits: int, low: float, high: float) -> None:
+def test_carried_state_is_learnt_only_if_the_gradient_reaches_the_digit_before(
+    digits: int, low: float, high: float
+) -> None:
     stream = teaching.stream()
     torch.manual_seed(0)
     rnn, head = nn.RNN(8, 64, batch_first=True), nn.Linear(64, 10)
@@ -140,7 +149,9 @@ def test_carried_state_is_learnt_only_if_the_gradient_reaches_the_digit_before(d
         for feature, label in stream.train.windows(digits):
             optimizer.zero_grad()
             output, hidden = rnn(feature, hidden)
-            nn.functional.cross_entropy(head(output[:, 7::8]).flatten(0, 1), label.flatten()).backward()
+            nn.functional.cross_entropy(
+                head(output[:, 7::8]).flatten(0, 1), label.flatten()
+            ).backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             hidden = hidden.detach()

@@ -1,4 +1,5 @@
 """Student editions, stored outputs and pages, each made from a small notebook."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,7 +17,13 @@ def _code(source: str, *tags: str, id: str = "cell") -> NotebookNode:
 
 
 def _solved(solution: str, before: str = "", after: str = "", indent: str = "") -> str:
-    lines = [before, f"{indent}{editions.BEGIN}", *(indent + line for line in solution.splitlines()), f"{indent}{editions.END}", after]
+    lines = [
+        before,
+        f"{indent}{editions.BEGIN}",
+        *(indent + line for line in solution.splitlines()),
+        f"{indent}{editions.END}",
+        after,
+    ]
     return "\n".join(line for line in lines if line.strip())
 
 
@@ -49,7 +56,11 @@ def test_a_stub_inside_a_function_has_its_indentation() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["### BEGIN SOLUTION\na = 1", "### END SOLUTION", "### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION"],
+    [
+        "### BEGIN SOLUTION\na = 1",
+        "### END SOLUTION",
+        "### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION",
+    ],
 )
 def test_a_marker_that_stands_alone_is_shown(source: str) -> None:
     with pytest.raises(ValueError, match="in this cell"):
@@ -59,7 +70,10 @@ def test_a_marker_that_stands_alone_is_shown(source: str) -> None:
 def test_links_lead_to_the_same_files_from_both_folders() -> None:
     text = 'A [word](../glossary.md#ledger), ![alt](../figures/a.svg), <img src="../figures/a.svg">, [next](01_five.ipynb), `../x`'
     made = editions.student(new_notebook(cells=[new_markdown_cell(text)])).cells[0].source
-    assert made == 'A [word](glossary.md#ledger), ![alt](figures/a.svg), <img src="figures/a.svg">, [next](01_five.ipynb), `../x`'
+    assert (
+        made
+        == 'A [word](glossary.md#ledger), ![alt](figures/a.svg), <img src="figures/a.svg">, [next](01_five.ipynb), `../x`'
+    )
 
 
 def test_a_student_edition_has_no_outputs_and_the_source_is_left_alone() -> None:
@@ -73,8 +87,18 @@ def test_a_student_edition_has_no_outputs_and_the_source_is_left_alone() -> None
 
 def test_what_is_written_is_the_same_each_time_and_keeps_nothing_volatile() -> None:
     noisy = new_notebook(
-        cells=[new_code_cell("1", id="a", metadata={"tags": ["core"], "collapsed": True, "execution": {"iopub": "now"}})],
-        metadata={"widgets": {"state": {}}, "language_info": {"name": "python", "version": "3.9.9"}, "lesson": {"number": "01"}},
+        cells=[
+            new_code_cell(
+                "1",
+                id="a",
+                metadata={"tags": ["core"], "collapsed": True, "execution": {"iopub": "now"}},
+            )
+        ],
+        metadata={
+            "widgets": {"state": {}},
+            "language_info": {"name": "python", "version": "3.9.9"},
+            "lesson": {"number": "01"},
+        },
     )
     text = editions.dump(noisy)
     assert text == editions.dump(nbformat.reads(text, as_version=4)) and text.endswith("}\n")
@@ -94,13 +118,19 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         new_markdown_cell("# One?", id="title"),
         _code("import torch\nx = torch.ones(2)", id="make"),
         _code(_solved("y = x + 1", after="print(y)"), execute.CHECKED, id="add"),
-        _code("from fnlib import teaching\nteaching.plots.curves({'stock': [2.0, 1.0]})", id="draw"),
+        _code(
+            "from fnlib import teaching\nteaching.plots.curves({'stock': [2.0, 1.0]})", id="draw"
+        ),
     ]
-    (tmp_path / "solutions" / "01_one.ipynb").write_text(editions.dump(new_notebook(cells=cells)), encoding="utf-8")
+    (tmp_path / "solutions" / "01_one.ipynb").write_text(
+        editions.dump(new_notebook(cells=cells)), encoding="utf-8"
+    )
     return tmp_path
 
 
-def test_one_command_runs_stores_and_writes_the_student_edition(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_command_runs_stores_and_writes_the_student_edition(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert execute.main([]) == 0
     assert "01_one.ipynb:" in capsys.readouterr().out
     _, make, add, draw = editions.read(course / "solutions" / "01_one.ipynb").cells
@@ -111,14 +141,19 @@ def test_one_command_runs_stores_and_writes_the_student_edition(course: Path, ca
     assert editions.main(["--check"]) == 0
     before = (course / "solutions" / "01_one.ipynb").read_bytes()
     assert execute.main([str(course / "solutions" / "01_one.ipynb")]) == 0
-    assert (course / "solutions" / "01_one.ipynb").read_bytes() == before, "a second run changes no byte"
+    assert (course / "solutions" / "01_one.ipynb").read_bytes() == before, (
+        "a second run changes no byte"
+    )
 
 
 def test_text_that_the_kernel_sent_in_pieces_is_stored_in_one() -> None:
     cell = _code("...", execute.CHECKED)
     names = ["stdout", "stdout", None, "stdout", "stdout"]
     picture = new_output("display_data")
-    cell.outputs = [new_output("stream", name=name, text=f"{at}\n") if name else picture for at, name in enumerate(names)]
+    cell.outputs = [
+        new_output("stream", name=name, text=f"{at}\n") if name else picture
+        for at, name in enumerate(names)
+    ]
     outputs = execute.stored(new_notebook(cells=[cell])).cells[0].outputs
     assert [output.get("text") for output in outputs] == ["0\n1\n", None, "3\n4\n"]
 
@@ -140,18 +175,25 @@ def test_editions_out_of_step_are_named(course: Path, capsys: pytest.CaptureFixt
     [
         ([], "nothing would be compared"),
         ([new_output("display_data", {"image/png": "AAAA"})], "draws a picture"),
-        ([new_output("display_data", {"text/html": '<img src="data:image/png;base64,AA">'})], "draws a picture"),
+        (
+            [new_output("display_data", {"text/html": '<img src="data:image/png;base64,AA">'})],
+            "draws a picture",
+        ),
         ([new_output("stream", name="stderr", text="UserWarning")], "wrote to stderr"),
     ],
 )
-def test_a_tagged_cell_that_cannot_be_compared_is_refused(outputs: list[NotebookNode], said: str) -> None:
+def test_a_tagged_cell_that_cannot_be_compared_is_refused(
+    outputs: list[NotebookNode], said: str
+) -> None:
     cell = _code("1", execute.CHECKED)
     cell.outputs = outputs
     with pytest.raises(ValueError, match=said):
         execute.stored(new_notebook(cells=[cell]))
 
 
-def test_pages_need_no_network_and_say_what_they_took(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pages_need_no_network_and_say_what_they_took(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert pages.main(["--out", str(course / "out")]) == 0
     told = capsys.readouterr().out
     assert "01_one " in told and " MB" in told
@@ -160,7 +202,9 @@ def test_pages_need_no_network_and_say_what_they_took(course: Path, capsys: pyte
     assert 'alt="loss over step. stock: from 2 to 1."' in text and "tensor([2., 2.])" in text
 
 
-def test_a_page_fails_for_each_fault(course: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_fails_for_each_fault(
+    course: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = course / "solutions" / "01_one.ipynb"
     bad = editions.read(path)
     bad.cells += [
@@ -174,23 +218,38 @@ def test_a_page_fails_for_each_fault(course: Path, capsys: pytest.CaptureFixture
     assert pages.main(["--out", str(course / "out")]) == 1
     told = capsys.readouterr().out
     network = "asks the network for https://example.org/a.png"
-    for fault in ("budget is 0 s", "budget is 1 MB", "no alternative text", network, "stderr: careful"):
+    for fault in (
+        "budget is 0 s",
+        "budget is 1 MB",
+        "no alternative text",
+        network,
+        "stderr: careful",
+    ):
         assert fault in told, fault
 
 
-def test_a_lesson_that_fails_is_named_with_its_error_and_the_others_go_on(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (course / "solutions" / "00_zero.ipynb").write_text(editions.dump(new_notebook(cells=[_code("1 / 0", id="boom")])), encoding="utf-8")
+def test_a_lesson_that_fails_is_named_with_its_error_and_the_others_go_on(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (course / "solutions" / "00_zero.ipynb").write_text(
+        editions.dump(new_notebook(cells=[_code("1 / 0", id="boom")])), encoding="utf-8"
+    )
     assert pages.main(["--out", str(course / "out")]) == 1
     told = capsys.readouterr().out
     assert "00_zero" in told and "ZeroDivisionError: division by zero" in told
-    assert (course / "out" / "01_one.html").exists() and not (course / "out" / "00_zero.html").exists()
+    assert (course / "out" / "01_one.html").exists() and not (
+        course / "out" / "00_zero.html"
+    ).exists()
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
         ('<script src="https://a.org/x.js"></script>', ["https://a.org/x.js"]),
-        ("<script type='module'>import m from 'https://a.org/m.mjs'</script>", ["https://a.org/m.mjs"]),
+        (
+            "<script type='module'>import m from 'https://a.org/m.mjs'</script>",
+            ["https://a.org/m.mjs"],
+        ),
         ('<link rel="stylesheet" href="https://a.org/x.css">', ["https://a.org/x.css"]),
         ("<style>body{background:url(https://a.org/x.png)}</style>", ["https://a.org/x.png"]),
         ('<a href="https://a.org">a link waits for a click</a>', []),

@@ -1,4 +1,5 @@
 """Every row of every table: right answers pass, stubs are not attempted, each wrong answer gets its own message."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ keys = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
 
 def _named(value: object) -> str:
     """The same on every run: the repr of a function or object holds an address."""
-    return getattr(value, "__name__", None) or (type(value).__name__ if " at 0x" in repr(value) else repr(value))
+    return getattr(value, "__name__", None) or (
+        type(value).__name__ if " at 0x" in repr(value) else repr(value)
+    )
 
 
 def _body_is_missing(*arguments: Any) -> Any:
@@ -40,7 +43,11 @@ def test_right_answers_pass(row: Exercise) -> None:
 
 
 @keys
-@pytest.mark.parametrize("stub", [..., None, (..., ...), [None], {"a": ...}, _body_is_missing, _returns_a_stub], ids=_named)
+@pytest.mark.parametrize(
+    "stub",
+    [..., None, (..., ...), [None], {"a": ...}, _body_is_missing, _returns_a_stub],
+    ids=_named,
+)
 def test_a_stub_is_not_attempted(row: Exercise, stub: object) -> None:
     assert judge(row, stub).outcome is Outcome.NOT_ATTEMPTED
 
@@ -61,7 +68,11 @@ def test_each_wrong_answer_is_answered_by_name(row: Exercise) -> None:
 
 
 @keys
-@pytest.mark.parametrize("answer", ["a word", 7, 1.5, [], {}, (), object(), torch.zeros(2), lambda: 1 / 0, int], ids=_named)
+@pytest.mark.parametrize(
+    "answer",
+    ["a word", 7, 1.5, [], {}, (), object(), torch.zeros(2), lambda: 1 / 0, int],
+    ids=_named,
+)
 def test_no_answer_makes_a_check_raise(row: Exercise, answer: object) -> None:
     result = judge(row, answer)
     assert "Traceback" not in result.message and len(result.message) < 800
@@ -93,7 +104,10 @@ def _row(**changes: Any) -> Exercise:
 
 
 def test_the_four_outcomes_in_words() -> None:
-    said = {answer: judge(_row(), answer) for answer in (lambda n: n * 2, _body_is_missing, lambda n: n / 0, lambda n: n, lambda n: 9)}
+    said = {
+        answer: judge(_row(), answer)
+        for answer in (lambda n: n * 2, _body_is_missing, lambda n: n / 0, lambda n: n, lambda n: 9)
+    }
     assert [result.message for result in said.values()] == [
         "✓ 99-double: passed. 2 + 2 is 4.",
         "○ 99-double: not attempted. Your answer has no body yet. Replace the ... and run this cell again.",
@@ -107,23 +121,35 @@ def test_a_value_in_place_of_the_function_is_said_so() -> None:
     """`check("99-double", double(2))` for `check("99-double", double)`: the commonest slip of all."""
     said = judge(_row(), 4)
     assert said.outcome is Outcome.NOT_YET
-    assert "Hand over the function itself, its name without brackets; you gave an int, 4." in said.message
+    assert (
+        "Hand over the function itself, its name without brackets; you gave an int, 4."
+        in said.message
+    )
 
 
 def test_a_forgotten_return_is_no_blank() -> None:
     def forgets(n: int) -> None:
         n * 2  # noqa: B018  # no return
 
-    assert judge(_row(), forgets).outcome is Outcome.NOT_YET and "is `return` missing?" in judge(_row(), forgets).message
+    assert (
+        judge(_row(), forgets).outcome is Outcome.NOT_YET
+        and "is `return` missing?" in judge(_row(), forgets).message
+    )
     half = judge(_row(), lambda n: ... if n else 0)
     assert half.outcome is Outcome.NOT_ATTEMPTED and "A part of it is still `...`" in half.message
 
 
 def test_what_the_check_saw_stays_with_the_check() -> None:
     """A value that no mistake fits is said in the learner's terms, or by what is right of it."""
-    seen = {"try_out": lambda double: SimpleNamespace(given=double(2), right=0), "passes": lambda seen: False, "mistakes": ()}
+    seen = {
+        "try_out": lambda double: SimpleNamespace(given=double(2), right=0),
+        "passes": lambda seen: False,
+        "mistakes": (),
+    }
     assert "Wanted: a number; you gave an int, 9." in judge(_row(**seen), lambda n: 9).message
-    assert "half of it" in judge(_row(**seen, so_far=lambda seen: "half of it"), lambda n: 9).message
+    assert (
+        "half of it" in judge(_row(**seen, so_far=lambda seen: "half of it"), lambda n: 9).message
+    )
     for row in ROWS:
         for answer in (lambda *a, **k: 3, lambda *a, **k: torch.ones(()), lambda *a, **k: [1]):
             assert "SimpleNamespace" not in judge(row, answer).message
@@ -133,12 +159,17 @@ def test_an_answer_that_cannot_be_read_says_why() -> None:
     def cannot(answer: object) -> None:
         raise Unreadable("Two words are wanted.")
 
-    assert judge(_row(try_out=cannot), lambda n: 9).message.startswith("△ 99-double: not yet. Two words are wanted. Hint 1 of 2")
+    assert judge(_row(try_out=cannot), lambda n: 9).message.startswith(
+        "△ 99-double: not yet. Two words are wanted. Hint 1 of 2"
+    )
 
 
 def test_an_error_in_a_cell_says_its_line() -> None:
     names: dict[str, Any] = {}
-    exec(compile("def double(n):\n    m = n\n    return m / 0", "<ipython-input-3-ab>", "exec"), names)  # noqa: S102
+    exec(
+        compile("def double(n):\n    m = n\n    return m / 0", "<ipython-input-3-ab>", "exec"),
+        names,
+    )  # noqa: S102
     assert "stopped in line 3 with ZeroDivisionError" in judge(_row(), names["double"]).message
 
 
@@ -148,7 +179,10 @@ def test_a_blank_ledger_takes_its_own_words_only(cells: Any) -> None:
     said = judge(row, right | {"optimizer.step()": cells}).message
     assert "is none of the words" in said or "wants two words" in said
     assert judge(row, right | {"loss_a.backward()": ("Gradient", "model")}).passed
-    assert "6 of 10 cells are right" in judge(row, dict.fromkeys(right, ("gradients", "model"))).message
+    assert (
+        "6 of 10 cells are right"
+        in judge(row, dict.fromkeys(right, ("gradients", "model"))).message
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,26 +203,45 @@ def test_what_learners_typed(key: str, answer: object, said: str) -> None:
     assert result.outcome is Outcome.NOT_YET and said in result.message
 
 
-def test_check_prints_what_it_returns_and_gives_the_next_hint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_what_it_returns_and_gives_the_next_hint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     key = ROWS[0].key
     messages = [teaching.check(key, "a word").message for _ in range(2)]
     printed = capsys.readouterr().out
-    assert printed.split() == " ".join(messages).split() and max(map(len, printed.splitlines())) <= 96, "broken between words"
+    assert (
+        printed.split() == " ".join(messages).split() and max(map(len, printed.splitlines())) <= 96
+    ), "broken between words"
     assert ROWS[0].hints[0] in messages[0] and ROWS[0].hints[1] in messages[1]
     assert teaching.check(key, ROWS[0].right[0]()).passed
-    assert ROWS[0].hints[0] in teaching.check(key, "a word").message, "after a right answer hints start again"
+    assert ROWS[0].hints[0] in teaching.check(key, "a word").message, (
+        "after a right answer hints start again"
+    )
 
 
 def test_an_unknown_key_names_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="No exercise is called '00-nothing'. There are: 00-keep-best"):
+    with pytest.raises(
+        KeyError, match="No exercise is called '00-nothing'. There are: 00-keep-best"
+    ):
         teaching.check("00-nothing", 1)
 
 
 @pytest.mark.parametrize(
     ("answer", "stub"),
     [
-        (..., True), (None, True), ((1, ...), False), ((), False), ({}, False), (0, False), (False, False), ("", False),
-        (lambda: None, True), (lambda x: x, False), (_body_is_missing, True), (print, False), (torch.zeros(1), False),
+        (..., True),
+        (None, True),
+        ((1, ...), False),
+        ((), False),
+        ({}, False),
+        (0, False),
+        (False, False),
+        ("", False),
+        (lambda: None, True),
+        (lambda x: x, False),
+        (_body_is_missing, True),
+        (print, False),
+        (torch.zeros(1), False),
     ],
 )
 def test_what_counts_as_a_stub(answer: object, stub: bool) -> None:
@@ -203,7 +256,11 @@ def test_a_mistake_says_something() -> None:
 def test_every_misconception_reads_as_two_sentences_and_is_shown_somewhere() -> None:
     for slug, row in TABLE.items():
         assert row.slug == slug
-        assert not row.think[0].isspace() and not row.think.endswith(".") and not row.fact.endswith(".")
+        assert (
+            not row.think[0].isspace()
+            and not row.think.endswith(".")
+            and not row.fact.endswith(".")
+        )
         assert row.lesson in {f"{number:02d}" for number in range(10)}
     with pytest.raises(KeyError, match="There are: assignment-copies"):
         teaching.misconception("nothing")

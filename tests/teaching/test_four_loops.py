@@ -1,4 +1,5 @@
 """The picture of lesson 05 says what was seen, and does not say "one trajectory" where there are two."""
+
 from __future__ import annotations
 
 import pytest
@@ -22,19 +23,28 @@ def test_each_lane_is_told_in_words() -> None:
     assert "the same for all loops" in picture.alt
     assert "fit: a closed grey box with a place in it, 1, ?, ?, ?, 2.25" in picture.alt
     assert "functional: round values 1, 1.5, 2, 2.25, 2.25 in a row, none struck out" in picture.alt
-    assert picture.alt.count("3 of 5 statements at a distance, 7 values overwritten, 9 names rebound") == 4
+    assert (
+        picture.alt.count("3 of 5 statements at a distance, 7 values overwritten, 9 names rebound")
+        == 4
+    )
 
 
 @pytest.mark.parametrize(
     "other",
-    [Seen([1.0, 0.25, 0.0, 0.5, 0.0625], WEIGHTS, COUNTS), Seen(LOSSES, [1.0, 1.5, 2.0, 2.5, 2.25], COUNTS)],
+    [
+        Seen([1.0, 0.25, 0.0, 0.5, 0.0625], WEIGHTS, COUNTS),
+        Seen(LOSSES, [1.0, 1.5, 2.0, 2.5, 2.25], COUNTS),
+    ],
     ids=["losses", "weights"],
 )
 def test_another_trajectory_is_not_called_one(other: Seen) -> None:
     assert "not the same for all loops" in four_loops(_all(encapsulated=other)).alt
 
 
-@pytest.mark.parametrize("wrong", [{"mine": Seen(LOSSES, WEIGHTS, COUNTS)}, {"stock": Seen(LOSSES, WEIGHTS[1:], COUNTS)}, {}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mine": Seen(LOSSES, WEIGHTS, COUNTS)}, {"stock": Seen(LOSSES, WEIGHTS[1:], COUNTS)}, {}],
+)
 def test_what_it_cannot_draw_is_refused_in_one_sentence(wrong: dict[str, Seen]) -> None:
     with pytest.raises(ValueError, match="Wanted: loops of stock, encapsulated, fit, functional"):
         four_loops(wrong)
@@ -52,8 +62,12 @@ def test_turns_note_the_weight_before_the_first_and_after_each() -> None:
 
 def test_ledgers_without_names_speak_as_the_ledgers_table_does() -> None:
     assert set(WORDS.values()) <= {*rows._NAME.values(), *rows._GRAPH.values()}
-    assert all(said == table[what.split(" ", 1)[1]] for kind, table in (("name", rows._NAME), ("graph", rows._GRAPH))
-               for what, said in WORDS.items() if what.startswith(kind))
+    assert all(
+        said == table[what.split(" ", 1)[1]]
+        for kind, table in (("name", rows._NAME), ("graph", rows._GRAPH))
+        for what, said in WORDS.items()
+        if what.startswith(kind)
+    )
 
 
 def test_ledgers_without_names_give_no_statement_away(capsys: pytest.CaptureFixture[str]) -> None:

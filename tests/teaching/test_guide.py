@@ -1,4 +1,5 @@
 """The instructor's guide keeps step with the lessons: minutes, questions, links, and a chapter for each."""
+
 from __future__ import annotations
 
 import json
@@ -28,12 +29,16 @@ def minutes(text: str) -> tuple[int, int]:
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a Markdown page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S), re.M)
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S), re.M
+    )
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_lesson_has_a_chapter_and_the_guide_leads_to_it() -> None:
-    lessons = {path.name[:2] for path in SOLUTIONS.glob("[0-9][0-9]_*.ipynb")} | {f"{number:02}" for number in range(10)}
+    lessons = {path.name[:2] for path in SOLUTIONS.glob("[0-9][0-9]_*.ipynb")} | {
+        f"{number:02}" for number in range(10)
+    }
     assert [path.name for path in CHAPTERS] == [f"lesson_{number}.md" for number in sorted(lessons)]
     text = (FOLDER / "guide.md").read_text(encoding="utf-8")
     assert all(f"](lesson_{number}.md)" in text for number in lessons)
@@ -64,19 +69,35 @@ def test_the_table_of_minutes_names_every_section_of_the_notebook(page: Path) ->
     (notebook,) = SOLUTIONS.glob(f"{page.stem[-2:]}_*.ipynb")
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    named = [name for name in re.findall(r"^## (.+)$", text, re.M) if not name.startswith("You may think")]
-    assert len(named) > 7 and [name for name in named if name.replace("Exit", "exit") not in table] == []
+    named = [
+        name
+        for name in re.findall(r"^## (.+)$", text, re.M)
+        if not name.startswith("You may think")
+    ]
+    assert (
+        len(named) > 7
+        and [name for name in named if name.replace("Exit", "exit") not in table] == []
+    )
 
 
 @pytest.mark.parametrize("page", CHAPTERS[:9], ids=lambda page: page.stem)
 def test_the_questions_of_investigate_have_their_answers(page: Path) -> None:
     """That they are true: tests/lessons/test_investigate.py."""
     steps = page.read_text(encoding="utf-8").split("## Step by step")[1].split("\n## ")[0]
-    assert re.findall(r"^(\d)\. ", steps.split("### What Investigate shows\n")[1], re.M) == ["1", "2", "3"]
+    assert re.findall(r"^(\d)\. ", steps.split("### What Investigate shows\n")[1], re.M) == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_the_one_hour_path_takes_an_hour() -> None:
-    path = (FOLDER / "guide.md").read_text(encoding="utf-8").split("## The one-hour path")[1].split("\n## ")[0]
+    path = (
+        (FOLDER / "guide.md")
+        .read_text(encoding="utf-8")
+        .split("## The one-hour path")[1]
+        .split("\n## ")[0]
+    )
     begins = [int(minute) for minute in re.findall(r"^\| (\d+) \|", path, re.M)]
     assert begins[0] == 0 and begins[-1] == 60 and begins == sorted(set(begins))
 
@@ -111,7 +132,9 @@ def test_each_wrong_option_is_answered() -> None:
     assert not re.search(r"\| *\|\n", text)
 
 
-def test_a_chapter_without_its_marks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chapter_without_its_marks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "instructor").mkdir()
     (tmp_path / "instructor" / "lesson_01.md").write_text("# no marks\n", encoding="utf-8")
     monkeypatch.setattr(guide, "LESSONS", tmp_path)

@@ -1,4 +1,5 @@
 """Pictures of the inside of a network say what was seen there."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,20 +11,37 @@ from fnlib.teaching.inside import feature_maps, graph_size, hidden_over_time
 def test_feature_maps_are_told_by_how_dark_they_are() -> None:
     half = torch.zeros(2, 8, 8)
     half[0] = 1.0
-    picture = feature_maps(torch.zeros(8, 8), {"0 steps: says 1": -torch.ones(2, 8, 8), "9 steps: says 6": half}, title="maps")
+    picture = feature_maps(
+        torch.zeros(8, 8),
+        {"0 steps: says 1": -torch.ones(2, 8, 8), "9 steps: says 6": half},
+        title="maps",
+    )
     assert picture.png.startswith(b"\x89PNG")
-    assert "2 feature maps" in picture.alt and "says 1 0 %" in picture.alt and "says 6 50 %" in picture.alt
+    assert (
+        "2 feature maps" in picture.alt
+        and "says 1 0 %" in picture.alt
+        and "says 6 50 %" in picture.alt
+    )
 
 
 def test_answers_count_at_the_end_of_a_digit_only() -> None:
     answers = torch.eye(10)[torch.tensor([3] * 15 + [4])]  # right at row 7, wrong at row 15
-    picture = hidden_over_time(torch.zeros(16, 8), {"now": (torch.zeros(16, 5), answers)}, torch.tensor([3, 3]), title="time")
+    picture = hidden_over_time(
+        torch.zeros(16, 8),
+        {"now": (torch.zeros(16, 5), answers)},
+        torch.tensor([3, 3]),
+        title="time",
+    )
     assert "1 of 2 answers right" in picture.alt
 
 
 def test_a_stream_that_does_not_fit_its_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="got 12 rows and 2 labels"):
-        hidden_over_time(torch.zeros(12, 8), {"now": (torch.zeros(12, 5), torch.zeros(12, 10))}, torch.tensor([3, 3]))
+        hidden_over_time(
+            torch.zeros(12, 8),
+            {"now": (torch.zeros(12, 5), torch.zeros(12, 10))},
+            torch.tensor([3, 3]),
+        )
 
 
 def test_a_graph_grows_with_each_operation_and_ends_at_detach() -> None:

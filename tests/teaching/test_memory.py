@@ -1,4 +1,5 @@
 """What a call holds in memory: every block, from nothing, on the line that allocated it."""
+
 from __future__ import annotations
 
 import gc
@@ -20,9 +21,7 @@ def blocks(count: int) -> None:
     for _ in range(count):
         second = first.clone()
         del second
-    third = torch.zeros(
-        500
-    )
+    third = torch.zeros(500)
     del third
 
 
@@ -79,7 +78,9 @@ def test_nothing_is_left_behind_after_an_error(capfd: pytest.CaptureFixture[str]
         memory.record(fails)
     assert sys.gettrace() is before and gc.isenabled()
     print("still heard", file=sys.stderr)
-    assert capfd.readouterr().err == "still heard\n", "the profiler is quiet, and only for as long as it runs"
+    assert capfd.readouterr().err == "still heard\n", (
+        "the profiler is quiet, and only for as long as it runs"
+    )
 
 
 def test_a_collector_that_was_off_stays_off() -> None:
@@ -95,18 +96,30 @@ def test_code_without_stored_text_is_recorded_by_line_numbers() -> None:
     space: dict[str, Any] = {"torch": torch}
     exec("def train():\n    for _ in range(2):\n        torch.zeros(250)\n", space)  # noqa: S102  # as an interactive prompt does
     recorded = memory.record(space["train"])
-    assert [visit.text for visit in recorded.rounds[0].visits] == ["line 2", "line 3"] and recorded.peak == KB
+    assert [visit.text for visit in recorded.rounds[0].visits] == [
+        "line 2",
+        "line 3",
+    ] and recorded.peak == KB
 
 
 def test_what_has_no_lines_is_refused_in_one_sentence() -> None:
-    with pytest.raises(TypeError, match="record wants a function written in Python, not <built-in function print>"):
+    with pytest.raises(
+        TypeError, match="record wants a function written in Python, not <built-in function print>"
+    ):
         memory.record(print)
 
 
 def test_the_picture_says_where_the_peak_is() -> None:
     runs = {
-        "stock": Memory((Visit(1, "loss.backward()", (KB, 2 * KB)), Visit(2, "optimizer.step()", (2 * KB,)))),
-        "functional": Memory((Visit(1, "parameters = model.step(gradient)", (KB, 3 * KB)), Visit(2, "for _ in batches:", (2 * KB,)))),
+        "stock": Memory(
+            (Visit(1, "loss.backward()", (KB, 2 * KB)), Visit(2, "optimizer.step()", (2 * KB,)))
+        ),
+        "functional": Memory(
+            (
+                Visit(1, "parameters = model.step(gradient)", (KB, 3 * KB)),
+                Visit(2, "for _ in batches:", (2 * KB,)),
+            )
+        ),
     }
     picture = memory.curves(runs, unit=KB, ylabel="copies", title="Two and three")
     assert picture.alt == (

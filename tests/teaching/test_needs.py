@@ -8,7 +8,10 @@ from fnlib.teaching.needs import MARKS, mark, needs
 
 
 def test_the_picture_says_every_pair() -> None:
-    ways = {"clip": ("clip_grad_norm_", "inside: factory"), "two losses": ("loss + loss", "impossible: one loss")}
+    ways = {
+        "clip": ("clip_grad_norm_", "inside: factory"),
+        "two losses": ("loss + loss", "impossible: one loss"),
+    }
     assert needs(ways, ("stock", "box"), title="Two needs").alt == (
         "clip: stock, one line (clip_grad_norm_); box, reach inside (factory). "
         "two losses: stock, one line (loss + loss); box, impossible (one loss)."
@@ -16,7 +19,9 @@ def test_the_picture_says_every_pair() -> None:
 
 
 def test_three_marks_and_no_other() -> None:
-    assert {mark(way) for way in (".grad", "loss=", "inside: x", "impossible: y", "insider")} == set(MARKS)
+    assert {
+        mark(way) for way in (".grad", "loss=", "inside: x", "impossible: y", "insider")
+    } == set(MARKS)
 
 
 def test_a_need_without_a_way_for_each_style_is_refused() -> None:

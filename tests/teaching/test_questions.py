@@ -1,4 +1,5 @@
 """Questions: the answers are run, the distractors are misconceptions, and a card works without an answer."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -38,13 +39,19 @@ def test_each_wrong_option_is_answered_and_most_by_name(row: Question) -> None:
         assert all(named), "each distractor is a misconception, by name"
     assert any(named), "at least one option that a misconception leads to"
     assert len({option.text for option in row.options}) == len(row.options)
-    assert row.prompt.count("`") % 2 == 0 and all(option.text.count("`") % 2 == 0 for option in row.options)
+    assert row.prompt.count("`") % 2 == 0 and all(
+        option.text.count("`") % 2 == 0 for option in row.options
+    )
 
 
 def test_the_bank_is_large_and_covers_every_lesson_and_every_misconception() -> None:
     assert sum(row.kind == "bank" for row in ROWS) >= 40
-    assert {row.lesson for row in ROWS if row.kind == "bank"} == {f"{number:02d}" for number in range(10)}
-    assert {option.slug for row in ROWS for option in row.options} >= set(TABLE), "each misconception is asked about"
+    assert {row.lesson for row in ROWS if row.kind == "bank"} == {
+        f"{number:02d}" for number in range(10)
+    }
+    assert {option.slug for row in ROWS for option in row.options} >= set(TABLE), (
+        "each misconception is asked about"
+    )
     assert sum(row.kind == "prerequisite" for row in ROWS) == 8
 
 
@@ -100,7 +107,13 @@ def test_buttons_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_faulty_row_is_refused_when_it_is_written(wrong: dict[str, object]) -> None:
-    row = {"key": "99-x", "kind": "bank", "prompt": "?", "options": (Option("a", why="x"), Option("b", why="y")), "right": 0}
+    row = {
+        "key": "99-x",
+        "kind": "bank",
+        "prompt": "?",
+        "options": (Option("a", why="x"), Option("b", why="y")),
+        "right": 0,
+    }
     Question(**row)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="99-x"):
         Question(**{**row, **wrong})  # type: ignore[arg-type]
@@ -114,7 +127,9 @@ def _read_gift(text: str) -> dict[str, tuple[str, list[tuple[bool, str, str]]]]:
     """A reader of GIFT's multiple choice as its documentation describes it, apart from the writer."""
     found = {}
     for block in text.split("\n\n"):
-        lines = [line for line in block.strip().splitlines() if not line.startswith(("//", "$CATEGORY"))]
+        lines = [
+            line for line in block.strip().splitlines() if not line.startswith(("//", "$CATEGORY"))
+        ]
         if not lines:
             continue
         hidden = "\n".join(lines)
@@ -145,13 +160,19 @@ def test_a_learning_platform_reads_the_gift_file() -> None:
     for row in ROWS:
         stem, options = read[row.key]
         assert stem.startswith("[html]<p>") and stem.count("<code>") == stem.count("</code>")
-        assert [right for right, _, _ in options] == [index == row.right for index in range(len(row.options))]
+        assert [right for right, _, _ in options] == [
+            index == row.right for index in range(len(row.options))
+        ]
         assert all(text and reply for _, text, reply in options)
 
 
 def test_the_same_eight_stand_in_both_pages_in_another_order() -> None:
     def asked(text: str) -> list[str]:
-        return [line.split(". ", 1)[1] + text.split(line, 1)[1].split("- **A**")[0] for line in text.splitlines() if line.startswith("## ")]
+        return [
+            line.split(". ", 1)[1] + text.split(line, 1)[1].split("- **A**")[0]
+            for line in text.splitlines()
+            if line.startswith("## ")
+        ]
 
     before, after = asked(bank.prerequisites()), asked(bank.prerequisites_again())
     assert len(before) == 8 and sorted(before) == sorted(after) and before != after

@@ -1,4 +1,5 @@
 """The set-up cell finds the kit from wherever a notebook was opened, and asks for nothing."""
+
 from __future__ import annotations
 
 import subprocess
@@ -25,7 +26,12 @@ def _kit(folder: Path) -> Path:
 
 
 def _run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-c", code]  # -I: neither this folder nor PYTHONPATH is searched
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        code,
+    ]  # -I: neither this folder nor PYTHONPATH is searched
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
@@ -67,22 +73,36 @@ def test_setup_again_starts_the_random_numbers_afresh(capsys: pytest.CaptureFixt
 
 
 def test_a_failed_assert_says_what_it_is_there_for_and_other_errors_stay_as_they_are() -> None:
-    cells = ["from fnlib import teaching\nteaching.setup()", "assert 1 == 2", "1 / 0", "assert 1 == 2, 'one is not two'"]
+    cells = [
+        "from fnlib import teaching\nteaching.setup()",
+        "assert 1 == 2",
+        "1 / 0",
+        "assert 1 == 2, 'one is not two'",
+    ]
     made = new_notebook(cells=[new_code_cell(source) for source in cells])
     NotebookClient(made, allow_errors=True, resources={"metadata": {"path": str(ROOT)}}).execute()
     failed, divided, spoken = (cell.outputs[-1] for cell in made.cells[1:])
-    assert failed.ename == "AssertionError" and notebook.ASSERTED in failed.traceback[-1] + failed.evalue
-    assert divided.ename == "ZeroDivisionError" and notebook.ASSERTED not in "".join(divided.traceback + spoken.traceback)
+    assert (
+        failed.ename == "AssertionError"
+        and notebook.ASSERTED in failed.traceback[-1] + failed.evalue
+    )
+    assert divided.ename == "ZeroDivisionError" and notebook.ASSERTED not in "".join(
+        divided.traceback + spoken.traceback
+    )
 
 
-def test_another_pytorch_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_pytorch_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(notebook, "TRIED_WITH", "1.0")
     teaching.setup()
     assert "The lessons were tried with PyTorch 1.0" in capsys.readouterr().out
 
 
 def test_it_was_tried_with_the_pinned_pytorch() -> None:
-    assert f"torch=={notebook.TRIED_WITH}." in (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert f"torch=={notebook.TRIED_WITH}." in (ROOT / "requirements.txt").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
@@ -91,7 +111,9 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
         "teaching.data, teaching.plots, teaching.check, teaching.predict\n"
         "print([name for name in ('matplotlib', 'IPython', 'ipywidgets', 'sklearn') if name in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
@@ -115,7 +137,9 @@ def test_reset_keeps_the_learners_copy(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(editions, "SOLUTIONS", tmp_path / "solutions")
     import nbformat
 
-    complete = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("### BEGIN SOLUTION\na = 1\n### END SOLUTION", id="a")])
+    complete = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("### BEGIN SOLUTION\na = 1\n### END SOLUTION", id="a")]
+    )
     (tmp_path / "solutions" / "01_five.ipynb").write_text(editions.dump(complete), encoding="utf-8")
     lesson = tmp_path / "01_five.ipynb"
     lesson.write_text("what the learner wrote", encoding="utf-8")

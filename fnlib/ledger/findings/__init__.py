@@ -19,7 +19,19 @@ from fnlib.ledger.findings.story import Story
 if TYPE_CHECKING:
     from fnlib.ledger.view import Shown
 
-RULES = (Gradients, Held, Ties, Memory, Snapshots, Attributes, Modes, Rates, Graphs, Seeds, Functional)
+RULES = (
+    Gradients,
+    Held,
+    Ties,
+    Memory,
+    Snapshots,
+    Attributes,
+    Modes,
+    Rates,
+    Graphs,
+    Seeds,
+    Functional,
+)
 
 
 def find(ledger: Shown) -> list[Finding]:

@@ -35,12 +35,25 @@ class Attributes(Rule):
             return
         for path, kept in self.kept.items():
             if _reads(entry, path) and kept.moved and kept.module == event.subject:
-                self.story.report("snapshot-moved", "certain", entry, kept.moved, per=path, name=path, made=kept.made.line)
+                self.story.report(
+                    "snapshot-moved",
+                    "certain",
+                    entry,
+                    kept.moved,
+                    per=path,
+                    name=path,
+                    made=kept.made.line,
+                )
 
     def after(self, entry: Entry) -> None:
         for change in self.story.own(entry):
             for kept in self.kept.values():
-                if change.owner == kept.module and change.state in ("weight", "buffer") and change.overwritten and not kept.moved:
+                if (
+                    change.owner == kept.module
+                    and change.state in ("weight", "buffer")
+                    and change.overwritten
+                    and not kept.moved
+                ):
                     kept.moved = change.label
         modules = [event.subject for event in entry.events if event.kind == "state_dict"]
         if modules or any(_reads(entry, path) for path in self.kept):
@@ -64,7 +77,11 @@ def _set(source: str) -> Iterator[tuple[str, ast.expr]]:
         return
     for target in node.targets:
         pairs = [(target, node.value)]
-        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) and len(target.elts) == len(node.value.elts):
+        if (
+            isinstance(target, ast.Tuple)
+            and isinstance(node.value, ast.Tuple)
+            and len(target.elts) == len(node.value.elts)
+        ):
             pairs = list(zip(target.elts, node.value.elts, strict=True))
         for one, value in pairs:
             if isinstance(one, ast.Attribute):
@@ -75,4 +92,8 @@ def _is_state_dict(value: ast.expr) -> bool:
     """Whether an expression is a state dict, or a dict display with one in it, and no copy of it."""
     if isinstance(value, ast.Dict):
         return any(_is_state_dict(one) for one in value.values)
-    return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "state_dict"
+    return (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr == "state_dict"
+    )

@@ -48,7 +48,9 @@ class Crossing(Rule):
         """A step uses what lies in the gradients of its weights."""
         weights, token = event.data["weights"], event.data["token"]
         passes = {deposit: None for weight in weights for deposit in lies.get(weight, ())}
-        step = Step(entry, event.subject, weights, frozenset((*weights, *event.data["without"])), passes)
+        step = Step(
+            entry, event.subject, weights, frozenset((*weights, *event.data["without"])), passes
+        )
         for key, other in self.last.items():
             if key != token:
                 self.judge(step, other)
@@ -57,7 +59,9 @@ class Crossing(Rule):
 
     def judge(self, mine: Step, other: Step) -> None:
         """Did this step follow a loss of its own, and one that the other step followed too?"""
-        crossing = sorted((one for one in mine.passes if one in other.passes), key=lambda one: one.order)
+        crossing = sorted(
+            (one for one in mine.passes if one in other.passes), key=lambda one: one.order
+        )
         own = [one for one in mine.passes if one not in other.passes]
         rest = [one for one in other.passes if one not in mine.passes]
         if not crossing:

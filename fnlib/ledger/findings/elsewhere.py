@@ -24,11 +24,22 @@ class Held(Rule):
         elif event.kind == "step" and not event.data.get("closure"):
             held = {token for tokens in entry.links.held.values() for token in tokens}
             dead = event.data.get("dead", 0)
-            loose = [weight for weight in self.reached if entry.links.weights.get(weight) not in {*held, None}]
+            loose = [
+                weight
+                for weight in self.reached
+                if entry.links.weights.get(weight) not in {*held, None}
+            ]
             if dead and loose and event.subject in entry.links.held:
                 for weight in loose:
                     some = f"{dead} tensor{'s' * (dead != 1)}"
-                    self.story.report("weight-not-in-optimizer", "certain", entry, weight, optimizer=event.subject, dead=some)
+                    self.story.report(
+                        "weight-not-in-optimizer",
+                        "certain",
+                        entry,
+                        weight,
+                        optimizer=event.subject,
+                        dead=some,
+                    )
             self.reached.clear()
 
 
@@ -59,10 +70,20 @@ class Ties(Rule):
         for label, token in weights.items():
             groups.setdefault(token, []).append(label)
         for one, other in self.tied:
-            if one in weights and other in weights and weights[one] != weights[other] and (one, other) not in self.told:
+            if (
+                one in weights
+                and other in weights
+                and weights[one] != weights[other]
+                and (one, other) not in self.told
+            ):
                 self.told.add((one, other))
-                assigned = any(event.kind == "load_state_dict" and event.data.get("assign") for event in entry.all_events)
-                self.story.report("tie-lost", "certain" if assigned else "question", entry, one, other=other)
+                assigned = any(
+                    event.kind == "load_state_dict" and event.data.get("assign")
+                    for event in entry.all_events
+                )
+                self.story.report(
+                    "tie-lost", "certain" if assigned else "question", entry, one, other=other
+                )
         for labels in groups.values():
             self.remember(labels)
         self.compare(entry)
@@ -75,7 +96,12 @@ class Ties(Rule):
             owner = one.split(".")[0]
             for root in roots - {owner}:
                 label, twin = root + one.removeprefix(owner), root + other.removeprefix(owner)
-                if label in weights and twin in weights and weights[label] != weights[twin] and (label, twin) not in self.told:
+                if (
+                    label in weights
+                    and twin in weights
+                    and weights[label] != weights[twin]
+                    and (label, twin) not in self.told
+                ):
                     self.told.add((label, twin))
                     self.story.report("tie-lost", "question", entry, label, other=twin)
 
@@ -94,35 +120,66 @@ class Memory(Rule):
             if change.state == "optimizer state":
                 self.shared(entry, change)
         steps = [event for event in entry.events if event.kind == "step"]
-        if len(steps) == 1 and not steps[0].data["type"].startswith("torch.optim."):  # Rprop keeps the length of its step
+        if len(steps) == 1 and not steps[0].data["type"].startswith(
+            "torch.optim."
+        ):  # Rprop keeps the length of its step
             self.average(entry, steps[0])
 
     def shared(self, entry: Entry, change: Change) -> None:
         """Who else writes this memory?"""
         for other in change.also:
             if other.endswith(".grad"):
-                self.story.report("state-is-the-gradient", "certain", entry, change.label, other=other)
-            owner = next((name for name in self.optimizers if other.startswith(name + ".") and name != change.owner), None)
+                self.story.report(
+                    "state-is-the-gradient", "certain", entry, change.label, other=other
+                )
+            owner = next(
+                (
+                    name
+                    for name in self.optimizers
+                    if other.startswith(name + ".") and name != change.owner
+                ),
+                None,
+            )
             if owner is not None and {owner, change.owner} not in self.told:
                 self.told.append({owner, change.owner})
                 self.story.report(
-                    "state-shared", "question", entry, change.label, other=other, optimizer=change.owner, source=owner
+                    "state-shared",
+                    "question",
+                    entry,
+                    change.label,
+                    other=other,
+                    optimizer=change.owner,
+                    source=owner,
                 )
 
     def average(self, entry: Entry, step: Event) -> None:
         """Is the average just as long as the step that it caused, although there is a rate?"""
-        moved = {change.label: change.moved for change in entry.changes if change.state == "weight" and change.moved}
+        moved = {
+            change.label: change.moved
+            for change in entry.changes
+            if change.state == "weight" and change.moved
+        }
         state: dict[str, list[Change]] = {}
         for change in entry.changes:
             if change.owner == step.subject and change.state == "optimizer state":
-                weight = next((label for label in moved if change.place.startswith(label + ".")), None)
+                weight = next(
+                    (label for label in moved if change.place.startswith(label + ".")), None
+                )
                 if weight is not None:
                     state.setdefault(change.place.removeprefix(weight + "."), []).append(change)
         for changes in state.values():
             alike = [change for change in changes if _same_length(change, moved)]
-            if len(alike) == len(changes) == len(moved) and all(rate not in (None, 1.0) for rate in step.data["rates"]):
+            if len(alike) == len(changes) == len(moved) and all(
+                rate not in (None, 1.0) for rate in step.data["rates"]
+            ):
                 for change in alike:
-                    self.story.report("update-is-the-average", "question", entry, change.label, optimizer=step.subject)
+                    self.story.report(
+                        "update-is-the-average",
+                        "question",
+                        entry,
+                        change.label,
+                        optimizer=step.subject,
+                    )
 
 
 def _same_length(change: Change, moved: Mapping[str, float]) -> bool:

@@ -12,11 +12,23 @@ class Functional(Rule):
     """A functional step whose result goes nowhere."""
 
     def after(self, entry: Entry) -> None:
-        if entry.shares_line == 1 and any(event.kind == "functional step" for event in entry.events):
+        if entry.shares_line == 1 and any(
+            event.kind == "functional step" for event in entry.events
+        ):
             try:
                 body = ast.parse(entry.source).body
             except SyntaxError:
                 return
             call = body[0].value if body and isinstance(body[0], ast.Expr) else None
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "step":
-                self.story.report("result-ignored", "certain", entry, ast.unparse(call.func.value), source=ast.unparse(call))
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr == "step"
+            ):
+                self.story.report(
+                    "result-ignored",
+                    "certain",
+                    entry,
+                    ast.unparse(call.func.value),
+                    source=ast.unparse(call),
+                )

@@ -53,10 +53,15 @@ class Gradients(Rule):
                 self.lies.setdefault(weight, []).append(deposit)
                 self.zero.discard(weight)
         elif event.kind == "zero_grad":
-            for weight in {*event.data["weights"], *self.story.weights_of(event.subject, entry.links)}:
+            for weight in {
+                *event.data["weights"],
+                *self.story.weights_of(event.subject, entry.links),
+            }:
                 self.knows.add(entry.index)
                 self.clear(weight)
-        elif event.kind == "step" and not event.data["wraps"]:  # one that wraps another (Lookahead, SAM) has it use the gradients
+        elif (
+            event.kind == "step" and not event.data["wraps"]
+        ):  # one that wraps another (Lookahead, SAM) has it use the gradients
             self.step(entry, event)
 
     def clear(self, weight: str) -> None:
@@ -68,7 +73,9 @@ class Gradients(Rule):
     def step(self, entry: Entry, event: Event) -> None:
         """A step uses what lies in the gradients of its weights."""
         optimizer, weights = event.subject, event.data["weights"]
-        if event.data.get("closure"):  # its gradients are computed inside the step, as often as it likes
+        if event.data.get(
+            "closure"
+        ):  # its gradients are computed inside the step, as often as it likes
             for weight in weights:
                 self.lies.pop(weight, None)
             return
@@ -76,22 +83,42 @@ class Gradients(Rule):
             lying = self.lies.get(weight, [])
             for deposit in lying:
                 self.judge(entry, event, weight, deposit, lying)
-            self.stepped[weight] = (optimizer, any(weight not in deposit.weights for deposit in lying))
+            self.stepped[weight] = (
+                optimizer,
+                any(weight not in deposit.weights for deposit in lying),
+            )
         for weight in weights:
             for deposit in self.lies.get(weight, ()):
-                deposit.used.append((optimizer, entry.line, weight, event.order, event.data["token"]))
+                deposit.used.append(
+                    (optimizer, entry.line, weight, event.order, event.data["token"])
+                )
         self.crossing.step(entry, event, self.lies)
         self.judge_nothing(entry, optimizer, [*weights, *event.data["without"]])
 
-    def judge(self, entry: Entry, event: Event, weight: str, deposit: Deposit, lying: list[Deposit]) -> None:
+    def judge(
+        self, entry: Entry, event: Event, weight: str, deposit: Deposit, lying: list[Deposit]
+    ) -> None:
         """Has this backward been used before, here or elsewhere?"""
-        optimizer, token = event.subject, event.data["token"]  # optimizers that are not watched share a label
+        optimizer, token = (
+            event.subject,
+            event.data["token"],
+        )  # optimizers that are not watched share a label
         here = [used for used in deposit.used if used[2] == weight]
         if here:
             other, line, *_ = here[-1]
             code = "gradient-used-twice" if here[-1][4] == token else "weight-stepped-twice"
-            used = "it used when it ran before" if line == entry.line else f"its step at line {line} has used already"
-            said: dict[str, Any] = {"optimizer": optimizer, "other": other, "earlier": line, "used": used, "bare": self._bare()}
+            used = (
+                "it used when it ran before"
+                if line == entry.line
+                else f"its step at line {line} has used already"
+            )
+            said: dict[str, Any] = {
+                "optimizer": optimizer,
+                "other": other,
+                "earlier": line,
+                "used": used,
+                "bare": self._bare(),
+            }
             self.story.report(code, "certain", entry, weight, **said)
             return
         elsewhere = [used for used in deposit.used if used[4] != token]
@@ -106,7 +133,9 @@ class Gradients(Rule):
         for entry in self.story.by_index.values():
             code = entry.source.partition("#")[0].rstrip()
             if code.endswith(".zero_grad"):
-                return f" Line {entry.line} only names {code}: without parentheses nothing is called."
+                return (
+                    f" Line {entry.line} only names {code}: without parentheses nothing is called."
+                )
         return ""
 
     def judge_nothing(self, entry: Entry, optimizer: str, weights: list[str]) -> None:
@@ -115,7 +144,14 @@ class Gradients(Rule):
         if thrown and not any(self.lies.get(weight) for weight in weights):
             for weight in thrown:
                 line = self.thrown[weight].entry.line
-                self.story.report("gradient-thrown-away", "certain", entry, weight, optimizer=optimizer, earlier=line)
+                self.story.report(
+                    "gradient-thrown-away",
+                    "certain",
+                    entry,
+                    weight,
+                    optimizer=optimizer,
+                    earlier=line,
+                )
         for weight in weights:
             self.thrown.pop(weight, None)
 
@@ -132,21 +168,32 @@ class Gradients(Rule):
         """A gradient was written: by a backward, by clearing it, by scaling it before a step, or by hand."""
         empty = change.kind == "removed" or norm_after(change) == 0.0
         if entry.index not in self.knows:
-            scaled_for_a_step = any(weight not in deposit.weights for deposit in self.lies.get(weight, ()))
+            scaled_for_a_step = any(
+                weight not in deposit.weights for deposit in self.lies.get(weight, ())
+            )
             if empty:
                 self.clear(weight)
             elif not scaled_for_a_step:
                 self.lies.pop(weight, None)  # whose it is now cannot be told
-        made_zero = norm_after(change) == 0.0 and not any(event.kind == "backward" for event in entry.events)
+        made_zero = norm_after(change) == 0.0 and not any(
+            event.kind == "backward" for event in entry.events
+        )
         (self.zero.add if made_zero else self.zero.discard)(weight)
 
     def judge_move(self, entry: Entry, weight: str) -> None:
         """A step moved this weight: was it meant to stand still?"""
         optimizer, fresh = self.stepped[weight]
-        frozen = entry.links.flags.get(weight) is False and self.story.before.flags.get(weight, False) is False
+        frozen = (
+            entry.links.flags.get(weight) is False
+            and self.story.before.flags.get(weight, False) is False
+        )
         if frozen and fresh:
-            self.story.report("frozen-after-backward", "question", entry, weight, optimizer=optimizer)
+            self.story.report(
+                "frozen-after-backward", "question", entry, weight, optimizer=optimizer
+            )
         elif frozen:
             self.story.report("frozen-weight-moved", "certain", entry, weight, optimizer=optimizer)
         elif weight in self.zero:
-            self.story.report("moved-without-gradient", "question", entry, weight, optimizer=optimizer)
+            self.story.report(
+                "moved-without-gradient", "question", entry, weight, optimizer=optimizer
+            )

@@ -32,7 +32,9 @@ class Graphs(Rule):
             used = [use for use in uses if use < when < entry.index]
             if change is None or not used:
                 continue
-            if raised and (IN_PLACE not in (entry.raised or "") or len(getattr(change.after, "shape", ())) < 2):
+            if raised and (
+                IN_PLACE not in (entry.raised or "") or len(getattr(change.after, "shape", ())) < 2
+            ):
                 continue  # adding a bias saves nothing
             code = CODES.get(change.state, "saved-value-changed")
             self.story.report(code, "certain", entry, place, earlier=self.story.line(used[-1]))
@@ -40,8 +42,12 @@ class Graphs(Rule):
     def after(self, entry: Entry) -> None:
         for change in self.story.own(entry):
             if change.state in ("weight", "buffer", "value") and change.overwritten:
-                self.changed.update(dict.fromkeys((change.label, *change.also), (entry.index, change)))
-            elif change.state == "name" or (change.state == "graph" and change.kind == "changed in place"):
+                self.changed.update(
+                    dict.fromkeys((change.label, *change.also), (entry.index, change))
+                )
+            elif change.state == "name" or (
+                change.state == "graph" and change.kind == "changed in place"
+            ):
                 self.name(entry, change)
         if entry.raised and TWICE in entry.raised and not entry.inside:
             carried = [name for name, grown in self.grown.items() if grown]
@@ -54,7 +60,9 @@ class Graphs(Rule):
         name, before, now = change.owner, change.before, change.after
         token, since = self.bound_at.get(name, (None, self.passes))
         self.bound_at[name] = (getattr(now, "token", None), self.passes)
-        if now is None or not now.carries_previous or before is None or before.token != token:  # another call's name
+        if (
+            now is None or not now.carries_previous or before is None or before.token != token
+        ):  # another call's name
             self.grown.pop(name, None)
             return
         grown = self.grown.setdefault(name, [])

@@ -39,7 +39,12 @@ class Modes(Rule):
         elif event.kind == "step":
             for place, (at, forward) in self.asleep.items():
                 self.story.report(
-                    "trained-in-eval-mode", "question", at, place, type=forward.data["type"], earlier=self.trained[place].line
+                    "trained-in-eval-mode",
+                    "question",
+                    at,
+                    place,
+                    type=forward.data["type"],
+                    earlier=self.trained[place].line,
                 )
             self.asleep.clear()
 
@@ -56,25 +61,46 @@ class Modes(Rule):
             self.asleep[place] = (entry, event)
 
     def after(self, entry: Entry) -> None:
-        if any(name.rpartition(".")[2] == "update_bn" for name in entry.reads):  # of averaged weights: it is there to move statistics
+        if any(
+            name.rpartition(".")[2] == "update_bn" for name in entry.reads
+        ):  # of averaged weights: it is there to move statistics
             self.quiet.clear()
-        moved = {change.label for change in self.story.own(entry) if change.state == "buffer" and change.overwritten}
+        moved = {
+            change.label
+            for change in self.story.own(entry)
+            if change.state == "buffer" and change.overwritten
+        }
         for event in self.quiet:
             own = sorted(label for label in moved if label.rpartition(".")[0] == event.subject)
             for label in own:
-                self.seen.append(Seen("statistics-moved-without-gradient", entry, event.subject, label))
+                self.seen.append(
+                    Seen("statistics-moved-without-gradient", entry, event.subject, label)
+                )
             if not own:
                 fields = {"type": event.data["type"]}
-                self.seen.append(Seen("training-mode-without-gradient", entry, event.subject, event.subject, fields))
+                self.seen.append(
+                    Seen(
+                        "training-mode-without-gradient",
+                        entry,
+                        event.subject,
+                        event.subject,
+                        fields,
+                    )
+                )
         for place in self.loud:
             for label in sorted(moved):
                 if label.rpartition(".")[0] == place and self.is_frozen(entry, place):
-                    self.seen.append(Seen("frozen-statistics-moved", entry, place, label, {"module": place}))
+                    self.seen.append(
+                        Seen("frozen-statistics-moved", entry, place, label, {"module": place})
+                    )
         self.quiet.clear()
         self.loud.clear()
         for change in self.story.own(entry):
             if change.state == "requires_grad flag":
-                self.flag(change.label.removesuffix(".requires_grad").rpartition(".")[0], trains=bool(change.after))
+                self.flag(
+                    change.label.removesuffix(".requires_grad").rpartition(".")[0],
+                    trains=bool(change.after),
+                )
         self.blame(entry)
 
     def flag(self, place: str, *, trains: bool) -> None:
@@ -86,7 +112,9 @@ class Modes(Rule):
 
     def blame(self, entry: Entry) -> None:
         """What was seen inside of ``model(x)``, in a forward of the program's own, is told at that statement."""
-        models = sorted((event.subject for event in entry.events if event.kind == "forward"), key=len)
+        models = sorted(
+            (event.subject for event in entry.events if event.kind == "forward"), key=len
+        )
         for one in reversed(self.seen if models else ()):
             if one.entry.index < entry.index:
                 break
@@ -98,10 +126,14 @@ class Modes(Rule):
         for one in self.seen:
             if one.code == "frozen-statistics-moved" and one.part in self.thawed:
                 continue
-            self.story.report(one.code, "question", one.entry, one.place, **{"model": "model", **one.fields})
+            self.story.report(
+                one.code, "question", one.entry, one.place, **{"model": "model", **one.fields}
+            )
 
     @staticmethod
     def is_frozen(entry: Entry, place: str) -> bool:
         """Whether a part has weights of its own, and all of them are frozen."""
-        flags = [flag for label, flag in entry.links.flags.items() if label.rpartition(".")[0] == place]
+        flags = [
+            flag for label, flag in entry.links.flags.items() if label.rpartition(".")[0] == place
+        ]
         return bool(flags) and not any(flags)

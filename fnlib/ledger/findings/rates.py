@@ -8,7 +8,9 @@ from typing import Any
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 
-SETTINGS = frozenset({"lr", "momentum", "weight_decay", "betas", "eps", "dampening", "nesterov", "alpha", "maximize"})
+SETTINGS = frozenset(
+    {"lr", "momentum", "weight_decay", "betas", "eps", "dampening", "nesterov", "alpha", "maximize"}
+)
 
 
 class Rates(Rule):
@@ -38,12 +40,23 @@ class Rates(Rule):
             if event.subject in self.early:
                 at, early = self.early.pop(event.subject)
                 scheduler = early.subject.strip("()")
-                self.story.report("scheduler-before-optimizer", "question", at, scheduler, scheduler=scheduler, optimizer=event.subject)
+                self.story.report(
+                    "scheduler-before-optimizer",
+                    "question",
+                    at,
+                    scheduler,
+                    scheduler=scheduler,
+                    optimizer=event.subject,
+                )
 
     def after(self, entry: Entry) -> None:
         loads = {event.subject for event in entry.events if event.kind == "load_state_dict"}
         for change in self.story.own(entry):
-            if change.state == "group entry" and change.place.endswith(".lr") and change.kind == "changed in place":
+            if (
+                change.state == "group entry"
+                and change.place.endswith(".lr")
+                and change.kind == "changed in place"
+            ):
                 self.rate(entry, change, loads)
         self.loaded.update(dict.fromkeys(loads, entry))
         self.stepped -= loads
@@ -53,7 +66,11 @@ class Rates(Rule):
     def rate(self, entry: Entry, change: Change, loads: set[str]) -> None:
         """A rate changed: by a scheduler that was being built, or by a load?"""
         optimizer = change.owner
-        builds = [event for event in entry.events if event.kind == "scheduler built" and event.data["optimizer"] == optimizer]
+        builds = [
+            event
+            for event in entry.events
+            if event.kind == "scheduler built" and event.data["optimizer"] == optimizer
+        ]
         if builds and (optimizer in self.loaded or optimizer in self.stepped):
             since = "restored" if optimizer in self.loaded else "stepped"
             name = builds[0].subject
@@ -64,17 +81,31 @@ class Rates(Rule):
         elif optimizer in loads and not builds:
             self.changed.append((entry, change))
         else:  # set again before it was used
-            self.changed = [(at, one) for at, one in self.changed if one.label != change.label or optimizer in self.stepped]
+            self.changed = [
+                (at, one)
+                for at, one in self.changed
+                if one.label != change.label or optimizer in self.stepped
+            ]
 
     def end(self) -> None:
         for entry, change in self.changed:
-            if change.owner not in self.built:  # a schedule that is resumed brings its rate on purpose
-                fields = dict(optimizer=change.owner, before=_rate(change.before), after=_rate(change.after))
+            if (
+                change.owner not in self.built
+            ):  # a schedule that is resumed brings its rate on purpose
+                fields = dict(
+                    optimizer=change.owner, before=_rate(change.before), after=_rate(change.after)
+                )
                 self.story.report("load-changed-rate", "question", entry, change.label, **fields)
         for optimizer, (entry, name) in self.unread.items():
             if optimizer in self.torchs:
                 self.story.report(
-                    "rate-set-on-the-object", "certain", entry, optimizer, source=entry.source, optimizer=optimizer, name=name
+                    "rate-set-on-the-object",
+                    "certain",
+                    entry,
+                    optimizer,
+                    source=entry.source,
+                    optimizer=optimizer,
+                    name=name,
                 )
 
     def written(self, entry: Entry) -> None:
@@ -85,12 +116,25 @@ class Rates(Rule):
         for node in _assigned(entry.source):
             if isinstance(node, ast.Attribute) and node.attr in SETTINGS:
                 owner = ast.unparse(node.value)
-                if owner in entry.links.held and not any(change.state == "group entry" for change in entry.changes):
+                if owner in entry.links.held and not any(
+                    change.state == "group entry" for change in entry.changes
+                ):
                     self.unread[owner] = (entry, node.attr)
             elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
                 optimizer = self.copies.get(node.value.id)
-                if optimizer is not None and isinstance(node.slice, ast.Constant) and node.slice.value in SETTINGS:
-                    self.story.report("rate-set-on-a-copy", "certain", entry, optimizer, source=entry.source, optimizer=optimizer)
+                if (
+                    optimizer is not None
+                    and isinstance(node.slice, ast.Constant)
+                    and node.slice.value in SETTINGS
+                ):
+                    self.story.report(
+                        "rate-set-on-a-copy",
+                        "certain",
+                        entry,
+                        optimizer,
+                        source=entry.source,
+                        optimizer=optimizer,
+                    )
 
     def over_a_copy(self, entry: Entry) -> None:
         """``for group in optimizer.state_dict()["param_groups"]``: the name of a group that nobody else has."""
@@ -101,7 +145,11 @@ class Rates(Rule):
         if isinstance(loop, ast.For) and isinstance(loop.target, ast.Name):
             self.copies.pop(loop.target.id, None)
             asked = [event.subject for event in entry.events if event.kind == "state_dict"]
-            if asked and isinstance(loop.iter, ast.Subscript) and isinstance(loop.iter.value, ast.Call):
+            if (
+                asked
+                and isinstance(loop.iter, ast.Subscript)
+                and isinstance(loop.iter.value, ast.Call)
+            ):
                 self.copies[loop.target.id] = asked[0]
 
 

@@ -26,17 +26,33 @@ class Seeds(Rule):
 
     def after(self, entry: Entry) -> None:
         training, self.training = self.training, False
-        stands = next((change.after for change in self.story.own(entry) if change.label == "random.torch"), None)
-        if stands is None or self.seeded is None or any(event.kind == "seed" for event in entry.events):
+        stands = next(
+            (change.after for change in self.story.own(entry) if change.label == "random.torch"),
+            None,
+        )
+        if (
+            stands is None
+            or self.seeded is None
+            or any(event.kind == "seed" for event in entry.events)
+        ):
             return
         seeding, seed = self.seeded
         if training:
             earlier, seeds = self.drew.setdefault(stands, (entry, self.seeds))
-            if seeds < self.seeds:  # else no seed brought the state back: checkpointed activations are computed again from it
-                self.story.report("seed-repeated", "question", seeding, "random.torch", earlier=earlier.line)
+            if (
+                seeds < self.seeds
+            ):  # else no seed brought the state back: checkpointed activations are computed again from it
+                self.story.report(
+                    "seed-repeated", "question", seeding, "random.torch", earlier=earlier.line
+                )
         if self.fresh and seed is not None:
             self.fresh = False
-            if any(change.state == "name" and getattr(change.after, "is_module", False) for change in entry.changes):
+            if any(
+                change.state == "name" and getattr(change.after, "is_module", False)
+                for change in entry.changes
+            ):
                 first, stood = self.built.setdefault(seed, (entry, stands))
                 if stood != stands:
-                    self.story.report("draws-shifted", "question", entry, "random.torch", earlier=first.line)
+                    self.story.report(
+                        "draws-shifted", "question", entry, "random.torch", earlier=first.line
+                    )

@@ -27,9 +27,19 @@ class Findings(list[Finding]):
 
 def block(finding: Finding) -> str:
     """One finding in lines of at most 96 letters."""
-    place = f"{where(short(finding.file), finding.line) if finding.file else f'line {finding.line}'}, " if finding.line else ""
+    place = (
+        f"{where(short(finding.file), finding.line) if finding.file else f'line {finding.line}'}, "
+        if finding.line
+        else ""
+    )
     lines = [f"{finding.severity.upper()} {finding.code}, {place}{finding.place}"]
-    lines += textwrap.wrap(f"{finding.what} {finding.why}", WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    lines += textwrap.wrap(
+        f"{finding.what} {finding.why}",
+        WIDTH,
+        initial_indent="    ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+    )
     lines += [f"        {line}" for line in finding.fix.splitlines()]
     if finding.link:
         lines.append(f"    met in {finding.link}")

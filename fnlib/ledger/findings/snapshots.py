@@ -64,14 +64,22 @@ class Snapshots(Rule):
         """Whether a name stands for the very tensor that is trained, to work on it, and not for something kept of it."""
         if any(event.kind == "state_dict" for event in kept.made.events):
             return False
-        return any(alias.kind == "same tensor" and change.label in alias.names and other in alias.names for alias in entry.aliases)
+        return any(
+            alias.kind == "same tensor" and change.label in alias.names and other in alias.names
+            for alias in entry.aliases
+        )
 
     def judge(self, entry: Entry, name: str, kept: Kept) -> None:
         """A kept value is used after it has moved: certain if it is loaded back into where it came from."""
         owner = kept.moved.split(".")[0]
-        back = any(event.kind == "load_state_dict" and event.subject.split(".")[0] == owner for event in entry.events)
+        back = any(
+            event.kind == "load_state_dict" and event.subject.split(".")[0] == owner
+            for event in entry.events
+        )
         severity = "certain" if back else "question"
-        self.story.report("snapshot-moved", severity, entry, kept.moved, per=name, name=name, made=kept.made.line)  # type: ignore[arg-type]
+        self.story.report(
+            "snapshot-moved", severity, entry, kept.moved, per=name, name=name, made=kept.made.line
+        )  # type: ignore[arg-type]
         kept.moved = ""
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -85,9 +93,20 @@ class Snapshots(Rule):
                 if one in entry.reads:
                     self.modes.setdefault(one, set()).add(event.data["grad_enabled"])
             for quiet, loud in ((name, other), (other, name)):
-                if self.modes.get(quiet) == {False} and True in self.modes.get(loud, ()) and (quiet, loud) not in self.told:
+                if (
+                    self.modes.get(quiet) == {False}
+                    and True in self.modes.get(loud, ())
+                    and (quiet, loud) not in self.told
+                ):
                     self.told.add((quiet, loud))
-                    self.story.report("one-module-two-names", "question", entry, event.subject, name=quiet, other=loud)
+                    self.story.report(
+                        "one-module-two-names",
+                        "question",
+                        entry,
+                        event.subject,
+                        name=quiet,
+                        other=loud,
+                    )
 
 
 def _other_name(entry: Entry) -> str | None:

@@ -35,9 +35,20 @@ class Story:
         self.entries = entries
         self.by_index: dict[int, Entry] = {}
         self.before = Links()
-        self._reports: dict[tuple[str, str, int, str], tuple[Severity, Entry, list[str], dict[str, Any]]] = {}
+        self._reports: dict[
+            tuple[str, str, int, str], tuple[Severity, Entry, list[str], dict[str, Any]]
+        ] = {}
 
-    def report(self, code: str, severity: Severity, entry: Entry, place: str, *, per: str = "", **fields: Any) -> None:
+    def report(
+        self,
+        code: str,
+        severity: Severity,
+        entry: Entry,
+        place: str,
+        *,
+        per: str = "",
+        **fields: Any,
+    ) -> None:
         """Note a finding; the same one at the same line again only adds its place. ``per`` keeps apart what should be."""
         key = (code, entry.file, entry.line, per)
         if key not in self._reports:
@@ -54,7 +65,9 @@ class Story:
             text = TEXTS[code]
             fill = {"place": place, **fields}
             what, why, fix = (part.format(**fill) for part in (text.what, text.why, text.fix))
-            found.append(Finding(code, severity, entry.line, place, what, why, fix, text.link, entry.file))
+            found.append(
+                Finding(code, severity, entry.line, place, what, why, fix, text.link, entry.file)
+            )
         return sorted(found, key=lambda finding: finding.severity != "certain")
 
     @staticmethod
@@ -62,8 +75,16 @@ class Story:
         """The changes of a statement, without those that statements inside of it have told already."""
         if not entry.inside:
             return list(entry.changes)
-        told = {(change.owner, change.place, change.state) for inner in entry.inside for change in inner.changes}
-        return [change for change in entry.changes if (change.owner, change.place, change.state) not in told or change.state == "name"]
+        told = {
+            (change.owner, change.place, change.state)
+            for inner in entry.inside
+            for change in inner.changes
+        }
+        return [
+            change
+            for change in entry.changes
+            if (change.owner, change.place, change.state) not in told or change.state == "name"
+        ]
 
     def line(self, index: int) -> int:
         """First line of the statement with an index."""
@@ -75,7 +96,9 @@ class Story:
         if subject in links.held:
             held = set(links.held[subject])
             return {label for label, token in links.weights.items() if token in held}
-        tokens = {token for label, token in links.weights.items() if label.startswith(subject + ".")}
+        tokens = {
+            token for label, token in links.weights.items() if label.startswith(subject + ".")
+        }
         return {label for label, token in links.weights.items() if token in tokens}
 
     def tell(self, rules: list[Rule]) -> None:
