@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fnlib.backward import backward
 from fnlib.errors import (
     CannotRedraw,
     CannotStore,
@@ -30,24 +29,25 @@ from fnlib.errors import (
 from fnlib.factory import Factory, Sequential
 from fnlib.gradient import Gradient
 from fnlib.model import Model
+from fnlib.network.backward import backward
 from fnlib.optim import SGD, Adam, AdamW
 from fnlib.parameters import Parameters
-from fnlib.wrap import wrap
+from fnlib.updates.wrap import wrap
 
 if TYPE_CHECKING:
     from fnlib import encapsulated as encapsulated
     from fnlib import teaching as teaching
-    from fnlib.checkup import doctor as doctor
+    from fnlib.compiled import train_step as train_step
     from fnlib.ledger import Ledger as Ledger
-    from fnlib.ledger.compare import compare as compare
-    from fnlib.pure_step import train_step as train_step
+    from fnlib.ledger.doctor import doctor as doctor
+    from fnlib.ledger.views.compare import compare as compare
 
 # Found when first used, so that `import fnlib` costs little and the core stands alone.
 _LATER = {
-    "train_step": "fnlib.pure_step",
+    "train_step": "fnlib.compiled",
     "Ledger": "fnlib.ledger",
     "compare": "fnlib.ledger",
-    "doctor": "fnlib.checkup",
+    "doctor": "fnlib.ledger.doctor",
 }
 _MODULES = ("encapsulated", "teaching")
 

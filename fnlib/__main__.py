@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Run a command of the kit."""
     if sys.argv[1:2] == ["doctor"]:
-        from fnlib.checkup.script import main as doctor
+        from fnlib.ledger.doctor.script import main as doctor
 
         return doctor(sys.argv[2:])
     print(

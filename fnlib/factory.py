@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.blueprint import Blueprint
-from fnlib.finished import Finished
 from fnlib.model import Model
+from fnlib.network.pool import Mode, Structure
+from fnlib.network.source import Blueprint
 from fnlib.optim import SGD
 from fnlib.parameters import Parameters
-from fnlib.rule import UpdateRule, checked_rule, name_of
-from fnlib.state import check_match
-from fnlib.structure import Mode, Structure
+from fnlib.updates.finished import Finished
+from fnlib.updates.rule import UpdateRule, checked_rule, name_of
+from fnlib.values.checks import check_match
 
 _RIGHT = "model = ModelFactory(parameters)   # parameters of this network: its own steps, or Parameters.from_module(network)"
 
@@ -108,12 +108,12 @@ class Factory(Finished):
         return errors.Immutable.factory(name, value)
 
     def __repr__(self) -> str:
-        from fnlib.display import factory_text
+        from fnlib.show.display import factory_text
 
         return factory_text(self)
 
     def _repr_html_(self) -> str:
-        from fnlib.display import factory_html
+        from fnlib.show.display import factory_html
 
         return factory_html(self)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.protect import map_tree, register_as_tree, same_tree, share
-from fnlib.state import owned
+from fnlib.values.checks import owned
+from fnlib.values.protect import map_tree, register_as_tree, same_tree, share
 
 
 class Gradient(Mapping[str, Tensor]):
@@ -187,12 +187,12 @@ class Gradient(Mapping[str, Tensor]):
         raise errors.Immutable("Gradient", name)
 
     def __repr__(self) -> str:
-        from fnlib.display import table_of
+        from fnlib.show.display import table_of
 
         return table_of(self._tensors, "Gradient")
 
     def _repr_html_(self) -> str:
-        from fnlib.display import html_of
+        from fnlib.show.display import html_of
 
         return html_of(self._tensors, "Gradient")
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.backward import backward, differentiate, named
-from fnlib.donation import give_away
 from fnlib.gradient import Gradient
-from fnlib.leaves import Leaves
+from fnlib.network.backward import backward, differentiate, named
+from fnlib.network.forward import Buffers, run
+from fnlib.network.leaves import Leaves
+from fnlib.network.pool import Mode
+from fnlib.network.randomness import seeded
 from fnlib.parameters import Parameters
-from fnlib.protect import Tensors, map_tree, share, share_all
-from fnlib.randomness import seeded
-from fnlib.rule import Rule, UpdateRule
-from fnlib.run import Buffers, run
-from fnlib.state import check_match, kept, owned, storable
-from fnlib.structure import Mode
+from fnlib.updates.rule import Rule, UpdateRule
+from fnlib.values.checks import check_match, kept, owned, storable
+from fnlib.values.donation import give_away
+from fnlib.values.protect import Tensors, map_tree, share, share_all
 
 if TYPE_CHECKING:
     from fnlib.factory import Factory
@@ -320,12 +320,12 @@ class Model:
         )
 
     def __repr__(self) -> str:
-        from fnlib.display import model_text
+        from fnlib.show.display import model_text
 
         return model_text(self)
 
     def _repr_html_(self) -> str:
-        from fnlib.display import model_html
+        from fnlib.show.display import model_html
 
         return model_html(self)
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fnlib.kernels import (
+from fnlib.updates.kernels import (
     Moments,
     batches,
     each,
@@ -31,7 +31,7 @@ from fnlib.kernels import (
     refuse_broken_kernel,
     some,
 )
-from fnlib.rule import Groups, Rule, Schedule, Settings, UpdateRule
+from fnlib.updates.rule import Groups, Rule, Schedule, Settings, UpdateRule
 
 __all__ = ["SGD", "Adam", "AdamW", "Groups", "Rule", "Schedule", "UpdateRule"]
 

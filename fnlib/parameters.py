@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.conversion import Target, check_target, converted, converted_state
-from fnlib.protect import Tensors, map_tree, register_as_tree, same_tree, share
-from fnlib.state import check_mapping, check_match, owned, storable
+from fnlib.values.checks import check_mapping, check_match, owned, storable
+from fnlib.values.conversion import Target, check_target, converted, converted_state
+from fnlib.values.protect import Tensors, map_tree, register_as_tree, same_tree, share
 
 if TYPE_CHECKING:
-    from fnlib.difference import Difference
+    from fnlib.values.diff import Difference
 
 _KEEP: Any = object()  # stands for "as it is" where None has a meaning of its own
 
@@ -87,7 +87,7 @@ class Parameters(Mapping[str, Tensor]):
         >>> parameters["weight"].equal(network.weight)
         True
         """
-        from fnlib.layout import Layout, refuse_hidden_ties
+        from fnlib.network.names import Layout, refuse_hidden_ties
 
         layout = Layout.of(module)
         refuse_hidden_ties(layout)
@@ -259,7 +259,7 @@ class Parameters(Mapping[str, Tensor]):
         >>> round(moved.diff(parameters)["bias"], 4), moved.diff(parameters)["weight"]
         (3.0, 0.0)
         """
-        from fnlib.difference import Difference
+        from fnlib.values.diff import Difference
 
         if not isinstance(other, Parameters):
             raise errors.WrongParameters(
@@ -316,7 +316,7 @@ class Parameters(Mapping[str, Tensor]):
             CannotStore: a tensor of a sparse layout.
             OSError: the file cannot be written.
         """
-        from fnlib.files import save
+        from fnlib.values.files import save
 
         save(self, path)
 
@@ -341,7 +341,7 @@ class Parameters(Mapping[str, Tensor]):
         ...     fnlib.Parameters.load(f"{folder}/start.safetensors") == parameters
         True
         """
-        from fnlib.files import load
+        from fnlib.values.files import load
 
         return load(path)
 
@@ -360,12 +360,12 @@ class Parameters(Mapping[str, Tensor]):
         raise errors.Immutable("Parameters", name)
 
     def __repr__(self) -> str:
-        from fnlib.display import parameters_text
+        from fnlib.show.display import parameters_text
 
         return parameters_text(self)
 
     def _repr_html_(self) -> str:
-        from fnlib.display import parameters_html
+        from fnlib.show.display import parameters_html
 
         return parameters_html(self)
 

@@ -1,6 +1,5 @@
 """The ledger: which statement changed which state."""
 
-from fnlib.ledger.compare import Comparison, compare
 from fnlib.ledger.entries import Alias, Bound, Change, Counts, Entry, Event, Finding, Links, Summary
 from fnlib.ledger.errors import (
     AlreadyRecording,
@@ -13,7 +12,8 @@ from fnlib.ledger.errors import (
 )
 from fnlib.ledger.ledger import Ledger
 from fnlib.ledger.magic import load_ipython_extension
-from fnlib.ledger.view import View
+from fnlib.ledger.views.compare import Comparison, compare
+from fnlib.ledger.views.view import View
 
 __all__ = [
     "Alias",

@@ -88,7 +88,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fnlib.ledger.aliases import Sites
+    from fnlib.ledger.looks.aliases import Sites
 
 State = Literal[
     "weight",

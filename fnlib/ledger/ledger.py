@@ -8,10 +8,10 @@ from typing import Any
 
 from fnlib.ledger.entries import STATES, Alias, Entry
 from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownWatch
-from fnlib.ledger.keeper import Keeper
-from fnlib.ledger.record import Recorder
-from fnlib.ledger.view import Shown
-from fnlib.ledger.watch import watch as watches_of
+from fnlib.ledger.looks.differ import Keeper
+from fnlib.ledger.looks.watches import watch as watches_of
+from fnlib.ledger.recording.recorder import Recorder
+from fnlib.ledger.views.view import Shown
 
 
 class Ledger(Shown):

@@ -18,8 +18,8 @@ from enum import Enum
 from types import CodeType, SimpleNamespace
 from typing import Any
 
+from fnlib.show.location import of_a_notebook
 from fnlib.teaching.misconceptions import misconception
-from fnlib.where import of_a_notebook
 
 
 class Outcome(Enum):

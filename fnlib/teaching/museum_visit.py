@@ -11,7 +11,7 @@ from typing import Any
 
 import fnlib
 from fnlib.ledger.entries import Entry, Finding
-from fnlib.ledger.view import View
+from fnlib.ledger.views.view import View
 from fnlib.teaching.museum import Today, exhibit, harm_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
 from fnlib.teaching.museum_labels import ROWS

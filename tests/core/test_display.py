@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import fnlib
-from fnlib import display
-from fnlib.render import BARS, ROWS, WIDTH
+from fnlib.show import display
+from fnlib.show.table import BARS, ROWS, WIDTH
 
 
 def network() -> fnlib.Factory:

@@ -258,7 +258,7 @@ def test_a_save_that_fails_leaves_the_old_file(
         Path(name).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fnlib.files.save_file", full)
+    monkeypatch.setattr("fnlib.values.files.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         fnlib.Parameters.from_module(nn.Linear(1, 1)).save(path)
     assert path.read_bytes() == before

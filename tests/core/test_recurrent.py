@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fnlib
-from fnlib import run
+from fnlib.network import forward as run
 
 
 class Reader(nn.Module):

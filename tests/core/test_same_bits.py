@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fnlib.protect import same_bits
+from fnlib.values.protect import same_bits
 
 KINDS = [
     torch.float16,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fnlib.checkup.script import main, record
+from fnlib.ledger.doctor.script import main, record
 from tests.loops.load import CORRECT, ROOT
 
 BUG = ROOT / "tests" / "loops" / "bugs"

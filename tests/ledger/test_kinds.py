@@ -10,7 +10,7 @@ from torch import nn
 
 import fnlib
 from fnlib.ledger import Entry, Ledger
-from fnlib.ledger.rows import rows_of
+from fnlib.ledger.views.rows import rows_of
 
 OPTIMIZERS = {
     "sgd": lambda weights: torch.optim.SGD(weights, lr=0.1),

@@ -11,7 +11,7 @@ from torch import nn
 
 import fnlib
 from fnlib.ledger import Ledger
-from fnlib.ledger import replay as replaying
+from fnlib.ledger.views import replay as replaying
 
 
 def recorded() -> Ledger:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fnlib.ledger import Ledger
-from fnlib.ledger.table import _folded
+from fnlib.ledger.views.table import _folded
 
 SETUP = """
 import torch

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from fnlib.checkup.standing import inspect
+from fnlib.ledger.doctor.standing import inspect
 from fnlib.ledger.findings.texts import TEXTS
 from fnlib.teaching import museum
 from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, ROOMS, Exhibit
@@ -91,7 +91,7 @@ def test_the_doctor_sees_it_without_a_recording(one: Exhibit) -> None:
 
 def test_headline(capsys: pytest.CaptureFixture[str]) -> None:
     """Both numbers of the museum, printed: silent bugs found, and certain findings on correct loops."""
-    from fnlib.checkup.script import main
+    from fnlib.ledger.doctor.script import main
 
     found = 0
     for one in SILENT:

@@ -8,7 +8,7 @@ import re
 import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from fnlib.checkup.script import main as doctor
+from fnlib.ledger.doctor.script import main as doctor
 from fnlib.teaching import museum_rooms, museum_visit
 from fnlib.teaching.editions import read
 from fnlib.teaching.execute import CHECKED

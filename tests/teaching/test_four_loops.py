@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import fnlib
-from fnlib.ledger import Counts, rows
+from fnlib.ledger import Counts
+from fnlib.ledger.views import rows
 from fnlib.teaching.four_loops import LANES, WORDS, Seen, Turns, four_loops, nameless
 
 LOSSES, WEIGHTS = [1.0, 0.25, 0.0, 0.0625, 0.0625], [1.0, 1.5, 2.0, 2.25, 2.25]

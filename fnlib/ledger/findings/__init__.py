@@ -17,7 +17,7 @@ from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.story import Story
 
 if TYPE_CHECKING:
-    from fnlib.ledger.view import Shown
+    from fnlib.ledger.views.view import Shown
 
 RULES = (
     Gradients,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from fnlib.ledger.entries import Finding
-from fnlib.where import short, where
+from fnlib.show.location import short, where
 
 WIDTH = 96
 

@@ -1,0 +1,293 @@
+"""The calls that a recording takes note of: forward, backward, step and their like.
+
+They are recognised by their code objects while the statement runs. Nothing is patched and no hook is registered, so the
+program that is watched is the program that runs without a ledger.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from fnlib.ledger.looks.watches import wrapped_by
+from fnlib.ledger.recording.saved import saved_by
+from fnlib.model import Model
+from fnlib.network.backward import differentiate
+from fnlib.values.protect import in_transform
+
+if TYPE_CHECKING:
+    from fnlib.ledger.recording.recorder import Recorder
+
+Handler = Callable[["Recorder", FrameType], "dict[str, Any] | None"]
+
+_alive: list[CodeType] = []  # an identity tells an object only while it lives
+_DROPOUT = (nn.modules.dropout._DropoutNd,)
+_NORM = (nn.modules.batchnorm._NormBase,)
+# Asked anew at each call: a table of classes would keep alive those that `torch.nn.utils.parametrize` makes, and their modules with them.
+_MAY_DEPEND_ON_MODE = (*_DROPOUT, *_NORM, nn.RNNBase, nn.MultiheadAttention, nn.RReLU)
+
+
+@functools.cache
+def handlers() -> dict[int, Handler]:
+    """Identities of the code objects of the calls of interest, each with what notes it down.
+
+    Identities, because the hash of a code object goes through all its constants, for every call in the program anew.
+    """
+    found: dict[int, Handler] = {}
+
+    def on(function: Any, handler: Handler) -> None:
+        of(inspect.unwrap(function).__code__, handler)
+
+    def of(code: CodeType, handler: Handler) -> None:
+        _alive.append(code)
+        found[id(code)] = handler
+
+    on(nn.Module._call_impl, _forward)
+    on(torch.Tensor.backward, _tensor_backward)
+    on(torch.autograd.backward, _backward)
+    on(torch.autograd.grad, _grad)
+    of(
+        Optimizer.profile_hook_step(lambda: None).__code__, _step
+    )  # one wrapper around the step of every class
+    on(Optimizer.zero_grad, _zero_grad)
+    on(nn.Module.zero_grad, _zero_grad)
+    on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))
+    on(Optimizer.load_state_dict, functools.partial(_noted, "load_state_dict"))
+    on(nn.Module.state_dict, _module_state_dict)
+    on(Optimizer.state_dict, functools.partial(_noted, "state_dict"))
+    on(LRScheduler.__init__, _scheduler_built)
+    on(LRScheduler.step, _scheduler_step)
+    on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
+    on(torch.optim.lr_scheduler.SequentialLR.step, _scheduler_step)
+    on(torch.manual_seed, _seed)
+    on(differentiate, _differentiate)
+    on(Model.step, _functional_step)
+    for clip in (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_):
+        on(clip, _clip)
+    return found
+
+
+def _forward(recorder: Recorder, frame: FrameType) -> None:
+    module = frame.f_locals["self"]
+    caller = frame.f_back.f_back if frame.f_back is not None else None
+    depends = isinstance(module, _MAY_DEPEND_ON_MODE) and depends_on_mode(module)
+    if not (depends or recorder.records(caller) or recorder.is_root(module)):
+        return
+    label = recorder.keeper.module_label(module)
+    if label is None:
+        return
+    recorder.event(
+        "forward",
+        label,
+        training=module.training,
+        grad_enabled=torch.is_grad_enabled(),
+        inference=torch.is_inference_mode_enabled(),
+        type=type(module).__name__,
+        stateful=depends and module.training,
+        depends=depends,
+    )
+
+
+def depends_on_mode(module: nn.Module) -> bool:
+    """Whether a module by itself computes something else, or keeps statistics, in training mode."""
+    if isinstance(module, _DROPOUT):
+        return module.p > 0
+    if isinstance(module, _NORM):
+        return module.track_running_stats
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return bool(module.dropout)
+    return isinstance(module, nn.RReLU)
+
+
+def _tensor_backward(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    here = frame.f_locals
+    return _pass(recorder, "backward", (here["self"],), here, here["inputs"])
+
+
+def _backward(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    if (
+        frame.f_back is not None
+        and frame.f_back.f_code is inspect.unwrap(torch.Tensor.backward).__code__
+    ):
+        return None  # noted by the method that called it
+    here = frame.f_locals
+    return _pass(recorder, "backward", _tensors(here["tensors"]) or (), here, here["inputs"])
+
+
+def _grad(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    here = frame.f_locals
+    return _pass(recorder, "grad", _tensors(here["outputs"]) or (), here, here["inputs"])
+
+
+def _differentiate(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
+    here = frame.f_locals
+    if not isinstance(here["loss"], Tensor) or in_transform():
+        return None  # an error of its own, or noted as torch.autograd.grad
+    return _pass(recorder, "grad", (here["loss"],), {**here, "create_graph": False}, here["leaves"])
+
+
+def _tensors(given: Any) -> tuple[Any, ...] | None:
+    """The tensors in an argument; ``None`` for a generator (``model.parameters()``), which only the function itself may use up."""
+    if isinstance(given, Tensor):
+        return (given,)
+    if isinstance(given, Iterator):
+        return None
+    return tuple(given.values() if isinstance(given, Mapping) else given)
+
+
+def _pass(
+    recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any
+) -> dict[str, Any]:
+    """Note a backward pass: which weights it reaches, and in which statements its graph used them."""
+    graph = recorder.graph_behind(roots)
+    create = bool(here["create_graph"])
+    retain = create if here["retain_graph"] is None else bool(here["retain_graph"])
+    given = None if inputs is None else _tensors(inputs)
+    only = None if given is None else set(map(id, given))
+    weights: dict[str, list[int]] = {}
+    for key, leaf in graph.leaves.items():
+        label = recorder.keeper.weight_label(leaf)
+        if label is not None and (only is None or key in only):
+            weights[label] = sorted({recorder.entry_of_age(age) for age in graph.uses[key]})
+    saved: dict[str, list[int]] = {}
+    for start, ages in (saved_by(roots) if recorder.changed_since(graph.ages) else {}).items():
+        for held in recorder.keeper.at.get(start, ()):
+            saved[held.label] = sorted({recorder.entry_of_age(age) for age in ages})
+    data = recorder.event(
+        kind,
+        recorder.name_of(roots) if roots else "",
+        retain_graph=retain,
+        create_graph=create,
+        raised=False,
+        nodes=graph.nodes,
+        weights=weights,
+        saved=saved,
+    )
+    recorder.passed(data, frozenset(graph.ages))
+    return data
+
+
+def _step(recorder: Recorder, frame: FrameType) -> None:
+    arguments = frame.f_locals.get("args", ())
+    optimizer = arguments[0] if arguments else None
+    if not isinstance(optimizer, Optimizer):
+        return
+    with_gradient: list[Any] = []
+    without: list[Any] = []
+    unwatched, dead = 0, 0
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            label = recorder.keeper.weight_label(weight)
+            if label is None:
+                unwatched += 1
+                dead += weight.grad is None
+            else:
+                (without if weight.grad is None else with_gradient).append(label)
+    closure = frame.f_locals.get("kwargs", {}).get(
+        "closure", arguments[1] if len(arguments) > 1 else None
+    )
+    recorder.event(
+        "step",
+        recorder.keeper.label_of(optimizer),
+        weights=tuple(with_gradient),
+        without=tuple(without),
+        unwatched=unwatched,
+        dead=dead,
+        token=recorder.keeper.token(optimizer),
+        closure=closure is not None,
+        wraps=bool(wrapped_by(optimizer)),
+        rates=tuple(group.get("lr") for group in optimizer.param_groups),
+        type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
+    )
+    recorder.stepped()
+
+
+def _zero_grad(recorder: Recorder, frame: FrameType) -> None:
+    """Note whose gradients are cleared: an optimizer that is not watched may hold weights that are."""
+    one = frame.f_locals["self"]
+    held = (
+        [group["params"] for group in one.param_groups]
+        if isinstance(one, Optimizer)
+        else [one.parameters()]
+    )
+    labels = [recorder.keeper.weight_label(weight) for some in held for weight in some]
+    recorder.event(
+        "zero_grad",
+        recorder.keeper.label_of(one),
+        weights=tuple([label for label in labels if label is not None]),
+    )
+
+
+def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
+    here = frame.f_locals
+    label = recorder.keeper.label_of(here["self"])
+    data = {}
+    if kind == "load_state_dict":
+        data = {"assign": bool(here.get("assign")), "ties": _ties(label, here["self"])}
+    recorder.event(kind, label, **data)
+
+
+def _ties(label: str, value: Any) -> tuple[tuple[str, ...], ...]:
+    """The weights of a module that have several names, as labels."""
+    names: dict[int, list[str]] = {}
+    if isinstance(value, nn.Module):
+        for name, weight in value.named_parameters(remove_duplicate=False):
+            names.setdefault(id(weight), []).append(f"{label}.{name}")
+    return tuple(tuple(labels) for labels in names.values() if len(labels) > 1)
+
+
+def _module_state_dict(recorder: Recorder, frame: FrameType) -> None:
+    here = frame.f_locals
+    if here.get("destination") is None:  # the parts of a module are asked with one
+        recorder.event("state_dict", recorder.keeper.label_of(here["self"]))
+
+
+def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
+    scheduler = frame.f_locals["self"]
+    if frame.f_back is not None and frame.f_back.f_code in (
+        LRScheduler.__init__.__code__,
+        _initial_step(),
+    ):
+        return
+    optimizer = vars(scheduler).get("optimizer")
+    recorder.event(
+        "scheduler step",
+        recorder.keeper.label_of(scheduler),
+        optimizer=recorder.keeper.label_of(optimizer),
+        early=vars(scheduler).get("_step_count") == 1
+        and not vars(optimizer or scheduler).get("_opt_called", False),
+    )
+
+
+@functools.cache
+def _initial_step() -> CodeType:
+    return LRScheduler._initial_step.__code__
+
+
+def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
+    here = frame.f_locals
+    recorder.event(
+        "scheduler built",
+        type(here["self"]).__name__,
+        optimizer=recorder.keeper.label_of(here["optimizer"]),
+    )
+
+
+def _seed(recorder: Recorder, frame: FrameType) -> None:
+    recorder.event("seed", "torch", seed=frame.f_locals.get("seed"))
+
+
+def _functional_step(recorder: Recorder, frame: FrameType) -> None:
+    recorder.event("functional step", recorder.name_of((frame.f_locals["self"],)))
+
+
+def _clip(recorder: Recorder, frame: FrameType) -> None:
+    recorder.event("clip", frame.f_code.co_name)

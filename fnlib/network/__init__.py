@@ -1,0 +1,1 @@
+"""How one module tree serves many values."""

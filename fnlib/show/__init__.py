@@ -1,0 +1,1 @@
+"""How values, ledgers and comparisons print."""

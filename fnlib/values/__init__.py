@@ -1,0 +1,1 @@
+"""Why nothing that is held can change."""
