@@ -1,0 +1,1 @@
+"""Public training programs under the doctor: what strangers wrote, run as they wrote it."""
