@@ -288,7 +288,8 @@ def test_awaiting_and_yielding_from_raise_nothing() -> None:
     assert [entry.raised for entry in entries] == [None, None]
 
 
-def test_the_header_of_a_loop_over_a_range_changes_nothing_and_over_anything_else_it_may() -> None:
+def test_only_the_header_over_a_range_is_skipped() -> None:
+    """The header of a loop over a range changes nothing; over anything else it may."""
     model = nn.Linear(2, 2)
 
     def training(n: int) -> Iterator[int]:

@@ -392,7 +392,8 @@ def test_losses_that_are_meant_for_what_they_reach(loop: Callable[[Pair], None])
     assert [str(finding) for finding in found(loop)] == []
 
 
-def test_a_gradient_that_nobody_cleared_is_told_of_the_generators_step_alone() -> None:
+def test_an_uncleared_gradient_is_reported_at_one_step() -> None:
+    """Report a gradient that nobody cleared at the generator's step alone."""
     pair = Pair()
     with fnlib.Ledger(g=pair.g, d=pair.d, opt_g=pair.opt_g, opt_d=pair.opt_d) as ledger:
         real, noise = pair.batch()
@@ -453,7 +454,9 @@ def test_two_encoders_and_one_head_with_an_optimizer_each() -> None:
     assert shared(passes, [nn.Linear(5, 1)], [nn.Linear(4, 5)], [nn.Linear(3, 5)]) == []
 
 
-def test_text_through_the_trunks_own_stem_and_pictures_through_another() -> None:
+def test_text_and_pictures_through_stems_of_their_own() -> None:
+    """Text runs through the trunk's own stem, and pictures through another."""
+
     def passes(stem: nn.Module, trunk: nn.Module, picture: nn.Module) -> list[torch.Tensor]:
         return [trunk(stem(torch.randn(8, 4))).mean(), trunk(picture(torch.randn(8, 3))).mean()]
 
