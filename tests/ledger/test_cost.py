@@ -110,8 +110,8 @@ def test_bytes_that_cannot_be_read_in_place_are_compared(
     seen = []
     for far in (False, True):
         if far:  # on an accelerator
-            for name in ("memory", "seen", "content"):
-                monkeypatch.setattr(f"fnlib.ledger.{name}.gapless", lambda tensor: False)
+            for name in ("memory", "sighting", "content"):
+                monkeypatch.setattr(f"fnlib.ledger.looks.{name}.gapless", lambda tensor: False)
         weight, turned = torch.ones(3), torch.arange(6.0).view(2, 3).t()
         with Ledger(weight=weight, turned=turned, gaps=torch.arange(8.0)[::2]) as ledger:
             weight[1] = float("nan")

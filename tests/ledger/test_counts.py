@@ -183,8 +183,9 @@ def test_a_loop_variable_has_no_gradient_of_its_own() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with Ledger(model=model, optimizer=optimizer) as ledger:
         for _ in range(2):
-            model.zero_grad()
-            model(torch.ones(1, 2)).sum().backward()  # noqa: E702
+            # fmt: off
+            model.zero_grad(); model(torch.ones(1, 2)).sum().backward()  # noqa: E702
+            # fmt: on
             for p in model.parameters():
                 p.grad.mul_(2)
             optimizer.zero_grad()

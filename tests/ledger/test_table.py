@@ -275,12 +275,10 @@ def test_long_statements_wrap_and_stay_distinct() -> None:
     """Long statements wrap into the next line and can be told apart."""
     model = nn.Linear(2, 2)
     with Ledger(model=model) as ledger:
-        smoothed_training_loss = nn.functional.smooth_l1_loss(
-            model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="sum"
-        )
-        smoothed_validation_loss = nn.functional.smooth_l1_loss(
-            model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="mean"
-        )
+        # fmt: off
+        smoothed_training_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="sum")
+        smoothed_validation_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="mean")
+        # fmt: on
     shown = str(ledger)
     assert smoothed_training_loss is not None and smoothed_validation_loss is not None
     assert shown.count("smooth_l1_loss(model(") == 2, shown

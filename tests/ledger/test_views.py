@@ -259,7 +259,10 @@ def test_in_a_real_kernel() -> None:
 
 
 def test_the_ledger_does_not_import_what_it_does_not_need() -> None:
-    program = "import sys, fnlib.ledger, fnlib.ledger.magic; print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
+    program = (
+        "import sys, fnlib.ledger, fnlib.ledger.magic\n"
+        "print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
