@@ -51,9 +51,10 @@ def test_every_line_of_the_table_is_measured(tmp_path: Path) -> None:
             )
 
 
-def test_a_line_past_its_limit_is_measured_again_and_ends_in_a_failure(
+def test_a_line_past_its_limit_is_measured_again_and_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A line past its limit is measured a second time before the benchmark fails."""
     asked: list[Effort] = []
 
     def slow(effort: Effort) -> list[bench.Line]:
@@ -87,7 +88,8 @@ def test_a_limit_holds_as_it_is_printed() -> None:
     assert not bench.Line("", 0.90, ratio=0.9051).within
 
 
-def test_sides_take_equally_many_steps_and_nobody_is_always_first() -> None:
+def test_sides_take_as_many_steps_and_take_turns_at_going_first() -> None:
+    """Both sides take equally many steps, and neither always goes first."""
     taken: list[str] = []
     collecting: set[bool] = set()
 

@@ -158,10 +158,13 @@ def test_an_error_in_a_cell_is_seen(opened: Notebook) -> None:
 
 
 @by_name("faint")
-def test_text_without_contrast_and_a_picture_without_words_are_seen_inside_jupyterlab(
+def test_faults_of_a_cell_are_seen_inside_jupyterlab(
     opened: Notebook,
 ) -> None:
-    """axe-core must see a cell's output where it stands; in JupyterLab's own layout it takes all of it for hidden."""
+    """Find text without contrast and a picture without alternative text inside JupyterLab.
+
+    axe-core must test the output on its own: JupyterLab's layout makes it treat all of it as hidden.
+    """
     light = " ".join(serious(opened.page, IN_JUPYTERLAB))
     with opened.dark():
         dark = " ".join(serious(opened.page, IN_JUPYTERLAB))
@@ -173,7 +176,8 @@ def test_text_without_contrast_and_a_picture_without_words_are_seen_inside_jupyt
         assert seen in found and not_seen not in found, found
 
 
-def test_text_without_contrast_and_a_picture_without_words_are_seen_on_a_page(browser: Any) -> None:
+def test_faults_are_seen_on_a_page(browser: Any) -> None:
+    """Find text without contrast and a picture without alternative text on a plain page."""
     page = browser.new_page()
     page.set_content(
         '<html lang="en"><title>page</title><body><main>'

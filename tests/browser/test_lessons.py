@@ -59,7 +59,8 @@ def test_it_fits_the_projector(lesson: Notebook) -> None:
     assert not too_wide(lesson, ".cm-scroller, .jp-RenderedMarkdown, .jp-OutputArea-output")
 
 
-def test_a_tool_finds_no_serious_fault_for_readers_who_cannot_see_well(lesson: Notebook) -> None:
+def test_axe_finds_no_serious_fault(lesson: Notebook) -> None:
+    """axe-core finds no serious accessibility fault in any lesson."""
     assert not serious(lesson.page, IN_JUPYTERLAB)
 
 

@@ -264,9 +264,10 @@ def test_code_without_a_file_is_not_recorded(
     assert {Path(entry.file).name for entry in ledger.walk()} == {"train.py"}
 
 
-def test_modules_beside_the_script_are_recorded_and_libraries_are_not(
+def test_modules_beside_the_script_are_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Record modules beside the script, and no libraries."""
     fit = "def fit(model, optimizer, data):\n    for one in data:\n        model(one).mean().backward()\n        optimizer.step()\n"
     (tmp_path / "loop.py").write_text(fit, encoding="utf-8")
     path = script(

@@ -40,7 +40,8 @@ def test_help_is_the_usage_and_starts_nothing(
     )
 
 
-def test_there_is_a_usage_for_each_command_and_each_setting_is_known() -> None:
+def test_each_command_has_a_usage_and_each_setting_is_known() -> None:
+    """Each command has a usage line, and some usage line names each setting."""
     assert set(commands.USAGE) == set(kit.COMMANDS)
     for setting in commands.SETTINGS:
         assert any(f"{setting}=" in usage for usage in commands.USAGE.values())

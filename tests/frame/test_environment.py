@@ -63,9 +63,8 @@ def test_without_a_network_one_sentence_and_nothing_left(checkout: Path) -> None
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_installation_is_not_taken_for_a_finished_one(
-    checkout: Path, how: signal.Signals
-) -> None:
+def test_an_interrupted_installation_does_not_count(checkout: Path, how: signal.Signals) -> None:
+    """An interrupted installation doesn't count as a finished one."""
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers: pip waits
         process = lab(checkout, f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
         silent.settimeout(60)

@@ -74,9 +74,10 @@ def test_without_a_browser_the_address_is_for_another_one(
     )
 
 
-def test_lessons_that_cannot_be_written_are_told_before_they_are_changed(
+def test_read_only_lessons_are_reported_at_the_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Report lessons that can't be saved before anybody changes them."""
     monkeypatch.setattr(webbrowser, "get", lambda: None)
     monkeypatch.setattr(
         os, "access", lambda path, mode: (path, mode) != (tmp_path / "lessons", os.W_OK)

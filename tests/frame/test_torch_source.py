@@ -104,9 +104,10 @@ WHEELS = {  # how PyTorch names them
 
 
 @pytest.mark.parametrize("system", WHEELS)
-def test_a_stick_for_this_machine_is_taken_and_one_for_another_is_told(
+def test_a_stick_is_used_only_on_the_machine_it_fits(
     bare_linux: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str
 ) -> None:
+    """Use a stick made for this machine, and report one made for another."""
     monkeypatch.setattr(torch_source, "WHEELS", tmp_path)
     monkeypatch.setattr(sys, "platform", system)
     here = sys.version_info[1]

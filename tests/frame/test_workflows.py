@@ -47,7 +47,8 @@ def test_the_linters_see_a_fault(tmp_path: Path, was: str, becomes: str) -> None
     assert schema.returncode != 0 or zizmor(folder).returncode != 0
 
 
-def test_they_cover_the_systems_and_call_the_commands_of_the_readme() -> None:
+def test_they_cover_the_systems_by_the_readmes_commands() -> None:
+    """The workflows cover all three systems and call the commands of the README."""
     text, readme = (
         (WORKFLOWS / "tests.yml").read_text(),
         (ROOT / "README.md").read_text(encoding="utf-8"),

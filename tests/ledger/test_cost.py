@@ -57,7 +57,9 @@ def test_changes_keep_summaries_and_copies_only_when_asked() -> None:
     )
 
 
-def test_an_iteration_takes_as_much_memory_in_a_long_recording_as_in_a_short_one() -> None:
+def test_memory_of_an_iteration_does_not_grow() -> None:
+    """An iteration takes as much memory in a long recording as in a short one."""
+
     def recorded(steps: int) -> int:
         weight = torch.ones(3)
         with Ledger(weight=weight) as ledger:
@@ -101,14 +103,15 @@ def test_watching_less_looks_at_less_and_still_sees_it() -> None:
         assert ("gradient" in watched) == (last == [["created"], [], [], ["removed"]])
 
 
-def test_bytes_are_compared_where_they_cannot_be_read_as_they_lie(
+def test_bytes_that_cannot_be_read_in_place_are_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Compare the bytes of tensors whose memory can't be read in place."""
     seen = []
     for far in (False, True):
         if far:  # on an accelerator
-            for name in ("memory", "seen", "content"):
-                monkeypatch.setattr(f"fnlib.ledger.{name}.gapless", lambda tensor: False)
+            for name in ("memory", "sighting", "content"):
+                monkeypatch.setattr(f"fnlib.ledger.looks.{name}.gapless", lambda tensor: False)
         weight, turned = torch.ones(3), torch.arange(6.0).view(2, 3).t()
         with Ledger(weight=weight, turned=turned, gaps=torch.arange(8.0)[::2]) as ledger:
             weight[1] = float("nan")

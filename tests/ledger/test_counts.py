@@ -69,7 +69,8 @@ class Box(nn.Module):
         self.optimizer.step()
 
 
-def test_a_closed_box_names_everything_and_overwrites_all_the_same() -> None:
+def test_a_closed_box_names_and_overwrites_everything() -> None:
+    """A closed box's step names all it changes, and overwrites it all the same."""
     model = Box(momentum=0.9)
     with Ledger(model=model, optimizer=model.optimizer) as ledger:
         for feature, label in DATA:
@@ -158,7 +159,8 @@ def test_names_rebound_counts_names_not_values() -> None:
     del b
 
 
-def test_a_module_names_what_it_holds_from_the_moment_on_that_it_holds_it() -> None:
+def test_a_module_names_what_it_holds_as_soon_as_it_does() -> None:
+    """A module names a tensor as soon as it holds it."""
     model = nn.Linear(2, 2)
     box = nn.Sequential(nn.Linear(2, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -175,13 +177,15 @@ def test_a_module_names_what_it_holds_from_the_moment_on_that_it_holds_it() -> N
     assert runs == [own, own | rule, own | rule | part, own | part]
 
 
-def test_a_name_left_over_from_a_loop_over_the_weights_has_no_gradient_of_its_own() -> None:
+def test_a_loop_variable_has_no_gradient_of_its_own() -> None:
+    """The name left over from a loop over the weights has no gradient of its own."""
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with Ledger(model=model, optimizer=optimizer) as ledger:
         for _ in range(2):
-            model.zero_grad()
-            model(torch.ones(1, 2)).sum().backward()  # noqa: E702
+            # fmt: off
+            model.zero_grad(); model(torch.ones(1, 2)).sum().backward()  # noqa: E702
+            # fmt: on
             for p in model.parameters():
                 p.grad.mul_(2)
             optimizer.zero_grad()

@@ -27,7 +27,8 @@ from fnlib.ledger import (
 )
 
 
-def test_an_exception_passes_through_and_the_ledger_keeps_what_it_saw() -> None:
+def test_an_exception_passes_through_the_ledger() -> None:
+    """An exception passes through, and the ledger keeps what it saw."""
     model = nn.Linear(2, 2)
     with (
         pytest.raises(RuntimeError, match="mat1 and mat2") as caught,
@@ -210,7 +211,8 @@ def test_a_scripted_network_is_named_before_recording_starts() -> None:
     assert [change.label for change in ledger.entries[0].changes] == ["network.weight"]
 
 
-def test_a_name_that_moves_on_to_an_object_that_is_not_watched_is_noted() -> None:
+def test_a_name_rebound_to_an_unwatched_object_is_noted() -> None:
+    """Note a watched name that is rebound to an object that isn't watched."""
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with Ledger(model=model, optimizer=optimizer) as ledger:
@@ -500,8 +502,11 @@ def test_a_dict_that_contains_itself_and_one_that_is_a_data_set() -> None:
     )
 
 
-def test_an_object_that_lies_where_another_one_lay_is_not_taken_for_it() -> None:
-    """Identities are used again once their object is gone; when that happens, no program can tell."""
+def test_a_new_object_at_an_old_address_is_new() -> None:
+    """Don't take a new object for the one whose address it reuses.
+
+    Once an object is gone, its identity can be used again, and no program can tell the two apart by it.
+    """
 
     def lying_where_it_lay(ledger: Ledger) -> nn.Module:
         module = nn.Linear(2, 2)

@@ -42,9 +42,10 @@ def test_every_step_shows_its_statement_and_its_changes() -> None:
     )  # a box for each kind of state, none of them changed yet
 
 
-def test_it_plays_to_the_end_without_blocking_and_one_player_at_a_time(
+def test_it_plays_to_the_end_one_player_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A replay plays to the end without blocking, one player at a time."""
     monkeypatch.setattr(replaying, "SECONDS", 0.01)
     ledger = recorded()
 

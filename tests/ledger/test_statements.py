@@ -23,7 +23,11 @@ def test_a_statement_of_several_lines_is_one_entry() -> None:
             1,
             2,
         )
-        b = [number for number in range(3)]
+        # fmt: off
+        b = (
+            [number for number in range(3)]
+        )
+        # fmt: on
         text = """one
         two"""
     assert [(entry.end_line - entry.line, entry.shares_line) for entry in ledger.entries] == [
@@ -38,13 +42,11 @@ def test_a_statement_of_several_lines_is_one_entry() -> None:
 def test_statements_on_one_line_are_one_entry_that_says_so() -> None:
     x = torch.zeros(1)
     with Ledger(x=x) as ledger:
-        x.add_(1)
-        y = x + 1  # noqa: E702
-        for _ in range(3):
-            x.add_(1)  # noqa: E701
-        if y is not None:
-            x.add_(1)
-            x.add_(1)  # noqa: E701, E702
+        # fmt: off
+        x.add_(1); y = x + 1  # noqa: E702
+        for _ in range(3): x.add_(1)  # noqa: E701
+        if y is not None: x.add_(1); x.add_(1)  # noqa: E701, E702
+        # fmt: on
     assert [entry.shares_line for entry in ledger.entries] == [2, 2, 3]
     assert ledger.entries[1].changes[0].moved == 3.0
     assert "2 statements share this line and are one entry" in str(ledger)
@@ -63,11 +65,11 @@ def test_iterations_of_for_while_and_while_true() -> None:
             n += 1
             if n == 6:
                 break
+        # fmt: off
         while True:
-            n += 1
-            assert n < 9 or n == 9  # noqa: E702
-            if n == 9:
-                break  # noqa: E701
+            n += 1; assert n < 9 or n == 9  # noqa: E702
+            if n == 9: break  # noqa: E701
+        # fmt: on
         else:
             a = 0
     by_source: dict[str, list[int | None]] = {}
@@ -259,11 +261,15 @@ def test_the_cases_of_a_match_are_lines_of_their_own() -> None:
     model = nn.Linear(1, 1)
     with Ledger(model=model) as ledger:
         for kind in ("a", "b"):
+            # fmt: off
             match kind:
                 case "a":
                     model.eval()
-                case "b":
+                case (
+                    "b"
+                ):
                     model.train()
+            # fmt: on
     assert [entry.source for entry in ledger.entries if entry.kind == "statement"] == [
         "model.eval()",
         "model.train()",
@@ -288,7 +294,8 @@ def test_awaiting_and_yielding_from_raise_nothing() -> None:
     assert [entry.raised for entry in entries] == [None, None]
 
 
-def test_the_header_of_a_loop_over_a_range_changes_nothing_and_over_anything_else_it_may() -> None:
+def test_only_the_header_over_a_range_is_skipped() -> None:
+    """The header of a loop over a range changes nothing; over anything else it may."""
     model = nn.Linear(2, 2)
 
     def training(n: int) -> Iterator[int]:

@@ -214,9 +214,8 @@ def test_a_title_of_many_names_goes_on_in_the_next_line() -> None:
     ) <= 100 and "critic_of_agent_7; 2 iterations folded" in " ".join(shown.split())
 
 
-def test_a_loop_over_the_weights_takes_a_row_for_each_of_its_statements_not_for_each_weight() -> (
-    None
-):
+def test_a_loop_over_the_weights_takes_a_row_a_statement() -> None:
+    """A loop over the weights takes one row for each statement, not for each weight."""
     model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
     with Ledger(model=model) as ledger:
         for weight in model.parameters():
@@ -272,15 +271,14 @@ def test_the_dict_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
     }
 
 
-def test_long_statements_go_on_in_the_next_line_and_can_be_told_apart() -> None:
+def test_long_statements_wrap_and_stay_distinct() -> None:
+    """Long statements wrap into the next line and can be told apart."""
     model = nn.Linear(2, 2)
     with Ledger(model=model) as ledger:
-        smoothed_training_loss = nn.functional.smooth_l1_loss(
-            model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="sum"
-        )
-        smoothed_validation_loss = nn.functional.smooth_l1_loss(
-            model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="mean"
-        )
+        # fmt: off
+        smoothed_training_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="sum")
+        smoothed_validation_loss = nn.functional.smooth_l1_loss(model(torch.ones(1, 2)), torch.zeros(1, 2), reduction="mean")
+        # fmt: on
     shown = str(ledger)
     assert smoothed_training_loss is not None and smoothed_validation_loss is not None
     assert shown.count("smooth_l1_loss(model(") == 2, shown

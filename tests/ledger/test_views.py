@@ -212,9 +212,10 @@ def test_the_cell_magic(capsys: pytest.CaptureFixture[str]) -> None:
     assert ipython.user_ns["step"] == 1
 
 
-def test_the_cell_magic_without_names_with_options_and_with_mistakes(
+def test_the_cell_magic_with_options_and_mistakes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The cell magic works without names and with options, and explains mistakes."""
     ipython = shell()
     ipython.run_cell(
         "%%ledger --into seen --depth 1 --keep\ntrain_step()\noptimizer.param_groups[0]['lr'] = 1.0"
@@ -258,7 +259,10 @@ def test_in_a_real_kernel() -> None:
 
 
 def test_the_ledger_does_not_import_what_it_does_not_need() -> None:
-    program = "import sys, fnlib.ledger, fnlib.ledger.magic; print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
+    program = (
+        "import sys, fnlib.ledger, fnlib.ledger.magic\n"
+        "print([n for n in ('IPython', 'matplotlib', 'ipywidgets') if n in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True

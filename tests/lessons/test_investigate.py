@@ -74,7 +74,8 @@ def rows(view: Any) -> dict[str, set[str]]:
 # --- 00 -------------------------------------------------------------------------------------------
 
 
-def test_00_only_the_loop_that_reads_nothing_it_changed_repeats_itself() -> None:
+def test_00_only_a_loop_that_reads_no_change_repeats_itself() -> None:
+    """Only the loop that reads nothing it changed gives the same result again."""
     tried = Tried("00", ("train", "rerun-begin", "rerun-places", "rerun-function"),
                   {"train": [("import torch\n", "import torch, fnlib\n")]})  # fmt: skip
     assert tried.error is None
@@ -93,7 +94,8 @@ def test_00_only_the_loop_that_reads_nothing_it_changed_repeats_itself() -> None
 # --- 01 -------------------------------------------------------------------------------------------
 
 
-def test_01_without_zero_grad_backward_adds_and_a_finding_says_so() -> None:
+def test_01_without_zero_grad_backward_adds() -> None:
+    """Without `zero_grad`, `backward` adds to the old gradient, and a finding says so."""
     tried = Tried(
         "01", ("data", "stock-run"), {"stock-run": [("        optimizer.zero_grad()\n", "")]}
     )
@@ -172,7 +174,8 @@ def test_02_half_a_network_still_gets_gradients() -> None:
     }
 
 
-def test_02_without_zero_grad_the_old_layer_adds_and_the_new_one_begins() -> None:
+def test_02_without_zero_grad_only_the_old_layer_adds() -> None:
+    """Without `zero_grad`, the old layer's gradient adds up and the new layer's starts afresh."""
     price = {"price-run": [("    optimizer.zero_grad()\n", ""), *NO_ASSERT]}
     tried = Tried("02", ("square", "stock-run", "price-run", "price-run"), price)
     assert rows(tried.names["ledger"])["loss.backward()"] >= {
@@ -192,7 +195,8 @@ def test_03_the_ledger_says_that_it_cannot_look_in() -> None:
     assert "does not know how to watch classifier, a MLPClassifier" in str(tried.error)
 
 
-def test_03_two_things_that_an_author_foresaw_need_not_go_together() -> None:
+def test_03_two_foreseen_options_need_not_go_together() -> None:
+    """Two options that the author of a box foresaw needn't work together."""
     tried = Tried(
         "03",
         (*NEEDS, "needs-classifier"),
@@ -206,7 +210,8 @@ def test_03_two_things_that_an_author_foresaw_need_not_go_together() -> None:
     assert "partial_fit does not support early_stopping=True" in str(tried.error)
 
 
-def test_03_a_gradient_that_is_looked_at_after_it_was_clipped_is_short() -> None:
+def test_03_a_gradient_read_after_clipping_is_short() -> None:
+    """A gradient that is read after clipping is no longer than the limit."""
     source = "".join(
         line
         for line in _cell("03", "needs-stock").splitlines(keepends=True)
@@ -254,14 +259,16 @@ GO_ON = [
 ]
 
 
-def test_05_another_order_of_batches_is_another_trajectory_in_any_style() -> None:
+def test_05_another_order_of_batches_is_another_trajectory() -> None:
+    """Another order of batches gives another trajectory in every style."""
     tried = Tried("05", EQUAL, {"functional": [("seed=epoch)", "seed=epoch + 1)")], "equal": GO_ON})
     assert tried.error is None and tried.said.count("the stock loop: True False True") == 3
     shares = tried.names["shares"]
     assert shares["stock"] == shares["encapsulated"] == shares["functional"] != shares["fit"]
 
 
-def test_05_without_momentum_the_functional_loop_differs_where_there_was_some() -> None:
+def test_05_dropping_momentum_changes_only_loops_that_had_it() -> None:
+    """Plain SGD in the functional loop differs from stock only where stock has momentum."""
     rule = [
         ("optimizer=getattr(fnlib, rule)(**settings))", 'optimizer=fnlib.SGD(lr=settings["lr"]))')
     ]
@@ -306,7 +313,8 @@ def test_06_a_gradient_with_a_name_is_a_third_copy() -> None:
     assert copies(let_go) == [2, 3, 2]
 
 
-def test_06_moments_are_held_twice_while_the_step_runs_and_the_gradient_once() -> None:
+def test_06_a_step_holds_moments_twice_the_gradient_once() -> None:
+    """While a step runs, moments are held twice and the gradient once."""
     change: Change = {
         "predict": [("fnlib.SGD(lr=0.01)", "fnlib.SGD(lr=0.01, momentum=0.9)")],
         "stock": [("lr=0.01)", "lr=0.01, momentum=0.9)")],
@@ -345,7 +353,8 @@ def test_07_dropped_buffers_are_refused() -> None:
     assert "this step would go on with the old ones" in str(tried.error)
 
 
-def test_07_a_seed_in_the_bind_draws_other_masks_than_the_global_generator() -> None:
+def test_07_a_bound_seed_draws_masks_of_its_own() -> None:
+    """A seed passed to the bind draws other masks than the global generator."""
     change = {
         "equal-functional": [
             ("model = ModelFactory(parameters)", "model = ModelFactory(parameters, seed=7)")
@@ -383,7 +392,8 @@ TRUNCATED = (
 )
 
 
-def test_08_cut_at_each_digit_the_hidden_units_move_and_the_answers_stay_at_chance() -> None:
+def test_08_cut_at_each_digit_answers_stay_at_chance() -> None:
+    """Cut at each digit, the hidden units move but the answers stay at chance."""
     quick = [
         ("2, 6)", "2, 1)"),
         ("assert share", "# assert share"),
@@ -404,7 +414,8 @@ def test_08_cut_at_each_digit_the_hidden_units_move_and_the_answers_stay_at_chan
     assert asked < 0.2
 
 
-def test_08_a_fresh_start_at_each_piece_leaves_half_of_the_labels() -> None:
+def test_08_a_fresh_start_a_piece_leaves_half_the_labels() -> None:
+    """A fresh start at each piece leaves half of the labels."""
     fresh = [
         (
             "digits=digits):\n            output",

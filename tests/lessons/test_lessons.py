@@ -52,9 +52,7 @@ CHECKS = [
 @pytest.mark.parametrize(
     ("path", "cell"), CHECKS, ids=[f"{path.stem[:2]}-{cell}" for path, cell in CHECKS]
 )
-def test_a_stub_as_it_is_shipped_is_not_attempted_and_its_solution_passes(
-    path: Path, cell: str
-) -> None:
+def test_a_shipped_stub_is_not_attempted_its_solution_passes(path: Path, cell: str) -> None:
     """The cell alone, after the imports that a lesson begins with; where its blank is no function, from the blank on."""
     complete = next(one for one in load(path).code if one.id == cell).source
     complete = re.sub(r".*^(?=### BEGIN SOLUTION)", "", complete, flags=re.MULTILINE | re.DOTALL)

@@ -106,7 +106,7 @@ def test_nothing_is_said_of_a_copy_or_of_what_has_not_moved(run: Callable[[Train
     assert not found(run)
 
 
-def test_a_target_that_is_the_network_which_also_acts_without_gradient() -> None:
+def test_a_target_network_that_also_acts_without_gradient() -> None:
     """In Q-learning the acting network runs without gradient too; the target is still no network of its own."""
     policy = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)

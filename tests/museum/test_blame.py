@@ -56,7 +56,8 @@ def test_moved_statistics_are_told_there_too() -> None:
     )
 
 
-def test_a_part_that_is_called_by_itself_is_told_where_it_is_called() -> None:
+def test_a_part_called_alone_is_reported_at_its_call() -> None:
+    """A part that is called by itself is reported at the line of the call."""
     net = Net(nn.Dropout(0.5))
     with fnlib.Ledger(net=net, depth=5) as ledger, torch.no_grad():
         net.first(torch.randn(8, 4))
@@ -64,7 +65,8 @@ def test_a_part_that_is_called_by_itself_is_told_where_it_is_called() -> None:
     assert found.fix.startswith("net.first.eval()")
 
 
-def test_zero_grad_without_parentheses_is_pointed_out_beside_what_follows_from_it() -> None:
+def test_zero_grad_without_parentheses_is_pointed_out() -> None:
+    """Point out `zero_grad` without parentheses beside the bug that follows from it."""
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:

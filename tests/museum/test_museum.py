@@ -136,7 +136,8 @@ def test_the_museum_is_as_large_as_was_promised() -> None:
     assert {one.room for one in EXHIBITS} == set(ROOMS) and ROOMS[-len(FUNCTIONAL) :] == FUNCTIONAL
 
 
-def test_every_source_is_used_and_every_link_of_a_finding_is_a_source() -> None:
+def test_every_source_is_used_and_every_link_is_a_source() -> None:
+    """Some exhibit uses each source, and every link of a finding is a source."""
     assert {name for one in EXHIBITS for name in one.sources} == set(SOURCES)
     addresses = [address(name) for name in SOURCES]
     for code, text in TEXTS.items():

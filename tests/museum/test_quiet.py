@@ -246,9 +246,7 @@ def a_new_optimizer_each_round_all_on_one_line() -> fnlib.Ledger:
             start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             inner = torch.optim.SGD(model.parameters(), lr=0.1)
             for _ in range(2):
-                inner.zero_grad()
-                loss_of(model).backward()
-                inner.step()  # noqa: E702
+                inner.zero_grad(); loss_of(model).backward(); inner.step()  # noqa: E702  # fmt: skip
             end = model.state_dict()
             model.load_state_dict(
                 {name: start[name] + (end[name] - start[name]) * 0.5 for name in start}
@@ -261,9 +259,9 @@ def clients_that_clear_after_their_step() -> fnlib.Ledger:
     with fnlib.Ledger(models=models) as ledger:
         for _ in range(3):
             for model in models:
-                loss_of(model).backward()
-                (own := torch.optim.SGD(model.parameters(), lr=0.1)).step()
-                own.zero_grad()  # noqa: E702
+                # fmt: off
+                loss_of(model).backward(); (own := torch.optim.SGD(model.parameters(), lr=0.1)).step(); own.zero_grad()  # noqa: E702
+                # fmt: on
     return ledger
 
 

@@ -160,7 +160,8 @@ def test_a_room_fails_when_pytorch_is_louder_than_the_table_says(
         museum_visit.cured(one.code, module.setup, module.bug, module.cure)
 
 
-def test_a_room_fails_when_fnlib_does_something_else_than_the_table_says() -> None:
+def test_a_room_fails_when_fnlib_contradicts_the_table() -> None:
+    """A room fails when `fnlib` does something else than the table says."""
     with pytest.raises(AssertionError, match="says that this is refused"):
         museum_visit.in_fnlib("layer_replaced_after_optimizer", lambda: None)
 

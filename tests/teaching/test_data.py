@@ -37,7 +37,8 @@ def test_no_image_is_in_both_parts(parts: data.Data, images: object) -> None:
     assert not train & test
 
 
-def test_twins_are_two_different_images_of_the_digit_that_they_are_labelled_with() -> None:
+def test_twins_are_two_images_of_the_digit_on_their_label() -> None:
+    """Twins are two different images of the digit on their label."""
     singles = [
         pair for part in teaching.images() for pair in zip(part.feature, part.label, strict=True)
     ]
@@ -136,9 +137,10 @@ def test_twins_are_learnt_as_the_course_says() -> None:
 
 
 @pytest.mark.parametrize(("digits", "low", "high"), [(1, 0.05, 0.2), (2, 0.6, 1.0)])
-def test_carried_state_is_learnt_only_if_the_gradient_reaches_the_digit_before(
+def test_carried_state_needs_the_gradient_of_one_digit_back(
     digits: int, low: float, high: float
 ) -> None:
+    """Carried state is learnt only if the gradient reaches the previous digit."""
     stream = teaching.stream()
     torch.manual_seed(0)
     rnn, head = nn.RNN(8, 64, batch_first=True), nn.Linear(64, 10)

@@ -76,7 +76,8 @@ def test_links_lead_to_the_same_files_from_both_folders() -> None:
     )
 
 
-def test_a_student_edition_has_no_outputs_and_the_source_is_left_alone() -> None:
+def test_a_student_edition_has_no_outputs() -> None:
+    """A student edition has no outputs, and writing it leaves the source alone."""
     cell = _code(_solved("a = 1"))
     cell.outputs, cell.execution_count = [new_output("stream", text="1")], 3
     complete = new_notebook(cells=[cell])
@@ -85,7 +86,8 @@ def test_a_student_edition_has_no_outputs_and_the_source_is_left_alone() -> None
     assert complete.cells[0].outputs and editions.BEGIN in complete.cells[0].source
 
 
-def test_what_is_written_is_the_same_each_time_and_keeps_nothing_volatile() -> None:
+def test_writing_twice_gives_the_same_file() -> None:
+    """Writing twice gives the same file, with nothing volatile in it."""
     noisy = new_notebook(
         cells=[
             new_code_cell(
@@ -228,9 +230,10 @@ def test_a_page_fails_for_each_fault(
         assert fault in told, fault
 
 
-def test_a_lesson_that_fails_is_named_with_its_error_and_the_others_go_on(
+def test_a_failing_lesson_is_named_and_the_others_go_on(
     course: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Name a lesson that fails together with its error, and run the others."""
     (course / "solutions" / "00_zero.ipynb").write_text(
         editions.dump(new_notebook(cells=[_code("1 / 0", id="boom")])), encoding="utf-8"
     )

@@ -253,7 +253,8 @@ def test_a_mistake_says_something() -> None:
         Mistake(matches=lambda value: True)
 
 
-def test_every_misconception_reads_as_two_sentences_and_is_shown_somewhere() -> None:
+def test_every_misconception_is_two_sentences_and_is_shown() -> None:
+    """Every misconception is two sentences, and some lesson shows it."""
     for slug, row in TABLE.items():
         assert row.slug == slug
         assert (

@@ -64,7 +64,8 @@ def test_the_minutes_add_up_to_those_of_the_notebook(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
-def test_the_table_of_minutes_names_every_section_of_the_notebook(page: Path) -> None:
+def test_the_table_of_minutes_names_every_section(page: Path) -> None:
+    """The table of minutes names every section of the notebook."""
     table = page.read_text(encoding="utf-8").split("## Timing")[1].split("\n## ")[0]
     (notebook,) = SOLUTIONS.glob(f"{page.stem[-2:]}_*.ipynb")
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]

@@ -55,7 +55,8 @@ def test_the_words_are_made_from_the_numbers() -> None:
     )
 
 
-def test_each_picture_is_an_image_with_alternative_text_and_closes_its_figure() -> None:
+def test_each_picture_has_alternative_text() -> None:
+    """Each picture is an image with alternative text and closes its figure."""
     for picture in _made().values():
         bundle = picture._repr_mimebundle_()
         assert set(bundle) == {"text/html", "text/plain"}, (

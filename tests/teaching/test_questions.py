@@ -44,7 +44,8 @@ def test_each_wrong_option_is_answered_and_most_by_name(row: Question) -> None:
     )
 
 
-def test_the_bank_is_large_and_covers_every_lesson_and_every_misconception() -> None:
+def test_the_bank_covers_every_lesson_and_misconception() -> None:
+    """The bank is large and covers every lesson and every misconception."""
     assert sum(row.kind == "bank" for row in ROWS) >= 40
     assert {row.lesson for row in ROWS if row.kind == "bank"} == {
         f"{number:02d}" for number in range(10)

@@ -72,7 +72,8 @@ def test_setup_again_starts_the_random_numbers_afresh(capsys: pytest.CaptureFixt
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_a_failed_assert_says_what_it_is_there_for_and_other_errors_stay_as_they_are() -> None:
+def test_a_failed_assert_says_what_it_is_for() -> None:
+    """A failed assert says what it is for; other errors stay as they are."""
     cells = [
         "from fnlib import teaching\nteaching.setup()",
         "assert 1 == 2",
