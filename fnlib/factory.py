@@ -13,6 +13,8 @@ from fnlib.network.pool import Mode, Structure
 from fnlib.network.source import Blueprint
 from fnlib.optim import SGD
 from fnlib.parameters import Parameters
+from fnlib.show.table import Table, Tabular
+from fnlib.show.tensors import tensor_table
 from fnlib.updates.finished import Finished
 from fnlib.updates.rule import UpdateRule, checked_rule, name_of
 from fnlib.values.checks import check_match
@@ -20,7 +22,7 @@ from fnlib.values.checks import check_match
 _RIGHT = "model = ModelFactory(parameters)   # parameters of this network: its own steps, or Parameters.from_module(network)"
 
 
-class Factory(Finished):
+class Factory(Tabular, Finished):
     """A network's structure and its update rule, without weights: call it with parameters to get a model.
 
     Args:
@@ -107,15 +109,25 @@ class Factory(Finished):
     def _refusal(self, name: str, value: Any) -> Exception:
         return errors.Immutable.factory(name, value)
 
-    def __repr__(self) -> str:
-        from fnlib.show.display import factory_text
+    def _table(self) -> Table:
+        source = self._blueprint
+        if source.known is None and source.instance is None:  # do not build it only to print it
+            build = getattr(source.build, "__qualname__", type(source.build).__name__)
+            title = f"Factory of {build}, built when parameters are first bound"
+            return Table(title, notes=[f"optimizer: {self.optimizer!r}"])
+        parts = {"weights": self.structure.weights, "buffers": self.structure.buffers}
+        shapes = tensor_table("Factory", parts)
+        shapes.notes = [*shapes.notes, f"optimizer: {self.optimizer!r}"]
+        shapes.detail = self._network()
+        return shapes
 
-        return factory_text(self)
-
-    def _repr_html_(self) -> str:
-        from fnlib.show.display import factory_html
-
-        return factory_html(self)
+    def _network(self) -> tuple[str, str]:
+        """Return the name of the network and its repr, as PyTorch prints it."""
+        skeleton = self.structure.borrow(True)
+        try:
+            return type(skeleton.module).__name__, repr(skeleton.module)
+        finally:
+            self.structure.give_back(skeleton, [])
 
 
 def _checked_mode(training: object) -> Mode:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
+from fnlib.show.table import Table, Tabular
+from fnlib.show.tensors import tensor_table
 from fnlib.values.checks import owned
 from fnlib.values.protect import map_tree, register_as_tree, same_tree, share
 
 
-class Gradient(Mapping[str, Tensor]):
+class Gradient(Tabular, Mapping[str, Tensor]):
     """For each weight that a loss depends on, the derivative of the loss with respect to it.
 
     A weight without an entry (where PyTorch's ``.grad`` is ``None``) is left as it is by ``step``.
@@ -186,15 +188,8 @@ class Gradient(Mapping[str, Tensor]):
     def __delitem__(self, name: str) -> None:
         raise errors.Immutable("Gradient", name)
 
-    def __repr__(self) -> str:
-        from fnlib.show.display import table_of
-
-        return table_of(self._tensors, "Gradient")
-
-    def _repr_html_(self) -> str:
-        from fnlib.show.display import html_of
-
-        return html_of(self._tensors, "Gradient")
+    def _table(self) -> Table:
+        return tensor_table("Gradient", {"total": self._tensors})
 
 
 register_as_tree(Gradient)

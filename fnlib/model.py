@@ -16,6 +16,7 @@ from fnlib.network.leaves import Leaves
 from fnlib.network.pool import Mode
 from fnlib.network.randomness import seeded
 from fnlib.parameters import Parameters
+from fnlib.show.table import Table, Tabular
 from fnlib.updates.rule import Rule, UpdateRule
 from fnlib.values.checks import check_match, kept, owned, storable
 from fnlib.values.donation import give_away
@@ -32,7 +33,7 @@ _ALL_BUFFERS = (
 _FOR_ALL_NAMES = "return {name: new_weight for name in weights}, state   # in update"
 
 
-class Model:
+class Model(Tabular):
     """A network with parameters bound to it. Nothing about it changes: `step` returns new parameters.
 
     Made by calling a factory; see `Factory`.
@@ -319,15 +320,16 @@ class Model:
             self._changed,
         )
 
-    def __repr__(self) -> str:
-        from fnlib.show.display import model_text
-
-        return model_text(self)
-
-    def _repr_html_(self) -> str:
-        from fnlib.show.display import model_html
-
-        return model_html(self)
+    def _table(self) -> Table:
+        table = self._parameters._table(self._buffers)
+        mode = "in training" if self._mode else "in evaluation"
+        if not isinstance(self._mode, bool):
+            modes = ", ".join(f"{name}={trains}" for name, trains in self._mode)
+            mode = f"in training except {modes}"
+        seed = "" if self._seed is None else f", seed {self._seed}"
+        table.title = f"Model {mode}{seed}: {table.title[0].lower()}{table.title[1:]}"
+        table.detail = self._factory._network()
+        return table
 
 
 def _updated_by(

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
+from fnlib.show.table import Table, Tabular
+from fnlib.show.tensors import bytes_of, counted, tensor_table
 from fnlib.values.checks import check_mapping, check_match, owned, storable
 from fnlib.values.conversion import Target, check_target, converted, converted_state
 from fnlib.values.protect import Tensors, map_tree, register_as_tree, same_tree, share
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 _KEEP: Any = object()  # stands for "as it is" where None has a meaning of its own
 
 
-class Parameters(Mapping[str, Tensor]):
+class Parameters(Tabular, Mapping[str, Tensor]):
     """All that training changes, in one value: weights, buffers, optimizer state, step count.
 
     Parameters are a mapping of weight names, as in ``named_parameters()``, to tensors. Nothing changes
@@ -359,15 +361,27 @@ class Parameters(Mapping[str, Tensor]):
     def __delitem__(self, name: str) -> None:
         raise errors.Immutable("Parameters", name)
 
-    def __repr__(self) -> str:
-        from fnlib.show.display import parameters_text
-
-        return parameters_text(self)
-
-    def _repr_html_(self) -> str:
-        from fnlib.show.display import parameters_html
-
-        return parameters_html(self)
+    def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
+        title = f"Parameters after step {self._step_count}"
+        if self._donated is not None:
+            return Table(
+                f"{title}, given away by step(gradient, donate=True) at {self._donated}: "
+                "their memory now belongs to the parameters that this step returned"
+            )
+        if self._weights is None:
+            given = {key: value for key, value in (self._draw or {}).items() if value is not None}
+            call = ", ".join(f"{key}={value!r}" for key, value in given.items())
+            return Table(f"Parameters({call}), empty: binding them draws the initial weights")
+        buffers = self._buffers if buffers is None else buffers
+        table = tensor_table(title, {"weights": self._weights, "buffers": buffers})
+        held: list[Tensor] = []
+        map_tree(held.append, self._state)
+        notes = [f"'{name}' is tied to '{first}'" for name, first in self._aliases.items()]
+        if self._state is not None:
+            state = f"{counted(len(held), 'tensor')}, {bytes_of(held)}"
+            notes.insert(0, f"optimizer state: {state}, of {self._rule or 'no rule yet'}")
+        table.notes = [*table.notes, *notes]
+        return table
 
     # --- underneath --------------------------------------------------------------------------
 

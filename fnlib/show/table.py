@@ -1,173 +1,180 @@
-"""One table, written as plain text and as HTML: what the reprs of this package are made of."""
+"""Write one table as text for a terminal and as HTML for a notebook."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import zip_longest
 
 WIDTH = 100  # columns of a terminal
-ROWS = 20  # a longer part is folded
-BARS = "▁▂▃▄▅▆▇█"
-_PLAIN = str.maketrans({**dict(zip(BARS, ".:-=+*%#", strict=True)), "×": "x", "…": "~"})
+ROWS = 20  # rows of a part to show; the rest is folded
+LINES = 30  # lines of a detail to show
 
-# JupyterLab's colours where there is a JupyterLab, the page's own elsewhere. No colour carries a meaning by itself.
-_LINE = "var(--jp-border-color1, currentColor)"
-_TABLE = "border-collapse:collapse;color:inherit;font-size:var(--jp-code-font-size, 13px);font-variant-numeric:tabular-nums;margin:0"
-_CAPTION = "caption-side:top;text-align:left;font-weight:bold;color:inherit;padding:2px 8px 6px 0;white-space:nowrap"
-_CELL = "padding:2px 10px 2px 0;white-space:nowrap;background:transparent;color:inherit;border:none"
-_MONO = "font-family:var(--jp-code-font-family, monospace)"
+# Where a cell continues on the next line, best first: space, opening bracket, before a dot.
+_BREAKS = tuple(map(re.compile, (r"\s", r"[(\[{](?![)\]}])", r"(?=\.)")))
+
+# The theme's own colours, so that the table is readable in light and dark notebooks.
+_LINE = "border-bottom:1px solid var(--jp-border-color1, currentColor)"
+_FONT = "font-size:var(--jp-code-font-size, 13px);font-variant-numeric:tabular-nums"
+_CELL = "padding:2px 12px 2px 0;border:none;background:transparent;white-space:pre-wrap"
+_CODE = "font-weight:normal;font-family:var(--jp-code-font-family, monospace)"
+_TITLE = "caption-side:top;text-align:left;color:inherit;font-weight:bold;white-space:nowrap"
+_ALIGN = {"<": "text-align:left", ">": "text-align:right"}
 
 
 @dataclass
 class Table:
-    """What a value shows of itself.
+    """Hold a title, rows under headings, and the lines below them.
 
     Args:
         title: one line.
-        columns: the headings.
-        left: headings of the columns that are set flush left; the others are numbers, flush right.
-        parts: for each part of the value, its name ("" for a value of one part) and its rows of cells.
-        notes: lines below, each with a label: totals, and what deserves attention.
+        columns: headings, each with its alignment: "<" for words, ">" for numbers.
+        parts: rows under the name of their part; a cell for each column, of one or more lines.
+        notes: lines below the rows.
+        detail: summary and preformatted text to show between title and rows; HTML folds it.
     """
 
     title: str
-    columns: tuple[str, ...]
-    left: frozenset[str] = frozenset({"name"})
-    parts: list[tuple[str, list[tuple[str, ...]]]] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    detail: tuple[str, str] | None = None
 
+    def text(self) -> str:
+        """Write the table in at most 100 columns.
 
-def text(table: Table) -> str:
-    """Write a table in at most 100 columns.
+        >>> columns = {"name": "<", "size": ">"}
+        >>> print(Table("Weights", columns, {"": [("w", "12"), ("bias", "3")]}, ["total: 15"]).text())
+        Weights
+          name  size
+          w       12
+          bias     3
+        total: 15
+        """
+        shown = [list(self.columns), *(row for rows in self._parts() for row in rows[1][:ROWS])]
+        widths = _widths(shown)
+        lines = _filled(self.title)
+        if self.detail:
+            whole = self.detail[1].splitlines()
+            lines += [*whole[:LINES], *_more(whole[LINES:], "lines")]
+        if len(shown) > 1:
+            lines += self._lines(list(self.columns), widths)
+        for part, rows in self._parts():
+            lines += [part] if part and len(self._parts()) > 1 else []
+            for row in rows[:ROWS]:
+                lines += self._lines(row, widths)
+            lines += _more(rows[ROWS:])
+        return "\n".join([*lines, *(line for note in self.notes for line in _filled(note))])
 
-    >>> print(text(Table("Weights", ("name", "size"), parts=[("", [("w", "12"), ("bias", "3")])], notes=[("total", "15")])))
-    Weights
-      name  size
-      w       12
-      bias     3
-    total: 15
-    """
-    shown = [row for _, rows in table.parts for row in rows[:ROWS]]
-    widths = [max(map(len, column)) for column in zip(table.columns, *shown, strict=True)]
-    widths[0] = (
-        max(12, min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths)))
-        if widths[0] > 12
-        else widths[0]
-    )
+    def html(self) -> str:
+        """Write the table as HTML that loads nothing and that a screen reader can read."""
+        pieces = [f'<div style="{_TITLE}">{escape(self.title)}</div>']
+        if self.detail:
+            summary, content = self.detail
+            pieces.append(_folded(summary, f'<pre style="color:inherit">{escape(content)}</pre>'))
+        for part, rows in self._parts():
+            named = part if len(self._parts()) > 1 else ""
+            pieces.append(self._rows(named, rows[:ROWS]))
+            for summary in _more(rows[ROWS:]):
+                pieces.append(_folded(summary, self._rows(f"{part}, continued", rows[ROWS:])))
+        pieces += [f'<div style="margin-top:4px">{escape(note)}</div>' for note in self.notes]
+        return f'<div style="overflow-x:auto">{"".join(pieces)}</div>'
 
-    def line(cells: Sequence[str]) -> str:
-        name, *others = cells
-        name = (
-            name if len(name) <= widths[0] else "…" + name[1 - widths[0] :]
-        )  # the end of a long name tells it from the next
-        padded = [name.ljust(widths[0])]
-        for cell, heading, width in zip(others, table.columns[1:], widths[1:], strict=True):
-            padded.append(cell.ljust(width) if heading in table.left else cell.rjust(width))
-        return ("  " + "  ".join(padded)).rstrip()
+    def _parts(self) -> list[tuple[str, Sequence[Sequence[str]]]]:
+        return [(part, rows) for part, rows in self.parts.items() if rows]
 
-    lines = [table.title]
-    if shown:
-        lines.append(line(table.columns))
-    for part, rows in table.parts:
-        if part and rows and len(table.parts) > 1:
-            lines.append(part)
-        lines += map(line, rows[:ROWS])
-        if len(rows) > ROWS:
-            lines.append(f"  … and {len(rows) - ROWS} more")
-    return printable(
-        "\n".join(lines + [_wrapped(f"{label}: {note}") for label, note in table.notes])
-    )
+    def _lines(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
+        """Write a row on as many lines as its longest cell takes."""
+        cells = [wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        places = [
+            f"{align}{width}" for align, width in zip(self.columns.values(), widths, strict=True)
+        ]
+        return [
+            ("  " + "  ".join(map(format, line, places))).rstrip()
+            for line in zip_longest(*cells, fillvalue="")
+        ]
 
-
-def html(table: Table, above: str = "") -> str:
-    """Write a table as HTML that needs nothing from elsewhere and is read well by a screen reader.
-
-    Args:
-        table: the table.
-        above: HTML to stand between the title and the table.
-    """
-    parts = [(part, rows) for part, rows in table.parts if rows]
-    bodies = "".join(
-        _body(table, part if len(parts) > 1 else "", rows[:ROWS]) for part, rows in parts
-    )
-    caption = f'<caption style="{_CAPTION}">{escape(table.title)}</caption>'
-    pieces = [above]
-    if bodies:
-        pieces.append(f'<table style="{_TABLE}">{caption}{_head(table)}{bodies}</table>')
-    else:
-        pieces.insert(0, f'<p style="margin:0;font-weight:bold">{escape(table.title)}</p>')
-    for part, rows in parts:
-        if len(rows) > ROWS:
-            rest = f"… and {len(rows) - ROWS} more" + (
-                f" {part}" if part and len(parts) > 1 else ""
+    def _rows(self, caption: str, rows: Sequence[Sequence[str]]) -> str:
+        head = "".join(
+            f'<th scope="col" style="{_CELL};{_LINE};{_ALIGN[align]}">{escape(heading)}</th>'
+            for heading, align in self.columns.items()
+        )
+        body = ""
+        for name, *others in rows:
+            body += (
+                f'<tr><th scope="row" style="{_CELL};{_CODE};text-align:left">{escape(name)}</th>'
             )
-            caption = f'<caption style="{_CAPTION}">{escape(table.title)}, {escape(part)} from row {ROWS + 1}</caption>'
-            inner = f'<table style="{_TABLE}">{caption}{_head(table)}{_body(table, "", rows[ROWS:])}</table>'
-            pieces.append(
-                f'<details><summary style="cursor:pointer">{escape(rest)}</summary>{inner}</details>'
-            )
-    for label, note in table.notes:
-        pieces.append(f'<p style="margin:4px 0 0 0"><b>{escape(label)}</b>: {escape(note)}</p>')
-    return f'<div style="overflow-x:auto;color:var(--jp-content-font-color1, inherit)">{"".join(pieces)}</div>'
+            for cell, align in zip(others, list(self.columns.values())[1:], strict=True):
+                body += f'<td style="{_CELL};{_ALIGN[align]}">{escape(cell)}</td>'
+            body += "</tr>"
+        title = f'<caption style="{_TITLE};padding-top:8px">{escape(caption)}</caption>'
+        return (
+            f'<table style="border-collapse:collapse;margin:0;color:inherit;{_FONT}">{title * bool(caption)}'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
 
 
-def folded(summary: str, content: str) -> str:
-    """Write preformatted text that opens on a click."""
-    return (
-        f'<details><summary style="cursor:pointer">{escape(summary)}</summary>'
-        f'<pre style="margin:4px 0 8px 0;color:inherit;background:transparent">{escape(content)}</pre></details>'
-    )
+class Tabular:
+    """Print a value as the table that its `_table` makes."""
+
+    __slots__ = ()
+
+    def _table(self) -> Table:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
 
 
-def printable(content: str) -> str:
-    """Return text that the terminal can encode: bars and signs become plain characters where it cannot."""
-    try:
-        content.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return content.translate(_PLAIN)
-    return content
+def wrapped(cell: str, width: int) -> list[str]:
+    """Break a cell into lines where code or a dotted name can be broken.
 
-
-def _align(table: Table, heading: str) -> str:
-    return f"{_CELL};text-align:{'left' if heading in table.left else 'right'}"
-
-
-def _head(table: Table) -> str:
-    cells = "".join(
-        f'<th scope="col" style="{_align(table, h)};border-bottom:1px solid {_LINE}">{escape(h)}</th>'
-        for h in table.columns
-    )
-    return f'<thead><tr style="background:transparent">{cells}</tr></thead>'
-
-
-def _body(table: Table, part: str, rows: list[tuple[str, ...]]) -> str:
+    >>> wrapped("encoder.layers.0.linear1.weight", 20)
+    ['encoder.layers.0', '  .linear1.weight']
+    """
     lines = []
-    if part:
-        cell = f'<th scope="rowgroup" colspan="{len(table.columns)}" style="{_CELL};text-align:left;font-weight:bold;padding-top:8px">'
-        lines.append(f'<tr style="background:transparent">{cell}{escape(part)}</th></tr>')
-    for name, *others in rows:
-        cells = f'<th scope="row" style="{_CELL};text-align:left;font-weight:normal;{_MONO}">{escape(name)}</th>'
-        for heading, cell in zip(table.columns[1:], others, strict=True):
-            style = _align(table, heading)
-            if set(cell) & set(BARS):
-                cells += f'<td style="{style};{_MONO};line-height:1" aria-label="{_spoken(cell)}">{cell.replace(" ", "&nbsp;")}</td>'
-            else:
-                cells += f'<td style="{style}">{escape(cell)}</td>'
-        lines.append(f'<tr style="background:transparent">{cells}</tr>')
-    return f"<tbody>{''.join(lines)}</tbody>"
+    for line in cell.splitlines() or [""]:
+        indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
+        while len(line) > width:
+            ends = [
+                [found.end() for found in kind.finditer(line, width // 4, width)]
+                for kind in _BREAKS
+            ]
+            at = next((found[-1] for found in ends if found), width)
+            lines.append(line[:at].rstrip())
+            line = indent + line[at:].lstrip()
+        lines.append(line)
+    return lines
 
 
-def _spoken(bars: str) -> str:
-    """Describe a histogram to a screen reader: the heights, 0 to 8."""
-    return "heights " + " ".join(str(BARS.find(bar) + 1) for bar in bars)
+def _widths(rows: Iterable[Sequence[str]]) -> list[int]:
+    """Give each column the room it needs; the widest ones give way until a row fits."""
+    widths = [
+        max(len(line) for cell in column for line in cell.splitlines() or [""])
+        for column in zip(*rows, strict=True)
+    ]
+    while sum(widths) + 2 * len(widths) > WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
-def _wrapped(line: str) -> str:
-    """Break a note into lines of at most 100 columns."""
-    import textwrap
-
-    return textwrap.fill(
+def _filled(line: str) -> list[str]:
+    return textwrap.wrap(
         line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _more(rest: Sequence[object], things: str = "") -> list[str]:
+    return [f"  ... and {len(rest)} more {things}".rstrip()] if rest else []
+
+
+def _folded(summary: str, content: str) -> str:
+    return (
+        f'<details><summary style="cursor:pointer">{escape(summary)}</summary>{content}</details>'
     )

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from fnlib.show.table import Table, html, text
+from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import counted, norm_of, number, numbers_of, percent, shape_of
 from fnlib.values.protect import same_bits
 
 
-class Difference(Mapping[str, float]):
+class Difference(Tabular, Mapping[str, float]):
     """How far each tensor lies from the one of the same name in another value: a mapping of names to distances.
 
     Prints, for each, its Euclidean distance, the same relative to the norm of the other, and the greatest
@@ -30,8 +30,8 @@ class Difference(Mapping[str, float]):
     >>> difference
     Difference: 1 of 2 tensors moved
       name  shape  distance  relative  greatest change
-      w     2             1       20%                1
-      b     2          same
+      w     (2,)          1       20%                1
+      b     (2,)       same
     total: distance 1, 20% of the norm 5
     """
 
@@ -44,7 +44,7 @@ class Difference(Mapping[str, float]):
             if not mine[name].is_floating_point() and not mine[name].is_complex()
         }
         self._same = {name for name in mine if same_bits(mine[name], theirs[name])}
-        self._norms = {name: norm_of(numbers_of(theirs[name])) for name in mine}
+        self._norms = {name: norm_of(theirs[name]) for name in mine}
         self._distances: dict[str, float] = {}
         self._greatest: dict[str, float] = {}
         for name in mine:
@@ -85,11 +85,5 @@ class Difference(Mapping[str, float]):
         note = f"distance {number(total)}" + (
             f", {percent(total, norm)} of the norm {number(norm)}" if norm else ""
         )
-        columns = ("name", "shape", "distance", "relative", "greatest change")
-        return Table(title, columns, frozenset({"name", "shape"}), [("", rows)], [("total", note)])
-
-    def __repr__(self) -> str:
-        return text(self._table())
-
-    def _repr_html_(self) -> str:
-        return html(self._table())
+        columns = {"name": "<", "shape": "<", "distance": ">", "relative": ">"}
+        return Table(title, {**columns, "greatest change": ">"}, {"": rows}, [f"total: {note}"])
