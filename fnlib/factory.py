@@ -115,8 +115,10 @@ class Factory(Tabular, Finished):
             build = getattr(source.build, "__qualname__", type(source.build).__name__)
             title = f"Factory of {build}, built when parameters are first bound"
             return Table(title, notes=[f"optimizer: {self.optimizer!r}"])
-        parts = {"weights": self.structure.weights, "buffers": self.structure.buffers}
-        shapes = tensor_table("Factory", parts)
+        structure = self.structure
+        shapes = tensor_table(
+            "Factory", {"weights": structure.weights, "buffers": structure.buffers}
+        )
         shapes.notes = [*shapes.notes, f"optimizer: {self.optimizer!r}"]
         shapes.detail = self._network()
         return shapes

@@ -18,11 +18,16 @@ _BREAKS = tuple(map(re.compile, (r"\s", r"[(\[{](?![)\]}])", r"(?=\.)")))
 
 # The theme's own colours, so that the table is readable in light and dark notebooks.
 _LINE = "border-bottom:1px solid var(--jp-border-color1, currentColor)"
-_FONT = "font-size:var(--jp-code-font-size, 13px);font-variant-numeric:tabular-nums"
-_CELL = "padding:2px 12px 2px 0;border:none;background:transparent;white-space:pre-wrap"
-_CODE = "font-weight:normal;font-family:var(--jp-code-font-family, monospace)"
-_TITLE = "caption-side:top;text-align:left;color:inherit;font-weight:bold;white-space:nowrap"
-_ALIGN = {"<": "text-align:left", ">": "text-align:right"}
+_TABLE = (
+    "border-collapse:collapse;margin:2px 0;color:inherit;"
+    "font-size:var(--jp-code-font-size, 13px);font-variant-numeric:tabular-nums"
+)
+_CELL = "padding:2px 12px 2px 0;border:none;background:transparent;white-space:pre"
+_CODE = (
+    "white-space:pre-wrap;overflow-wrap:anywhere;"
+    "font-weight:normal;font-family:var(--jp-code-font-family, monospace)"
+)
+_SIDES = {"<": "left", ">": "right"}
 
 
 @dataclass
@@ -71,15 +76,17 @@ class Table:
 
     def html(self) -> str:
         """Write the table as HTML that loads nothing and that a screen reader can read."""
-        pieces = [f'<div style="{_TITLE}">{escape(self.title)}</div>']
+        pieces = [f'<div style="font-weight:bold">{escape(self.title)}</div>']
         if self.detail:
             summary, content = self.detail
             pieces.append(_folded(summary, f'<pre style="color:inherit">{escape(content)}</pre>'))
-        for part, rows in self._parts():
-            named = part if len(self._parts()) > 1 else ""
-            pieces.append(self._rows(named, rows[:ROWS]))
-            for summary in _more(rows[ROWS:]):
-                pieces.append(_folded(summary, self._rows(f"{part}, continued", rows[ROWS:])))
+        parts = self._parts()
+        if parts:
+            pieces.append(self._rows(self.title, [(part, rows[:ROWS]) for part, rows in parts]))
+        for part, rows in parts:
+            for summary in _more(rows[ROWS:], part if len(parts) > 1 else ""):
+                rest = self._rows(f"{self.title}, continued", [("", rows[ROWS:])])
+                pieces.append(_folded(summary, rest))
         pieces += [f'<div style="margin-top:4px">{escape(note)}</div>' for note in self.notes]
         return f'<div style="overflow-x:auto">{"".join(pieces)}</div>'
 
@@ -97,24 +104,27 @@ class Table:
             for line in zip_longest(*cells, fillvalue="")
         ]
 
-    def _rows(self, caption: str, rows: Sequence[Sequence[str]]) -> str:
-        head = "".join(
-            f'<th scope="col" style="{_CELL};{_LINE};{_ALIGN[align]}">{escape(heading)}</th>'
-            for heading, align in self.columns.items()
+    def _rows(self, label: str, parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
+        """Write rows as an HTML table whose cells know their row, column and part."""
+        places = [f"{_CELL};text-align:{_SIDES[align]}" for align in self.columns.values()]
+        heads = "".join(
+            f'<th scope="col" style="{place};{_LINE}">{escape(heading)}</th>'
+            for heading, place in zip(self.columns, places, strict=True)
         )
-        body = ""
-        for name, *others in rows:
-            body += (
-                f'<tr><th scope="row" style="{_CELL};{_CODE};text-align:left">{escape(name)}</th>'
-            )
-            for cell, align in zip(others, list(self.columns.values())[1:], strict=True):
-                body += f'<td style="{_CELL};{_ALIGN[align]}">{escape(cell)}</td>'
-            body += "</tr>"
-        title = f'<caption style="{_TITLE};padding-top:8px">{escape(caption)}</caption>'
-        return (
-            f'<table style="border-collapse:collapse;margin:0;color:inherit;{_FONT}">{title * bool(caption)}'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        bodies = ""
+        for part, rows in parts:
+            bodies += "<tbody>"
+            if len(parts) > 1:
+                span = f'scope="rowgroup" colspan="{len(self.columns)}"'
+                bodies += f'<tr><th {span} style="{places[0]}">{escape(part)}</th></tr>'
+            for first, *others in rows:
+                bodies += f'<tr><th scope="row" style="{places[0]};{_CODE}">{escape(first)}</th>'
+                for cell, place in zip(others, places[1:], strict=True):
+                    bodies += f'<td style="{place}">{escape(cell)}</td>'
+                bodies += "</tr>"
+            bodies += "</tbody>"
+        head = f"<thead><tr>{heads}</tr></thead>"
+        return f'<table aria-label="{escape(label)}" style="{_TABLE}">{head}{bodies}</table>'
 
 
 class Tabular:

@@ -51,7 +51,9 @@ def tensor_table(title: str, parts: Mapping[str, Mapping[str, Tensor]]) -> Table
         devices = sorted({str(tensor.device) for tensor in tensors.values()} - {"cpu", "meta"})
         note += f" on {' and '.join(devices)}" if devices else ""
         if norms and len(norms) == len(tensors):
-            note += f", norm {number(math.hypot(*norms.values()))}"
+            note += (
+                f", norm {number(norm_of(torch.tensor([*norms.values()], dtype=torch.float64)))}"
+            )
         notes.append(f"{part}: {note}")
     if not any(cells[-1] for part in rows.values() for cells in part):
         columns = dict(list(COLUMNS.items())[:-1])

@@ -1,4 +1,4 @@
-"""What values show of themselves. The numbers in a table are read back and compared with PyTorch's."""
+"""Compare the tables that values print with what PyTorch computes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 import fnlib
-from fnlib.show import display
-from fnlib.show.table import BARS, ROWS, WIDTH
+from fnlib.show.table import ROWS, WIDTH, Table, wrapped
+from fnlib.values.diff import Difference
+from fnlib.values.protect import Tensors
 
 
 def network() -> fnlib.Factory:
@@ -45,7 +46,7 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.tables: list[list[list[str]]] = []
         self.scopes: list[str] = []
-        self.captions = 0
+        self.labels: list[str] = []
         self.feed(page)
         assert not self.open
 
@@ -53,14 +54,13 @@ class Reader(HTMLParser):
         self.open.append(tag)
         if tag == "table":
             self.tables.append([])
+            self.labels.append(dict(attrs)["aria-label"] or "")
         elif tag == "tr":
             self.tables[-1].append([])
         elif tag in ("td", "th"):
             self.tables[-1][-1].append("")
             if tag == "th":
                 self.scopes.append(dict(attrs)["scope"] or "")
-        elif tag == "caption":
-            self.captions += 1
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -88,82 +88,77 @@ class Reader(HTMLParser):
     ],
     ids=lambda tensor: f"{tensor.dtype}-{tuple(tensor.shape)}",
 )
-def test_a_row_says_shape_dtype_size_norm_and_range(tensor: torch.Tensor) -> None:
-    shape, dtype, size, norm = row(fnlib.display.table_of({"w": tensor}, "T"), "w")[1:5]
-    assert shape == ("×".join(map(str, tensor.shape)) or "scalar")
+def test_a_row_shows_shape_dtype_size_and_norm(tensor: torch.Tensor) -> None:
+    shape, dtype, size, norm = row(repr(Tensors({"w": tensor})), "w")[1:]
+    assert shape == str(tuple(tensor.shape))
     assert f"torch.{dtype}" == str(tensor.dtype)
     assert int(size) == tensor.numel()
     wide = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
     assert float(norm) == pytest.approx(torch.linalg.vector_norm(wide).item(), rel=2e-3)
 
 
-def test_the_histogram_counts() -> None:
-    tensor = torch.cat([torch.zeros(8), torch.full((4,), 5.0), torch.full((1,), 10.0)])
-    text = display.table_of({"w": tensor}, "T")
-    assert "█    ▄   ▁" in text
-    assert row(text, "w")[5] == "0" and row(text, "w")[-1] == "10"
-    large = torch.cat([tensor] * 400_000)  # sampled, not every element
-    assert "█    ▄   ▁" in display.table_of({"w": large}, "T")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [torch.zeros(0, 3), torch.full((4,), 7.0), torch.zeros(0, dtype=torch.int64)],
-    ids=["0x3", "constant", "no integers"],
-)
-def test_nothing_to_count(content: torch.Tensor) -> None:
-    text = display.table_of({"w": content}, "T")
-    assert ("all 7" in text) == bool(content.numel())
-    assert not set(text) & set(BARS)
-
-
-def test_what_is_not_finite_is_counted_and_the_rest_still_shown() -> None:
-    tensor = torch.randn(100)
-    tensor[3], tensor[4], tensor[5] = math.nan, math.nan, -math.inf
-    text = display.table_of({"fine": torch.ones(2), "broken": tensor}, "T")
-    assert "not finite: 2 NaN, 1 inf in 'broken'" in text
-    assert row(text, "broken")[4] == "nan" and set(text) & set(BARS)
-    assert "norm nan" in text
-    assert "not finite" in display.html_of({"broken": tensor}, "T")
-    assert "not finite" not in display.table_of({"fine": torch.ones(2)}, "T")
-
-
-def test_what_is_not_finite_shows_in_a_folded_row_too() -> None:
-    tensors = {f"{i}.weight": torch.ones(2) for i in range(3 * ROWS)}
-    tensors["50.weight"] = torch.tensor([math.inf, 0.0])
-    text = display.table_of(tensors, "T")
-    assert "'50.weight'" in text and "50.weight  " not in text
+def test_the_norm_marks_what_is_not_finite() -> None:
+    tensors = {
+        "fine": torch.ones(4),
+        "nan": torch.tensor([1, math.nan]),
+        "inf": torch.tensor(-math.inf),
+    }
+    for text in (repr(Tensors(tensors)), repr(fnlib.Gradient(tensors))):
+        assert [row(text, name)[-1] for name in tensors] == ["2", "nan", "inf"]
+        assert text.endswith("norm nan")
+    assert repr(Tensors({"large": torch.full((4,), 1e30)})).endswith("norm 2e+30")
 
 
 def test_totals() -> None:
-    text = display.table_of(
-        {"a": torch.full((3, 4), 2.0), "b": torch.ones(1, dtype=torch.float64)}, "T"
-    )
-    assert text.splitlines()[-1] == "total: 2 tensors, 13 numbers, 56 bytes, norm 7"
-    assert "0 tensors, 0 numbers, 0 bytes" in display.table_of({}, "T")
+    mixed = {"a": torch.full((3, 4), 2.0), "b": torch.ones(1, dtype=torch.float64)}
+    assert repr(Tensors(mixed)).endswith("\ntotal: 2 tensors, 13 numbers, 56 bytes, norm 7")
+    assert row(repr(Tensors({"w": torch.zeros(0, 3)})), "w") == ["w", "(0, 3)", "float32", "0", "0"]
+
+
+@pytest.mark.parametrize("value", [fnlib.Gradient({}), Tensors({}), fnlib.Sequential()], ids=type)
+def test_an_empty_value_has_no_rows(value: object) -> None:
+    text, page = repr(value), value._repr_html_()  # type: ignore[attr-defined]
+    assert "0 tensors, 0 numbers, 0 bytes" in text and "0 tensors, 0 numbers, 0 bytes" in page
+    assert "name" not in text and not Reader(page).tables
 
 
 def test_text_keeps_to_100_columns_and_folds() -> None:
-    tensors = {
-        f"transformer.encoder.layers.{i}.self_attention.in_projection.weight_of_queries": torch.randn(
-            64, 3, 3, 3
-        )
+    """Break a long name before a dot, so that it can still be read as a whole."""
+    names = [
+        f"transformer.encoder.layers.{i}.self_attention.in_projection.weight_of_queries"
         for i in range(57)
-    }
-    lines = display.table_of(tensors, "T").splitlines()
-    assert max(map(len, lines)) <= WIDTH
-    assert len(lines) == ROWS + 4 and lines[-2] == f"  … and {57 - ROWS} more"
+    ]
+    lines = repr(Tensors({name: torch.ones(64, 3, 3, 3) for name in names})).splitlines()
+    assert max(map(len, lines)) <= WIDTH and lines[-2] == f"  ... and {57 - ROWS} more"
+    assert len(lines) == 2 * ROWS + 4
+    shown = [
+        "".join(line.split("  (")[0].strip() for line in lines[i : i + 2]) for i in range(2, 42, 2)
+    ]
+    assert shown == names[:ROWS]
+
+
+def test_a_cell_without_a_place_to_break_is_cut() -> None:
+    lines = wrapped("x" * 250, 40)
+    assert "".join(map(str.strip, lines)) == "x" * 250 and max(map(len, lines)) <= 40
+    wide = Table(
+        "T", {"a": "<", "b": "<", "c": ">"}, {"": [("x " * 90, "f(y)\n" + "z" * 90, "1")]}
+    ).text()
+    assert max(map(len, wide.splitlines())) <= WIDTH and wide.count("x") == wide.count("z") == 90
 
 
 def test_html_is_accessible_and_folds() -> None:
-    tensors = {f"{i}.weight": torch.randn(3) for i in range(57)}
-    page = display.html_of(tensors, "T")
+    page = Tensors({f"{i}.weight": torch.randn(3) for i in range(57)})._repr_html_()
     read = Reader(page)
     assert [len(table) for table in read.tables] == [ROWS + 1, 57 - ROWS + 1]
     assert [table[1][0] for table in read.tables] == ["0.weight", f"{ROWS}.weight"]
-    assert read.captions == 2
-    assert read.scopes.count("row") == 57 and read.scopes.count("col") == 2 * 8
-    assert f"… and {57 - ROWS} more" in page
+    assert read.labels == ["Tensors", "Tensors, continued"]
+    assert read.scopes.count("row") == 57 and read.scopes.count("col") == 2 * 5
+    assert f'<summary style="cursor:pointer">  ... and {57 - ROWS} more</summary>' in page
+
+
+def test_html_escapes_what_names_contain() -> None:
+    page = fnlib.Gradient({"<b>&": torch.ones(1)})._repr_html_()
+    assert Reader(page).tables[0][1][0] == "<b>&" and "<b>" not in page
 
 
 @pytest.mark.parametrize(
@@ -226,7 +221,7 @@ def test_parameters_name_their_step_their_state_and_their_ties() -> None:
     text = repr(later)
     assert text.startswith("Parameters after step 1\n")
     assert "optimizer state: 3 tensors, 76 bytes, of torch.optim.adam.Adam" in text
-    assert "tied: 'decoder.weight' is 'encoder.weight'" in text
+    assert "'decoder.weight' is tied to 'encoder.weight'" in text
     assert "optimizer state" not in repr(model.parameters)
 
 
@@ -250,16 +245,22 @@ def test_empty_parameters_say_how_they_will_be_drawn() -> None:
     )
 
 
-def test_a_model_names_its_mode_and_shows_the_buffers_it_carries() -> None:
+def test_a_model_shows_its_mode_and_the_buffers_it_carries() -> None:
     model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters(seed=0))
-    assert repr(model).startswith("Model in training: Sequential(")
+    assert repr(model).startswith("Model in training: parameters after step 0\nSequential(\n")
+    assert '<summary style="cursor:pointer">Sequential</summary>' in model._repr_html_()
     assert repr(model.eval()).startswith("Model in evaluation")
-    assert "but for 0=False, seed 5" in repr(
-        model.factory(model.parameters, training={"0": False}, seed=5)
-    )
-    _, buffers = model.with_buffers(torch.randn(4, 2))
-    assert row(repr(model), "0.num_batches_tracked")[-1] == "all 0"
-    assert row(repr(model.carry(buffers)), "0.num_batches_tracked")[-1] == "all 1"
+    frozen = model.factory(model.parameters, training={"0": False}, seed=5)
+    assert repr(frozen).startswith("Model in training except 0=False, seed 5: parameters")
+    _, buffers = model.with_buffers(torch.full((4, 2), 10.0))
+    assert row(repr(model), "0.num_batches_tracked")[-1] == "0"
+    assert row(repr(model.carry(buffers)), "0.num_batches_tracked")[-1] == "1"
+
+
+def test_the_repr_of_a_deep_network_is_cut() -> None:
+    deep = fnlib.Sequential(*(nn.ReLU() for _ in range(100)))
+    assert "\n  ... and 72 more lines\n" in repr(deep) and "(99): ReLU()" not in repr(deep)
+    assert "(99): ReLU()" in deep._repr_html_()
 
 
 def test_a_factory_that_is_not_built_yet_is_not_built_for_its_repr() -> None:
@@ -307,24 +308,22 @@ def test_looking_inside_a_transform_and_without_content() -> None:
     texts = []
 
     def loss(weight: torch.Tensor) -> torch.Tensor:
-        texts.append(display.table_of({"w": weight}, "T"))
+        texts.append(repr(Tensors({"w": weight})))
         return weight.square().sum()
 
     torch.vmap(torch.func.grad(loss))(torch.ones(2, 3))
-    assert row(texts[0], "w")[:3] == ["w", "3", "float32"]
-    text = display.table_of(
-        {"meta": torch.ones(2, device="meta"), "sparse": torch.eye(3).to_sparse()}, "T"
-    )
-    assert row(text, "meta")[1] == "2" and row(text, "sparse")[1] == "3×3"
+    assert row(texts[0], "w")[:3] == ["w", "(3,)", "float32"]
+    empty = {"meta": torch.ones(2, device="meta"), "sparse": torch.eye(3).to_sparse()}
+    text = repr(Tensors({**empty, "full": torch.ones(4)}))
+    assert row(text, "meta") == ["meta", "(2,)", "float32", "2"]
+    assert row(text, "sparse")[1] == "(3, 3)" and row(text, "full")[-1] == "2"
+    assert "norm" not in text.splitlines()[-1], "the norm of all is not known"
+    assert "norm" not in repr(Tensors(empty)), "no column without content"
 
 
-def test_a_terminal_that_cannot_encode_bars_gets_plain_characters(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_terminal_that_knows_only_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    text = display.table_of({f"{i}.weight": torch.randn(9, 9) for i in range(ROWS + 1)}, "T")
-    print(text, flush=True)  # would raise UnicodeEncodeError
-    assert "9x9" in text
+    print(Tensors({f"{i}.weight": torch.randn(9, 9) for i in range(ROWS + 1)}), flush=True)
 
 
 # --- how far weights moved ----------------------------------------------------------------------
@@ -352,7 +351,7 @@ def test_a_difference_is_a_mapping_of_euclidean_distances() -> None:
 def test_same_means_same_bytes() -> None:
     before = {"nan": torch.tensor([math.nan]), "zero": torch.zeros(2), "one": torch.ones(2)}
     after = {"nan": torch.tensor([math.nan]), "zero": -torch.zeros(2), "one": torch.ones(2)}
-    difference = display.Difference(after, before)
+    difference = Difference(after, before)
     assert dict(difference) == {"nan": 0.0, "zero": 0.0, "one": 0.0}
     text = repr(difference)
     assert row(text, "nan")[-1] == row(text, "one")[-1] == "same"
@@ -381,7 +380,7 @@ def test_a_difference_of_complex_half_empty_and_unequal_values() -> None:
         "e": torch.zeros(0),
         "n": torch.tensor(5),
     }
-    difference = display.Difference(after, before)
+    difference = Difference(after, before)
     assert difference["c"] == 5.0 and difference["e"] == 0.0 and difference["n"] == 3.0
     assert difference["h"] == pytest.approx(math.sqrt(2))
     assert f"distance {math.sqrt(27):.4g}" in repr(difference)  # counters are no distance
