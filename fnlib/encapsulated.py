@@ -118,9 +118,9 @@ class Sequential:
         feature, label = _tensor(X), _tensor(y)
         if len(feature) != len(label):
             raise errors.WrongParameters(
-                "Examples and labels do not match",
-                f"{len(feature)} examples, {len(label)} labels",
-                "box.fit(X, y)   # one label for each example",
+                "fit needs one label for each example",
+                f"got {len(feature)} examples, {len(label)} labels",
+                "box.fit(X, y)   # len(X) == len(y)",
             )
         if restart:
             self.parameters, self.loss_curve_ = self._start, []

@@ -1,25 +1,47 @@
-"""Every exception of fnlib.
+"""Every exception of fnlib: what happened, why, and the line to write.
 
-A message shows the line that is wrong, why it is wrong, and the line that is right.
-All of them can be caught as ``fnlib.FnlibError``.
+Catch all of them as ``fnlib.FnlibError``. Each one is also the error that Python would raise
+(``TypeError``, ``ValueError``, ``RuntimeError``).
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class FnlibError(Exception):
-    """Base of every exception that fnlib raises on purpose."""
+    """Base of every exception that fnlib raises on purpose.
+
+    A subclass writes its message as a template, `says`, whose places the arguments fill.
+    """
+
+    says = "{}"
+
+    def __init_subclass__(cls) -> None:
+        cls.says = _unwrapped(cls.says)
+
+    def __str__(self) -> str:
+        return self.says.format(*self.args)
+
+    def __reduce__(self) -> Any:
+        # Fill `args` as they are: __init__ of a subclass has already turned its arguments into them.
+        return _filled, (type(self), self.args), vars(self)
 
 
-def _block(*lines: str) -> str:
-    """Lay code lines out as an indented block."""
-    return "\n\n" + "\n".join("    " + line for line in lines) + "\n"
+def _filled(kind: type[FnlibError], args: tuple[Any, ...]) -> FnlibError:
+    return kind.__new__(kind, *args)
+
+
+def _unwrapped(template: str) -> str:
+    """Join the lines of a paragraph, so that a terminal wraps them at its own width."""
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(template))
 
 
 def _names(names: Iterable[str], most: int = 4) -> str:
-    """Write names out, the first few of them."""
+    """List the first few names."""
     names = list(names)
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
@@ -29,355 +51,351 @@ def _names(names: Iterable[str], most: int = 4) -> str:
 
 
 class Immutable(FnlibError, TypeError):
-    """A value was asked to change, or a rule or a factory after it was made."""
+    """A value, a rule or a factory was assigned to."""
 
-    def __init__(
-        self, kind: str, name: str = "name", *, lines: tuple[str, ...] = (), why: str = ""
-    ) -> None:
-        variable = kind.lower()
-        right = (
-            f"parameters = parameters.replace(weights={{'{name}': tensor}})"
-            if kind == "Parameters"
-            else f"{variable} = fnlib.{kind}({{**{variable}, '{name}': tensor}})"
-        )
-        super().__init__(
-            (
-                why
-                or f"{kind} is a value and never changes: whoever holds it would see another value."
-            )
-            + _block(
-                *lines
-                or (
-                    f"{variable}['{name}'] = tensor      # wrong: changes a value in place",
-                    right + "   # right: makes a new one",
-                )
-            )
-        )
+    _VALUE = """
+    {kind} never change: every other name for this value would see the change too.
+
+        {variable}['{name}'] = tensor   # wrong: writes into the value
+        {right}   # right: makes a new value
+    """
+    _RULE = """
+    An update rule is finished when it is made, and nothing would read the new attribute.
+
+        rule.{name} = {value}   # wrong: nothing reads it
+
+        ModelFactory = fnlib.Factory(Network, optimizer={call}{setting}))   # right: a new rule
+        model = ModelFactory(parameters)   # the parameters stay the same
+    """
+    _RATE = """
+
+        optimizer={call}lr=lambda step: 0.1 * 0.99**step)   # right: a rate that depends on the step
+    """
+    _FACTORY = """
+    A factory is finished when it is made, because the models it has bound use its settings.
+
+        ModelFactory.{name} = {value}   # wrong: would change every bound model
+
+        ModelFactory = fnlib.Factory(Network, {setting})   # right: a new factory
+        model = ModelFactory(parameters.replace(optimizer_state=None))   # a new rule starts afresh
+    """
+
+    def __init__(self, kind: str, name: str = "name") -> None:
+        right = f"parameters = parameters.replace(weights={{'{name}': tensor}})"
+        if kind == "Gradient":
+            right = f"gradient = fnlib.Gradient({{**gradient, '{name}': tensor}})"
+        plural = kind if kind.endswith("s") else f"{kind}s"
+        parts = {"kind": plural, "variable": kind.lower(), "name": name, "right": right}
+        super().__init__(_unwrapped(self._VALUE).format(**parts))
 
     @classmethod
     def rule(cls, call: str, name: str, value: object, known: bool) -> Immutable:
-        """An attribute was set on a finished rule, as one sets ``optimizer.lr``, where nothing would read it."""
-        setting = f"{name}={_shown(value)}" if known else "..."
-        lines = [
-            f"rule.{name} = {_shown(value)}   # wrong: nothing reads it",
-            "",
-            f"ModelFactory = fnlib.Factory(Network, optimizer={call}{setting}))   # right: a new rule, in a new factory",
-            "model = ModelFactory(parameters)   # the same parameters go on",
-        ]
-        if name == "lr":
-            lines += [
-                "",
-                f"optimizer={call}lr=lambda step: 0.1 * 0.99**step)   # right: a rate that follows the step count",
-            ]
-        return cls(
-            "Rule",
-            name,
-            lines=tuple(lines),
-            why="An update rule is finished when it is made; all its settings are arguments.",
-        )
+        """Show how to make a rule with another setting."""
+        setting = f"{name}={_code(value)}" if known else "..."
+        text = cls._RULE.rstrip() + (cls._RATE if name == "lr" else "")
+        return cls._saying(text, name=name, value=_code(value), call=call, setting=setting)
 
     @classmethod
     def factory(cls, name: str, value: object) -> Immutable:
-        """An attribute was set on a finished factory, under the models that it has bound."""
-        new = f"optimizer={_shown(value)}" if name == "optimizer" else "..."
-        lines = (
-            f"ModelFactory.{name} = {_shown(value)}   # wrong: would change what models that are bound do",
-            "",
-            f"ModelFactory = fnlib.Factory(Network, {new})   # right: a new factory",
-            "model = ModelFactory(parameters.replace(optimizer_state=None))   # for the same weights; another rule starts afresh",
-        )
-        return cls(
-            "Factory",
-            name,
-            lines=lines,
-            why="A factory is finished when it is made: its models rely on it.",
-        )
+        """Show how to make a factory with another setting."""
+        setting = f"optimizer={_code(value)}" if name == "optimizer" else "..."
+        return cls._saying(cls._FACTORY, name=name, value=_code(value), setting=setting)
+
+    @classmethod
+    def _saying(cls, text: str, **parts: str) -> Immutable:
+        return cls.__new__(cls, _unwrapped(text).format(**parts))
 
 
-def _shown(value: object) -> str:
-    """Write a value as code, if it is short."""
+def _code(value: object) -> str:
+    """Write a value as code if it is short."""
     code = repr(value)
     return code if len(code) <= 60 and "\n" not in code and not code.startswith("<") else "..."
 
 
 class Donated(FnlibError, RuntimeError):
-    """A value was used after it had been given away."""
+    """A value was used after a step had taken over its memory."""
 
-    def __init__(self, what: str, where: str) -> None:
-        super().__init__(
-            f"{what} was given away by `model.step(gradient, donate=True)` at {where}; its memory now belongs to the "
-            "parameters that this step returned."
-            + _block(
-                "new = model.step(gradient, donate=True)   # `parameters` and `model` end here",
-                "model = ModelFactory(new)                 # right: go on with what step returned",
-            )
-            + "To keep the old value too, step without donate=True."
-        )
+    says = """
+    {} was given away by `model.step(gradient, donate=True)`
+    at {}. Its memory now belongs to the parameters that this step returned.
+
+        new = model.step(gradient, donate=True)   # `parameters` and `model` end here
+        model = ModelFactory(new)                 # right: continue with what step returned
+
+    To keep the old value too, call step without donate=True.
+    """
 
 
 class EmptyParameters(FnlibError, ValueError):
-    """Parameters that hold nothing yet were asked for what they hold."""
+    """Empty parameters were asked for their weights."""
 
-    def __init__(self, action: str) -> None:
-        super().__init__(
-            f"These parameters are empty: no network has been drawn for them, so they cannot {action}."
-            + _block(
-                "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights",
-                "parameters = model.parameters",
-            )
-        )
+    says = """
+    These parameters are empty, so they can't {}: their initial weights are drawn
+    when a factory binds them.
+
+        model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights
+        parameters = model.parameters
+    """
 
 
 class CannotStore(FnlibError, TypeError):
-    """A piece of state is of a kind that a value cannot carry."""
+    """A piece of state has a type that parameters can't store."""
+
+    says = """
+    {} is a {}{}.
+    Parameters store nested dicts, lists and tuples of tensors, numbers and strings, because
+    those can be compared, saved and resumed exactly.
+
+        state = {{'cache': module}}          # wrong: an object can change behind the value
+        state = {{'cache': module.weight}}   # right: store the tensor itself
+    """
 
     def __init__(self, where: str, value: object, why: str = "") -> None:
-        super().__init__(
-            f"{where} is a {type(value).__module__}.{type(value).__qualname__}{why}. Parameters carry nested dicts, lists and "
-            "tuples of tensors, numbers and strings, so that they can be compared, saved and resumed exactly."
-            + _block(
-                "state = {'cache': module}             # wrong: an object with a life of its own",
-                "state = {'cache': module.weight}      # right: the tensor that it stands for",
-            )
-        )
+        super().__init__(where, f"{type(value).__module__}.{type(value).__qualname__}", why)
 
 
 class NotAParametersFile(FnlibError, ValueError):
-    """A file does not hold parameters, or not all of them."""
+    """A file doesn't hold complete parameters."""
 
-    def __init__(self, path: object, why: str) -> None:
-        super().__init__(
-            f"{path} cannot be loaded as parameters: {why}. Nothing was loaded."
-            + _block(
-                "parameters.save(path)",
-                "parameters = fnlib.Parameters.load(path)   # reads what `save` wrote, and only that",
-            )
-        )
+    says = """
+    {} can't be loaded as parameters: {}. Nothing was loaded.
+
+        parameters.save(path)
+        parameters = fnlib.Parameters.load(path)   # reads only what `save` wrote
+    """
 
 
 # --- networks ---------------------------------------------------------------------------------
 
 
 class CannotRedraw(FnlibError, TypeError):
-    """A module instance cannot be drawn afresh to the weights that building it would give."""
+    """The initial weights of this module instance can't be drawn again exactly."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what}, so initial weights cannot be drawn from this instance: they would silently differ from a network built anew. "
-            "Pass something that builds the network, or the weights that the instance already has."
-            + _block(
-                "ModelFactory = fnlib.Factory(network)                 # wrong with empty parameters",
-                "ModelFactory = fnlib.Factory(lambda: Network(...))    # right: build it when weights are drawn",
-                "model = ModelFactory(fnlib.Parameters.from_module(network))   # right: start from its own weights",
-            )
-        )
+    says = """
+    {}, so initial weights can't be drawn from this instance:
+    they could differ silently from those of a new network. Pass a function that builds the
+    network, or start from the weights that the instance has.
+
+        ModelFactory = fnlib.Factory(network)                 # wrong with empty parameters
+        ModelFactory = fnlib.Factory(lambda: Network(...))    # right: build it when weights are drawn
+        model = ModelFactory(fnlib.Parameters.from_module(network))   # right: use its own weights
+    """
 
 
 class UnsupportedModule(FnlibError, TypeError):
-    """A network cannot be bound to parameters at all."""
+    """A network can't be bound to parameters."""
 
 
 class LazyModule(UnsupportedModule):
-    """A network has weights whose shape is not known yet."""
+    """A network has weights whose shape isn't known yet."""
+
+    says = """
+    {} of this network are lazy: they have no shape before the first forward pass,
+    so there is nothing to bind yet.
+
+        ModelFactory = fnlib.Factory(nn.LazyLinear(10))   # wrong: the shape is unknown
+
+        def build():
+            network = nn.Sequential(nn.LazyLinear(10))
+            network(torch.zeros(1, 128))                  # right: run it once
+            return network
+        ModelFactory = fnlib.Factory(build)
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(
-            f"{_names(names)} of this network are lazy: they have no shape before a first forward pass, so no parameters can be made for them."
-            + _block(
-                "ModelFactory = fnlib.Factory(nn.LazyLinear(10))       # wrong: shape unknown",
-                "def build():",
-                "    network = nn.Sequential(nn.LazyLinear(10))",
-                "    network(torch.zeros(1, 128))                      # right: let it see an input once",
-                "    return network",
-                "ModelFactory = fnlib.Factory(build)",
-            )
-        )
+        super().__init__(_names(names))
 
 
 class WrongParameters(FnlibError, ValueError):
-    """Names, shapes, kinds or devices are not those of the network."""
+    """Names, shapes, dtypes or devices don't fit the network."""
 
-    def __init__(self, what: str, detail: str, right: str) -> None:
-        super().__init__(f"{what}: {detail}." + _block(right))
+    says = """
+    {0}: {1}.
+
+        {2}
+    """
 
 
 class StateDropped(FnlibError, RuntimeError):
-    """A forward pass changed state and the call would have dropped the change."""
+    """A forward pass changed state, and the call would have dropped the change."""
+
+    says = """
+    This forward pass changed {0}, and `{2}` drops the change.
+
+        {2}   # wrong: the new value of {1} is lost
+
+        {3}   # right
+        parameters = model.step(gradient, buffers=buffers)
+
+    {4}To use the statistics without changing them, bind with training=False or call model.eval().
+    """
 
     def __init__(self, names: Iterable[str], method: str | None) -> None:
         names = list(names)
-        if method is None:
-            wrong, right = (
-                "output = model(feature)",
-                "output, buffers = model.with_buffers(feature)",
-            )
-            advice = ""
-        else:
-            wrong, right = (
-                f'output = model.call("{method}", feature)',
-                f'output, buffers = model.with_buffers(feature, method="{method}")',
-            )
-            advice = f"`with_buffers` calls the module's forward: let its forward take method= and call self.{method}. "
-        super().__init__(
-            f"This forward pass changed {_names(names)}, and `{wrong}` drops the change."
-            + _block(
-                f"{wrong}   # wrong: the new value of {names[0]} is lost",
-                "",
-                f"{right}   # right",
-                "parameters = model.step(gradient, buffers=buffers)",
-            )
-            + advice
-            + "To use the statistics without changing them, bind with training=False, or ask model.eval()."
-        )
+        call, keyword, advice = "model(feature)", "", ""
+        if method is not None:
+            call, keyword = f'model.call("{method}", feature)', f', method="{method}"'
+            advice = f"`with_buffers` calls forward: let it take method= and call self.{method}. "
+        right = f"output, buffers = model.with_buffers(feature{keyword})"
+        super().__init__(_names(names), names[0], f"output = {call}", right, advice)
 
 
 class HiddenState(FnlibError, RuntimeError):
-    """A forward pass keeps state in attributes of its module, where no value can carry it."""
+    """A forward pass keeps state in attributes of its module."""
+
+    says = """
+    The forward pass of this network changes {0} of its module and {1}.
+    Parameters can't hold an attribute of a module, so the next model wouldn't see this change.
+
+        self.{2} = ...   # wrong: only the module holds it
+        self.register_buffer("{2}", torch.zeros(...))   # right: parameters hold buffers
+
+    Or pass it to forward as an argument, and return the new value with the output.
+    """
 
     def __init__(self, names: Iterable[str], why: str) -> None:
         names = list(names)
-        attribute = names[0].rpartition(".")[2]
-        super().__init__(
-            f"The forward pass of this network changes {_names(names)} of its module, and {why}: state that parameters cannot carry."
-            + _block(
-                f"self.{attribute} = ...                              # wrong: changed by forward, kept in the module",
-                f'self.register_buffer("{attribute}", torch.zeros(...))   # right: a buffer is part of parameters',
-                "                                              # or pass it in, and return it with the output",
-            )
-        )
+        super().__init__(_names(names), why, names[0].rpartition(".")[2])
 
 
 # --- backward and step ------------------------------------------------------------------------
 
 
 class LossNotScalar(FnlibError, ValueError):
-    """A loss has more than one element, or is no tensor."""
+    """A loss isn't a single real number."""
 
-    def __init__(self, loss: object) -> None:
+    says = """
+    This loss {}, but only a single real number can be minimised.
+
+        gradient = model.backward(losses)          # wrong
+        gradient = model.backward(losses{})   # right: {}
+    """
+
+    def __init__(self, loss: Any) -> None:
         shape = getattr(loss, "shape", None)
-        what = "is a " + type(loss).__name__ if shape is None else f"has shape {tuple(shape)}"
-        if shape is not None and loss.dtype.is_complex:  # type: ignore[attr-defined]
-            what = "is complex, which has no least"
-        super().__init__(
-            f"A gradient is taken of one number, and this loss {what}."
-            + _block(
-                "gradient = model.backward(losses)          # wrong",
-                "gradient = model.backward(losses.mean())   # right: say how many become one",
-            )
-        )
+        if shape is None:
+            super().__init__(f"is a {type(loss).__name__}", ".mean()", "a tensor with one element")
+        elif loss.dtype.is_complex:
+            super().__init__("is complex", ".abs().mean()", "or losses.real.mean()")
+        else:
+            super().__init__(f"has shape {tuple(shape)}", ".mean()", "combine them into one number")
 
 
 class LossIndependent(FnlibError, ValueError):
-    """A loss does not depend on the weights of the model."""
+    """A loss doesn't depend on the weights of the model."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(
-            f"This loss does not depend on the weights of this model: {why}."
-            + _block(
-                "loss = criterion(other(feature), label)",
-                "gradient = model.backward(loss)            # wrong: `loss` was not computed by `model`",
-                "",
-                "loss = criterion(model(feature), label)",
-                "gradient = model.backward(loss)            # right",
-            )
-        )
+    says = """
+    This loss doesn't depend on the weights of this model: {}.
+
+        loss = criterion(other(feature), label)
+        gradient = model.backward(loss)   # wrong: `loss` was not computed by `model`
+
+        loss = criterion(model(feature), label)
+        gradient = model.backward(loss)   # right
+    """
 
 
 class HiddenByCheckpoint(FnlibError, ValueError):
-    """A checkpoint of the old kind keeps the weights inside of it out of the graph."""
+    """A reentrant checkpoint keeps weights out of the graph."""
+
+    says = """
+    torch.utils.checkpoint with use_reentrant=True writes `.grad` instead of joining the graph,
+    so a gradient of this loss would lack {}.
+
+        x = checkpoint(self.block, x, use_reentrant=True)    # wrong: no gradient for `block`
+        x = checkpoint(self.block, x, use_reentrant=False)   # right: the same memory, and a graph
+    """
 
     def __init__(self, names: list[str]) -> None:
-        super().__init__(
-            "torch.utils.checkpoint with use_reentrant=True keeps what is inside of it out of the graph and reaches its weights only by "
-            f"writing `.grad`: a gradient of this loss would lack {_names(names)}."
-            + _block(
-                "x = checkpoint(self.block, x, use_reentrant=True)    # wrong: the gradient would lack the weights of `block`",
-                "x = checkpoint(self.block, x, use_reentrant=False)   # right: the same memory, and a graph",
-            )
-        )
+        super().__init__(_names(names))
 
 
 class DifferentiateOutside(FnlibError, ValueError):
-    """A gradient was asked for inside of a transform that keeps the graph to itself."""
+    """A gradient was asked for inside a transform of torch.func."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Inside of torch.func.vmap and its like a loss has no graph to walk back through: the transforms keep it to themselves."
-            + _block(
-                "def one(x):",
-                "    return ModelFactory(parameters).backward(loss_of(x))               # wrong: `vmap(one)` cannot see the weights",
-                "",
-                "def loss_of(weights, x):",
-                "    return criterion(ModelFactory(parameters.replace(weights=weights))(x))",
-                "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right: differentiate by the weights",
-            )
-        )
+    says = """
+    Inside torch.func.vmap and the other transforms a loss has no graph, so model.backward can't
+    find the weights. Differentiate with torch.func.grad.
+
+        def one(x):
+            return ModelFactory(parameters).backward(loss_of(x))   # wrong inside vmap(one)
+
+        def loss_of(weights, x):
+            return criterion(ModelFactory(parameters.replace(weights=weights))(x))
+        vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right
+    """
 
 
 class GraphUsedUp(FnlibError, RuntimeError):
-    """A second backward through a graph that the first one used up."""
+    """A second backward needs a graph that the first one freed."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The graph behind this loss was used up by an earlier backward: PyTorch frees the saved activations as it goes."
-            + _block(
-                "gradient = model.backward(loss)",
-                "again = model.backward(loss)                         # wrong: nothing is left to walk back through",
-                "",
-                "gradient = model.backward(loss, retain_graph=True)   # right, if it must be done twice",
-                "gradient + gradient                                  # right, if the gradient is wanted twice: it is a value",
-            )
-        )
+    says = """
+    An earlier backward used up the graph behind this loss: PyTorch frees the saved activations
+    as it goes.
+
+        gradient = model.backward(loss)
+        again = model.backward(loss)                         # wrong: the graph is freed
+
+        gradient = model.backward(loss, retain_graph=True)   # right if you need both passes
+        gradient + gradient                                  # right: a gradient is a value
+    """
 
 
 class GraphOverwritten(FnlibError, RuntimeError):
-    """A tensor that backward needs was changed in place after the forward pass."""
+    """A tensor that backward needs was changed in place."""
+
+    says = """
+    A tensor that this backward needs was changed in place after the forward pass. PyTorch says:
+
+        {}
+
+        feature.add_(1)         # wrong between forward and backward
+        feature = feature + 1   # right: a new tensor; the graph keeps the old one
+    """
 
     def __init__(self, original: str) -> None:
-        super().__init__(
-            "A tensor that this backward needs was changed in place after the forward pass. PyTorch says:\n\n    "
-            + original.splitlines()[0]
-            + _block(
-                "feature.add_(1)            # wrong between forward and backward",
-                "feature = feature + 1      # right: a new value; the graph keeps the old one",
-            )
-        )
+        super().__init__(original.splitlines()[0])
 
 
 class MissingBuffers(FnlibError, ValueError):
-    """A step leaves out the buffers that the forward pass of this model changed."""
+    """A step was called without the buffers that the forward pass changed."""
+
+    says = """
+    A forward pass of this model changed {}, and this step would keep the old values.
+
+        output, buffers = model.with_buffers(feature)
+        parameters = model.step(gradient)                    # wrong: drops the new buffers
+        parameters = model.step(gradient, buffers=buffers)   # right
+
+    To keep the old ones on purpose: model.step(gradient, buffers=model.parameters.buffers).
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(
-            f"A forward pass of this model changed {_names(names)}, and this step would go on with the old ones."
-            + _block(
-                "output, buffers = model.with_buffers(feature)",
-                "parameters = model.step(gradient)                    # wrong: the new buffers are dropped",
-                "parameters = model.step(gradient, buffers=buffers)   # right",
-            )
-            + "To keep the old statistics on purpose: model.step(gradient, buffers=model.parameters.buffers)."
-        )
+        super().__init__(_names(names))
 
 
 class WrongRule(FnlibError, ValueError):
-    """Parameters carry the optimizer state of another update rule."""
+    """The optimizer state belongs to another update rule."""
 
-    def __init__(self, theirs: str, ours: str) -> None:
-        super().__init__(
-            f"These parameters carry the optimizer state of {theirs}, and this factory updates with {ours}."
-            + _block(
-                "parameters = model.step(gradient)   # wrong: one rule cannot read the other's state",
-                "",
-                "model = ModelFactory(parameters.replace(optimizer_state=None))   # right: starts this rule afresh",
-            )
-        )
+    says = """
+    These parameters hold the optimizer state of {}, but this factory updates with {},
+    and one rule can't read the other's state.
+
+        parameters = model.step(gradient)   # wrong
+
+        model = ModelFactory(parameters.replace(optimizer_state=None))   # right: start afresh
+    """
 
 
 class CannotWrap(FnlibError, TypeError):
-    """A torch.optim class asks for something that a functional step does not have."""
+    """An optimizer needs something that a functional step doesn't have."""
 
-    def __init__(self, name: str, why: str, right: str) -> None:
-        super().__init__(
-            f"{name} cannot be wrapped: {why}."
-            + _block(f"optimizer=fnlib.wrap({name}, ...)   # wrong", right)
-        )
+    says = """
+    {0} can't be an update rule: {1}.
+
+        {3}   # wrong
+        {2}
+    """
+
+    def __init__(self, name: str, why: str, right: str, wrong: str = "") -> None:
+        super().__init__(name, why, right, wrong or f"optimizer=fnlib.wrap({name}, ...)")

@@ -19,7 +19,7 @@ from fnlib.updates.finished import Finished
 from fnlib.updates.rule import UpdateRule, checked_rule, name_of
 from fnlib.values.checks import check_match
 
-_RIGHT = "model = ModelFactory(parameters)   # parameters of this network: its own steps, or Parameters.from_module(network)"
+_RIGHT = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what its step returned"
 
 
 class Factory(Tabular, Finished):
@@ -79,7 +79,7 @@ class Factory(Tabular, Finished):
         if not isinstance(parameters, Parameters):
             raise errors.WrongParameters(
                 "A factory binds parameters",
-                f"this is a {type(parameters).__name__}",
+                f"got {type(parameters).__name__}",
                 "model = ModelFactory(fnlib.Parameters(seed=0))",
             )
         if parameters._is_empty():
@@ -138,8 +138,8 @@ def _checked_mode(training: object) -> Mode:
     if isinstance(training, Mapping) and all(isinstance(flag, bool) for flag in training.values()):
         return tuple(sorted(training.items()))
     raise errors.WrongParameters(
-        "training is True, False or a mapping of submodule names to them",
-        f"this is {training!r}",
+        "training= takes True, False or a mapping of submodule names to them",
+        f"got {training!r}",
         'model = ModelFactory(parameters, training={"bn": False})',
     )
 
@@ -147,8 +147,8 @@ def _checked_mode(training: object) -> Mode:
 def _checked_seed(seed: Any) -> int | None:
     if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
         raise errors.WrongParameters(
-            "A seed is a whole number",
-            f"this is {seed!r}",
+            "seed= takes an integer or None",
+            f"got {seed!r}",
             "model = ModelFactory(parameters, seed=0)",
         )
     return seed

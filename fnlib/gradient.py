@@ -39,15 +39,15 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         tensors: dict[str, Tensor] = {}
         if not isinstance(mapping, Mapping):
             raise errors.WrongParameters(
-                "This is not a gradient",
-                f"it is a {type(mapping).__name__}",
+                "A gradient is a mapping of names to tensors",
+                f"got {type(mapping).__name__}",
                 "fnlib.Gradient({name: tensor, ...})",
             )
         for name, tensor in mapping.items():
             if not isinstance(tensor, Tensor):
                 raise errors.WrongParameters(
-                    "This is not a gradient",
-                    f"'{name}' is a {type(tensor).__name__}, not a tensor",
+                    "A gradient is a mapping of names to tensors",
+                    f"'{name}' is {type(tensor).__name__}",
                     "fnlib.Gradient({name: tensor, ...})",
                 )
             tensors[name] = owned(tensor)
@@ -69,7 +69,8 @@ class Gradient(Tabular, Mapping[str, Tensor]):
             return share(self._tensors[name])
         except KeyError:
             raise KeyError(
-                f"{name!r}: the loss did not depend on it, or there is no such weight; entries: {', '.join(self._tensors)}"
+                f"{name!r}: the loss doesn't depend on it, or no weight has this name. "
+                f"This gradient has {', '.join(self._tensors)}"
             ) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -126,7 +127,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         for name in mine.keys() & theirs.keys():
             if mine[name].shape != theirs[name].shape:
                 raise errors.WrongParameters(
-                    "These gradients belong to different networks",
+                    "These gradients don't belong to the same network",
                     f"'{name}' has shape {tuple(mine[name].shape)} in one and {tuple(theirs[name].shape)} in the other",
                     "gradient = model.backward(loss_a) + model.backward(loss_b)   # of one model",
                 )
@@ -198,8 +199,8 @@ register_as_tree(Gradient)
 def _same_kind(result: Tensor, like: Tensor) -> Tensor:
     if result.dtype != like.dtype:
         raise errors.WrongParameters(
-            "This factor would change the kind of the gradient",
+            "This factor would change the dtype of the gradient",
             f"{like.dtype} would become {result.dtype}",
-            "gradient * 0.5   # a number of the gradient's own kind",
+            "gradient * 0.5   # a real number for a real gradient",
         )
     return result

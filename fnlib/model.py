@@ -351,9 +351,7 @@ def _updated_by(
             weights, {name: share(gradient[name]) for name in gradient}, state
         )
     check_match("updated weight", new_weights, expected, _FOR_ALL_NAMES)
-    return {name: kept(new_weights[name]) for name in expected}, storable(
-        new_state, "the state that update returned"
-    )
+    return {name: kept(new_weights[name]) for name in expected}, storable(new_state, "new_state")
 
 
 def _taken(

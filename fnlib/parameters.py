@@ -110,7 +110,9 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         except KeyError:
             if name in self._aliases:
                 return share(weights[self._aliases[name]])
-            raise KeyError(f"{name!r}: these parameters hold {', '.join(weights)}") from None
+            raise KeyError(
+                f"{name!r}: no weight has this name. These parameters hold {', '.join(weights)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._alive() if self._donated or self._weights is not None else ())
@@ -265,17 +267,19 @@ class Parameters(Tabular, Mapping[str, Tensor]):
 
         if not isinstance(other, Parameters):
             raise errors.WrongParameters(
-                "Parameters are compared with parameters",
-                f"this is a {type(other).__name__}",
-                "parameters.diff(other.parameters)",
+                "diff compares parameters with parameters",
+                f"got {type(other).__name__}",
+                "parameters.diff(model.parameters)",
             )
         mine, theirs = self._alive("be compared"), other._alive("be compared")
-        check_match("weight", theirs, mine, "parameters.diff(other)   # two values of one network")
+        check_match(
+            "weight", theirs, mine, "parameters.diff(later)   # two values of the same network"
+        )
         check_match(
             "buffer",
             other._buffers,
             self._buffers,
-            "parameters.diff(other)   # two values of one network",
+            "parameters.diff(later)   # two values of the same network",
         )
         return Difference({**mine, **self._buffers}, {**theirs, **other._buffers})
 
@@ -479,7 +483,7 @@ def _merge(
 ) -> dict[str, Tensor]:
     if given is None:
         return mine
-    right = f"parameters.replace({kind}s={{name: tensor}})   # names of this network, shapes as they are"
+    right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
     check_mapping(kind, given, right)
     given = {aliases.get(name, name): given[name] for name in given}
     check_match(kind, given, mine, right, partial=True)

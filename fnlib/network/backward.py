@@ -79,10 +79,10 @@ def differentiate(
         raise errors.DifferentiateOutside
     if not loss.requires_grad:
         raise errors.LossIndependent(
-            "it was computed without a graph (under no_grad, or from something else than the model's output)"
+            "it has no graph (computed under no_grad, detached, or not from the model's output)"
         )
     if not leaves:
-        raise errors.LossIndependent("the model has no weights that are trained")
+        raise errors.LossIndependent("the model has no trainable weights")
     try:
         if in_transform():
             return torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
@@ -136,7 +136,7 @@ def named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> Gradi
                 tensor = torch.empty_like(leaf, requires_grad=False).copy_(tensor)
             tensors[name] = share(tensor)
     if not tensors:
-        raise errors.LossIndependent("none of them appears in the graph behind it")
+        raise errors.LossIndependent("none of them is in the graph behind it")
     return Gradient._make(tensors, leaves.structure)
 
 

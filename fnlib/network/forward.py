@@ -175,7 +175,7 @@ def _refuse_memory(
             outputs.append(module.call(placed, share_all(buffers.values()), method, args, kwargs))
     if not _same_output(*outputs):
         raise errors.HiddenState(
-            attributes, "gives another output when it is run again on the same input"
+            attributes, "gives a different output when it runs again on the same input"
         )
 
 

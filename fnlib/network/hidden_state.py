@@ -156,7 +156,7 @@ class Survey:
         if isinstance(value, Tensor) and id(value) in self.indices:
             if isinstance(holder, tuple):
                 raise errors.UnsupportedModule(
-                    f"{label} is a weight or buffer inside a tuple, where it cannot be exchanged. Use a list or an nn.ParameterList."
+                    f"{label} is a weight or buffer inside a tuple, where it can't be replaced. Use an nn.ParameterList or a list."
                 )
             aliases = self.buffer_aliases if id(value) in self.of_buffers else self.weight_aliases
             aliases.append((holder, key, self.indices[id(value)]))

@@ -37,7 +37,7 @@ def redraw(module: nn.Module) -> nn.Module:
         where = f"'{path}' ({type(part).__name__})" if path else f"This {type(part).__name__}"
         own = [tensor for tensor in part._parameters.values() if tensor is not None]
         if own and type(part) not in REDRAWABLE:
-            raise errors.CannotRedraw(f"{where} is not a layer that is known to redraw exactly")
+            raise errors.CannotRedraw(f"{where} is not a layer that fnlib can redraw exactly")
         if (
             not own
             and type(part) not in _CONTAINERS
@@ -48,7 +48,9 @@ def redraw(module: nn.Module) -> nn.Module:
         if part._forward_pre_hooks or part._forward_hooks:
             raise errors.CannotRedraw(f"{where} has hooks that may change its weights")
         if isinstance(part, (nn.Embedding, nn.EmbeddingBag)) and not part.weight.requires_grad:
-            raise errors.CannotRedraw(f"{where} is frozen, as an embedding with given weights is")
+            raise errors.CannotRedraw(
+                f"{where} is frozen, like an embedding made from given weights"
+            )
         if shared & {id(tensor) for tensor in own}:
             raise errors.CannotRedraw(f"{where} shares weights with another layer")
         shared |= {id(tensor) for tensor in own}

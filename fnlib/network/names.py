@@ -71,8 +71,8 @@ def copy_structure(module: nn.Module) -> nn.Module:
         return copy.deepcopy(module, memo)
     except Exception as error:
         raise errors.UnsupportedModule(
-            f"This {type(module).__name__} cannot be copied ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+            f"This {type(module).__name__} can't be copied ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            "Pass a function that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
         ) from error
 
 
@@ -89,9 +89,9 @@ def _refuse_closures(module: nn.Module, own: set[int]) -> None:
                 if any(id(getattr(inside, "__self__", inside)) in own for inside in held):
                     where = f"{path}.{name}" if path else name
                     raise errors.UnsupportedModule(
-                        f"'{where}' of this network is a function that holds a part of the network: in a copy it would go on "
-                        "using the weights of the original. Pass something that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: "
-                        "Network(...))\n"
+                        f"'{where}' of this network is a function that refers to a part of the network, so a copy would "
+                        "still use the weights of the original. Pass a function that builds it:\n\n"
+                        "    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
                     )
 
 
@@ -112,8 +112,9 @@ def refuse_hidden_ties(layout: Layout) -> None:
     for (memory, _, end, name), (following, start, _, other) in itertools.pairwise(spans):
         if memory == following and start < end:
             raise errors.UnsupportedModule(
-                f"'{name}' and '{other}' are two tensors in one piece of memory: training one changes the other, and values cannot follow. "
-                "Tie them by name:\n\n    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
+                f"'{name}' and '{other}' are two tensors that share memory: training one changes the other, and parameters "
+                "can't track that. Tie them by name:\n\n"
+                "    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
                 "    network.decoder.weight = network.encoder.weight             # right: one weight under two names\n"
             )
 
@@ -139,7 +140,7 @@ def refuse_views(module: nn.Module, layout: Layout) -> None:
                     raise errors.UnsupportedModule(
                         f"'{path}.{name}'".replace("'.", "'")
                         + f" shares memory with '{memory[_memory(tensor)]}': training changes both in "
-                        "stock PyTorch, and an attribute cannot follow a value. Take the view in forward:\n\n"
+                        "stock PyTorch, but here the attribute would keep the old weights. Make the view in forward:\n\n"
                         f"    self.{name} = self.layer.weight.view(-1)   # wrong in __init__\n"
                         f"    {name} = self.layer.weight.view(-1)        # right in forward\n"
                     )

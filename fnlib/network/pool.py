@@ -29,7 +29,7 @@ class Structure:
     def __init__(self, module: nn.Module, another: Callable[[], nn.Module]) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise errors.UnsupportedModule(
-                "A scripted module keeps its weights out of Python's reach. Pass the nn.Module that it was made from."
+                "A scripted module keeps its weights where Python can't replace them. Pass the nn.Module that you scripted."
             )
         layout = Layout.of(module)
         refuse_views(module, layout)
@@ -37,8 +37,8 @@ class Structure:
         for name, weight in layout.weights.items():
             if getattr(weight, "_post_accumulate_grad_hooks", None):
                 raise errors.UnsupportedModule(
-                    f"'{name}' has a hook that waits for its .grad (register_post_accumulate_grad_hook), and backward here returns a value "
-                    "instead: it would never be called. Use the gradient that model.backward(loss) returns."
+                    f"'{name}' has a hook that waits for its .grad (register_post_accumulate_grad_hook), but model.backward "
+                    "never fills .grad, so nothing would call it. Use the gradient that model.backward(loss) returns."
                 )
         self.hooks = {
             name: list(weight._backward_hooks.values())
@@ -110,6 +110,6 @@ class Structure:
                     self.left.remove(skeleton)
                 raise errors.UnsupportedModule(
                     f"A part of this network runs again in backward (torch.utils.checkpoint) and changes {errors._names(names)} a second "
-                    "time: stock PyTorch counts both, and buffers that with_buffers has already returned cannot. Leave such a layer out of "
-                    "the checkpoint, or bind it with training=False."
+                    "time. Stock PyTorch counts both runs, but with_buffers has already returned the buffers of the first. "
+                    "Leave this layer out of the checkpoint, or bind it with training=False."
                 )

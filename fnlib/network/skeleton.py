@@ -30,7 +30,7 @@ class Skeleton:
             structure.buffers
         ):
             raise errors.UnsupportedModule(
-                "Building this network twice gave other names of weights or buffers. Let the build be the same each time."
+                "Building this network twice gave different names of weights or buffers. Build the same network every time."
             )
         self.weight_places = _places(module, "_parameters", layout.weights)
         self.buffer_places = _places(module, "_buffers", layout.buffers)
@@ -122,7 +122,7 @@ class Skeleton:
                         continue
                     if container[key] is given[i]:
                         raise errors.HiddenState(
-                            [str(key)], "exchanges in one of its two places what stands in both"
+                            [str(key)], "replaces one of two references to the same tensor"
                         )
                 places.remove(
                     place
@@ -159,7 +159,7 @@ def _set_mode(module: nn.Module, mode: Mode) -> None:
         except AttributeError:
             known = ", ".join(f"'{name}'" for name, _ in module.named_modules() if name)
             raise errors.UnsupportedModule(
-                f"training= names the submodule '{path}', and this network has {known or 'none'}."
+                f"training= names the submodule '{path}', but this network has {known or 'none'}."
             ) from None
         part.train(wanted[path])
     for path, part in module.named_modules():

@@ -33,7 +33,8 @@ class Blueprint:
             self.build = build
         else:
             raise errors.UnsupportedModule(
-                f"A factory is made of a module or of something that builds one, not of a {type(build).__name__}."
+                f"A factory takes a module or a function that builds one, got {type(build).__name__}."
+                "\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))"
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,7 +83,8 @@ class Blueprint:
         module = self.build()
         if not isinstance(module, nn.Module):
             raise errors.UnsupportedModule(
-                f"The build of this factory returned a {type(module).__name__}, not an nn.Module."
+                f"The function that builds the network returned {type(module).__name__}, expected an nn.Module."
+                "\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))"
             )
         return module
 

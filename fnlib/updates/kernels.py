@@ -105,8 +105,9 @@ def refuse_broken_kernel(
     ):
         raise errors.CannotWrap(
             "torch.optim.SGD",
-            "on the CPU its fused kernel reads unwritten memory where momentum meets half precision, and two runs of it differ",
+            "with momentum in half precision its fused CPU kernel reads uninitialised memory, so two runs differ",
             "optimizer=fnlib.SGD(lr=..., momentum=...)   # right: without fused=True",
+            "optimizer=fnlib.SGD(lr=..., momentum=..., fused=True)",
         )
 
 

@@ -37,9 +37,10 @@ class Wrapped(Rule):
     ) -> None:
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
             raise errors.CannotWrap(
-                repr(kind),
-                "it is not a subclass of torch.optim.Optimizer",
-                "optimizer=fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right: the class, then its arguments",
+                f"An object of type {type(kind).__name__}",
+                "wrap takes a class of torch.optim and then its arguments",
+                "optimizer=fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right",
+                f"optimizer=fnlib.wrap({errors._code(kind)}, ...)",
             )
         required = [
             p
@@ -49,8 +50,8 @@ class Wrapped(Rule):
         if required:
             raise errors.CannotWrap(
                 kind.__name__,
-                "its step() asks for a closure that evaluates the loss again, and a functional step is given a gradient",
-                "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that needs one gradient a step",
+                "its step() needs a closure that evaluates the loss again, but a functional step gets a gradient",
+                "optimizer=fnlib.Adam(lr=1e-3)   # right: needs one gradient a step",
             )
         refuse_flags(settings)
         self.like, self._groups, self._step_count = kind, groups, 0
@@ -75,8 +76,8 @@ class Wrapped(Rule):
             torch.set_rng_state(drawn)
             raise errors.CannotWrap(
                 self.like.__name__,
-                "making it draws random numbers, which a stock loop does once and a functional step would do each time",
-                "optimizer=fnlib.Adam(lr=1e-3)   # right: a rule that starts from nothing",
+                "its constructor draws random numbers, once in a stock loop but at every functional step",
+                "optimizer=fnlib.Adam(lr=1e-3)   # right: draws nothing",
             )
         return optimizer
 
@@ -146,7 +147,7 @@ class Wrapped(Rule):
                     _pack(value, names), f"{label}.state[{key!r}]"
                 )
             else:
-                raise errors.CannotStore(f"a key of {label}.state", key)
+                raise errors.CannotStore(f"A key of {label}.state", key)
         if kept:
             new_state["attributes"] = kept
         if moved:

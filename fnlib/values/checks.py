@@ -16,8 +16,8 @@ def check_mapping(kind: str, given: object, right: str) -> None:
     """Raise `WrongParameters` unless `given` is a mapping."""
     if not isinstance(given, Mapping):
         raise errors.WrongParameters(
-            f"A mapping of {_plural(kind)} is wanted, names to tensors",
-            f"this is a {type(given).__name__}",
+            f"Pass {_plural(kind)} as a mapping of names to tensors",
+            f"got {type(given).__name__}",
             right,
         )
 
@@ -37,7 +37,7 @@ def check_match(
     """Raise `WrongParameters` unless names, shapes, kinds and devices of `given` are those of `expected`."""
 
     def wrong(detail: str) -> errors.WrongParameters:
-        return errors.WrongParameters(f"These {_plural(kind)} do not match", detail, right)
+        return errors.WrongParameters(f"These {_plural(kind)} don't match", detail, right)
 
     check_mapping(kind, given, right)
 
@@ -54,13 +54,13 @@ def check_match(
         raise wrong(f"{' and '.join(parts)}; expected: {errors._names(expected) or 'none'}")
     for name, tensor in given.items():
         if not isinstance(tensor, Tensor):
-            raise wrong(f"'{name}' is a {type(tensor).__name__}, not a tensor")
+            raise wrong(f"'{name}' is {type(tensor).__name__}, expected a tensor")
         like = expected[name]
         if tensor.shape != like.shape:
             raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
         if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
             raise wrong(
-                f"'{name}' has dtype {tensor.dtype}, which is another kind of number than {like.dtype}"
+                f"'{name}' has dtype {tensor.dtype}, expected {like.dtype} or another {_number_kind(like)} dtype"
             )
         if exact and tensor.dtype != like.dtype:
             raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}")
@@ -106,7 +106,7 @@ def storable(tree: Any, where: str, take: Callable[[Tensor], Tensor] = kept) -> 
     if isinstance(tree, Mapping):
         for key in tree:
             if type(key) not in (str, int, float):
-                raise errors.CannotStore(f"the key {type(key).__name__} in {where}", key)
+                raise errors.CannotStore(f"The key {key!r} in {where}", key)
         return {key: storable(value, f"{where}[{key!r}]", take) for key, value in tree.items()}
     if type(tree) in (list, tuple):
         return type(tree)(storable(value, f"{where}[{i}]", take) for i, value in enumerate(tree))

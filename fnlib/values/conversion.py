@@ -17,8 +17,8 @@ def check_target(target: Target) -> None:
     """Raise `WrongParameters` for a dtype that would make weights another kind of number."""
     if isinstance(target, torch.dtype) and not target.is_floating_point:
         raise errors.WrongParameters(
-            "Parameters are converted to dtypes of floating numbers",
-            f"{target} would make weights another kind of number",
+            "to() converts to floating dtypes only",
+            f"{target} can't represent the weights",
             "parameters = parameters.to(torch.float64)   # complex weights become complex128",
         )
 

@@ -66,19 +66,19 @@ def load(path: str | os.PathLike[str]) -> Parameters:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise errors.NotAParametersFile(
-                    path, "it is a safetensors file that something else wrote"
+                    path, "`Parameters.save` didn't write this safetensors file"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         return _restore(_checked(_unflatten(json.loads(metadata["tree"]), tensors)))
     except SafetensorError as error:
         raise errors.NotAParametersFile(
-            path, f"it is cut short or no safetensors file ({error})"
+            path, f"it is truncated or not a safetensors file ({error})"
         ) from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if isinstance(error, errors.FnlibError):
             raise
         raise errors.NotAParametersFile(
-            path, f"its description does not fit its tensors ({type(error).__name__}: {error})"
+            path, f"its description doesn't fit its tensors ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -86,9 +86,7 @@ def _flatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
     """Describe a tree in JSON and put its tensors aside. Each container says what it is, so that nothing is guessed on reading."""
     if isinstance(tree, Tensor):
         if tree.layout is not torch.strided:
-            raise errors.CannotStore(
-                "a tensor", tree, " of a sparse layout, which a file cannot hold"
-            )
+            raise errors.CannotStore("A sparse tensor", tree, " that a safetensors file can't hold")
         name = str(len(tensors))
         plain = tree.detach().resolve_conj().resolve_neg()
         # Stored in the order of memory: one dimension, so that channels-last weights come back channels-last.

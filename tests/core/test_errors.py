@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -114,117 +115,117 @@ class Case:
         return self.name
 
 
-BIND = "model = ModelFactory(parameters)   # parameters of this network: its own steps, or Parameters.from_module(network)"
+BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))"
 STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
-REPLACE = "parameters.replace(weights={name: tensor})   # names of this network, shapes as they are"
+REPLACE = "parameters.replace(weights={name: tensor})   # names and shapes of this network"
 CASES = [
     # --- binding
-    Case("bind: a state_dict", lambda w: w.factory({"a": 1}), fnlib.WrongParameters, ("A factory binds parameters: this is a dict.", "model = ModelFactory(fnlib.Parameters(seed=0))")),
-    Case("bind: other names", lambda w: w.normed(w.parameters), fnlib.WrongParameters, ("These weights do not match: '2.weight', '2.bias' are unknown and '1.weight', '1.bias' are missing; expected: '0.weight', '0.bias', '1.weight', '1.bias'.", BIND)),
-    Case("bind: other shapes", lambda w: w.other(fnlib.Sequential(nn.Linear(4, 3))(fnlib.Parameters()).parameters), fnlib.WrongParameters, ("These weights do not match: '0.weight' has shape (3, 4), expected (7, 4).", BIND)),
-    Case("bind: other buffers", lambda w: fnlib.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))(w.normed_model.parameters), fnlib.WrongParameters, ("These buffers do not match", BIND)),
-    Case("bind: another kind", lambda w: fnlib.Sequential(nn.Linear(4, 7, dtype=torch.complex64))(w.other(fnlib.Parameters()).parameters), fnlib.WrongParameters, ("'0.weight' has dtype torch.float32, which is another kind of number than torch.complex64", BIND)),
-    Case("bind: no such submodule", lambda w: w.factory(w.parameters, training={"bn": False})(X), fnlib.UnsupportedModule, ("training= names the submodule 'bn', and this network has '0', '1', '2'.",)),
-    Case("bind: a word as mode", lambda w: w.factory(w.parameters, training="train"), fnlib.WrongParameters, ("training is True, False or a mapping of submodule names to them: this is 'train'.", 'training={"bn": False}')),
-    Case("bind: numbers as modes", lambda w: w.factory(w.parameters, training={"0": 1}), fnlib.WrongParameters, ("training is True, False or a mapping",)),
-    Case("bind: a word as seed", lambda w: w.factory(w.parameters, seed="7"), fnlib.WrongParameters, ("A seed is a whole number: this is '7'.", "model = ModelFactory(parameters, seed=0)")),
-    Case("bind: a flag as seed", lambda w: w.factory(w.parameters, seed=True), fnlib.WrongParameters, ("A seed is a whole number: this is True.",)),
+    Case("bind: a state_dict", lambda w: w.factory({"a": 1}), fnlib.WrongParameters, ("A factory binds parameters: got dict.", "model = ModelFactory(fnlib.Parameters(seed=0))")),
+    Case("bind: other names", lambda w: w.normed(w.parameters), fnlib.WrongParameters, ("These weights don't match: '2.weight', '2.bias' are unknown and '1.weight', '1.bias' are missing; expected: '0.weight', '0.bias', '1.weight', '1.bias'.", BIND)),
+    Case("bind: other shapes", lambda w: w.other(fnlib.Sequential(nn.Linear(4, 3))(fnlib.Parameters()).parameters), fnlib.WrongParameters, ("These weights don't match: '0.weight' has shape (3, 4), expected (7, 4).", BIND)),
+    Case("bind: other buffers", lambda w: fnlib.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))(w.normed_model.parameters), fnlib.WrongParameters, ("These buffers don't match", BIND)),
+    Case("bind: another kind", lambda w: fnlib.Sequential(nn.Linear(4, 7, dtype=torch.complex64))(w.other(fnlib.Parameters()).parameters), fnlib.WrongParameters, ("'0.weight' has dtype torch.float32, expected torch.complex64 or another complex dtype", BIND)),
+    Case("bind: no such submodule", lambda w: w.factory(w.parameters, training={"bn": False})(X), fnlib.UnsupportedModule, ("training= names the submodule 'bn', but this network has '0', '1', '2'.",)),
+    Case("bind: a word as mode", lambda w: w.factory(w.parameters, training="train"), fnlib.WrongParameters, ("training= takes True, False or a mapping of submodule names to them: got 'train'.", 'training={"bn": False}')),
+    Case("bind: numbers as modes", lambda w: w.factory(w.parameters, training={"0": 1}), fnlib.WrongParameters, ("training= takes True, False or a mapping",)),
+    Case("bind: a word as seed", lambda w: w.factory(w.parameters, seed="7"), fnlib.WrongParameters, ("seed= takes an integer or None: got '7'.", "model = ModelFactory(parameters, seed=0)")),
+    Case("bind: a flag as seed", lambda w: w.factory(w.parameters, seed=True), fnlib.WrongParameters, ("seed= takes an integer or None: got True.",)),
     Case("bind: given away", lambda w: given_away(w), fnlib.Donated, ("This value (parameters after step 0) was given away by `model.step(gradient, donate=True)` at", "test_errors.py:")),
     # --- factories
-    Case("factory: no module", lambda w: fnlib.Factory(3), fnlib.UnsupportedModule, ("A factory is made of a module or of something that builds one, not of a int.",)),
-    Case("factory: builds no module", lambda w: fnlib.Factory(lambda: 3)(fnlib.Parameters()), fnlib.UnsupportedModule, ("The build of this factory returned a int, not an nn.Module.",)),
-    Case("factory: lazy", lambda w: fnlib.Sequential(nn.LazyLinear(3)), fnlib.LazyModule, ("'0.weight', '0.bias' of this network are lazy: they have no shape before a first forward pass", "network(torch.zeros(1, 128))                      # right: let it see an input once")),
+    Case("factory: no module", lambda w: fnlib.Factory(3), fnlib.UnsupportedModule, ("A factory takes a module or a function that builds one, got int.", "fnlib.Factory(lambda: Network(...))",)),
+    Case("factory: builds no module", lambda w: fnlib.Factory(lambda: 3)(fnlib.Parameters()), fnlib.UnsupportedModule, ("The function that builds the network returned int, expected an nn.Module.", "fnlib.Factory(lambda: Network(...))",)),
+    Case("factory: lazy", lambda w: fnlib.Sequential(nn.LazyLinear(3)), fnlib.LazyModule, ("'0.weight', '0.bias' of this network are lazy: they have no shape before the first forward pass", "network(torch.zeros(1, 128))                  # right: run it once")),
     Case("factory: builds lazy", lambda w: fnlib.Factory(lambda: nn.LazyConv2d(3, 3))(fnlib.Parameters()), fnlib.LazyModule, ("'weight', 'bias' of this network are lazy",)),
     Case("factory: lazy buffers", lambda w: fnlib.Sequential(nn.LazyBatchNorm1d()), fnlib.LazyModule, ("of this network are lazy",)),
     Case("parameters of a lazy module", lambda w: fnlib.Parameters.from_module(nn.LazyLinear(3)), fnlib.LazyModule, ("'weight', 'bias' of this network are lazy",)),
-    Case("factory: redraw", lambda w: fnlib.Factory(nn.MultiheadAttention(4, 2))(fnlib.Parameters()), fnlib.CannotRedraw, ("so initial weights cannot be drawn from this instance", "fnlib.Factory(lambda: Network(...))    # right: build it when weights are drawn")),
-    Case("factory: an optimizer", lambda w: fnlib.Sequential(nn.Linear(4, 2), optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1)), fnlib.CannotWrap, ("SGD cannot be wrapped: a factory takes an update rule, not an optimizer", "fnlib.wrap(torch.optim.SGD, lr=0.01)")),
+    Case("factory: redraw", lambda w: fnlib.Factory(nn.MultiheadAttention(4, 2))(fnlib.Parameters()), fnlib.CannotRedraw, ("so initial weights can't be drawn from this instance", "fnlib.Factory(lambda: Network(...))    # right: build it when weights are drawn")),
+    Case("factory: an optimizer", lambda w: fnlib.Sequential(nn.Linear(4, 2), optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1)), fnlib.CannotWrap, ("SGD can't be an update rule: a factory takes an update rule, not an optimizer", "optimizer=torch.optim.SGD(...)   # wrong", "fnlib.wrap(torch.optim.SGD, lr=0.01)")),
     Case("factory: an optimizer class", lambda w: fnlib.Sequential(nn.Linear(4, 2), optimizer=torch.optim.Adam), fnlib.CannotWrap, ("fnlib.wrap(torch.optim.Adam, lr=0.01)",)),
-    Case("factory: no rule", lambda w: fnlib.Sequential(nn.Linear(4, 2), optimizer="sgd"), fnlib.CannotWrap, ("'sgd' cannot be wrapped: an update rule is an object with init(weights) and update(weights, gradient, state)",)),
+    Case("factory: no rule", lambda w: fnlib.Sequential(nn.Linear(4, 2), optimizer="sgd"), fnlib.CannotWrap, ("An object of type str can't be an update rule: a rule has the methods init(weights) and update(weights, gradient, state)", "optimizer='sgd'   # wrong", "optimizer=fnlib.SGD(lr=0.01)   # right",)),
     # --- forward
     Case("forward: buffers dropped", lambda w: w.normed_model(X), fnlib.StateDropped, ("This forward pass changed '1.running_mean', '1.running_var', '1.num_batches_tracked', and `output = model(feature)` drops the change.", "output = model(feature)   # wrong", "output, buffers = model.with_buffers(feature)   # right", "parameters = model.step(gradient, buffers=buffers)", "training=False")),
     Case("forward: weights dropped", lambda w: fnlib.Factory(lambda: nn.Embedding(4, 3, max_norm=0.1))(fnlib.Parameters())(torch.tensor([1])), fnlib.StateDropped, ("This forward pass changed 'weight'",)),
     Case("another method: buffers dropped", lambda w: fnlib.Factory(nets.Counting)(fnlib.Parameters()).call("forward", X), fnlib.StateDropped, ("output = model.call(\"forward\", feature)",)),
-    Case("forward: hidden state", lambda w: fnlib.Factory(lambda: nets.remembers("number"))(fnlib.Parameters())(X), fnlib.HiddenState, ("The forward pass of this network changes 'state' of its module, and gives another output when it is run again on the same input: state that parameters cannot carry.", 'self.register_buffer("state", torch.zeros(...))   # right')),
+    Case("forward: hidden state", lambda w: fnlib.Factory(lambda: nets.remembers("number"))(fnlib.Parameters())(X), fnlib.HiddenState, ("The forward pass of this network changes 'state' of its module and gives a different output when it runs again on the same input.", "self.state = ...   # wrong", 'self.register_buffer("state", torch.zeros(...))   # right')),
     Case("forward: wrong input", lambda w: w.model(X[:, :2]), RuntimeError, ("mat1 and mat2 shapes cannot be multiplied (5x2 and 4x3)",)),
     Case("forward: labels out of range", lambda w: nn.functional.cross_entropy(w.model(X), torch.full((5,), 9)), IndexError, ("Target 9 is out of bounds.",)),
     Case("another method: not there", lambda w: w.model.call("decode", X), AttributeError, ("'Sequential' object has no attribute 'decode'",)),
     # --- backward
-    Case("backward: several numbers", lambda w: w.model.backward(w.model(X)), fnlib.LossNotScalar, ("A gradient is taken of one number, and this loss has shape (5, 2).", "gradient = model.backward(losses)          # wrong", "gradient = model.backward(losses.mean())   # right")),
-    Case("backward: no numbers", lambda w: w.model.backward(w.model(X[:0])), fnlib.LossNotScalar, ("this loss has shape (0, 2)",)),
-    Case("backward: a float", lambda w: w.model.backward(1.5), fnlib.LossNotScalar, ("this loss is a float",)),
-    Case("backward: complex", lambda w: w.model.backward(torch.complex(w.loss, w.loss)), fnlib.LossNotScalar, ("this loss is complex",)),
-    Case("backward: of another model", lambda w: w.model.backward(w.other(fnlib.Parameters())(X).sum()), fnlib.LossIndependent, ("This loss does not depend on the weights of this model: none of them appears in the graph behind it.", "gradient = model.backward(loss)            # wrong: `loss` was not computed by `model`", "loss = criterion(model(feature), label)")),
-    Case("backward: of the same weights under another value", lambda w: w.model.backward(w.factory(w.parameters.replace())(X).sum()), fnlib.LossIndependent, ("none of them appears in the graph",)),
-    Case("backward: detached", lambda w: w.model.backward(w.loss.detach()), fnlib.LossIndependent, ("it was computed without a graph (under no_grad, or from something else than the model's output)",)),
-    Case("backward: no weights", lambda w: fnlib.Sequential(nn.ReLU())(fnlib.Parameters()).backward(w.loss), fnlib.LossIndependent, ("the model has no weights that are trained",)),
-    Case("backward: joint, one of them not in it", lambda w: fnlib.backward(w.loss, w.model, w.other(fnlib.Parameters())), fnlib.LossIndependent, ("none of them appears in the graph behind it",)),
-    Case("backward: inside of vmap", inside_of_vmap, fnlib.DifferentiateOutside, ("Inside of torch.func.vmap and its like a loss has no graph", "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right")),
+    Case("backward: several numbers", lambda w: w.model.backward(w.model(X)), fnlib.LossNotScalar, ("This loss has shape (5, 2), but only a single real number can be minimised.", "gradient = model.backward(losses)          # wrong", "gradient = model.backward(losses.mean())   # right")),
+    Case("backward: no numbers", lambda w: w.model.backward(w.model(X[:0])), fnlib.LossNotScalar, ("This loss has shape (0, 2)",)),
+    Case("backward: a float", lambda w: w.model.backward(1.5), fnlib.LossNotScalar, ("This loss is a float",)),
+    Case("backward: complex", lambda w: w.model.backward(torch.complex(w.loss, w.loss)), fnlib.LossNotScalar, ("This loss is complex, but only a single real number can be minimised.", "losses.abs().mean()", "losses.real.mean()")),
+    Case("backward: of another model", lambda w: w.model.backward(w.other(fnlib.Parameters())(X).sum()), fnlib.LossIndependent, ("This loss doesn't depend on the weights of this model: none of them is in the graph behind it.", "gradient = model.backward(loss)   # wrong: `loss` was not computed by `model`", "loss = criterion(model(feature), label)")),
+    Case("backward: of the same weights under another value", lambda w: w.model.backward(w.factory(w.parameters.replace())(X).sum()), fnlib.LossIndependent, ("none of them is in the graph",)),
+    Case("backward: detached", lambda w: w.model.backward(w.loss.detach()), fnlib.LossIndependent, ("it has no graph (computed under no_grad, detached, or not from the model's output)",)),
+    Case("backward: no weights", lambda w: fnlib.Sequential(nn.ReLU())(fnlib.Parameters()).backward(w.loss), fnlib.LossIndependent, ("the model has no trainable weights",)),
+    Case("backward: joint, one of them not in it", lambda w: fnlib.backward(w.loss, w.model, w.other(fnlib.Parameters())), fnlib.LossIndependent, ("none of them is in the graph behind it",)),
+    Case("backward: inside of vmap", inside_of_vmap, fnlib.DifferentiateOutside, ("Inside torch.func.vmap and the other transforms a loss has no graph", "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right")),
     Case("backward: past an old checkpoint", past_an_old_checkpoint, fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),
-    Case("backward: twice", graph_used_up, fnlib.GraphUsedUp, ("The graph behind this loss was used up by an earlier backward", "gradient = model.backward(loss, retain_graph=True)   # right, if it must be done twice", "gradient + gradient                                  # right")),
-    Case("backward: overwritten", overwritten, fnlib.GraphOverwritten, ("A tensor that this backward needs was changed in place after the forward pass. PyTorch says:", "modified by an inplace operation", "feature = feature + 1      # right")),
+    Case("backward: twice", graph_used_up, fnlib.GraphUsedUp, ("An earlier backward used up the graph behind this loss", "gradient = model.backward(loss, retain_graph=True)   # right if you need both passes", "gradient + gradient                                  # right: a gradient is a value")),
+    Case("backward: overwritten", overwritten, fnlib.GraphOverwritten, ("A tensor that this backward needs was changed in place after the forward pass. PyTorch says:", "modified by an inplace operation", "feature = feature + 1   # right")),
     # --- step
-    Case("step: without its buffers", dropped_buffers, fnlib.MissingBuffers, ("A forward pass of this model changed '1.running_mean', '1.running_var', '1.num_batches_tracked', and this step would go on with the old ones.", "parameters = model.step(gradient)                    # wrong", "parameters = model.step(gradient, buffers=buffers)   # right", "model.step(gradient, buffers=model.parameters.buffers)")),
-    Case("step: names of another network", lambda w: w.model.step(fnlib.Gradient({"9.weight": torch.zeros(1)})), fnlib.WrongParameters, ("These gradient entries do not match: '9.weight' is unknown; expected: '0.weight', '0.bias', '2.weight', '2.bias'.", STEP)),
+    Case("step: without its buffers", dropped_buffers, fnlib.MissingBuffers, ("A forward pass of this model changed '1.running_mean', '1.running_var', '1.num_batches_tracked', and this step would keep the old values.", "parameters = model.step(gradient)                    # wrong", "parameters = model.step(gradient, buffers=buffers)   # right", "model.step(gradient, buffers=model.parameters.buffers)")),
+    Case("step: names of another network", lambda w: w.model.step(fnlib.Gradient({"9.weight": torch.zeros(1)})), fnlib.WrongParameters, ("These gradient entries don't match: '9.weight' is unknown; expected: '0.weight', '0.bias', '2.weight', '2.bias'.", STEP)),
     Case("step: gradient of another factory", lambda w: w.model.step((lambda m: m.backward(m(X).sum()))(w.other(fnlib.Parameters()))), fnlib.WrongParameters, ("'0.weight' has shape (7, 4), expected (3, 4)", STEP)),
     Case("step: shapes", lambda w: w.model.step({"0.bias": torch.zeros(4)}), fnlib.WrongParameters, ("'0.bias' has shape (4,), expected (3,)", STEP)),
-    Case("step: kinds", lambda w: w.model.step({"0.bias": torch.zeros(3, dtype=torch.complex64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.complex64, which is another kind of number than torch.float32",)),
+    Case("step: kinds", lambda w: w.model.step({"0.bias": torch.zeros(3, dtype=torch.complex64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.complex64, expected torch.float32 or another floating dtype",)),
     Case("step: precisions", lambda w: w.model.step({"0.bias": torch.zeros(3, dtype=torch.float64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.float64, expected torch.float32",)),
     Case("step: devices", lambda w: w.model.step({"0.bias": torch.zeros(3, device="meta")}), fnlib.WrongParameters, ("'0.bias' is on meta, expected cpu",)),
-    Case("step: no gradient", lambda w: w.model.step(None), fnlib.WrongParameters, ("A mapping of gradient entries is wanted, names to tensors: this is a NoneType.", STEP)),
-    Case("step: a loss", lambda w: w.model.step(w.loss), fnlib.WrongParameters, ("this is a Tensor", STEP)),
-    Case("step: numbers", lambda w: w.model.step({"0.bias": 1.0}), fnlib.WrongParameters, ("'0.bias' is a float, not a tensor",)),
-    Case("step: other buffers", lambda w: w.model.step(fnlib.Gradient({}), buffers={"1.running_mean": torch.zeros(3)}), fnlib.WrongParameters, ("These buffers do not match: '1.running_mean' is unknown; expected: none.", "model.step(gradient, buffers=buffers)   # all that with_buffers returned")),
+    Case("step: no gradient", lambda w: w.model.step(None), fnlib.WrongParameters, ("Pass gradient entries as a mapping of names to tensors: got NoneType.", STEP)),
+    Case("step: a loss", lambda w: w.model.step(w.loss), fnlib.WrongParameters, ("got Tensor", STEP)),
+    Case("step: numbers", lambda w: w.model.step({"0.bias": 1.0}), fnlib.WrongParameters, ("'0.bias' is float, expected a tensor",)),
+    Case("step: other buffers", lambda w: w.model.step(fnlib.Gradient({}), buffers={"1.running_mean": torch.zeros(3)}), fnlib.WrongParameters, ("These buffers don't match: '1.running_mean' is unknown; expected: none.", "model.step(gradient, buffers=buffers)   # all that with_buffers returned")),
     Case("step: part of the buffers", lambda w: w.normed_model.step(fnlib.Gradient({}), buffers={"1.running_mean": torch.zeros(3)}), fnlib.WrongParameters, ("'1.running_var', '1.num_batches_tracked' are missing",)),
-    Case("step: buffers of another kind", lambda w: w.normed_model.step(fnlib.Gradient({}), buffers={**w.normed_model.parameters.buffers, "1.num_batches_tracked": torch.tensor(1.0)}), fnlib.WrongParameters, ("'1.num_batches_tracked' has dtype torch.float32, which is another kind of number than torch.int64",)),
-    Case("step: the output as buffers", lambda w: w.normed_model.step(fnlib.Gradient({}), buffers=X), fnlib.WrongParameters, ("A mapping of buffers is wanted, names to tensors: this is a Tensor.",)),
-    Case("carry: other buffers", lambda w: w.normed_model.carry({}), fnlib.WrongParameters, ("These buffers do not match", "model = model.carry(buffers)   # all that with_buffers returned")),
-    Case("step: state of another rule", other_rule, fnlib.WrongRule, ("These parameters carry the optimizer state of torch.optim.sgd.SGD, and this factory updates with torch.optim.adam.Adam.", "model = ModelFactory(parameters.replace(optimizer_state=None))   # right: starts this rule afresh")),
+    Case("step: buffers of another kind", lambda w: w.normed_model.step(fnlib.Gradient({}), buffers={**w.normed_model.parameters.buffers, "1.num_batches_tracked": torch.tensor(1.0)}), fnlib.WrongParameters, ("'1.num_batches_tracked' has dtype torch.float32, expected torch.int64 or another integer dtype",)),
+    Case("step: the output as buffers", lambda w: w.normed_model.step(fnlib.Gradient({}), buffers=X), fnlib.WrongParameters, ("Pass buffers as a mapping of names to tensors: got Tensor.",)),
+    Case("carry: other buffers", lambda w: w.normed_model.carry({}), fnlib.WrongParameters, ("These buffers don't match", "model = model.carry(buffers)   # all that with_buffers returned")),
+    Case("step: state of another rule", other_rule, fnlib.WrongRule, ("These parameters hold the optimizer state of torch.optim.sgd.SGD, but this factory updates with torch.optim.adam.Adam, and", "model = ModelFactory(parameters.replace(optimizer_state=None))   # right: start afresh")),
     # --- rules of one's own
-    Case("rule: forgets a weight", with_rule(lambda weights, state: ({}, state)), fnlib.WrongParameters, ("These updated weights do not match: '0.weight', '0.bias', '2.weight', '2.bias' are missing", "return {name: new_weight for name in weights}, state   # in update")),
+    Case("rule: forgets a weight", with_rule(lambda weights, state: ({}, state)), fnlib.WrongParameters, ("These updated weights don't match: '0.weight', '0.bias', '2.weight', '2.bias' are missing", "return {name: new_weight for name in weights}, state   # in update")),
     Case("rule: changes a shape", with_rule(lambda weights, state: ({name: weight[None] for name, weight in weights.items()}, state)), fnlib.WrongParameters, ("'0.weight' has shape (1, 3, 4), expected (3, 4)",)),
-    Case("rule: changes a kind", with_rule(lambda weights, state: ({name: weight.long() for name, weight in weights.items()}, state)), fnlib.WrongParameters, ("'0.weight' has dtype torch.int64, which is another kind of number",)),
-    Case("rule: keeps an object", with_rule(lambda weights, state: (weights, {"cache": [nn.ReLU()]})), fnlib.CannotStore, ("the state that update returned['cache'][0] is a torch.nn.modules.activation.ReLU. Parameters carry nested dicts, lists and tuples of tensors, numbers and strings", "# wrong: an object with a life of its own", "# right: the tensor that it stands for")),
-    Case("rule: keeps odd keys", with_rule(lambda weights, state: (weights, {(1, 2): 3})), fnlib.CannotStore, ("the key tuple in the state that update returned is a builtins.tuple",)),
+    Case("rule: changes a kind", with_rule(lambda weights, state: ({name: weight.long() for name, weight in weights.items()}, state)), fnlib.WrongParameters, ("'0.weight' has dtype torch.int64, expected torch.float32 or another floating dtype",)),
+    Case("rule: keeps an object", with_rule(lambda weights, state: (weights, {"cache": [nn.ReLU()]})), fnlib.CannotStore, ("new_state['cache'][0] is a torch.nn.modules.activation.ReLU. Parameters store nested dicts, lists and tuples of tensors, numbers and strings", "# wrong: an object can change behind the value", "# right: store the tensor itself")),
+    Case("rule: keeps odd keys", with_rule(lambda weights, state: (weights, {(1, 2): 3})), fnlib.CannotStore, ("The key (1, 2) in new_state is a builtins.tuple",)),
     # --- optimizers
-    Case("wrap: LBFGS", lambda w: fnlib.wrap(torch.optim.LBFGS), fnlib.CannotWrap, ("LBFGS cannot be wrapped: its step() asks for a closure that evaluates the loss again", "optimizer=fnlib.wrap(LBFGS, ...)   # wrong", "optimizer=fnlib.Adam(lr=1e-3)   # right")),
-    Case("wrap: no class", lambda w: fnlib.wrap(torch.optim.SGD([torch.zeros(1)], lr=1.0)), fnlib.CannotWrap, ("it is not a subclass of torch.optim.Optimizer", "fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right: the class, then its arguments")),
-    Case("wrap: differentiable", lambda w: fnlib.wrap(torch.optim.Adam, differentiable=True), fnlib.CannotWrap, ("a step of fnlib is not differentiated or captured",)),
-    Case("rule: capturable", lambda w: fnlib.Adam(capturable=True), fnlib.CannotWrap, ("a step of fnlib is not differentiated or captured",)),
+    Case("wrap: LBFGS", lambda w: fnlib.wrap(torch.optim.LBFGS), fnlib.CannotWrap, ("LBFGS can't be an update rule: its step() needs a closure that evaluates the loss again", "optimizer=fnlib.wrap(LBFGS, ...)   # wrong", "optimizer=fnlib.Adam(lr=1e-3)   # right")),
+    Case("wrap: no class", lambda w: fnlib.wrap(torch.optim.SGD([torch.zeros(1)], lr=1.0)), fnlib.CannotWrap, ("wrap takes a class of torch.optim and then its arguments", "fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right")),
+    Case("wrap: differentiable", lambda w: fnlib.wrap(torch.optim.Adam, differentiable=True), fnlib.CannotWrap, ("a functional step doesn't support differentiable", "fnlib.wrap(..., differentiable=True)   # wrong")),
+    Case("rule: capturable", lambda w: fnlib.Adam(capturable=True), fnlib.CannotWrap, ("a functional step doesn't support capturable",)),
     Case("rule: a negative rate", lambda w: fnlib.SGD(lr=-1), ValueError, ("Invalid learning rate: -1",)),
     Case("rule: odd betas", lambda w: fnlib.Adam(betas=(2.0, 0.9)), ValueError, ("Invalid beta parameter at index 0: 2.0",)),
     Case("rule: nesterov alone", lambda w: fnlib.SGD(nesterov=True), ValueError, ("Nesterov momentum requires a momentum and zero dampening",)),
-    Case("rule: unknown setting of a group", lambda w: (lambda m: m.step(m.backward(m(X).sum())))(fnlib.Sequential(nn.Linear(4, 2), optimizer=fnlib.SGD(groups=lambda name, weight: {"rate": 1}))(fnlib.Parameters())), fnlib.WrongParameters, ("groups= gives '0.weight' settings that SGD does not have: 'rate'.", 'groups=lambda name, weight: {"weight_decay": 0.0}')),
+    Case("rule: unknown setting of a group", lambda w: (lambda m: m.step(m.backward(m(X).sum())))(fnlib.Sequential(nn.Linear(4, 2), optimizer=fnlib.SGD(groups=lambda name, weight: {"rate": 1}))(fnlib.Parameters())), fnlib.WrongParameters, ("groups= gives '0.weight' a setting that SGD doesn't have: 'rate'.", 'groups=lambda name, weight: {"weight_decay": 0.0}')),
     Case("rule: sparse gradients", lambda w: (lambda m: m.step(m.backward(m(torch.tensor([1])).sum())))(fnlib.Factory(lambda: nn.Embedding(4, 3, sparse=True), optimizer=fnlib.Adam())(fnlib.Parameters())), RuntimeError, ("Adam does not support sparse gradients, please consider SparseAdam instead",)),
     Case("rule: dense gradients", lambda w: (lambda m: m.step(m.backward(m(torch.tensor([1])).sum())))(fnlib.Factory(lambda: nn.Embedding(4, 3), optimizer=fnlib.wrap(torch.optim.SparseAdam))(fnlib.Parameters())), RuntimeError, ("SparseAdam does not support dense gradients, please consider Adam instead",)),
     Case("rule: fused on complex weights", lambda w: (lambda m: m.step(m.backward(m(torch.ones(1, 2, dtype=torch.complex64)).abs().sum())))(fnlib.Factory(lambda: nn.Linear(2, 2, dtype=torch.complex64), optimizer=fnlib.Adam(fused=True))(fnlib.Parameters())), RuntimeError, ("`fused=True` requires all the params to be floating point Tensors",)),
-    Case("rule: a kernel that is broken", lambda w: (lambda m: m.step(m.backward(m(torch.ones(1, 2, dtype=torch.bfloat16)).sum())))(fnlib.Factory(lambda: nn.Linear(2, 2, dtype=torch.bfloat16), optimizer=fnlib.SGD(momentum=0.9, fused=True))(fnlib.Parameters())), fnlib.CannotWrap, ("its fused kernel reads unwritten memory where momentum meets half precision",)),
+    Case("rule: a kernel that is broken", lambda w: (lambda m: m.step(m.backward(m(torch.ones(1, 2, dtype=torch.bfloat16)).sum())))(fnlib.Factory(lambda: nn.Linear(2, 2, dtype=torch.bfloat16), optimizer=fnlib.SGD(momentum=0.9, fused=True))(fnlib.Parameters())), fnlib.CannotWrap, ("its fused CPU kernel reads uninitialised memory", "fused=True)   # wrong")),
     # --- what is finished
-    Case("rule: a rate set later", lambda w: setattr(fnlib.SGD(lr=0.1), "lr", 0.01), fnlib.Immutable, ("An update rule is finished when it is made", "rule.lr = 0.01   # wrong: nothing reads it", "ModelFactory = fnlib.Factory(Network, optimizer=fnlib.SGD(lr=0.01))   # right: a new rule, in a new factory", "optimizer=fnlib.SGD(lr=lambda step: 0.1 * 0.99**step)   # right: a rate that follows the step count")),
+    Case("rule: a rate set later", lambda w: setattr(fnlib.SGD(lr=0.1), "lr", 0.01), fnlib.Immutable, ("An update rule is finished when it is made", "rule.lr = 0.01   # wrong: nothing reads it", "ModelFactory = fnlib.Factory(Network, optimizer=fnlib.SGD(lr=0.01))   # right: a new rule", "optimizer=fnlib.SGD(lr=lambda step: 0.1 * 0.99**step)   # right: a rate that depends on the step")),
     Case("rule: another setting later", lambda w: setattr(fnlib.Adam(), "betas", (0.5, 0.9)), fnlib.Immutable, ("rule.betas = (0.5, 0.9)   # wrong: nothing reads it", "optimizer=fnlib.Adam(betas=(0.5, 0.9)))   # right: a new rule")),
     Case("rule: a word that is no setting", lambda w: setattr(w.factory.optimizer, "rate", 0.1), fnlib.Immutable, ("rule.rate = 0.1   # wrong: nothing reads it", "optimizer=fnlib.SGD(...))   # right")),
     Case("rule: a setting removed", lambda w: delattr(fnlib.SGD(), "_settings"), fnlib.Immutable, ("An update rule is finished when it is made",)),
     Case("wrap: a rate set later", lambda w: setattr(fnlib.wrap(torch.optim.Rprop), "lr", 0.01), fnlib.Immutable, ("optimizer=fnlib.wrap(torch.optim.rprop.Rprop, lr=0.01))   # right: a new rule",)),
-    Case("factory: another rule later", lambda w: setattr(w.factory, "optimizer", fnlib.Adam(lr=0.1)), fnlib.Immutable, ("A factory is finished when it is made: its models rely on it.", "ModelFactory.optimizer = fnlib.Adam(lr=0.1)   # wrong: would change what models that are bound do", "ModelFactory = fnlib.Factory(Network, optimizer=fnlib.Adam(lr=0.1))   # right: a new factory")),
+    Case("factory: another rule later", lambda w: setattr(w.factory, "optimizer", fnlib.Adam(lr=0.1)), fnlib.Immutable, ("A factory is finished when it is made, because the models it has bound use its settings.", "ModelFactory.optimizer = fnlib.Adam(lr=0.1)   # wrong: would change every bound model", "ModelFactory = fnlib.Factory(Network, optimizer=fnlib.Adam(lr=0.1))   # right: a new factory")),
     Case("factory: a word of one's own", lambda w: setattr(w.factory, "training", False), fnlib.Immutable, ("ModelFactory.training = False   # wrong",)),
     Case("model: a mode set later", lambda w: setattr(w.model, "training", False), AttributeError, ("'Model' object has no attribute 'training'",)),
     # --- parameters
-    Case("parameters: no such weight", lambda w: w.parameters["nope"], KeyError, ("'nope': these parameters hold 0.weight, 0.bias, 2.weight, 2.bias",)),
-    Case("parameters: empty", lambda w: fnlib.Parameters()["0.weight"], fnlib.EmptyParameters, ("These parameters are empty: no network has been drawn for them, so they cannot be read.", "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights", "parameters = model.parameters")),
-    Case("parameters: empty, buffers", lambda w: fnlib.Parameters().buffers, fnlib.EmptyParameters, ("so they cannot show their buffers",)),
-    Case("parameters: empty, replaced", lambda w: fnlib.Parameters().replace(weights={}), fnlib.EmptyParameters, ("so they cannot be replaced in part",)),
-    Case("parameters: empty, moved", lambda w: fnlib.Parameters().to("cpu"), fnlib.EmptyParameters, ("so they cannot be moved",)),
-    Case("replace: unknown", lambda w: w.parameters.replace(weights={"9.bias": torch.zeros(3)}), fnlib.WrongParameters, ("These weights do not match: '9.bias' is unknown", REPLACE)),
+    Case("parameters: no such weight", lambda w: w.parameters["nope"], KeyError, ("'nope': no weight has this name. These parameters hold 0.weight, 0.bias, 2.weight, 2.bias",)),
+    Case("parameters: empty", lambda w: fnlib.Parameters()["0.weight"], fnlib.EmptyParameters, ("These parameters are empty, so they can't be read: their initial weights are drawn when a factory binds them.", "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights", "parameters = model.parameters")),
+    Case("parameters: empty, buffers", lambda w: fnlib.Parameters().buffers, fnlib.EmptyParameters, ("so they can't show their buffers",)),
+    Case("parameters: empty, replaced", lambda w: fnlib.Parameters().replace(weights={}), fnlib.EmptyParameters, ("so they can't be replaced in part",)),
+    Case("parameters: empty, moved", lambda w: fnlib.Parameters().to("cpu"), fnlib.EmptyParameters, ("so they can't be moved",)),
+    Case("replace: unknown", lambda w: w.parameters.replace(weights={"9.bias": torch.zeros(3)}), fnlib.WrongParameters, ("These weights don't match: '9.bias' is unknown", REPLACE)),
     Case("replace: shape", lambda w: w.parameters.replace(weights={"0.bias": torch.zeros(1)}), fnlib.WrongParameters, ("'0.bias' has shape (1,), expected (3,)", REPLACE)),
-    Case("replace: kind", lambda w: w.parameters.replace(weights={"0.bias": torch.zeros(3, dtype=torch.int64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.int64, which is another kind of number than torch.float32",)),
-    Case("replace: a list", lambda w: w.parameters.replace(weights=[torch.zeros(3)]), fnlib.WrongParameters, ("A mapping of weights is wanted, names to tensors: this is a list.", REPLACE)),
-    Case("replace: an array", lambda w: w.parameters.replace(weights={"0.bias": torch.zeros(3).numpy()}), fnlib.WrongParameters, ("'0.bias' is a ndarray, not a tensor",)),
-    Case("replace: buffers", lambda w: w.normed_model.parameters.replace(buffers={"1.running_mean": torch.zeros(4)}), fnlib.WrongParameters, ("These buffers do not match: '1.running_mean' has shape (4,), expected (3,).", "parameters.replace(buffers={name: tensor})")),
+    Case("replace: kind", lambda w: w.parameters.replace(weights={"0.bias": torch.zeros(3, dtype=torch.int64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.int64, expected torch.float32 or another floating dtype",)),
+    Case("replace: a list", lambda w: w.parameters.replace(weights=[torch.zeros(3)]), fnlib.WrongParameters, ("Pass weights as a mapping of names to tensors: got list.", REPLACE)),
+    Case("replace: an array", lambda w: w.parameters.replace(weights={"0.bias": torch.zeros(3).numpy()}), fnlib.WrongParameters, ("'0.bias' is ndarray, expected a tensor",)),
+    Case("replace: buffers", lambda w: w.normed_model.parameters.replace(buffers={"1.running_mean": torch.zeros(4)}), fnlib.WrongParameters, ("These buffers don't match: '1.running_mean' has shape (4,), expected (3,).", "parameters.replace(buffers={name: tensor})")),
     Case("replace: state", lambda w: w.parameters.replace(optimizer_state={"net": nn.ReLU()}), fnlib.CannotStore, ("optimizer_state['net'] is a torch.nn.modules.activation.ReLU",)),
-    Case("to: whole numbers", lambda w: w.parameters.to(torch.int32), fnlib.WrongParameters, ("torch.int32 would make weights another kind of number", "parameters = parameters.to(torch.float64)")),
-    Case("diff: no parameters", lambda w: w.parameters.diff({}), fnlib.WrongParameters, ("Parameters are compared with parameters: this is a dict.",)),
-    Case("step: weights of another network's pass", lambda w: (lambda m, b: fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters()).step({}, buffers=b))(None, fnlib.Factory(lambda: nn.Embedding(4, 3, max_norm=0.1))(fnlib.Parameters()).with_buffers(torch.tensor([1]))[1]), fnlib.WrongParameters, ("These weights do not match: 'weight' is unknown",)),
-    Case("diff: another network", lambda w: w.parameters.diff(w.normed_model.parameters), fnlib.WrongParameters, ("These weights do not match", "parameters.diff(other)   # two values of one network")),
+    Case("to: whole numbers", lambda w: w.parameters.to(torch.int32), fnlib.WrongParameters, ("to() converts to floating dtypes only: torch.int32 can't represent the weights.", "parameters = parameters.to(torch.float64)")),
+    Case("diff: no parameters", lambda w: w.parameters.diff({}), fnlib.WrongParameters, ("diff compares parameters with parameters: got dict.",)),
+    Case("step: weights of another network's pass", lambda w: (lambda m, b: fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters()).step({}, buffers=b))(None, fnlib.Factory(lambda: nn.Embedding(4, 3, max_norm=0.1))(fnlib.Parameters()).with_buffers(torch.tensor([1]))[1]), fnlib.WrongParameters, ("These weights don't match: 'weight' is unknown",)),
+    Case("diff: another network", lambda w: w.parameters.diff(w.normed_model.parameters), fnlib.WrongParameters, ("These weights don't match", "parameters.diff(later)   # two values of the same network")),
 ]  # fmt: skip
 
 
@@ -238,6 +239,7 @@ def test_error(case: Case) -> None:
     message = str(caught.value.args[0]) if isinstance(caught.value, KeyError) else str(caught.value)
     for part in case.says:
         assert part in message
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value), "a worker can send it"
     assert world.parameters == before
     assert torch.equal(world.factory(world.parameters)(X), world.factory(before)(X))
 
@@ -253,8 +255,8 @@ def test_named_errors_are_also_the_errors_that_python_has() -> None:
     """`except ValueError` of ordinary code goes on working."""
     assert issubclass(fnlib.WrongParameters, ValueError) and issubclass(fnlib.GraphUsedUp, RuntimeError)
     assert issubclass(fnlib.CannotStore, TypeError) and issubclass(fnlib.LazyModule, fnlib.UnsupportedModule)
-    for name in dir(fnlib):
-        if inspect.isclass(kind := getattr(errors, name, None)):
+    for name in fnlib.__all__:
+        if kind := getattr(errors, name, None):
             assert issubclass(kind, fnlib.FnlibError) and getattr(fnlib, name) is kind
 
 

@@ -141,12 +141,12 @@ def test_a_file_that_is_cut_short_is_refused(part: float, tmp_path: Path) -> Non
     path.write_bytes(content[: int(len(content) * part)])
     with pytest.raises(fnlib.NotAParametersFile) as caught:
         fnlib.Parameters.load(path)
-    assert f"{path} cannot be loaded as parameters: it is cut short or no safetensors file" in str(
+    assert f"{path} can't be loaded as parameters: it is truncated or not a safetensors file" in str(
         caught.value
     )
     assert "Nothing was loaded." in str(caught.value)
     assert (
-        "parameters = fnlib.Parameters.load(path)   # reads what `save` wrote, and only that"
+        "parameters = fnlib.Parameters.load(path)   # reads only what `save` wrote"
         in str(caught.value)
     )
 
@@ -209,14 +209,14 @@ DAMAGE: dict[str, Callable[[Any], Any]] = {
 def test_a_damaged_description_is_refused(how: str, tmp_path: Path) -> None:
     path = saved(tmp_path)
     rewritten(path, DAMAGE[how])
-    with pytest.raises(fnlib.NotAParametersFile, match="its description does not fit its tensors"):
+    with pytest.raises(fnlib.NotAParametersFile, match="its description doesn't fit its tensors"):
         fnlib.Parameters.load(path)
 
 
 def test_a_foreign_file_is_refused_and_never_unpickled(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(
-        fnlib.NotAParametersFile, match="it is a safetensors file that something else wrote"
+        fnlib.NotAParametersFile, match="`Parameters.save` didn't write this safetensors file"
     ):
         fnlib.Parameters.load(tmp_path / "other.safetensors")
 
@@ -229,7 +229,7 @@ def test_a_foreign_file_is_refused_and_never_unpickled(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("weights")
     for name in ("stock.pt", "trap.pkl", "text"):
         with pytest.raises(
-            fnlib.NotAParametersFile, match="it is cut short or no safetensors file"
+            fnlib.NotAParametersFile, match="it is truncated or not a safetensors file"
         ):
             fnlib.Parameters.load(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
@@ -333,11 +333,11 @@ def test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used(
         with pytest.raises(fnlib.WrongParameters) as caught:
             ModelFactory(value).step(gradient, donate=True)
         assert (
-            "This optimizer_state is not one that the rule of this factory can go on with"
+            "The rule of this factory can't continue from this optimizer_state"
             in str(caught.value)
         )
         assert (
-            "ModelFactory(parameters.replace(optimizer_state=None))   # starts the rule afresh"
+            "ModelFactory(parameters.replace(optimizer_state=None))   # start the rule afresh"
             in str(caught.value)
         )
         assert ModelFactory(value.replace(optimizer_state=None)).step(gradient).step_count == 2, (
@@ -352,7 +352,7 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(fnlib.CannotStore, match="sparse"):
         parameters.save(tmp_path / "sparse")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(fnlib.EmptyParameters, match="so they cannot be saved"):
+    with pytest.raises(fnlib.EmptyParameters, match="so they can't be saved"):
         fnlib.Parameters().save(tmp_path / "empty")
 
 

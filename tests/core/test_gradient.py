@@ -215,7 +215,7 @@ def test_a_factor_that_changes_the_kind_is_refused() -> None:
     ):
         with pytest.raises(
             fnlib.WrongParameters,
-            match="This factor would change the kind of the gradient: torch.float32 would become torch.complex64",
+            match="This factor would change the dtype of the gradient: torch.float32 would become torch.complex64",
         ):
             scale()
     assert (gradient * torch.tensor(2.0, dtype=torch.float64))["a"].dtype == torch.float32
@@ -229,20 +229,20 @@ def test_gradients_of_other_networks_do_not_add() -> None:
     with pytest.raises(fnlib.WrongParameters) as caught:
         fnlib.Gradient({"a": torch.ones(2)}) + fnlib.Gradient({"a": torch.ones(3)})
     assert (
-        "These gradients belong to different networks: 'a' has shape (2,) in one and (3,) in the other"
+        "These gradients don't belong to the same network: 'a' has shape (2,) in one and (3,) in the other"
         in str(caught.value)
     )
 
 
 def test_what_is_no_tensor_is_refused() -> None:
     with pytest.raises(
-        fnlib.WrongParameters, match="This is not a gradient: 'a' is a list, not a tensor"
+        fnlib.WrongParameters, match="A gradient is a mapping of names to tensors: 'a' is list"
     ):
         fnlib.Gradient({"a": [1.0]})  # type: ignore[dict-item]
-    with pytest.raises(fnlib.WrongParameters, match="This is not a gradient"):
+    with pytest.raises(fnlib.WrongParameters, match="A gradient is a mapping"):
         fnlib.Gradient([1.0])  # type: ignore[arg-type]
     with pytest.raises(
-        KeyError, match="'x': the loss did not depend on it, or there is no such weight; entries: a"
+        KeyError, match="'x': the loss doesn't depend on it, or no weight has this name. This gradient has a"
     ):
         fnlib.Gradient({"a": torch.ones(1)})["x"]
 

@@ -182,7 +182,7 @@ def test_anything_else_is_refused(build: Callable[[], nn.Module], text: str) -> 
 
 
 def test_an_instance_that_cannot_be_copied_is_refused_at_once() -> None:
-    with pytest.raises(fnlib.UnsupportedModule, match="cannot be copied .*weight_norm"):
+    with pytest.raises(fnlib.UnsupportedModule, match="can't be copied .*weight_norm"):
         fnlib.Factory(nets.old_weight_norm())
 
 

@@ -316,7 +316,7 @@ def test_values_refuse_assignment() -> None:
         ):
             with pytest.raises(fnlib.Immutable) as caught:
                 write(value)
-            assert "is a value and never changes" in str(caught.value) and right in str(
+            assert "never change: every other name" in str(caught.value) and right in str(
                 caught.value
             )
         for attribute in ("anything", "norm", "step_count"):

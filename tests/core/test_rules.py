@@ -146,7 +146,7 @@ def test_settings_of_groups_decide_as_settings_of_the_rule_do(kind: Any, setting
             torch.optim.SGD, lr=0.1, groups=lambda name, weight: {"fused": True, "momentum": 0.9}
         ),
     ):
-        with pytest.raises(fnlib.CannotWrap, match="unwritten memory"):
+        with pytest.raises(fnlib.CannotWrap, match="uninitialised memory"):
             functional_run(BRAIN, refused, steps=1)
 
 
