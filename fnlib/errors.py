@@ -15,13 +15,18 @@ from typing import Any
 class FnlibError(Exception):
     """Base of every exception that fnlib raises on purpose.
 
-    A subclass writes its message as a template, `says`, whose places the arguments fill.
+    A subclass writes its message as a template, `says`, whose places the arguments fill: a list of
+    names is written out.
     """
 
     says = "{}"
 
     def __init_subclass__(cls) -> None:
-        cls.says = _unwrapped(cls.says)
+        if "says" in vars(cls):
+            cls.says = _unwrapped(cls.says)
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*(_names(part) if isinstance(part, list) else part for part in parts))
 
     def __str__(self) -> str:
         return self.says.format(*self.args)
@@ -51,7 +56,7 @@ def _names(names: Iterable[str], most: int = 4) -> str:
 
 
 class Immutable(FnlibError, TypeError):
-    """A value, a rule or a factory was assigned to."""
+    """A value, a rule or a factory was asked to change."""
 
     _VALUE = """
     {kind} never change: every other name for this value would see the change too.
@@ -116,8 +121,8 @@ class Donated(FnlibError, RuntimeError):
     """A value was used after a step had taken over its memory."""
 
     says = """
-    {} was given away by `model.step(gradient, donate=True)`
-    at {}. Its memory now belongs to the parameters that this step returned.
+    {} was given away by `model.step(gradient, donate=True)` at {},
+    so its memory now belongs to the parameters that this step returned.
 
         new = model.step(gradient, donate=True)   # `parameters` and `model` end here
         model = ModelFactory(new)                 # right: continue with what step returned
@@ -201,9 +206,6 @@ class LazyModule(UnsupportedModule):
             return network
         ModelFactory = fnlib.Factory(build)
     """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(_names(names))
 
 
 class WrongParameters(FnlibError, ValueError):
@@ -306,9 +308,6 @@ class HiddenByCheckpoint(FnlibError, ValueError):
         x = checkpoint(self.block, x, use_reentrant=False)   # right: the same memory, and a graph
     """
 
-    def __init__(self, names: list[str]) -> None:
-        super().__init__(_names(names))
-
 
 class DifferentiateOutside(FnlibError, ValueError):
     """A gradient was asked for inside a transform of torch.func."""
@@ -369,9 +368,6 @@ class MissingBuffers(FnlibError, ValueError):
 
     To keep the old ones on purpose: model.step(gradient, buffers=model.parameters.buffers).
     """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(_names(names))
 
 
 class WrongRule(FnlibError, ValueError):

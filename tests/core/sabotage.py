@@ -132,11 +132,11 @@ TABLE = [
     s(7, "a layer that is not known to redraw is redrawn", "initial.py", "if own and type(part) not in REDRAWABLE:", "if False:", "test_initial.py::test_anything_else_is_refused"),
     s(7, "a rate that is set on a finished rule", "finished.py", '        if "_finished" in vars(self):\n            raise self._refusal(name, value)\n', "", f"{ERROR}[rule: a rate set later]", f"{ERROR}[factory: another rule later]"),
     # --- 8: errors teach
-    s(8, "no right line under dropped buffers", "errors.py", '                f"{right}   # right",\n', "", f"{ERROR}[forward: buffers dropped]"),
-    s(8, "no right line under wrong parameters", "errors.py", 'super().__init__(f"{what}: {detail}." + _block(right))', 'super().__init__(f"{what}: {detail}.")', f"{ERROR}[step: shapes]"),
+    s(8, "no right line under dropped buffers", "errors.py", '        {3}   # right\n', "", f"{ERROR}[forward: buffers dropped]"),
+    s(8, "no right line under wrong parameters", "errors.py", '    {0}: {1}.\n\n        {2}\n', '    {0}: {1}.\n', f"{ERROR}[step: shapes]"),
     s(8, "PyTorch's error instead of a named one", "backward.py", "named = _explained(error, loss)", "named: Exception = error", f"{ERROR}[backward: twice]", f"{ERROR}[backward: overwritten]"),
     s(8, "a damaged file is safetensors' own error", "files.py", "    except SafetensorError as error:\n        raise errors", "    except SafetensorError as error:\n        raise error\n        raise errors", "test_files.py::test_a_file_that_is_cut_short_is_refused"),
-    s(8, "an assignment without its cure", "errors.py", 'right + "   # right: makes a new one"', '"..."', "test_protection.py::test_values_refuse_assignment"),
+    s(8, "an assignment without its cure", "errors.py", '        {right}   # right: makes a new value\n', "", "test_protection.py::test_values_refuse_assignment"),
 ]  # fmt: skip
 
 

@@ -52,12 +52,12 @@ def check_message(error: fnlib.Donated) -> None:
         in text
     )
     assert f"{Path(__file__).name}:" in text
-    line = int(text.partition(f"{Path(__file__).name}:")[2].partition(";")[0])
+    line = int(text.partition(f"{Path(__file__).name}:")[2].partition(",")[0])
     assert "donate=True" in Path(__file__).read_text().splitlines()[line - 1], (
         "the line that gave it away"
     )
     assert (
-        "model = ModelFactory(new)                 # right: go on with what step returned" in text
+        "model = ModelFactory(new)                 # right: continue with what step returned" in text
     )
 
 

@@ -49,16 +49,16 @@ def test_state_in_attributes_is_refused(how: str, keep: bool) -> None:
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        (nets.GrowsBuffer, "'mean' of its module, and adds or removes them while it runs"),
-        (nets.GrowsLayer, "'more' of its module, and adds or removes them while it runs"),
-        (nets.NoneBuffer, "'mean' of its module, and adds or removes them while it runs"),
-        (nets.EmptiesBuffer, "'mean' of its module, and adds or removes them while it runs"),
-        (nets.OwnGenerator, "'generator' of its module, and gives another output"),
+        (nets.GrowsBuffer, "'mean' of its module and adds or removes them while it runs"),
+        (nets.GrowsLayer, "'more' of its module and adds or removes them while it runs"),
+        (nets.NoneBuffer, "'mean' of its module and adds or removes them while it runs"),
+        (nets.EmptiesBuffer, "'mean' of its module and adds or removes them while it runs"),
+        (nets.OwnGenerator, "'generator' of its module and gives a different output"),
         (
             nets.ExchangesHeldBuffer,
-            "'same' of its module, and exchanges in one of its two places what stands in both",
+            "'same' of its module and replaces one of two references to the same tensor",
         ),
-        (nets.Switches, "training' of its module, and gives another output"),
+        (nets.Switches, "training' of its module and gives a different output"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -130,31 +130,31 @@ def shared_weight() -> nn.Module:
 REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
     (
         lambda: nn.MultiheadAttention(4, 2),
-        "This MultiheadAttention is not a layer that is known to redraw exactly",
+        "This MultiheadAttention is not a layer that fnlib can redraw exactly",
     ),
     (
         lambda: nn.Sequential(nets.encoder_layer()),
-        "'0.self_attn' (MultiheadAttention) is not a layer that is known to redraw exactly",
+        "'0.self_attn' (MultiheadAttention) is not a layer that fnlib can redraw exactly",
     ),
     (
         lambda: nn.Transformer(8, 2, 1, 1, 8, batch_first=True),
         "'encoder.layers.0.self_attn' (MultiheadAttention) is not",
     ),
-    (nets.Bare, "This Bare is not a layer that is known to redraw exactly"),
+    (nets.Bare, "This Bare is not a layer that fnlib can redraw exactly"),
     (nets.Unused, "This Unused is not a container or layer of torch.nn"),
     (nets.Tied, "This Tied is not a container or layer of torch.nn"),
-    (lambda: nn.Sequential(Own(4, 4)), "'0' (Own) is not a layer that is known to redraw exactly"),
+    (lambda: nn.Sequential(Own(4, 4)), "'0' (Own) is not a layer that fnlib can redraw exactly"),
     (shared, "'2' (Linear) shares weights with another layer"),
     (shared_weight, "'1' (Linear) shares weights with another layer"),
     (nets.new_weight_norm, "'0' (ParametrizedLinear)"),
     (nets.hooked, "'0' (Linear) has hooks that may change its weights"),
     (
         lambda: nn.Embedding.from_pretrained(torch.zeros(3, 2)),
-        "This Embedding is frozen, as an embedding with given weights is",
+        "This Embedding is frozen, like an embedding made from given weights",
     ),
     (
         lambda: nn.ParameterList([torch.zeros(2)]),
-        "This ParameterList is not a layer that is known to redraw exactly",
+        "This ParameterList is not a layer that fnlib can redraw exactly",
     ),
 ]
 
