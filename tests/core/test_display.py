@@ -122,6 +122,12 @@ def test_an_empty_value_has_no_rows(value: object) -> None:
     assert "name" not in text and not Reader(page).tables
 
 
+def test_a_network_without_buffers_shows_none() -> None:
+    ModelFactory = fnlib.Sequential(nn.Linear(2, 1))
+    for value in (ModelFactory, ModelFactory(fnlib.Parameters()), fnlib.Sequential(nn.ReLU())):
+        assert "weights: " in repr(value) and "buffers" not in repr(value)
+
+
 def test_text_keeps_to_100_columns_and_folds() -> None:
     """Break a long name before a dot, so that it can still be read as a whole."""
     names = [
@@ -135,6 +141,7 @@ def test_text_keeps_to_100_columns_and_folds() -> None:
         "".join(line.split("  (")[0].strip() for line in lines[i : i + 2]) for i in range(2, 42, 2)
     ]
     assert shown == names[:ROWS]
+    assert lines[3].strip().startswith(".")
 
 
 def test_a_cell_without_a_place_to_break_is_cut() -> None:
