@@ -33,7 +33,7 @@ NBVAL = [
     "filterwarnings=",
 ]
 
-REST = ["tests", "fnlib", "--ignore", "tests/browser"]
+REST = ["tests", "fnlib", "course", "--ignore", "tests/browser"]
 
 
 def run_all(python: str, arguments: Sequence[str] = ()) -> int:
@@ -52,7 +52,7 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
         stages["pip check"] = [python, "-m", "pip", "check"]
         stages["ruff"] = [python, "-m", "ruff", "check", "."]
         stages["format"] = [python, "-m", "ruff", "format", "--check", "."]
-        stages["mypy"] = [python, "-m", "mypy", "fnlib", "tools"]
+        stages["mypy"] = [python, "-m", "mypy", "fnlib", "course", "tools"]
     # The long files first and each on one worker: the browser's and the environment's tests share what they start.
     stages["pytest"] = [
         *pytest,

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from tools import checks, lab, lesson_map, links, offline
+from course import lesson_map, links
+from tools import checks, lab, offline
 from tools.environment import BENCH, CLASSROOM, TESTS, ensure
 from tools.say import ROOT, Stop, say
 
@@ -48,7 +49,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if command == "bench":
             return _module(ensure([CLASSROOM, BENCH]), "tests.benchmarks.bench", arguments)
         if command == "lessons":
-            return _module(ensure([CLASSROOM]), "fnlib.teaching.pages", arguments)
+            return _module(ensure([CLASSROOM]), "course.pages", arguments)
         if command == "offline":
             return offline.write()
         if command == "map":

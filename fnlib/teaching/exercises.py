@@ -1,6 +1,6 @@
 """Check what a learner wrote: not attempted, error, not yet, or passed.
 
-An exercise is one row of a lesson's table (``fnlib/teaching/tables/lesson_NN.py``). The row carries the right answers
+An exercise is one row of its lesson's file (``content/exercises/lesson_NN.py``). The row carries the right answers
 and the wrong answers that people give, and a test runs all of them, so that no message is ever a guess.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import importlib
 import inspect
 import textwrap
 import traceback
@@ -19,6 +20,7 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 from fnlib.show.location import of_a_notebook
+from fnlib.teaching import records
 from fnlib.teaching.misconceptions import misconception
 
 
@@ -124,6 +126,26 @@ class Result:
         """Show nothing: the message is already printed."""
 
 
+@functools.lru_cache(maxsize=1)
+def exercises() -> dict[str, Exercise]:
+    """Load all exercises, in the order of the lessons."""
+    rows: list[Exercise] = []
+    for path in sorted((records.CONTENT / "exercises").glob("lesson_*.py")):
+        # Found by their names, as the TOML files are: a new lesson is a new file.
+        content = importlib.import_module(f"fnlib.teaching.content.exercises.{path.stem}")
+        rows.extend(content.EXERCISES)
+    return records.by_key(rows)
+
+
+def exercise(key: str) -> Exercise:
+    """Look an exercise up.
+
+    Raises:
+        KeyError: there is none of that key; the message lists those of its lesson.
+    """
+    return records.look_up(exercises(), key, "exercise")
+
+
 _tries: Counter[str] = Counter()  # failed tries of this session, so that hints come in steps
 
 
@@ -145,8 +167,6 @@ def check(key: str, answer: Any) -> Result:
         >>> result = check("00-keep-best", ...)
         ○ 00-keep-best: not attempted. Replace the ... and run this cell again.
     """
-    from fnlib.teaching.tables import exercise
-
     result = judge(exercise(key), answer, tries=_tries[key])
     _tries[key] = (
         0 if result.passed else _tries[key] + (result.outcome is not Outcome.NOT_ATTEMPTED)
@@ -166,8 +186,6 @@ def hint(key: str, step: int = 1) -> None:
         >>> hint("00-keep-best")
         Hint 1 of ...
     """
-    from fnlib.teaching.tables import exercise
-
     print(_wrapped(_hint(exercise(key), step - 1)))
 
 

@@ -14,7 +14,6 @@ from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.views.view import View
 from fnlib.teaching.museum import Today, exhibit, harm_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
-from fnlib.teaching.museum_labels import ROWS
 
 Run = Callable[..., Any]
 Setup = Callable[[], dict[str, Any]]
@@ -232,9 +231,9 @@ def _round_of(ledger: fnlib.Ledger, code: str) -> str:
 
 def _shown(code: str, ledger: fnlib.Ledger) -> str:
     """What the rows of a functional loop show, in a sentence that is held to the rows."""
-    says, seen, unseen = ROWS[code]
+    rows = exhibit(code).rows
     table = _last_round(ledger)
-    assert seen in table and unseen not in table, (
+    assert rows is not None and rows.present in table and rows.absent not in table, (
         f"the rows do not show what is said of them:\n{table}"
     )
     graphs = [
@@ -243,11 +242,9 @@ def _shown(code: str, ledger: fnlib.Ledger) -> str:
         for change in entry.changes
         if entry.function == "bug" and change.note
     ]
-    if "{nodes}" in says:
+    if "{nodes}" in rows.says:
         assert graphs == sorted(set(graphs), key=int), f"the graph does not grow: {graphs}"
-    return (
-        f"{says.format(nodes=', '.join(graphs))} The ledger has no finding of its own for this one."
-    )
+    return f"{rows.says.format(nodes=', '.join(graphs))} The ledger has no finding of its own for this one."
 
 
 def _last_round(ledger: fnlib.Ledger) -> str:

@@ -8,8 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fnlib.teaching import records
+
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = ROOT / "lessons"
+SHIPPED = records.CONTENT / "lessons"  # the student editions, as nobody has written into them
 # What is said below an AssertionError: a learner did not write the line, and it says nothing of itself.
 ASSERTED = (
     "This line says what held when the lesson was written. If you changed something on purpose, put # before it. "
@@ -89,20 +92,18 @@ def reset(lesson: str) -> Path:
         Traceback (most recent call last):
         ValueError: There is no lesson '77'. ...
     """
-    from fnlib.teaching import editions
-
-    sources = {path.name[:2]: path for path in editions.sources()}
+    sources = {path.name[:2]: path for path in SHIPPED.glob("[0-9][0-9]_*.ipynb")}
     if lesson not in sources:
         raise ValueError(
             f"There is no lesson {lesson!r}. There are: {', '.join(sorted(sources)) or 'none'}."
         )
-    shipped = LESSONS / sources[lesson].name
+    yours = LESSONS / sources[lesson].name
     number = 1
     while (mine := LESSONS / f"{lesson}_my_copy_{number}.ipynb").exists():
         number += 1
-    if shipped.exists():
-        shutil.copy2(shipped, mine)
-    editions.write_student(sources[lesson])
+    if yours.exists():
+        shutil.copy2(yours, mine)
+    shutil.copyfile(sources[lesson], yours)
     print(f"Lesson {lesson} is as shipped again. Your version is kept in {mine.name}.")
     print("Close this notebook without saving and open it anew.")
     return mine

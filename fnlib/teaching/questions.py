@@ -1,7 +1,7 @@
 """Predict, then reveal: questions whose wrong options are misconceptions.
 
-A question is one row of a lesson's table (``fnlib/teaching/tables/lesson_NN.py``). The same rows make the cards in the
-lessons, the instructor's question bank and the files that learning platforms import. A row with ``proof`` carries code
+A question is one record of its lesson's file (``content/questions/NN.toml``). The same records make the cards in the
+lessons, the instructor's question bank and the files that learning platforms import. A record with ``proof`` carries code
 that asserts its right answer, and a test runs it.
 """
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 import html
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from fnlib.teaching import records
 from fnlib.teaching.misconceptions import misconception
 
 LETTERS = "ABCD"
@@ -97,6 +99,48 @@ class Question:
         index = LETTERS.index(letter)
         verdict = "right" if index == self.right else f"the right option is {LETTERS[self.right]}"
         return f"You predicted {letter}: {verdict}. {self.options[index].reply}"
+
+
+@lru_cache(maxsize=1)
+def questions() -> dict[str, Question]:
+    """Read all questions, in the order of the lessons; those of the bank with their options turned.
+
+    Raises:
+        records.ContentError: a file has a mistake; the message says where.
+    """
+    rows = [
+        _question(record, file)
+        for file in records.files("questions")
+        for record in records.read(file, "question")["question"]
+    ]
+    rows = [row.spread() if row.kind in ("bank", "prerequisite") else row for row in rows]
+    return records.by_key(sorted(rows, key=lambda row: (row.lesson != "pre", row.lesson)))
+
+
+def question(key: str) -> Question:
+    """Look a question up.
+
+    Raises:
+        KeyError: there is none of that key; the message lists those of its lesson.
+    """
+    return records.look_up(questions(), key, "question")
+
+
+def _question(record: records.Record, file: str) -> Question:
+    rows = record.inside("option")
+    marked = [index for index, row in enumerate(rows) if row.fields.pop("right", False) is True]
+    if len(marked) != 1:
+        raise record.wrong(
+            f"write right = true in one option, the right one; {len(marked)} have it."
+        )
+    options = tuple(row.make(Option) for row in rows)
+    fields = {name: value for name, value in record.fields.items() if name != "option"}
+    made = records.Record(record.place, fields).make(Question, options=options, right=marked[0])
+    if file != f"questions/{made.lesson}.toml":
+        raise record.wrong(
+            f"its key begins with {made.lesson}, so it belongs to {made.lesson}.toml."
+        )
+    return made
 
 
 _predictions: dict[str, str] = {}  # what was predicted in this session, for reveal()
@@ -200,16 +244,14 @@ def predict(key: str, letter: str | None = None) -> Card:
         >>> predict("00-best", "A").chosen
         'A'
     """
-    from fnlib.teaching.tables import question as look_up
-
-    question = look_up(key)
-    letters = LETTERS[: len(question.options)]
+    asked = question(key)
+    letters = LETTERS[: len(asked.options)]
     if letter is not None:
         if str(letter).strip().upper() not in tuple(letters):
             raise ValueError(f"This question has the letters {', '.join(letters)}, not {letter!r}.")
         _predictions[key] = str(letter).strip().upper()
-        return Card(question, chosen=_predictions[key])
-    return Asked(question)
+        return Card(asked, chosen=_predictions[key])
+    return Asked(asked)
 
 
 def reveal(key: str) -> Card:
@@ -225,8 +267,6 @@ def reveal(key: str) -> Card:
         >>> reveal("00-best").revealed
         True
     """
-    from fnlib.teaching.tables import question
-
     return Card(question(key), revealed=True, chosen=_predictions.get(key))
 
 

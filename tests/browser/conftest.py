@@ -51,11 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[S
     """The kit in a copy, so that what the browser saves changes nothing here; the name has a space and an accent."""
     root = tmp_path_factory.mktemp("kit") / "le modèle"
     ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    for folder in (
-        "lessons",
-        "fnlib",
-        "tests/loops",
-    ):  # a room measures harm as its exhibit's file does
+    for folder in ("lessons", "fnlib"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
     running = Server(root, tmp_path_factory.mktemp("private"))
     yield running

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fnlib.teaching import pages
+from course import pages
 from tests.browser.jupyter import CODE, Lab, Notebook, lesson_of
 from tests.browser.readers import IN_JUPYTERLAB, serious
 from tests.browser.server import Peak, Server

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from fnlib.ledger.doctor.script import main, record
-from tests.loops.load import CORRECT, ROOT
+from fnlib.teaching.museum import LOOPS
+from tests.museum.load import CORRECT, ROOT
 
-BUG = ROOT / "tests" / "loops" / "bugs"
+BUG = LOOPS / "bugs"
 TRAIN = """
 import torch
 from torch import nn
@@ -127,8 +128,8 @@ def test_a_certain_finding_fails_with_file_and_line() -> None:
     done = run(BUG / "zero_grad_forgotten.py", doctor=True, cwd=ROOT)
     assert done.returncode == 1 and done.stdout == ""
     assert (
-        "CERTAIN gradient-used-twice, tests/loops/bugs/zero_grad_forgotten.py:21, model.0.weight and 3 more"
-        in done.stderr
+        "CERTAIN gradient-used-twice, fnlib/teaching/content/exhibits/bugs/zero_grad_forgotten.py:21, "
+        "model.0.weight and 3 more" in done.stderr
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import links
+from course import links
 from tools.say import ROOT, Stop
 
 TEXT = """

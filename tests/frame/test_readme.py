@@ -13,8 +13,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from course import lesson_map, links
 from fnlib.teaching import SETUP_CELL
-from tools import kit, lesson_map, links
+from tools import kit
 from tools.say import BINDER, ROOT, Stop
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -128,7 +129,7 @@ def test_every_command_exists() -> None:
     assert {"lab", "test"} <= {*re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)} <= targets
     assert targets <= set(kit.COMMANDS)
     assert {*re.findall(r"tools/kit\.py (\w+)", README)} <= set(kit.COMMANDS)
-    for module in {*re.findall(r"python -m (fnlib[\w.]*)", README)}:
+    for module in {*re.findall(r"python -m ((?:fnlib|course)[\w.]*)", README)}:
         assert importlib.util.find_spec(module) is not None, module
 
 
@@ -154,7 +155,7 @@ def test_the_table_is_that_of_the_lessons() -> None:
 
 
 def test_a_missing_mark_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Stop, match="once each, around the table"):
+    with pytest.raises(Stop, match="once each, around its generated block"):
         lesson_map.in_step(README.replace(lesson_map.END, ""))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from fnlib.teaching.execute import CHECKED
+from course.execute import CHECKED
 
 FENCE = re.compile(r"^```.*?^```[^\n]*$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`[^`\n]*`")

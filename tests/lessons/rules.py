@@ -11,7 +11,8 @@ from urllib.parse import unquote, urlsplit
 from nbformat import NotebookNode
 
 from fnlib import teaching
-from fnlib.teaching.tables import exercises, questions
+from fnlib.teaching.exercises import exercises
+from fnlib.teaching.questions import questions
 from tests.lessons import essay
 from tests.lessons.notebooks import IMAGE, INLINE, Lesson, numbers, output_text, tagged
 
@@ -234,7 +235,7 @@ def set_up(lesson: Lesson) -> Iterator[str]:
 
 @rule
 def keys(lesson: Lesson) -> Iterator[str]:
-    """Checks and questions are rows of the tables; a question is asked before it is answered; nothing of the table is left out."""
+    """Checks and questions have their records; a question is asked before it is answered; no record is left out."""
     asked, answered, checked = (lesson.keys(name) for name in ("predict", "reveal", "check"))
     yield from (f"no exercise is called {key}" for _, key in checked if key not in exercises())
     yield from (

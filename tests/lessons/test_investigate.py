@@ -17,7 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import fnlib
-from fnlib.teaching.editions import SOLUTIONS, read
+from course.editions import SOLUTIONS, read
 
 Change = dict[str, list[tuple[str, str]]]
 CLASSIFIER = "classifier_of(lr=0.1).partial_fit(*batches[0]"

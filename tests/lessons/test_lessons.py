@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import fnlib
+from course import editions
 from fnlib import teaching
-from fnlib.teaching import editions
 from tests.lessons import essay
 from tests.lessons.notebooks import Lesson
 from tests.lessons.rules import EXEMPT, LESSONS, RULES

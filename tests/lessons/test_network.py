@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fnlib.teaching import pages
+from course import pages
 from tools import checks, commands
 from tools.say import ROOT
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from course.execute import CHECKED
 from fnlib import teaching
-from fnlib.teaching.execute import CHECKED
 from tests.lessons import essay
 from tests.lessons.notebooks import Lesson
 from tests.lessons.rules import LESSONS, RULES, anchors

@@ -8,10 +8,9 @@ import pytest
 
 import fnlib
 from fnlib.teaching import museum
-from fnlib.teaching.museum import EXHIBITS
-from fnlib.teaching.museum_verdicts import IN_FNLIB
-from tests.loops import in_fnlib
-from tests.loops.load import load
+from fnlib.teaching.content.exhibits import in_fnlib
+from fnlib.teaching.museum import EXHIBITS, WAYS
+from tests.museum.load import load
 
 STAND, MOVE = True, False
 # What each function measures when its verdict holds; an exception class where the bug is refused.
@@ -52,11 +51,11 @@ REFUSED = {
 def test_stock_bugs_in_fnlib(way: str) -> None:
     expected, show = MEASURED[way], getattr(in_fnlib, way)
     if isinstance(expected, type):
-        assert IN_FNLIB[way][0] == "refused"
+        assert WAYS[way].verdict == "refused"
         with pytest.raises(expected):
             show()
     else:
-        assert IN_FNLIB[way][0] != "refused"
+        assert WAYS[way].verdict != "refused"
         assert show() == expected, show.__doc__
 
 
@@ -69,7 +68,7 @@ def test_a_retained_graph_grows() -> None:
     "one", [one for one in EXHIBITS if one.functional], ids=lambda one: one.code
 )
 def test_the_functional_wing_in_fnlib(one: museum.Exhibit) -> None:
-    module = load(one.path)
+    module = load(one.file)
     if one.fnlib == "refused":
         with pytest.raises(REFUSED[one.code]):
             module.in_fnlib(**module.setup())
@@ -82,7 +81,7 @@ def test_the_functional_wing_in_fnlib(one: museum.Exhibit) -> None:
 
 def test_every_verdict_is_shown_and_used() -> None:
     shown = {*MEASURED, "hidden_state_retained", *(one.code for one in EXHIBITS if one.functional)}
-    assert shown == set(IN_FNLIB) == {one.way for one in EXHIBITS}
+    assert shown == set(WAYS) == {one.way for one in EXHIBITS}
 
 
 @pytest.mark.parametrize("one", EXHIBITS, ids=lambda one: one.code)

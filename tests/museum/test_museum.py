@@ -10,9 +10,8 @@ import torch
 from fnlib.ledger.doctor.standing import inspect
 from fnlib.ledger.findings.texts import TEXTS
 from fnlib.teaching import museum
-from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, ROOMS, Exhibit
-from fnlib.teaching.museum_sources import SOURCES, address
-from tests.loops.load import CORRECT, ROOT, load, recorded, standing
+from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, LOOPS, ROOMS, SOURCES, Exhibit
+from tests.museum.load import CORRECT, load, recorded, standing
 
 STOCK = [one for one in EXHIBITS if not one.functional]
 SILENT = [one for one in STOCK if one.today == "silent"]
@@ -25,7 +24,7 @@ each_stock = pytest.mark.parametrize("one", STOCK, ids=lambda one: one.code)
 
 def runs(one: Exhibit, name: str) -> tuple[BaseException | None, list[str]]:
     """Run an exhibit as it is: what it raises, and what it warns of."""
-    module = load(one.path)
+    module = load(one.file)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -42,7 +41,8 @@ def test_the_bug_is_as_loud_as_the_table_says(one: Exhibit) -> None:
     assert today == one.today, (
         f"{one.title}: the table says that PyTorch is '{one.today}' about this bug, and PyTorch {torch.__version__} '{today}'. "
         f"{'It has been made loud: good news. ' if one.today == 'silent' else ''}"
-        f"Set today='{today}' for {one.code} in fnlib/teaching/museum.py, and read its lesson again. ({error or warned or 'nothing said'})"
+        f'Set today = "{today}" for {one.code} in fnlib/teaching/content/museum.toml, and read its lesson again. '
+        f"({error or warned or 'nothing said'})"
     )
 
 
@@ -53,7 +53,7 @@ def test_the_cure_says_nothing(one: Exhibit) -> None:
 
 @pytest.mark.parametrize("one", [one for one in EXHIBITS if one.harm], ids=lambda one: one.code)
 def test_the_harm_is_what_the_table_says(one: Exhibit) -> None:
-    module = load(one.path)
+    module = load(one.file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         measured = module.harm(module.bug), module.harm(module.cure)
@@ -66,7 +66,7 @@ def test_the_harm_is_what_the_table_says(one: Exhibit) -> None:
 
 @each_stock
 def test_the_ledger_finds_the_bug_and_leaves_the_cure_in_peace(one: Exhibit) -> None:
-    module = load(one.path)
+    module = load(one.file)
     sick, well = recorded(module, module.bug).findings, recorded(module, module.cure).findings
     assert one.finding in {finding.code for finding in sick}, (
         f"{one.title}: the ledger found {[str(finding) for finding in sick]}"
@@ -80,7 +80,7 @@ def test_the_ledger_finds_the_bug_and_leaves_the_cure_in_peace(one: Exhibit) -> 
 
 @pytest.mark.parametrize("one", [one for one in STOCK if one.standing], ids=lambda one: one.code)
 def test_the_doctor_sees_it_without_a_recording(one: Exhibit) -> None:
-    module = load(one.path)
+    module = load(one.file)
     sick, well = (
         {finding.code for finding in inspect(standing(module, run))}
         for run in (module.bug, module.cure)
@@ -95,7 +95,7 @@ def test_headline(capsys: pytest.CaptureFixture[str]) -> None:
 
     found = 0
     for one in SILENT:
-        module = load(one.path)
+        module = load(one.file)
         found += one.finding in {finding.code for finding in recorded(module, module.bug).findings}
     alarms = sum(main([str(path)]) != 0 for path in CORRECT)
     capsys.readouterr()
@@ -108,7 +108,7 @@ def test_headline(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_result_that_goes_nowhere_is_found_in_fnlib() -> None:
-    module = load(museum.exhibit("result_ignored").path)
+    module = load(museum.exhibit("result_ignored").file)
     assert {finding.code for finding in recorded(module, module.in_fnlib).findings} == {
         "result-ignored"
     }
@@ -121,7 +121,7 @@ def test_every_file_has_a_row_and_every_row_a_file() -> None:
     files = {
         path.stem
         for folder in ("bugs", "functional_bugs")
-        for path in (ROOT / "tests" / "loops" / folder).glob("*.py")
+        for path in (LOOPS / folder).glob("*.py")
     }
     assert files == {one.code for one in EXHIBITS}
     assert len({one.code for one in EXHIBITS}) == len(EXHIBITS)
@@ -139,7 +139,7 @@ def test_the_museum_is_as_large_as_was_promised() -> None:
 def test_every_source_is_used_and_every_link_is_a_source() -> None:
     """Some exhibit uses each source, and every link of a finding is a source."""
     assert {name for one in EXHIBITS for name in one.sources} == set(SOURCES)
-    addresses = [address(name) for name in SOURCES]
+    addresses = [page.address for page in SOURCES.values()]
     for code, text in TEXTS.items():
         assert not text.link or any(
             one.startswith(text.link) or "discuss.pytorch.org" in text.link for one in addresses

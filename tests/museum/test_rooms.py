@@ -8,13 +8,10 @@ import re
 import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from fnlib.ledger.doctor.script import main as doctor
-from fnlib.teaching import museum_rooms, museum_visit
-from fnlib.teaching.editions import read
-from fnlib.teaching.execute import CHECKED
-from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit
-from fnlib.teaching.museum_labels import ROWS
-from fnlib.teaching.museum_table import (
+from course import rooms as museum_rooms
+from course.editions import read
+from course.execute import CHECKED
+from course.museum_table import (
     BEGIN,
     END,
     counts,
@@ -24,14 +21,17 @@ from fnlib.teaching.museum_table import (
     place,
     shown,
 )
-from tests.loops.load import ROOT, load
+from fnlib.ledger.doctor.script import main as doctor
+from fnlib.teaching import museum_visit
+from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit
+from tests.museum.load import ROOT, load
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 each_room = pytest.mark.parametrize("room", ROOMS)
 
 
 def test_everything_that_is_made_from_the_table_is_in_step() -> None:
-    assert not museum_rooms.stale(), "run: python -m fnlib.teaching.museum_rooms"
+    assert not museum_rooms.stale(), "run: python -m course.rooms"
 
 
 def test_what_is_out_of_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_the_lesson_quotes_the_doctor_word_for_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    script = "tests/loops/bugs/zero_grad_forgotten.py"
+    script = "fnlib/teaching/content/exhibits/bugs/zero_grad_forgotten.py"
     assert doctor([script]) == 1
     cell = next(
         cell for cell in read(museum_rooms.LESSON).cells if cell.id == museum_rooms.TABLE_CELL
@@ -139,7 +139,7 @@ def test_the_tables() -> None:
 
 
 def test_a_room_fails_when_the_ledger_misses_its_bug() -> None:
-    module = load(exhibit("zero_grad_forgotten").path)
+    module = load(exhibit("zero_grad_forgotten").file)
     with pytest.raises(AssertionError, match="the ledger found"):
         museum_visit.cured("zero_grad_forgotten", module.setup, module.cure, module.cure)
     with pytest.raises(AssertionError, match="not in order"):
@@ -150,7 +150,7 @@ def test_a_room_fails_when_pytorch_is_louder_than_the_table_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module, one = (
-        load(exhibit("scheduler_before_optimizer").path),
+        load(exhibit("scheduler_before_optimizer").file),
         exhibit("scheduler_before_optimizer"),
     )
     monkeypatch.setattr(
@@ -167,10 +167,13 @@ def test_a_room_fails_when_fnlib_contradicts_the_table() -> None:
 
 
 def test_what_is_said_of_rows_is_held_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(ROWS) == {one.code for one in EXHIBITS if one.functional}
-    module = load(exhibit("old_state_returned").path)
-    says, seen, unseen = ROWS["old_state_returned"]
-    for wrong in ((says, "no such word", unseen), (says, seen, "weights")):
-        monkeypatch.setitem(ROWS, "old_state_returned", wrong)
+    assert all(one.rows is not None for one in EXHIBITS if one.functional)
+    one = exhibit("old_state_returned")
+    module = load(one.file)
+    for wrong in ({"present": "no such word"}, {"absent": "weights"}):
+        rows = dataclasses.replace(one.rows, **wrong)
+        monkeypatch.setattr(
+            museum_visit, "exhibit", lambda code, rows=rows: dataclasses.replace(one, rows=rows)
+        )
         with pytest.raises(AssertionError, match="do not show what is said"):
             museum_visit.cured("old_state_returned", module.setup, module.bug, module.cure)

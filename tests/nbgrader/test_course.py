@@ -13,7 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fnlib.teaching import editions, nbgrader_course
+from course import editions
+from course import nbgrader as nbgrader_course
 from tools.say import ROOT
 
 LESSONS = editions.sources()

@@ -9,7 +9,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from fnlib.teaching import editions, execute, pages
+from course import editions, execute, pages
 
 
 def _code(source: str, *tags: str, id: str = "cell") -> NotebookNode:
@@ -112,8 +112,10 @@ def test_writing_twice_gives_the_same_file() -> None:
 @pytest.fixture
 def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A course of one lesson, in a folder of its own."""
-    (tmp_path / "solutions").mkdir()
+    for name in ("solutions", "shipped"):
+        (tmp_path / name).mkdir()
     monkeypatch.setattr(editions, "LESSONS", tmp_path)
+    monkeypatch.setattr(editions, "SHIPPED", tmp_path / "shipped")
     monkeypatch.setattr(editions, "SOLUTIONS", tmp_path / "solutions")
     monkeypatch.setattr(execute.bank, "write", lambda: None)
     cells = [
@@ -166,9 +168,11 @@ def test_editions_out_of_step_are_named(course: Path, capsys: pytest.CaptureFixt
     editions.main([])
     (course / "01_one.ipynb").write_text("{}", encoding="utf-8")
     (course / "02_two.ipynb").write_text("{}", encoding="utf-8")
+    (course / "shipped" / "01_one.ipynb").unlink()
     assert editions.problems() == [
-        "01_one.ipynb differs from what solutions/01_one.ipynb makes",
-        "02_two.ipynb has no complete edition in solutions/",
+        f"{course.name}/01_one.ipynb differs from what solutions/01_one.ipynb makes",
+        f"{course.name}/02_two.ipynb has no complete edition in solutions/",
+        "shipped/01_one.ipynb is missing",
     ]
 
 

@@ -9,9 +9,17 @@ import pytest
 import torch
 
 from fnlib import teaching
-from fnlib.teaching.exercises import Exercise, Mistake, Outcome, Unreadable, is_stub, judge
+from fnlib.teaching.content.exercises import lesson_01
+from fnlib.teaching.exercises import (
+    Exercise,
+    Mistake,
+    Outcome,
+    Unreadable,
+    exercises,
+    is_stub,
+    judge,
+)
 from fnlib.teaching.misconceptions import TABLE
-from fnlib.teaching.tables import exercises, lesson_01
 
 ROWS = list(exercises().values())
 keys = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)

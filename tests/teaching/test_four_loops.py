@@ -8,7 +8,14 @@ import torch
 import fnlib
 from fnlib.ledger import Counts
 from fnlib.ledger.views import rows
-from fnlib.teaching.four_loops import LANES, WORDS, Seen, Turns, four_loops, nameless
+from fnlib.teaching.content.pictures.four_loops import (
+    LANES,
+    WORDS,
+    Seen,
+    Turns,
+    four_loops,
+    nameless,
+)
 
 LOSSES, WEIGHTS = [1.0, 0.25, 0.0, 0.0625, 0.0625], [1.0, 1.5, 2.0, 2.25, 2.25]
 COUNTS = Counts(3, 5, 7, 9)

@@ -9,9 +9,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from fnlib.teaching import bank, guide
-from fnlib.teaching.editions import SOLUTIONS
-from fnlib.teaching.tables import exercises, questions
+from course import bank, guide
+from course.editions import SOLUTIONS
+from fnlib.teaching.exercises import exercises
+from fnlib.teaching.questions import questions
 
 FOLDER = SOLUTIONS.parent / "instructor"
 CHAPTERS = sorted(FOLDER.glob("lesson_*.md"))
@@ -139,5 +140,5 @@ def test_a_chapter_without_its_marks_is_refused(
     (tmp_path / "instructor").mkdir()
     (tmp_path / "instructor" / "lesson_01.md").write_text("# no marks\n", encoding="utf-8")
     monkeypatch.setattr(guide, "LESSONS", tmp_path)
-    with pytest.raises(ValueError, match="must have one line"):
+    with pytest.raises(ValueError, match="lesson_01.md needs .* once each"):
         guide.chapter("01")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fnlib.teaching.inside import feature_maps, graph_size, hidden_over_time
+from fnlib.teaching.content.pictures.inside import feature_maps, graph_size, hidden_over_time
 
 
 def test_feature_maps_are_told_by_how_dark_they_are() -> None:

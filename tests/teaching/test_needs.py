@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fnlib.teaching.needs import MARKS, mark, needs
+from fnlib.teaching.content.pictures.needs import MARKS, mark, needs
 
 
 def test_the_picture_says_every_pair() -> None:

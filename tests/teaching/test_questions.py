@@ -6,11 +6,10 @@ from collections import Counter
 
 import pytest
 
+from course import bank
 from fnlib import teaching
-from fnlib.teaching import bank
 from fnlib.teaching.misconceptions import TABLE
-from fnlib.teaching.questions import LETTERS, Asked, Option, Question
-from fnlib.teaching.tables import questions
+from fnlib.teaching.questions import LETTERS, Asked, Option, Question, questions
 
 ROWS = list(questions().values())
 
@@ -121,7 +120,7 @@ def test_a_faulty_row_is_refused_when_it_is_written(wrong: dict[str, object]) ->
 
 
 def test_the_generated_files_are_committed_as_they_are_made() -> None:
-    assert not bank.stale(), "run: python -m fnlib.teaching.bank"
+    assert not bank.stale(), "run: python -m course.bank"
 
 
 def _read_gift(text: str) -> dict[str, tuple[str, list[tuple[bool, str, str]]]]:

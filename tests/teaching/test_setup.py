@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,28 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
+def test_the_package_alone_has_all_that_a_notebook_asks_for(tmp_path: Path) -> None:
+    """As where nbgrader marks: fnlib is installed, and nothing else of the repository is there."""
+    installed = tmp_path / "site"
+    shutil.copytree(
+        ROOT / "fnlib", installed / "fnlib", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    code = (
+        f"import sys, importlib.util\nsys.path[:0] = [{str(installed)!r}]\n"
+        "import fnlib\nfrom fnlib import teaching\n"
+        "from fnlib.teaching import exercises, museum, museum_visit, notebook, questions\n"
+        "from fnlib.teaching.content.pictures import four_loops, inside, needs\n"
+        "assert importlib.util.find_spec('course') is None and questions.questions()\n"
+        "assert exercises.exercises() and list(notebook.SHIPPED.glob('00_*.ipynb'))\n"
+        "for one in museum.EXHIBITS:\n"
+        "    museum.function_of(one.code, 'bug'), museum.source_in_fnlib(one.code)\n"
+        "run = [museum.function_of('zero_grad_forgotten', part) for part in ('setup', 'bug')]\n"
+        "print(*{finding.code for finding in museum_visit.record(*run)[0].findings})\n"
+    )
+    ran = _run(code, tmp_path)
+    assert ran.stdout.strip() == "gradient-used-twice", ran.stderr
+
+
 def test_the_authors_page_shows_the_set_up_cell() -> None:
     assert teaching.SETUP_CELL in (ROOT / "lessons" / "AUTHORING.md").read_text(encoding="utf-8")
 
@@ -130,11 +153,13 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_reset_keeps_the_learners_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fnlib.teaching import editions
+    from course import editions
 
-    (tmp_path / "solutions").mkdir()
+    for name in ("solutions", "shipped"):
+        (tmp_path / name).mkdir()
     for module in (notebook, editions):
         monkeypatch.setattr(module, "LESSONS", tmp_path)
+        monkeypatch.setattr(module, "SHIPPED", tmp_path / "shipped")
     monkeypatch.setattr(editions, "SOLUTIONS", tmp_path / "solutions")
     import nbformat
 
@@ -142,7 +167,7 @@ def test_reset_keeps_the_learners_copy(tmp_path: Path, monkeypatch: pytest.Monke
         cells=[nbformat.v4.new_code_cell("### BEGIN SOLUTION\na = 1\n### END SOLUTION", id="a")]
     )
     (tmp_path / "solutions" / "01_five.ipynb").write_text(editions.dump(complete), encoding="utf-8")
-    lesson = tmp_path / "01_five.ipynb"
+    lesson = editions.write_student(tmp_path / "solutions" / "01_five.ipynb")
     lesson.write_text("what the learner wrote", encoding="utf-8")
     assert notebook.reset("01").read_text(encoding="utf-8") == "what the learner wrote"
     assert "a = ...  # your turn" in lesson.read_text(encoding="utf-8")

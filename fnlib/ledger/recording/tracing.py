@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 Trace = Callable[[FrameType, str, Any], Any]
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_FNLIB = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_EXHIBITS = os.path.join(_FNLIB, "teaching", "content", "exhibits")  # a user's loops, to look at
 _LIBRARIES = tuple(
     {
         os.path.dirname(os.path.abspath(torch.__file__)),
-        _HERE,
+        _FNLIB,
         *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib")),
     }
 )
@@ -41,7 +42,9 @@ class Users:
         known = self._files.get(code.co_filename)
         if known is None:
             path = os.path.abspath(code.co_filename)
-            known = not code.co_filename.startswith("<frozen") and not path.startswith(_LIBRARIES)
+            known = not code.co_filename.startswith("<frozen") and (
+                path.startswith(_EXHIBITS) or not path.startswith(_LIBRARIES)
+            )
             if self.only:  # not code without a file, whatever the folder in which the script is run
                 known = (
                     known and not code.co_filename.startswith("<") and path.startswith(self.only)

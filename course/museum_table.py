@@ -1,0 +1,145 @@
+"""The museum as tables: the whole for lesson 09, a short one for the README; and where each exhibit hangs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from string import ascii_lowercase
+
+from course.marked import with_block
+from fnlib.teaching.museum import EXHIBITS, ROOMS, Exhibit
+from fnlib.teaching.notebook import LESSONS
+
+_IN_A_SENTENCE = {
+    "silent": "in silence",
+    "warns": "with a warning",
+    "raises": "with an error",
+    "refused": "are refused",
+}
+BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
+
+
+def shown(room: str) -> tuple[Exhibit, ...]:
+    """The exhibits of a room; those of the lesson's core hang in the lesson."""
+    return tuple(one for one in EXHIBITS if one.room == room and not one.core)
+
+
+def path_of(room: str) -> Path:
+    """The notebook of a room.
+
+    Example:
+        >>> path_of(ROOMS[0]).name
+        'room_01_gradients_that_stay.ipynb'
+    """
+    name = room.lower().replace("the functional wing: ", "").replace(",", "").replace(" ", "_")
+    return LESSONS / "museum" / f"room_{ROOMS.index(room) + 1:02}_{name}.ipynb"
+
+
+def place(one: Exhibit) -> str:
+    """Where an exhibit hangs: "lesson", or room and letter, as in "5b"."""
+    return (
+        "lesson"
+        if one.core
+        else f"{ROOMS.index(one.room) + 1}{ascii_lowercase[shown(one.room).index(one)]}"
+    )
+
+
+def counts() -> tuple[int, int, int]:
+    """Stock exhibits, how many of them are silent in this PyTorch, and functional exhibits."""
+    stock = [one for one in EXHIBITS if not one.functional]
+    return len(stock), sum(one.today == "silent" for one in stock), len(EXHIBITS) - len(stock)
+
+
+def markdown(
+    exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False, folder: str = "museum/"
+) -> str:
+    """The table of the museum as Markdown.
+
+    Args:
+        exhibits: the rows.
+        short: the core exhibits only, four columns, for the README.
+        folder: of the rooms, from where the table stands.
+
+    Returns:
+        The table.
+
+    Example:
+        >>> print(markdown(short=True).splitlines()[0])
+        | bug | PyTorch today | the ledger finds | in `fnlib` |
+    """
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    if short:
+        head = ("bug", "PyTorch today", "the ledger finds", "in `fnlib`")
+        rows = [
+            (one.title, one.today, _code(one.finding), one.fnlib) for one in exhibits if one.core
+        ]
+    else:
+        head = (
+            "where",
+            "bug",
+            "PyTorch today",
+            "the ledger finds",
+            "the doctor sees it standing",
+            "in `fnlib`",
+        )
+        rows = []
+        for room in ROOMS:
+            inside = [one for one in exhibits if one.room == room]
+            if inside:
+                link = f"[room {ROOMS.index(room) + 1}]({folder}{path_of(room).name})"
+                rows.append((link, f"**{room}**", "", "", "", ""))
+            rows += [
+                (
+                    place(one),
+                    one.title,
+                    one.today,
+                    _code(one.finding),
+                    "yes" if one.standing else "",
+                    one.fnlib,
+                )
+                for one in inside
+            ]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def in_readme(text: str) -> str:
+    """The README's text with its short table as it should be.
+
+    Raises:
+        ValueError: its marks are not there, once each.
+    """
+    stock, silent, functional = counts()
+    says = f"{stock} stock loops with a bug each, of which PyTorch lets {silent} pass in silence, and {functional} functional ones. Six:"
+    return with_block(text, BEGIN, END, f"{says}\n\n{markdown(short=True)}", "README.md")
+
+
+def in_lesson(text: str) -> str:
+    """The text of lesson 09's cell with the whole table, and what it adds up to.
+
+    Raises:
+        ValueError: its marks are not there, once each.
+    """
+
+    def total(words: Iterable[str]) -> str:
+        return ", ".join(
+            f"{count} {_IN_A_SENTENCE.get(word, word)}"
+            for word, count in Counter(words).most_common()
+        )
+
+    totals = []
+    for kind, functional in (("stock", False), ("functional", True)):
+        these = [one for one in EXHIBITS if one.functional == functional]
+        today, then = total(one.today for one in these), total(one.fnlib for one in these)
+        totals.append(
+            f"- {len(these)} {kind} loops. PyTorch today: {today}. The same tasks in `fnlib`: {then}."
+        )
+    says = "The doctor's column says whether the bug can be seen on the objects as they stand, without a recording."
+    made = "\n".join([*totals, "", says, "", markdown(folder="../museum/")])
+    return with_block(text, BEGIN, END, made, "Lesson 09")
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""

@@ -1,0 +1,291 @@
+"""Make the rooms of the museum, its table in the README, and its table in lesson 09, all from the one table of exhibits.
+
+    python -m course.rooms            write and run all rooms, write both tables
+    python -m course.rooms 3 5        the rooms 3 and 5 only
+    python -m course.rooms --check    change nothing; fail if a room or a table is stale
+
+A room is a notebook in ``lessons/museum/``. The code in its cells is that of the exhibits' files, letter for letter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+
+import nbformat
+from nbformat import NotebookNode
+
+from course.editions import SOLUTIONS, dump, read, write_student
+from course.execute import CHECKED, run, stored
+from course.museum_table import in_lesson, in_readme, path_of, place, shown
+from fnlib.teaching import SETUP_CELL, museum
+from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, ROOMS, Exhibit
+from fnlib.teaching.notebook import ROOT
+
+LESSON = SOLUTIONS / "09_the_museum_of_silent_bugs.ipynb"
+TABLE_CELL = "table"
+LINES = 15  # of a code cell
+
+SAID = {
+    "silent": "It runs, and PyTorch says nothing.",
+    "warns": "It runs, with a warning.",
+    "raises": "PyTorch raises an error.",
+}
+
+
+def notebook(room: str) -> NotebookNode:
+    """A room as a notebook that has not been run."""
+    cells = [
+        _text("title", _title(room)),
+        _code("setup", SETUP_CELL),
+        _code("imports", _imports(room)),
+    ]
+    known: dict[str, str] = {}
+    for one in shown(room):
+        cells += _exhibit(one, known)
+    for cell in cells:
+        if (
+            cell.cell_type == "code"
+            and cell.id != "setup"
+            and len(cell.source.splitlines()) > LINES
+        ):
+            raise ValueError(
+                f"{path_of(room).name}: a cell of more than {LINES} lines\n{cell.source}"
+            )
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def _title(room: str) -> str:
+    number, exhibits = ROOMS.index(room) + 1, shown(room)
+    core = next((one for one in EXHIBITS if one.room == room and one.core), None)
+    beside = [("room before", number - 2), ("next room", number)]
+    neighbours = [
+        f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)
+    ]
+    lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
+    rows = (
+        "what they show" if room in FUNCTIONAL else "with a `>` at the one that gives the bug away"
+    )
+    lines = [
+        f"# Room {number} · {room}",
+        "",
+        f"{len(exhibits)} exhibits · part of {lesson}, for looking things up · {' · '.join(neighbours)}",
+        "",
+        "Read a loop, decide what is wrong with it, and open the label. Below the loop stands what its author sees; below"
+        f" the cure stand the rows of the [ledger](../glossary.md#ledger), {rows},"
+        " the harm, measured, and what its author sees now. The same task in `fnlib` comes last.",
+        "",
+        "Each exhibit defines `setup`, `bug` and `cure` anew, so run its cells from its first to its last.",
+    ]
+    if core is not None:
+        lines += [
+            "",
+            f"The first of this kind, {core.title}, hangs in the lesson itself."
+            if core.title[0] == "`"
+            else f"The first of this kind, “{core.title}”, hangs in the lesson itself.",
+        ]
+    if room in FUNCTIONAL:
+        lines += [
+            "",
+            "These loops change nothing in place, or mean not to. Their bugs are other ones, and as real.",
+        ]
+    return "\n".join(lines)
+
+
+def _imports(room: str) -> str:
+    exhibits = shown(room)
+    used = {name for one in exhibits for name in _names(one.file.read_text(encoding="utf-8"))}
+    used |= {name for one in exhibits for name in _names(museum.source_in_fnlib(one.code))}
+    lines = [f"import {name}" for name in ("copy", "threading") if name in used]
+    lines += (
+        ["", "import torch", "from torch import nn"]
+        if lines
+        else ["import torch", "from torch import nn"]
+    )
+    functional = sorted(
+        {name for name in ("functional_call", "grad", "grad_and_value") if name in used}
+    )
+    lines += [f"from torch.func import {', '.join(functional)}"] if room in FUNCTIONAL else []
+    lines += (
+        ["from torch.nn.utils.parametrizations import weight_norm"] if "weight_norm" in used else []
+    )
+    lines += ["", "import fnlib", "from fnlib.teaching import museum_visit as visit"]
+    if room not in FUNCTIONAL:
+        lines += ["", "criterion = nn.functional.cross_entropy"]
+        lines += [
+            f"\n{museum.part_in_fnlib(name)}" for name in ("network", "batch") if name in used
+        ]
+    return "\n".join(lines)
+
+
+def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
+    """The cells of one exhibit: its label, its loop, its cure, and the task in fnlib (once, if two exhibits share it)."""
+    tree = ast.parse(one.file.read_text(encoding="utf-8"))
+    answer = " ".join((ast.get_docstring(tree) or "").split())
+    links = [
+        f"[{name}]({address}): {says}"
+        for name, (address, says) in zip(one.sources, one.links, strict=True)
+    ]
+    met = (
+        "\n".join(f"- Met in {link}" for link in links)
+        or "- No page is quoted here: it was reproduced for this museum."
+    )
+    label = [
+        f"## {place(one)} · {one.task}",
+        "",
+        f"{SAID[one.today]} What is wrong?",
+        "",
+        f"<details><summary>The label</summary>\n\n**{one.title}.** {answer}\n\n{met}\n\n</details>",
+    ]
+    code = one.code.replace("_", "-")
+    cells = [_text(code, "\n".join(label))]
+    for number, part in enumerate(_packed(_parts(one))):
+        cells.append(_code(f"{code}-{'parts' if number == 0 else f'parts-{number + 1}'}", part))
+    show = _name_in_fnlib(one)
+    cells += [
+        _code(
+            f"{code}-bug",
+            f'{museum.source(one.code)}\n\nvisit.as_written("{one.code}", setup, bug)',
+        ),
+        _code(
+            f"{code}-cure",
+            f'{museum.source(one.code, "cure")}\n\nvisit.cured("{one.code}", setup, bug, cure)',
+            CHECKED,
+        ),
+    ]
+    call = f'visit.in_fnlib("{one.code}", {show}{", setup" if one.functional else ""})'
+    if show in known:
+        again = f"{call}      # as in {known[show]}"
+        if len(cells[-1].source.splitlines()) < LINES:
+            cells[-1].source += f"\n{again}"
+        else:
+            cells.append(_code(f"{code}-fnlib", again, CHECKED))
+        return cells
+    if not one.functional:
+        known[show] = place(one)
+    cells += [
+        _code(f"{code}-helper", museum.part_in_fnlib(name))
+        for name in _own(one)
+        if name not in known
+    ]
+    known.update(dict.fromkeys(_own(one), place(one)))
+    text = museum.source_in_fnlib(one.code).replace("    import fnlib\n", "")
+    cells.append(_code(f"{code}-fnlib", f"{text}\n\n{call}", CHECKED))
+    return cells
+
+
+def _parts(one: Exhibit) -> list[str]:
+    """What stands in an exhibit's file beside its loop, cure and measure: its parts, in order."""
+    text = one.file.read_text(encoding="utf-8")
+    taken = {"bug", "cure", "harm", "in_fnlib"}
+    return [
+        ast.get_source_segment(text, node) or ""
+        for node in ast.parse(text).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign))
+        and getattr(node, "name", "") not in taken
+    ]
+
+
+def _packed(parts: list[str]) -> list[str]:
+    """Parts in few cells: each part in the first cell that has room for it."""
+    cells: list[str] = []
+    for part in parts:
+        for index, cell in enumerate(cells):
+            if len(f"{cell}\n\n{part}".splitlines()) <= LINES:
+                cells[index] = f"{cell}\n\n{part}"
+                break
+        else:
+            cells.append(part)
+    return cells
+
+
+def _own(one: Exhibit) -> list[str]:
+    """Names of the helpers that an exhibit's function in ``in_fnlib.py`` needs beside those that all have."""
+    if one.functional:
+        return []
+    used = _names(museum.source_in_fnlib(one.code)) - {"network", "batch"}
+    return [name for name in museum.parts_in_fnlib() if name in used]
+
+
+def _name_in_fnlib(one: Exhibit) -> str:
+    return "in_fnlib" if one.functional else one.way
+
+
+def _names(text: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+
+
+def _text(key: str, source: str) -> NotebookNode:
+    return nbformat.v4.new_markdown_cell(source, id=key[:64])
+
+
+def _code(key: str, source: str, *tags: str) -> NotebookNode:
+    return nbformat.v4.new_code_cell(
+        source, id=key[:64], metadata={"tags": list(tags)} if tags else {}
+    )
+
+
+def with_table(lesson: NotebookNode) -> NotebookNode:
+    """The lesson with the whole table in its cell of that name."""
+    cell = next(cell for cell in lesson.cells if cell.id == TABLE_CELL)
+    cell.source = in_lesson(cell.source)
+    return lesson
+
+
+def code_of(made: NotebookNode) -> list[tuple[str, str, str]]:
+    """What a room says, without what it gave when it was run."""
+    return [(cell.id, cell.cell_type, cell.source) for cell in made.cells]
+
+
+def stale() -> list[str]:
+    """Rooms and tables that are not what the table of exhibits makes; empty if all are in step."""
+    found = [
+        path_of(room).name
+        for room in ROOMS
+        if not path_of(room).exists() or code_of(read(path_of(room))) != code_of(notebook(room))
+    ]
+    found += sorted(
+        {path.name for path in path_of(ROOMS[0]).parent.glob("*.ipynb")}
+        - {path_of(room).name for room in ROOMS}
+    )
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found += [] if in_readme(text) == text else ["README.md"]
+    lesson = read(LESSON)
+    return found + ([] if code_of(with_table(read(LESSON))) == code_of(lesson) else [LESSON.name])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0 if all is in step."""
+    parser = argparse.ArgumentParser(
+        prog="python -m course.rooms", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if something is stale"
+    )
+    parser.add_argument("rooms", nargs="*", type=int, help="numbers of rooms; all if none is given")
+    options = parser.parse_args(arguments)
+    if options.check:
+        old = stale()
+        print(
+            "\n".join(f"{name} is stale: run python -m course.rooms" for name in old)
+            or f"{len(ROOMS)} rooms in step."
+        )
+        return 1 if old else 0
+    for room in ROOMS:
+        if not options.rooms or ROOMS.index(room) + 1 in options.rooms:
+            path = path_of(room)
+            path.parent.mkdir(exist_ok=True)
+            ran = run(notebook(room), path.parent)
+            path.write_text(dump(stored(ran.notebook)), encoding="utf-8", newline="\n")
+            print(f"{path.name}: {ran.seconds:.1f} s, {ran.megabytes:.0f} MB")
+    readme = ROOT / "README.md"
+    readme.write_text(in_readme(readme.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    if LESSON.exists():
+        LESSON.write_text(dump(with_table(read(LESSON))), encoding="utf-8", newline="\n")
+        write_student(LESSON)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
