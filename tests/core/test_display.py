@@ -213,7 +213,7 @@ def test_each_value_shows_itself_in_both_ways(show: str) -> None:
         assert "1.running_mean" in names and "1.running_mean" in text
 
 
-def test_parameters_name_their_step_their_state_and_their_ties() -> None:
+def test_parameters_show_step_state_and_ties() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -270,7 +270,7 @@ def test_the_repr_of_a_deep_network_is_cut() -> None:
     assert "(99): ReLU()" in deep._repr_html_()
 
 
-def test_a_factory_that_is_not_built_yet_is_not_built_for_its_repr() -> None:
+def test_a_repr_does_not_build_the_factory() -> None:
     built = []
 
     def build() -> nn.Module:

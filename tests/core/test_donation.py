@@ -57,7 +57,8 @@ def check_message(error: fnlib.Donated) -> None:
         "the line that gave it away"
     )
     assert (
-        "model = ModelFactory(new)                 # right: continue with what step returned" in text
+        "model = ModelFactory(new)                 # right: continue with what step returned"
+        in text
     )
 
 

@@ -141,13 +141,13 @@ def test_a_file_that_is_cut_short_is_refused(part: float, tmp_path: Path) -> Non
     path.write_bytes(content[: int(len(content) * part)])
     with pytest.raises(fnlib.NotAParametersFile) as caught:
         fnlib.Parameters.load(path)
-    assert f"{path} can't be loaded as parameters: it is truncated or not a safetensors file" in str(
-        caught.value
+    assert (
+        f"{path} can't be loaded as parameters: it is truncated or not a safetensors file"
+        in str(caught.value)
     )
     assert "Nothing was loaded." in str(caught.value)
-    assert (
-        "parameters = fnlib.Parameters.load(path)   # reads only what `save` wrote"
-        in str(caught.value)
+    assert "parameters = fnlib.Parameters.load(path)   # reads only what `save` wrote" in str(
+        caught.value
     )
 
 
@@ -332,9 +332,8 @@ def test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used(
     ):
         with pytest.raises(fnlib.WrongParameters) as caught:
             ModelFactory(value).step(gradient, donate=True)
-        assert (
-            "The rule of this factory can't continue from this optimizer_state"
-            in str(caught.value)
+        assert "The rule of this factory can't continue from this optimizer_state" in str(
+            caught.value
         )
         assert (
             "ModelFactory(parameters.replace(optimizer_state=None))   # start the rule afresh"

@@ -242,7 +242,8 @@ def test_what_is_no_tensor_is_refused() -> None:
     with pytest.raises(fnlib.WrongParameters, match="A gradient is a mapping"):
         fnlib.Gradient([1.0])  # type: ignore[arg-type]
     with pytest.raises(
-        KeyError, match="'x': the loss doesn't depend on it, or no weight has this name. This gradient has a"
+        KeyError,
+        match="'x': the loss doesn't depend on it, or no weight has this name. This gradient has a",
     ):
         fnlib.Gradient({"a": torch.ones(1)})["x"]
 
