@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fnlib.errors import (
+    AbsentGradient,
     CannotRedraw,
     CannotStore,
     CannotWrap,
@@ -20,16 +21,15 @@ from fnlib.errors import (
     LossIndependent,
     LossNotScalar,
     MissingBuffers,
+    MissingPass,
     NotAParametersFile,
     StateDropped,
     UnsupportedModule,
     WrongParameters,
     WrongRule,
 )
-from fnlib.factory import Factory, Sequential
+from fnlib.factory import Factory, Model, Sequential, backward
 from fnlib.gradient import Gradient
-from fnlib.model import Model
-from fnlib.network.backward import backward
 from fnlib.optim import SGD, Adam, AdamW
 from fnlib.parameters import Parameters
 from fnlib.updates.wrap import wrap
@@ -54,6 +54,7 @@ _MODULES = ("encapsulated", "teaching")
 __version__ = "0.1.0"
 __all__ = [
     "SGD",
+    "AbsentGradient",
     "Adam",
     "AdamW",
     "CannotRedraw",
@@ -75,6 +76,7 @@ __all__ = [
     "LossIndependent",
     "LossNotScalar",
     "MissingBuffers",
+    "MissingPass",
     "Model",
     "NotAParametersFile",
     "Parameters",

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.factory import Factory
+from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
 from fnlib.network.randomness import preserved, seeded
-from fnlib.parameters import Parameters
+from fnlib.parameters import Bound, Parameters
 from fnlib.updates.rule import Rule
 from fnlib.updates.traced import is_traced, traced
+from fnlib.values.held import Held
 
 
 class Step(Protocol):
@@ -96,7 +97,7 @@ class _TrainStep:
             if compiler is None:
                 return self._plain(parameters, inputs, label, seed)
             graph, tensors = self._open(parameters, inputs, label)
-            with _AS_IT_IS if seed is None else seeded(seed, parameters._step_count):
+            with _AS_IT_IS if seed is None else seeded(seed, parameters.step_count):
                 _set_compiler(compiler)
                 results = graph.compiled(*tensors, *inputs, label)
                 _set_compiler(None)
@@ -117,16 +118,13 @@ class _TrainStep:
         self, parameters: Parameters, inputs: tuple[Any, ...], label: Any
     ) -> tuple[Graph, list[Tensor]]:
         """Take a value apart: a flat list of its tensors and the rate of each group, and the graph that takes them."""
-        weights = parameters._alive("take a step")
+        parameters._held("take a step")
         if self.module is None:
             self._learn(parameters, inputs, label)
-        buffers = parameters._buffers
-        if parameters._structure is not self.factory.structure:
-            buffers = self.factory._fitting(parameters)
-            weights = {name: weights[name] for name in self.factory.structure.weights}
-        state = parameters._state
-        if parameters._rule not in (None, self.factory._rule_name):
-            raise errors.WrongRule(parameters._rule, self.factory._rule_name)
+        held, _ = bind(parameters, self.factory.network)
+        weights, buffers, state = held.weights, held.buffers, held.state
+        if held.rule not in (None, self.factory._rule_name):
+            raise errors.WrongRule(str(held.rule), self.factory._rule_name)
         tensors = [weights[name] for name in self.order] if self.order else list(weights.values())
         tensors += buffers.values()
         keys: tuple[tuple[str, ...], ...] = ()
@@ -147,10 +145,10 @@ class _TrainStep:
     def _settings_at(self, parameters: Parameters) -> list[dict[str, Any]]:
         """Return the settings of each group at the step that these parameters take."""
         rule = cast(Rule, self.rule)
-        at = rule.at(parameters._step_count)
+        at = rule.at(parameters.step_count)
         if at is rule and self.constant is not None:
             return self.constant
-        settings = [settings for settings, _ in at.partition(parameters._alive())]
+        settings = [settings for settings, _ in at.partition(parameters._held().weights)]
         self.constant = settings if at is rule else None
         return settings
 
@@ -160,7 +158,7 @@ class _TrainStep:
             model = self.factory(parameters)
             output, _ = model.with_buffers(*inputs)
             gradient = model.backward(self.criterion(output, label))
-        weights = {name: parameters._alive()[name] for name in self.factory.structure.weights}
+        weights = bind(parameters, self.factory.network)[0].weights
         self.moving = [name for name in weights if name in gradient]
         self.fixed = [name for name in weights if name not in gradient]
         self.order = [*self.moving, *self.fixed] if self.fixed else []
@@ -174,20 +172,21 @@ class _TrainStep:
                 next(i for i, (_, names) in enumerate(partition) if name in names)
                 for name in self.moving
             ]
-        self.module = self.factory.structure.borrow(True).module
+        self.module = self.factory.network.borrow(True).module
 
     def _close(
         self, old: Parameters, graph: Graph, found: tuple[Tensor, ...]
     ) -> tuple[Parameters, Tensor]:
         """Put a value together again."""
-        structure, loss = self.factory.structure, found[0]
-        first = 1 + len(structure.buffers)
+        network, loss = self.factory.network, found[0]
+        first = 1 + len(network.buffers)
         last = first + len(self.moving)
-        buffers = dict(zip(structure.buffers, found[1:first], strict=True))
+        buffers = dict(zip(network.buffers, found[1:first], strict=True))
         moved = dict(zip(self.moving, found[first:last], strict=True))
         if not self.traces_rule:  # these are gradients, and the rule does as it always does
-            return self.factory(old).step(Gradient._make(moved, structure), buffers=buffers), loss
-        moments = dict(old._state["state"]) if old._state else {}
+            return self.factory(old).step(Gradient._of(moved, network), buffers=buffers), loss
+        held = old._held()
+        moments = dict(held.state["state"]) if held.state else {}
         if last < len(found):
             tensors = iter(found[last:])
             moments |= {
@@ -197,20 +196,13 @@ class _TrainStep:
             }
         if self.fixed:
             moved = {
-                name: moved[name] if name in moved else old._alive()[name]
-                for name in structure.weights
+                name: moved[name] if name in moved else held.weights[name]
+                for name in network.weights
             }
         state = {"state": moments, "param_groups": self._settings_at(old)}
-        new = old._next(
-            moved,
-            buffers,
-            state,
-            rule=self.factory._rule_name,
-            made_here=True,
-            step_count=old._step_count + 1,
-            structure=structure,
-        )
-        return new, loss
+        rule = self.factory._rule_name
+        new = Held(moved, buffers, state, rule, held.step_count + 1, held.names)
+        return Parameters._of(new, Bound(network, rule, None)), loss
 
 
 # `step` itself is run by Python as it stands; only what it calls with the compiler switched on is compiled.
@@ -244,12 +236,12 @@ class Graph:
 
     def compute(self, *given: Any) -> tuple[Tensor, ...]:
         """Return the loss, the new buffers, and new weights and moments (or the gradient, for a rule that is not traced)."""
-        step, structure = self.step, self.step.factory.structure
+        step, network = self.step, self.step.factory.network
         *tensors, label = given
         parts = iter(tensors)
         moving = [next(parts) for _ in step.moving]
         fixed = {name: next(parts) for name in step.fixed}
-        buffers = {name: next(parts) for name in structure.buffers}
+        buffers = {name: next(parts) for name in network.buffers}
         moments = [{key: next(parts) for key in keys} for keys in self.keys] or [{} for _ in moving]
         rates = [next(parts) for _ in step.settings]
         inputs = tuple(parts)

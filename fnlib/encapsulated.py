@@ -6,7 +6,7 @@ holds is one value, so that ``box.parameters`` can be kept, compared and put bac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -83,7 +83,8 @@ class Sequential:
         seed: int | None = None,
         restart: bool = False,
     ) -> Sequential:  # noqa: N803
-        """Train on all examples, some epochs long, with a progress bar after two seconds.
+        """Train on all examples, some epochs long, with a progress bar after two seconds
+        if tqdm is installed.
 
         A second ``fit`` goes on from where the first ended. scikit-learn's ``MLPClassifier.fit`` does not: it starts
         from new weights each time, unless it was made with ``warm_start=True``. Say ``restart=True`` to begin again.
@@ -113,8 +114,6 @@ class Sequential:
         >>> box.fit(X, y, epochs=1, batch_size=16, restart=True).parameters.step_count
         4
         """
-        from tqdm.auto import tqdm
-
         feature, label = _tensor(X), _tensor(y)
         if len(feature) != len(label):
             raise errors.WrongParameters(
@@ -125,8 +124,7 @@ class Sequential:
         if restart:
             self.parameters, self.loss_curve_ = self._start, []
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        # a bar that is shown at once stays on an HTML page as "epochs: 0%", however short the training was
-        for _ in tqdm(range(epochs), desc="epochs", leave=False, delay=2):
+        for _ in _progress(epochs):
             order = torch.randperm(len(feature), generator=generator)
             losses = [
                 self.step(feature[batch], label[batch]) * len(batch)
@@ -180,6 +178,16 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Closed box with {self.parameters.step_count} steps behind it, of {self.factory!r}"
+
+
+def _progress(epochs: int) -> Iterable[int]:
+    """Count epochs, with a progress bar where tqdm is installed."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return range(epochs)
+    # A bar that is shown at once stays on an HTML page as "epochs: 0%".
+    return tqdm(range(epochs), desc="epochs", leave=False, delay=2)
 
 
 def _tensor(data: Any) -> Any:

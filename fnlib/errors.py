@@ -370,6 +370,34 @@ class MissingBuffers(FnlibError, ValueError):
     """
 
 
+class MissingPass(MissingBuffers):
+    """A step was given the buffers of one forward pass, and another one changed them too."""
+
+    says = """
+    More than one forward pass of this model changed {}, and these buffers lack one of the changes.
+
+        left, first = model.with_buffers(a)
+        right, buffers = model.with_buffers(b)                # wrong: starts from the old buffers
+        right, buffers = model.carry(first).with_buffers(b)   # right: continues from the first pass
+        parameters = model.step(gradient, buffers=buffers)
+
+    To keep only one of them on purpose: model.step(gradient, buffers=dict(buffers)).
+    """
+
+
+class AbsentGradient(WrongParameters, KeyError):
+    """An update rule read the gradient of a weight that the loss doesn't depend on."""
+
+    says = """
+    This update rule reads the gradient of '{}', but the loss doesn't depend on this weight,
+    so the gradient has no entry for it.
+
+        new = {{name: weights[name] - 0.1 * gradient[name] for name in weights}}    # wrong
+        new = {{name: weights[name] - 0.1 * gradient[name] for name in gradient}}   # right
+        return {{**weights, **new}}, state
+    """
+
+
 class WrongRule(FnlibError, ValueError):
     """The optimizer state belongs to another update rule."""
 

@@ -1,43 +1,57 @@
-"""The functional loop begins here: a factory binds parameters to the structure of a network."""
+"""The functional loop: a factory binds parameters, which makes a model: forward, backward, step."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.model import Model
-from fnlib.network.pool import Mode, Structure
-from fnlib.network.source import Blueprint
+from fnlib.gradient import Gradient
+from fnlib.network.backward import Leaves, gradients
+from fnlib.network.forward import Buffers, Passes, run
+from fnlib.network.pool import Call, Mode, Network
+from fnlib.network.randomness import checked_seed, seeded
+from fnlib.network.source import Source
 from fnlib.optim import SGD
-from fnlib.parameters import Parameters
+from fnlib.parameters import Bound, Parameters
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
-from fnlib.updates.finished import Finished
-from fnlib.updates.rule import UpdateRule, checked_rule, name_of
-from fnlib.values.checks import check_match
+from fnlib.updates.own import OwnRule, pure
+from fnlib.updates.rule import Rule, UpdateRule, checked_rule
+from fnlib.values.held import Empty, Held, check_match, lent, untied
+from fnlib.values.protect import Tensors, in_transform, owned, share
 
-_RIGHT = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what its step returned"
+_BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what its step returned"
+_STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
+_BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+_CARRY = "model = model.carry(buffers)   # all that with_buffers returned"
+_UNSEEDED = contextlib.nullcontext()
 
 
-class Factory(Tabular, Finished):
-    """A network's structure and its update rule, without weights: call it with parameters to get a model.
+class Factory(Tabular):
+    """A network's structure and its update rule, without weights.
+
+    Call it with parameters to get a model.
 
     Args:
-        build: something that builds the network when called without arguments (an ``nn.Module`` class too),
-            or a module instance. An instance is only read: its structure is copied.
-        optimizer: the update rule of ``model.step``: `fnlib.SGD`, `fnlib.Adam`, ``fnlib.wrap(...)`` or your own.
+        build: something that builds the network when called without arguments (an ``nn.Module``
+            class too), or a module instance. An instance is only read: its structure is copied.
+        optimizer: the update rule of ``model.step``: `fnlib.SGD`, `fnlib.Adam`, ``fnlib.wrap(...)``
+            or your own.
 
     Raises:
         LazyModule, UnsupportedModule: the network cannot be bound to parameters.
         CannotWrap: the optimizer is no update rule.
-        Immutable: an attribute is set later; what a factory is made of stays.
+        Immutable: an attribute is set later; models rely on what a factory is made of.
 
     >>> import fnlib, torch
     >>> square = type("Square", (nn.Module,), {"forward": lambda self, x: x**2})
-    >>> ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(2, 1), square()), optimizer=fnlib.SGD(lr=0.1))
+    >>> build = lambda: nn.Sequential(nn.Linear(2, 1), square())
+    >>> ModelFactory = fnlib.Factory(build, optimizer=fnlib.SGD(lr=0.1))
     >>> model = ModelFactory(fnlib.Parameters(seed=0))
     >>> loss = model(torch.ones(4, 2)).mean()
     >>> gradient = model.backward(loss)
@@ -46,12 +60,19 @@ class Factory(Tabular, Finished):
     True
     """
 
+    optimizer: UpdateRule
+    _rule: Rule | OwnRule
+    _rule_name: str
+    _source: Source
+
     def __init__(
         self, build: Callable[[], nn.Module] | nn.Module, optimizer: UpdateRule | None = None
     ) -> None:
-        self.optimizer = SGD(lr=0.01) if optimizer is None else checked_rule(optimizer)
-        self._rule_name = name_of(self.optimizer)
-        self._blueprint = Blueprint(build)
+        optimizer = SGD(lr=0.01) if optimizer is None else checked_rule(optimizer)
+        rule = pure(optimizer)
+        vars(self).update(
+            optimizer=optimizer, _rule=rule, _rule_name=rule.name, _source=Source(build)
+        )
 
     def __call__(
         self,
@@ -64,16 +85,17 @@ class Factory(Tabular, Finished):
 
         Args:
             parameters: the values of its weights and buffers. Empty ones are drawn first.
-            training: whether layers like dropout and BatchNorm train, or a mapping of submodule names to that
-                (a frozen BatchNorm: ``training={"bn": False}``; everything that it does not name trains).
-            seed: makes random layers a pure function of (parameters, input, seed). It is folded with
-                ``parameters.step_count``, so that a constant seed in a loop draws afresh each step.
+            training: whether layers like dropout and BatchNorm train, or a mapping of submodule
+                names to that (a frozen BatchNorm: ``training={"bn": False}``; all others train).
+            seed: makes random layers a pure function of (parameters, input, seed). It is folded
+                with ``parameters.step_count``, so that a constant seed draws afresh each step.
 
         Returns:
             A model. Binding copies nothing.
 
         Raises:
-            WrongParameters: these are the parameters of another network.
+            WrongParameters: these are the parameters of another network, `training` names a
+                submodule that there isn't, or `seed` is no whole number.
             CannotRedraw: empty parameters, and an instance that cannot be drawn afresh.
         """
         if not isinstance(parameters, Parameters):
@@ -82,76 +104,36 @@ class Factory(Tabular, Finished):
                 f"got {type(parameters).__name__}",
                 "model = ModelFactory(fnlib.Parameters(seed=0))",
             )
-        if parameters._is_empty():
-            parameters = self._blueprint.draw(parameters)
-        buffers = (
-            parameters._buffers
-            if parameters._structure is self.structure
-            else self._fitting(parameters)
-        )
-        return Model(self, parameters, _checked_mode(training), _checked_seed(seed), buffers)
-
-    def _fitting(self, parameters: Parameters) -> dict[str, Tensor]:
-        """Check that parameters are those of this network; return their buffers in its order."""
-        weights, structure = parameters._alive("be bound"), self.structure
-        check_match("weight", weights, structure.weights, _RIGHT)
-        check_match("buffer", parameters._buffers, structure.buffers, _RIGHT)
-        in_order = [*weights, *parameters._buffers] == [*structure.weights, *structure.buffers]
-        if parameters._structure is None and in_order:
-            parameters._structure = structure  # checked once and for all
-        return {name: parameters._buffers[name] for name in structure.buffers}
+        if isinstance(parameters._content, Empty):
+            parameters = Parameters._of(self._source.initial(parameters._content))
+        seed = checked_seed(seed, "model = ModelFactory(parameters, seed=0)")
+        return Model(self, parameters, _checked_mode(training, self.network), seed)
 
     @property
-    def structure(self) -> Structure:
-        """Names, shapes and module tree of the network, without values."""
-        return self._blueprint.structure
+    def network(self) -> Network:
+        """Names, shapes and module trees of the network, without values."""
+        return self._source.network
 
-    def _refusal(self, name: str, value: Any) -> Exception:
-        return errors.Immutable.factory(name, value)
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise errors.Immutable.factory(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise errors.Immutable.factory(name, None)
 
     def _table(self) -> Table:
-        source = self._blueprint
-        if source.known is None and source.instance is None:  # do not build it only to print it
+        source = self._source
+        if source.known is None and source.instance is None:  # don't build it only to print it
             build = getattr(source.build, "__qualname__", type(source.build).__name__)
             title = f"Factory of {build}, built when parameters are first bound"
             return Table(title, notes=[f"optimizer: {self.optimizer!r}"])
-        structure = self.structure
-        shapes = tensor_table(
-            "Factory", {"weights": structure.weights, "buffers": structure.buffers}
-        )
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "weights": self.network.weights,
+            "buffers": self.network.buffers,
+        }
+        shapes = tensor_table("Factory", parts)
         shapes.notes = [*shapes.notes, f"optimizer: {self.optimizer!r}"]
-        shapes.detail = self._network()
+        shapes.detail = self.network.describe()
         return shapes
-
-    def _network(self) -> tuple[str, str]:
-        """Return the name of the network and its repr, as PyTorch prints it."""
-        skeleton = self.structure.borrow(True)
-        try:
-            return type(skeleton.module).__name__, repr(skeleton.module)
-        finally:
-            self.structure.give_back(skeleton, [])
-
-
-def _checked_mode(training: object) -> Mode:
-    if isinstance(training, bool):
-        return training
-    if isinstance(training, Mapping) and all(isinstance(flag, bool) for flag in training.values()):
-        return tuple(sorted(training.items()))
-    raise errors.WrongParameters(
-        "training= takes True, False or a mapping of submodule names to them",
-        f"got {training!r}",
-        'model = ModelFactory(parameters, training={"bn": False})',
-    )
-
-
-def _checked_seed(seed: Any) -> int | None:
-    if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
-        raise errors.WrongParameters(
-            "seed= takes an integer or None",
-            f"got {seed!r}",
-            "model = ModelFactory(parameters, seed=0)",
-        )
-    return seed
 
 
 def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Factory:  # noqa: N802  (the field's name)
@@ -165,9 +147,390 @@ def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Fact
         A factory.
 
     >>> import fnlib, torch
-    >>> ModelFactory = fnlib.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1))
+    >>> ModelFactory = fnlib.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
     >>> model = ModelFactory(fnlib.Parameters(seed=0))
     >>> model(torch.zeros(32, 128)).shape
     torch.Size([32, 10])
     """
     return Factory(nn.Sequential(*modules), optimizer=optimizer)
+
+
+class Model(Tabular):
+    """A network with parameters bound to it. `step` returns new parameters; nothing changes.
+
+    Made by calling a factory; see `Factory`.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_behind", "_buffers", "_factory"),
+        *("_leaves", "_mode", "_parameters", "_passes", "_seed"),
+    )
+
+    def __init__(
+        self,
+        factory: Factory,
+        parameters: Parameters,
+        mode: Mode,
+        seed: int | None,
+        buffers: Mapping[str, Tensor] | None = None,
+        passes: Passes | None = None,
+        behind: int = 0,
+    ) -> None:
+        held, self._leaves = bind(parameters, factory.network)
+        self._factory, self._parameters, self._mode, self._seed = factory, parameters, mode, seed
+        self._buffers = held.buffers if buffers is None else buffers
+        # The passes of all models made from one another, and how many led to these buffers.
+        self._passes = Passes() if passes is None else passes
+        self._behind = behind
+
+    @property
+    def factory(self) -> Factory:
+        """The factory that made this model."""
+        return self._factory
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters that are bound."""
+        return self._parameters
+
+    # --- forward ----------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module's forward.
+
+        Args:
+            args, kwargs: passed to the module as they are.
+
+        Returns:
+            What the module returns.
+
+        Raises:
+            StateDropped: the forward pass changed a buffer or a weight; use `with_buffers`.
+            HiddenState: the module keeps state in its attributes.
+        """
+        return self._forward(Call(None, args, kwargs), keep=False)[0]
+
+    def with_buffers(self, *args: Any, **kwargs: Any) -> tuple[Any, Buffers]:
+        """Run the module's forward and return, with its output, the state that it changed.
+
+        Args:
+            args, kwargs: passed to the module as they are.
+
+        Returns:
+            The output, and the buffers after the pass (with them any weights that the pass itself
+            changed, as ``nn.Embedding(max_norm=...)`` does), for `step` and `carry`.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
+        >>> output, buffers = model.with_buffers(torch.ones(4, 2))
+        >>> buffers["0.num_batches_tracked"], model.parameters.buffers["0.num_batches_tracked"]
+        (tensor(1), tensor(0))
+        """
+        output, after = self._forward(Call(None, args, kwargs), keep=True)
+        after.passes, after.behind = self._passes, self._behind
+        if after.changed:
+            self._passes.add(after.changed)
+            after.behind += 1
+        return output, after
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Run another method of the module than forward: ``model.call("decode", z)``.
+
+        Args:
+            method: its name.
+            args, kwargs: passed to the method as they are.
+
+        Returns:
+            What the method returns.
+
+        Raises:
+            StateDropped: it changed a buffer or a weight. Let forward call it, and use
+                `with_buffers`.
+
+        >>> import fnlib
+        >>> model = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+        >>> model.call("extra_repr")
+        'in_features=2, out_features=1, bias=True'
+        """
+        return self._forward(Call(method, args, kwargs), keep=False)[0]
+
+    def _forward(self, call: Call, keep: bool) -> tuple[Any, Buffers]:
+        leaves, held = self._leaves, self._held("run a forward pass")
+        with _UNSEEDED if self._seed is None else seeded(self._seed, held.step_count):
+            return run(
+                leaves.network, self._mode, held.weights, leaves.all, self._buffers, call, keep
+            )
+
+    def _held(self, action: str) -> Held:
+        """Return the record of the parameters, in the order of the network."""
+        held, network = self._parameters._held(action), self._leaves.network
+        return held if self._parameters._bound.network is network else in_order(held, network)
+
+    # --- backward ---------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> Tensors:
+        """The weights as tensors that a loss may depend on: a penalty on them reaches the gradient.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+        >>> penalty = sum(weight.square().sum() for weight in model.weights.values())
+        >>> gradient = model.backward(penalty)
+        >>> gradient["0.weight"].equal(2 * model.parameters["0.weight"])
+        True
+        """
+        self._parameters._held()
+        leaves = self._leaves
+        return Tensors(dict(zip(leaves.network.weights, leaves.all, strict=True)))
+
+    def backward(self, loss: Tensor, *, retain_graph: bool = False) -> Gradient:
+        """Return the gradient of a loss with respect to the weights of this model.
+
+        Args:
+            loss: a tensor with one element, computed from this model's outputs or weights.
+            retain_graph: keep the graph behind the loss for another backward; by default it is
+                used up.
+
+        Returns:
+            The gradient, a value. No ``.grad`` is touched.
+
+        Raises:
+            LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
+            GraphOverwritten, Donated: see `fnlib.backward`.
+        """
+        return backward(loss, self, retain_graph=retain_graph)[0]
+
+    # --- step -------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        gradient: Gradient | Mapping[str, Tensor],
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
+        donate: bool = False,
+    ) -> Parameters:
+        """Return the parameters after one step of the factory's update rule.
+
+        Args:
+            gradient: what `backward` returned, or a value made from it.
+            buffers: what `with_buffers` returned, where the forward pass changes state.
+            donate: give the memory of the old parameters to the new ones. The old ones cannot be
+                used afterwards.
+
+        Returns:
+            New parameters; without donation the old ones are as they were.
+
+        Raises:
+            MissingBuffers: a forward pass changed buffers, and this step would drop the change.
+            WrongParameters: names, shapes or kinds are not those of this network.
+            WrongRule: another rule made the optimizer state of these parameters.
+            Donated: the parameters have been given away.
+            CannotStore: the rule keeps state that a value cannot carry.
+        """
+        factory, old, network = self._factory, self._parameters, self._leaves.network
+        held = self._held("take a step")
+        step_count, names = held.step_count, held.names
+        slopes = gradient._tensors if isinstance(gradient, Gradient) else gradient
+        if not isinstance(gradient, Gradient) or gradient._network is not network:
+            slopes = untied("gradient entry", slopes, names.ties, _STEP)
+            check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
+        if held.rule is not None and held.rule != factory._rule_name:
+            raise errors.WrongRule(held.rule, factory._rule_name)
+        weights, new_buffers = self._after(held, buffers)
+        rule, state = factory._rule.at(step_count), held.state
+        if state is None:
+            state = rule.init(weights)
+        elif old._bound.rule != factory._rule_name:  # of a file, or of `replace`
+            rule.check_state(state, weights)
+        if donate:
+            rule.partition(weights)  # raises what a schedule raises while nothing is given away
+            given = lent(old._give_away())
+            own, state = held.weights, state if held.state is None else given.state
+            weights = {
+                name: given.weights[name] if tensor is own[name] else share(tensor)
+                for name, tensor in weights.items()
+            }
+            del held, own, given  # memory is reused where nobody else refers to it
+        new_weights, new_state = rule.update(weights, slopes, state, in_place=donate)
+        new = Held(new_weights, new_buffers, new_state, factory._rule_name, step_count + 1, names)
+        return Parameters._of(new, Bound(network, factory._rule_name, None))
+
+    def _after(
+        self, held: Held, buffers: Mapping[str, Tensor] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return weights and buffers after the forward passes of this step."""
+        if self._behind_of(buffers) < self._passes.count:
+            kind = errors.MissingBuffers if buffers is None else errors.MissingPass
+            raise kind(self._passes.changed)
+        if buffers is None:
+            return held.weights, dict(self._buffers)
+        network, weights = self._leaves.network, held.weights
+        if isinstance(buffers, Buffers) and buffers.weights:
+            check_match("weight", buffers.weights, network.weights, _BUFFERS, partial=True)
+            weights = {**weights, **buffers.weights}
+        return weights, _taken(buffers, network, _BUFFERS)
+
+    def _behind_of(self, buffers: Mapping[str, Tensor] | None) -> int:
+        """Count the passes of these models that led to buffers; all of them, if it's unknown."""
+        if buffers is None:
+            return self._behind
+        if not isinstance(buffers, Buffers):
+            return self._passes.count  # a mapping that somebody made on purpose
+        return buffers.behind if buffers.passes is self._passes else 0
+
+    # --- other models of the same value -----------------------------------------------------------
+
+    def carry(self, buffers: Mapping[str, Tensor]) -> Model:
+        """Return a model with the same weights and later buffers.
+
+        For several forward passes before one backward.
+
+        Args:
+            buffers: what `with_buffers` returned.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
+        >>> left, buffers = model.with_buffers(torch.ones(4, 2))
+        >>> right, buffers = model.carry(buffers).with_buffers(torch.zeros(4, 2))
+        >>> buffers["0.num_batches_tracked"]
+        tensor(2)
+        """
+        taken = _taken(buffers, self._leaves.network, _CARRY)
+        return self._other(self._mode, taken, self._behind_of(buffers))
+
+    def eval(self) -> Model:
+        """Return a new model of the same parameters that evaluates; nothing is switched.
+
+        Dropout is off, running statistics are used.
+        """
+        return self._other(False, self._buffers, self._behind)
+
+    def train(self) -> Model:
+        """Return a new model of the same parameters that trains; nothing is switched."""
+        return self._other(True, self._buffers, self._behind)
+
+    def _other(self, mode: Mode, buffers: Mapping[str, Tensor], behind: int) -> Model:
+        return Model(
+            self._factory, self._parameters, mode, self._seed, buffers, self._passes, behind
+        )
+
+    def __reduce__(self) -> Any:
+        where = self._factory, self._parameters, self._mode, self._seed
+        return Model, (*where, self._buffers, self._passes, self._behind)
+
+    def _table(self) -> Table:
+        table = self._parameters._table(self._buffers)
+        mode = "in training" if self._mode else "in evaluation"
+        frozen = () if isinstance(self._mode, bool) else self._mode
+        off = [name or "all" for name, trains in frozen if not trains]
+        mode += f" except {', '.join(off)}" if off else ""
+        seed = "" if self._seed is None else f", seed {self._seed}"
+        table.title = f"Model {mode}{seed}: {table.title[0].lower()}{table.title[1:]}"
+        table.detail = self._leaves.network.describe()
+        return table
+
+
+def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[Gradient, ...]:
+    """Return the gradient of one loss with respect to the weights of several models, in one pass.
+
+    Args:
+        loss: a tensor with one element.
+        models: the models whose weights it depends on.
+        retain_graph: keep the graph behind the loss for another backward.
+
+    Returns:
+        One gradient for each model, in their order.
+
+    Raises:
+        LossNotScalar: the loss has more than one element.
+        LossIndependent: it does not depend on the weights of one of the models.
+        HiddenByCheckpoint: a checkpoint with use_reentrant=True keeps weights out of the graph.
+        DifferentiateOutside: a transform of torch.func that is running keeps the graph to itself.
+        GraphUsedUp: an earlier backward used the graph up.
+        GraphOverwritten: something that it needs was changed in place since.
+        Donated: a model's parameters have been given away.
+        WrongParameters: one of the models is something else.
+
+    >>> import fnlib
+    >>> layer = fnlib.Sequential(nn.Linear(2, 2))
+    >>> encoder, decoder = (layer(fnlib.Parameters(seed=s)) for s in (0, 1))
+    >>> loss = decoder(encoder(torch.ones(1, 2))).sum()
+    >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)
+    """
+    for model in models:
+        if not isinstance(model, Model):
+            raise errors.WrongParameters(
+                "A gradient is taken of a loss with respect to models",
+                f"got {type(model).__name__}",
+                "for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)",
+            )
+        model._parameters._held("take a gradient")
+    leaves = [model._leaves for model in models]
+    found = zip(gradients(loss, leaves, retain_graph), leaves, strict=True)
+    return tuple([Gradient._of(tensors, of.network) for tensors, of in found])
+
+
+def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
+    """Check once that parameters are those of a network.
+
+    Returns:
+        Their record, in the order of the network, and the leaves of all models of this value.
+    """
+    held, bound = parameters._held("be bound"), parameters._bound
+    if bound.network is not network:
+        check_match("weight", held.weights, network.weights, _BIND)
+        check_match("buffer", held.buffers, network.buffers, _BIND)
+        if [*held.weights, *held.buffers] != [*network.weights, *network.buffers]:
+            held = in_order(held, network)
+        elif bound.network is None:
+            bound = bound._replace(network=network)
+    if bound.leaves is None or bound.leaves.network is not network:
+        leaves = Leaves(network, held.weights.values())
+        # Inside a transform or inference mode the leaves belong to it and must not outlive it.
+        if in_transform() or torch.is_inference_mode_enabled():
+            parameters._bound = bound
+            return held, leaves
+        bound = bound._replace(leaves=leaves)
+    parameters._bound = bound
+    assert bound.leaves is not None
+    return held, bound.leaves
+
+
+def in_order(held: Held, network: Network) -> Held:
+    """Return a record with its weights and buffers in the order of a network."""
+    return held._replace(
+        weights={name: held.weights[name] for name in network.weights},
+        buffers={name: held.buffers[name] for name in network.buffers},
+    )
+
+
+def _taken(buffers: Mapping[str, Tensor], network: Network, right: str) -> dict[str, Tensor]:
+    """Check buffers and take them over, in the order of the network."""
+    ours = isinstance(buffers, Buffers)
+    raw = buffers.raw if isinstance(buffers, Buffers) else buffers
+    raw = untied("buffer", raw, network.names.ties, right)
+    check_match("buffer", raw, network.buffers, right)
+    return {name: raw[name] if ours else owned(raw[name]) for name in network.buffers}
+
+
+def _checked_mode(training: object, network: Network) -> Mode:
+    right = 'model = ModelFactory(parameters, training={"bn": False})'
+    if isinstance(training, bool):
+        return training
+    if not isinstance(training, Mapping) or not all(
+        isinstance(flag, bool) for flag in training.values()
+    ):
+        raise errors.WrongParameters(
+            "training= takes True, False or a mapping of submodule names to them",
+            f"got {training!r}",
+            right,
+        )
+    unknown = [str(name) for name in training if name not in network.modules]
+    if unknown:
+        known = errors._names(sorted(network.modules - {""})) or "none"
+        raise errors.WrongParameters(
+            "training= names a submodule that this network doesn't have",
+            f"{errors._names(unknown)}; there is {known}",
+            right,
+        )
+    return tuple(sorted(training.items()))

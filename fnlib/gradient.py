@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,15 +12,16 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
-from fnlib.values.checks import owned
-from fnlib.values.protect import map_tree, register_as_tree, same_tree, share
+from fnlib.values.protect import owned, register_as_mapping, share
+from fnlib.values.trees import map_tree, same_tree
 
 
 class Gradient(Tabular, Mapping[str, Tensor]):
     """For each weight that a loss depends on, the derivative of the loss with respect to it.
 
     A weight without an entry (where PyTorch's ``.grad`` is ``None``) is left as it is by ``step``.
-    Gradients add, scale and negate like vectors; an absent entry is zero. The results are new values.
+    Gradients add, scale and negate like vectors; an absent entry is zero. The results are new
+    values. Equality compares names and bytes, the hash is that of the object.
 
     Args:
         mapping: weight names to tensors of the weights' shapes.
@@ -31,37 +33,29 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     tensor([ 9., 12.])
     """
 
-    __slots__ = ("__weakref__", "_structure", "_tensors")
+    __slots__ = ("__weakref__", "_network", "_tensors")
     _tensors: dict[str, Tensor]
-    _structure: object
+    _network: object  # whose names and shapes these are, so that step need not check again
+    __array_ufunc__ = None  # `numpy_number * gradient` is ours to compute
 
     def __init__(self, mapping: Mapping[str, Tensor]) -> None:
-        tensors: dict[str, Tensor] = {}
-        if not isinstance(mapping, Mapping):
+        wrong = None if isinstance(mapping, Mapping) else f"got {type(mapping).__name__}"
+        for name in mapping if wrong is None else ():
+            if not isinstance(mapping[name], Tensor):
+                wrong = f"'{name}' is {type(mapping[name]).__name__}"
+        if wrong is not None:
+            right = "fnlib.Gradient({name: tensor, ...})"
             raise errors.WrongParameters(
-                "A gradient is a mapping of names to tensors",
-                f"got {type(mapping).__name__}",
-                "fnlib.Gradient({name: tensor, ...})",
+                "A gradient is a mapping of names to tensors", wrong, right
             )
-        for name, tensor in mapping.items():
-            if not isinstance(tensor, Tensor):
-                raise errors.WrongParameters(
-                    "A gradient is a mapping of names to tensors",
-                    f"'{name}' is {type(tensor).__name__}",
-                    "fnlib.Gradient({name: tensor, ...})",
-                )
-            tensors[name] = owned(tensor)
-        self._tensors = tensors
-        self._structure = None
+        self._tensors = {name: owned(mapping[name]) for name in mapping}
+        self._network = None
 
     @classmethod
-    def _make(cls, tensors: dict[str, Tensor], structure: object = None) -> Gradient:
+    def _of(cls, tensors: dict[str, Tensor], network: object = None) -> Gradient:
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
-        self._tensors = tensors
-        self._structure = (
-            structure  # whose names and shapes these are, so that step need not check again
-        )
+        self._tensors, self._network = tensors, network
         return self
 
     def __getitem__(self, name: str) -> Tensor:
@@ -82,7 +76,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     def __bool__(self) -> bool:
         return True
 
-    # --- measuring ---------------------------------------------------------------------------
+    # --- measuring --------------------------------------------------------------------------------
 
     def norm(self) -> Tensor:
         """Return the Euclidean length over all entries, as a tensor without dimensions.
@@ -95,7 +89,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         return torch.nn.utils.get_total_norm(list(self._tensors.values()))
 
     def clip_norm(self, max_norm: float) -> Gradient:
-        """Shorten the gradient to a length of at most `max_norm`, its direction kept.
+        """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
 
         Args:
             max_norm: the greatest length.
@@ -110,36 +104,32 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         coefficient = torch.clamp(max_norm / (self.norm() + 1e-6), max=1.0)
         return self._map(lambda tensor: tensor * coefficient.to(tensor.device))
 
-    # --- the algebra of vectors --------------------------------------------------------------
+    # --- the algebra of vectors -------------------------------------------------------------------
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
         with torch.no_grad():
-            return Gradient._make(
-                {name: function(tensor) for name, tensor in self._tensors.items()}, self._structure
-            )
+            tensors = {name: function(tensor) for name, tensor in self._tensors.items()}
+        return Gradient._of(tensors, self._network)
 
     def __add__(self, other: object) -> Gradient:
-        if isinstance(other, int) and other == 0:
+        if isinstance(other, numbers.Number) and other == 0:
             return self  # where sum() begins
         if not isinstance(other, Gradient):
             return NotImplemented
         mine, theirs = self._tensors, other._tensors
         for name in mine.keys() & theirs.keys():
             if mine[name].shape != theirs[name].shape:
+                shapes = tuple(mine[name].shape), tuple(theirs[name].shape)
                 raise errors.WrongParameters(
                     "These gradients don't belong to the same network",
-                    f"'{name}' has shape {tuple(mine[name].shape)} in one and {tuple(theirs[name].shape)} in the other",
+                    f"'{name}' has shape {shapes[0]} in one and {shapes[1]} in the other",
                     "gradient = model.backward(loss_a) + model.backward(loss_b)   # of one model",
                 )
-        names = [*mine, *(name for name in theirs if name not in mine)]
         with torch.no_grad():
-            total = {
-                n: mine[n] + theirs[n] if n in mine and n in theirs else mine.get(n, theirs.get(n))
-                for n in names
-            }
-        return Gradient._make(
-            total, self._structure if self._structure is other._structure else None
-        )  # type: ignore[arg-type]
+            both = {name: mine[name] + theirs[name] for name in mine if name in theirs}
+        same = self._network is other._network
+        # In the order of `mine`, then of `theirs`.
+        return Gradient._of({**mine, **theirs, **both}, self._network if same else None)
 
     __radd__ = __add__
 
@@ -147,41 +137,37 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         return self + -other if isinstance(other, Gradient) else NotImplemented
 
     def __mul__(self, factor: float | Tensor) -> Gradient:
-        if isinstance(factor, Tensor) and factor.numel() == 1:
-            factor = factor.detach().reshape(())
-        elif isinstance(factor, bool) or not isinstance(factor, (int, float, complex)):
+        number = _number(factor)
+        if number is None:
             return NotImplemented
-        return self._map(lambda tensor: _same_kind(tensor * factor, tensor))
+        return self._map(lambda tensor: _same_kind(tensor * number, tensor))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float | Tensor) -> Gradient:
-        if isinstance(divisor, Tensor) and divisor.numel() == 1:
-            divisor = divisor.detach().reshape(())
-        elif isinstance(divisor, bool) or not isinstance(divisor, (int, float, complex)):
+        number = _number(divisor)
+        if number is None:
             return NotImplemented
-        return self._map(lambda tensor: _same_kind(tensor / divisor, tensor))
+        return self._map(lambda tensor: _same_kind(tensor / number, tensor))
 
     def __neg__(self) -> Gradient:
         return self._map(torch.neg)
 
-    # --- being a value -----------------------------------------------------------------------
+    # --- being a value ----------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
         """Compare names and bytes (NaN equals NaN)."""
-        return (
-            same_tree(self._tensors, other._tensors)
-            if isinstance(other, Gradient)
-            else NotImplemented
-        )
+        if not isinstance(other, Gradient):
+            return NotImplemented
+        return same_tree(self._tensors, other._tensors)
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # by identity: equal gradients may have different hashes
 
     def __reduce__(self) -> Any:
         return Gradient, (self._tensors,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
-        return Gradient._make(map_tree(Tensor.clone, self._tensors), self._structure)
+        return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)
 
     def __setitem__(self, name: str, tensor: Tensor) -> None:
         raise errors.Immutable("Gradient", name)
@@ -193,7 +179,18 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         return tensor_table("Gradient", {"total": self._tensors})
 
 
-register_as_tree(Gradient)
+register_as_mapping(Gradient)
+
+
+def _number(factor: Any) -> Any:
+    """Return a factor as a tensor without dimensions or Python's own number (NumPy's too), or None."""
+    if isinstance(factor, Tensor):
+        return factor.detach().reshape(()) if factor.numel() == 1 else None
+    if isinstance(factor, numbers.Integral):
+        return None if isinstance(factor, bool) else int(factor)
+    if isinstance(factor, numbers.Real):
+        return None if isinstance(factor, numbers.Rational) else float(factor)
+    return complex(factor) if isinstance(factor, numbers.Complex) else None
 
 
 def _same_kind(result: Tensor, like: Tensor) -> Tensor:

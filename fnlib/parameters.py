@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fnlib import errors
+from fnlib.network.backward import Leaves
+from fnlib.network.names import held_by
+from fnlib.network.pool import Network
+from fnlib.network.randomness import checked_seed
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import bytes_of, counted, tensor_table
-from fnlib.values.checks import check_mapping, check_match, owned, storable
-from fnlib.values.conversion import Target, check_target, converted, converted_state
-from fnlib.values.protect import Tensors, map_tree, register_as_tree, same_tree, share
+from fnlib.values import files
+from fnlib.values.diff import Difference
+from fnlib.values.held import (
+    Content,
+    Empty,
+    GivenAway,
+    Held,
+    Target,
+    caller,
+    check_dtype,
+    check_match,
+    converted,
+    held_in,
+    merged,
+    same,
+    state_dict,
+)
+from fnlib.values.protect import Tensors, owned, register_as_mapping, share
+from fnlib.values.trees import map_tree, storable
 
-if TYPE_CHECKING:
-    from fnlib.values.diff import Difference
+_KEEP: Any = object()  # "as it is", where None has a meaning of its own
+_one_at_a_time = threading.Lock()
 
-_KEEP: Any = object()  # stands for "as it is" where None has a meaning of its own
+
+class Bound(NamedTuple):
+    """What binding found out about a value: a cache, never saved, compared or copied."""
+
+    network: Network | None  # whose names and shapes were checked
+    rule: str | None  # the rule that the state was checked for
+    leaves: Leaves | None  # where gradients of this value are taken
+
+
+_NOT_BOUND = Bound(None, None, None)
 
 
 class Parameters(Tabular, Mapping[str, Tensor]):
     """All that training changes, in one value: weights, buffers, optimizer state, step count.
 
-    Parameters are a mapping of weight names, as in ``named_parameters()``, to tensors. Nothing changes
-    them: a tensor that they hand out is copy-on-write, so that a write to it does not reach them.
+    Parameters map weight names, as in ``named_parameters()``, to tensors. Nothing changes them: a
+    tensor that they hand out is copy-on-write, so a write to it does not reach them.
     ``Parameters()`` is empty: a factory that binds it draws the initial weights.
 
     Args:
@@ -34,6 +64,9 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             without it they come from PyTorch's generator, as building the network would.
         device: where the weights are moved once they are drawn (on the CPU).
         dtype: what floating weights and buffers are converted to once they are drawn.
+
+    Raises:
+        WrongParameters: the seed is no whole number, or the dtype is not of floating numbers.
 
     >>> import fnlib
     >>> ModelFactory = fnlib.Sequential(nn.Linear(3, 2))
@@ -45,22 +78,9 @@ class Parameters(Tabular, Mapping[str, Tensor]):
     False
     """
 
-    _weights: dict[str, Tensor] | None
-    _buffers: dict[str, Tensor]
-    _state: Any  # the optimizer's
-    _rule: str | None  # the name of the rule that made the state
-    _made_here: bool  # whether a step made the state: what replace, load and pickle bring is checked before it is used
-    _step_count: int
-    _aliases: Mapping[str, str]  # second name of a tied weight -> its first
-    _transient: frozenset[str]  # buffers that are left out of a state_dict
-    _structure: Any  # what these were checked against: binding checks once
-    _leaves: Any  # where gradients of this value are taken: see leaves.py
-    _donated: str | None  # where the value was given away
-    _draw: dict[str, Any] | None  # how empty parameters are to be drawn
-    __slots__ = (
-        "__weakref__", "_aliases", "_buffers", "_donated", "_draw", "_leaves", "_made_here", "_rule", "_state", "_step_count", "_structure",
-        "_transient", "_weights",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_bound", "_content")
+    _content: Content
+    _bound: Bound
 
     def __init__(
         self,
@@ -69,9 +89,16 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self._fill(None, {}, draw={"seed": seed, "device": device, "dtype": dtype})
+        check_dtype(dtype)
+        seed = checked_seed(seed, "parameters = fnlib.Parameters(seed=0)")
+        self._content, self._bound = Empty(seed, device, dtype), _NOT_BOUND
 
-    # --- making ------------------------------------------------------------------------------
+    @classmethod
+    def _of(cls, content: Content, bound: Bound = _NOT_BOUND) -> Parameters:
+        """Take a record whose tensors nobody else will write to."""
+        self = cls.__new__(cls)
+        self._content, self._bound = content, bound
+        return self
 
     @classmethod
     def from_module(cls, module: nn.Module) -> Parameters:
@@ -81,7 +108,12 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             module: any module; it is only read.
 
         Returns:
-            Parameters that share no memory with the module. Tied weights are one entry, under the first name.
+            Parameters that share no memory with the module. Tied weights are one entry, under the
+            first name.
+
+        Raises:
+            WrongParameters: this is no module.
+            LazyModule, UnsupportedModule: its weights have no shape, or share memory in part.
 
         >>> import fnlib
         >>> network = nn.Linear(3, 2)
@@ -89,36 +121,30 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         >>> parameters["weight"].equal(network.weight)
         True
         """
-        from fnlib.network.names import Layout, refuse_hidden_ties
+        return cls._of(held_by(module))
 
-        layout = Layout.of(module)
-        refuse_hidden_ties(layout)
-        with torch.inference_mode(False):
-            return cls._make(
-                {name: tensor.detach().clone() for name, tensor in layout.weights.items()},
-                {name: tensor.detach().clone() for name, tensor in layout.buffers.items()},
-                aliases=layout.aliases,
-                transient=layout.transient,
-            )
+    # --- reading ----------------------------------------------------------------------------------
 
-    # --- reading -----------------------------------------------------------------------------
+    def _held(self, action: str = "be read") -> Held:
+        """Return the record, or say why there is none."""
+        content = self._content
+        return content if type(content) is Held else held_in(content, action)
 
     def __getitem__(self, name: str) -> Tensor:
-        weights = self._alive()
+        held = self._held()
         try:
-            return share(weights[name])
+            return share(held.weights[held.names.ties.get(name, name)])
         except KeyError:
-            if name in self._aliases:
-                return share(weights[self._aliases[name]])
+            known = ", ".join(held.weights)
             raise KeyError(
-                f"{name!r}: no weight has this name. These parameters hold {', '.join(weights)}"
+                f"{name!r}: no weight has this name. These parameters hold {known}"
             ) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._alive() if self._donated or self._weights is not None else ())
+        return iter(() if isinstance(self._content, Empty) else self._held().weights)
 
     def __len__(self) -> int:
-        return len(self._alive()) if self._donated or self._weights is not None else 0
+        return 0 if isinstance(self._content, Empty) else len(self._held().weights)
 
     def __bool__(self) -> bool:
         return True  # a network without weights has parameters too
@@ -126,25 +152,24 @@ class Parameters(Tabular, Mapping[str, Tensor]):
     @property
     def buffers(self) -> Tensors:
         """The buffers (BatchNorm's running statistics), a mapping of names to tensors."""
-        self._alive("show their buffers")
-        return Tensors(self._buffers)
+        held = self._held("show their buffers")
+        return Tensors(held.buffers, held.names.ties)
 
     @property
     def optimizer_state(self) -> Any:
-        """What the update rule keeps, as nested dicts; ``None`` before the first step. A copy, yours to change.
+        """What the update rule keeps, as nested dicts; ``None`` before the first step.
 
-        For fnlib's rules and wrapped ones: ``["state"][weight name]`` holds the moments,
-        ``["param_groups"]`` the rates and other settings of each group.
+        A copy, yours to change. For fnlib's rules and wrapped ones, ``["state"][weight name]`` holds
+        the moments, ``["param_groups"]`` the rates and other settings of each group.
         """
-        self._alive("show their optimizer state")
-        return map_tree(share, self._state)
+        return map_tree(share, self._held("show their optimizer state").state)
 
     @property
     def step_count(self) -> int:
         """How many steps led to these parameters."""
-        return self._step_count
+        return 0 if isinstance(self._content, Empty) else self._content.step_count
 
-    # --- new values --------------------------------------------------------------------------
+    # --- new values -------------------------------------------------------------------------------
 
     def replace(
         self,
@@ -164,36 +189,35 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             New parameters; these stay as they are.
 
         Raises:
-            WrongParameters: a name is unknown, or a shape, kind or device differs.
+            WrongParameters: a name is unknown, a shape, kind or device differs, or two names of one
+                tied tensor are given different values.
 
         >>> import fnlib
-        >>> a, b = (fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=s)).parameters for s in (0, 1))
+        >>> ModelFactory = fnlib.Sequential(nn.Linear(2, 1))
+        >>> a, b = (ModelFactory(fnlib.Parameters(seed=s)).parameters for s in (0, 1))
         >>> mean = a.replace(weights={name: (a[name] + b[name]) / 2 for name in a})
         >>> mean["0.weight"].equal((a["0.weight"] + b["0.weight"]) / 2)
         True
         """
-        mine = self._alive("be replaced in part")
-        state, rule = (self._state, self._rule)
-        if optimizer_state is not _KEEP:
-            state = storable(optimizer_state, "optimizer_state", owned)
-            rule = None if optimizer_state is None else rule
-        return self._next(
-            _merge("weight", mine, weights, self._aliases),
-            _merge("buffer", self._buffers, buffers, {}),
-            state,
-            rule=rule,
-            made_here=self._made_here and optimizer_state is _KEEP,
-            step_count=self._step_count,
-            structure=self._structure,
+        held = self._held("be replaced in part")
+        ties = held.names.ties
+        new = held._replace(
+            weights=merged("weight", held.weights, weights, ties),
+            buffers=merged("buffer", held.buffers, buffers, ties),
         )
+        if optimizer_state is None:
+            new = new._replace(state=None, rule=None)
+        elif optimizer_state is not _KEEP:
+            new = new._replace(state=storable(optimizer_state, "optimizer_state", owned))
+        return Parameters._of(new)
 
     def to(self, target: Target) -> Parameters:
         """Make a value on another device or of another dtype.
 
         Args:
-            target: a device or a dtype. A dtype converts floating weights, buffers and moments, and never
-                counters (integers, and the ``step`` entries of optimizers, which also stay on their device,
-                as in ``torch.optim``).
+            target: a device or a dtype. A dtype converts floating weights, buffers and moments, and
+                never counters (integers, and the ``step`` entries of optimizers, which also stay on
+                their device, as in ``torch.optim``).
 
         Returns:
             New parameters.
@@ -206,53 +230,43 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         >>> parameters["weight"].dtype, parameters.buffers["num_batches_tracked"].dtype
         (torch.float64, torch.int64)
         """
-        weights = self._alive("be moved")
-        check_target(target)
-        return self._next(
-            {name: converted(tensor, target) for name, tensor in weights.items()},
-            {name: converted(tensor, target) for name, tensor in self._buffers.items()},
-            converted_state(self._state, target),
-            rule=self._rule,
-            made_here=self._made_here,
-            step_count=self._step_count,
-            structure=self._structure,
-        )
+        return Parameters._of(converted(self._held("be moved"), target))
 
-    # --- comparing ---------------------------------------------------------------------------
+    def _give_away(self) -> Held:
+        """Hand over the record for good; whoever uses this value from now on gets an error."""
+        where = caller()
+        with _one_at_a_time:  # of two threads, the second gets the error
+            held = self._held("be given away")
+            left = GivenAway(where, held.step_count)
+            self._content = left
+        if self._bound.leaves is not None:
+            self._bound.leaves.give_away(left.error())
+        self._bound = _NOT_BOUND
+        return held
+
+    # --- comparing --------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        """Compare all state, byte for byte (NaN equals NaN)."""
+        """Compare all state, byte for byte (NaN equals NaN).
+
+        The hash is that of the object, so equal values may have different hashes: a set or a dict
+        tells apart what ``==`` does not.
+        """
         if not isinstance(other, Parameters):
             return NotImplemented
-        if self is other:
-            return True
-        if self._weights is None or other._weights is None:
-            both_empty = (
-                self._weights is None
-                and other._weights is None
-                and not (self._donated or other._donated)
-            )
-            return both_empty and self._draw == other._draw
-        return (
-            self._step_count == other._step_count
-            and self._rule == other._rule
-            and same_tree(self._weights, other._weights)
-            and same_tree(self._buffers, other._buffers)
-            and same_tree(self._state, other._state)
-        )
+        return self is other or same(self._content, other._content)
 
-    __hash__ = (
-        object.__hash__
-    )  # by identity: hashing the bytes of a network would be slow and surprise nobody pleasantly
+    __hash__ = object.__hash__  # by identity: hashing the bytes of a network would be slow
 
     def diff(self, other: Parameters) -> Difference:
-        """Say how far each weight and buffer lies from that of another value.
+        """Measure how far each weight and buffer is from that of another value.
 
         Args:
             other: parameters of the same names and shapes.
 
         Returns:
-            A mapping of names to Euclidean distances (in the units of the weights) that prints as a table.
+            A mapping of names to Euclidean distances (in the units of the weights) that prints as a
+            table.
 
         Raises:
             WrongParameters: the other value is not of this network.
@@ -263,27 +277,19 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         >>> round(moved.diff(parameters)["bias"], 4), moved.diff(parameters)["weight"]
         (3.0, 0.0)
         """
-        from fnlib.values.diff import Difference
-
         if not isinstance(other, Parameters):
             raise errors.WrongParameters(
                 "diff compares parameters with parameters",
                 f"got {type(other).__name__}",
                 "parameters.diff(model.parameters)",
             )
-        mine, theirs = self._alive("be compared"), other._alive("be compared")
-        check_match(
-            "weight", theirs, mine, "parameters.diff(later)   # two values of the same network"
-        )
-        check_match(
-            "buffer",
-            other._buffers,
-            self._buffers,
-            "parameters.diff(later)   # two values of the same network",
-        )
-        return Difference({**mine, **self._buffers}, {**theirs, **other._buffers})
+        mine, theirs = self._held("be compared"), other._held("be compared")
+        right = "parameters.diff(later)   # two values of the same network"
+        check_match("weight", theirs.weights, mine.weights, right)
+        check_match("buffer", theirs.buffers, mine.buffers, right)
+        return Difference({**mine.weights, **mine.buffers}, {**theirs.weights, **theirs.buffers})
 
-    # --- leaving -----------------------------------------------------------------------------
+    # --- leaving ----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copy weights and persistent buffers for ``module.load_state_dict(..., strict=True)``.
@@ -296,35 +302,21 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         >>> network.load_state_dict(fnlib.Parameters.from_module(nn.Linear(2, 1)).state_dict())
         <All keys matched successfully>
         """
-        held = {
-            **self._alive("give a state_dict"),
-            **{
-                name: tensor
-                for name, tensor in self._buffers.items()
-                if name not in self._transient
-            },
-        }
-        copies = {name: tensor.clone() for name, tensor in held.items()}
-        return copies | {
-            name: copies[first]
-            for name, first in self._aliases.items()
-            if first in copies and name not in self._transient
-        }
+        return state_dict(self._held("give a state_dict"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one safetensors file; loading it back gives an equal value. See `Parameters.load`.
+        """Write everything to one safetensors file; loading it back gives an equal value.
 
         Args:
-            path: the file. An older one is replaced when the new one is complete, and keeps its rights.
+            path: the file. An older one is replaced when the new one is complete, and keeps its
+                rights.
 
         Raises:
             EmptyParameters, Donated: there is nothing to save.
             CannotStore: a tensor of a sparse layout.
             OSError: the file cannot be written.
         """
-        from fnlib.values.files import save
-
-        save(self, path)
+        files.save(self._held("be saved"), path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Parameters:
@@ -347,17 +339,18 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         ...     fnlib.Parameters.load(f"{folder}/start.safetensors") == parameters
         True
         """
-        from fnlib.values.files import load
+        return Parameters._of(files.load(path))
 
-        return load(path)
+    def _to_copy(self) -> Content:
+        return self._content if isinstance(self._content, Empty) else self._held()
 
     def __reduce__(self) -> Any:
-        return _restore, (self._export(),)
+        return Parameters._of, (self._to_copy(),)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
-        return _restore(map_tree(Tensor.clone, self._export()))
+        return Parameters._of(map_tree(Tensor.clone, self._to_copy()))
 
-    # --- refusing ----------------------------------------------------------------------------
+    # --- refusing ---------------------------------------------------------------------------------
 
     def __setitem__(self, name: str, tensor: Tensor) -> None:
         raise errors.Immutable("Parameters", name)
@@ -366,125 +359,27 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         raise errors.Immutable("Parameters", name)
 
     def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
-        title = f"Parameters after step {self._step_count}"
-        if self._donated is not None:
-            return Table(
-                f"{title}, given away by step(gradient, donate=True) at {self._donated}: "
-                "their memory now belongs to the parameters that this step returned"
-            )
-        if self._weights is None:
-            given = {key: value for key, value in (self._draw or {}).items() if value is not None}
+        content = self._content
+        if isinstance(content, Empty):
+            given = {k: value for k, value in content._asdict().items() if value is not None}
             call = ", ".join(f"{key}={value!r}" for key, value in given.items())
             return Table(f"Parameters({call}), empty: binding them draws the initial weights")
-        buffers = self._buffers if buffers is None else buffers
-        table = tensor_table(title, {"weights": self._weights, "buffers": buffers})
-        held: list[Tensor] = []
-        map_tree(held.append, self._state)
-        notes = [f"'{name}' is tied to '{first}'" for name, first in self._aliases.items()]
-        if self._state is not None:
-            state = f"{counted(len(held), 'tensor')}, {bytes_of(held)}"
-            notes.insert(0, f"optimizer state: {state}, of {self._rule or 'no rule yet'}")
+        title = f"Parameters after step {content.step_count}"
+        if isinstance(content, GivenAway):
+            return Table(
+                f"{title}, given away by step(gradient, donate=True) at {content.where}: "
+                "their memory now belongs to the parameters that this step returned"
+            )
+        buffers = content.buffers if buffers is None else buffers
+        table = tensor_table(title, {"weights": content.weights, "buffers": buffers})
+        notes = [f"'{name}' is tied to '{first}'" for name, first in content.names.ties.items()]
+        if content.state is not None:
+            tensors: list[Tensor] = []
+            map_tree(tensors.append, content.state)
+            state = f"{counted(len(tensors), 'tensor')}, {bytes_of(tensors)}"
+            notes.insert(0, f"optimizer state: {state}, of {content.rule or 'no rule yet'}")
         table.notes = [*table.notes, *notes]
         return table
 
-    # --- underneath --------------------------------------------------------------------------
 
-    def _alive(self, action: str = "be read") -> dict[str, Tensor]:
-        """Return the weights, or say why there are none."""
-        if self._donated is not None:
-            raise errors.Donated(self._describe(), self._donated)
-        if self._weights is None:
-            raise errors.EmptyParameters(action)
-        return self._weights
-
-    def _is_empty(self) -> bool:
-        """Say whether no weights have been drawn yet."""
-        return self._draw is not None and self._weights is None and self._donated is None
-
-    def _describe(self) -> str:
-        return f"This value (parameters after step {self._step_count})"
-
-    def _fill(
-        self,
-        weights: dict[str, Tensor] | None,
-        buffers: dict[str, Tensor],
-        state: Any = None,
-        rule: str | None = None,
-        step_count: int = 0,
-        aliases: Mapping[str, str] | None = None,
-        transient: frozenset[str] = frozenset(),
-        structure: object = None,
-        draw: dict[str, Any] | None = None,
-    ) -> None:
-        self._weights, self._buffers = weights, buffers
-        self._state, self._rule, self._step_count = state, rule, step_count
-        self._aliases, self._transient = aliases or {}, transient
-        self._structure, self._draw = structure, draw
-        self._leaves = self._donated = None
-        self._made_here = False
-
-    @classmethod
-    def _make(
-        cls, weights: dict[str, Tensor] | None, buffers: dict[str, Tensor], **parts: Any
-    ) -> Parameters:
-        """Take tensors that nobody else will write to."""
-        self = cls.__new__(cls)
-        self._fill(weights, buffers, **parts)
-        return self
-
-    def _next(
-        self,
-        weights: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        state: Any,
-        *,
-        rule: str | None,
-        made_here: bool,
-        step_count: int,
-        structure: object,
-    ) -> Parameters:
-        """Make another value of the same network."""
-        made = Parameters.__new__(Parameters)
-        made._fill(
-            weights, buffers, state, rule, step_count, self._aliases, self._transient, structure
-        )
-        made._made_here = made_here
-        return made
-
-    def _export(self) -> dict[str, Any]:
-        """Everything but what can be made again, as a plain tree."""
-        if self._donated is not None:
-            self._alive()
-        return {
-            "weights": self._weights,
-            "buffers": self._buffers,
-            "state": self._state,
-            "rule": self._rule,
-            "step_count": self._step_count,
-            "aliases": dict(self._aliases),
-            "transient": sorted(self._transient),
-            "draw": self._draw,
-        }
-
-
-register_as_tree(Parameters)
-
-
-def _restore(parts: dict[str, Any]) -> Parameters:
-    """Undo `Parameters._export`."""
-    return Parameters._make(**{**parts, "transient": frozenset(parts["transient"])})
-
-
-def _merge(
-    kind: str,
-    mine: dict[str, Tensor],
-    given: Mapping[str, Tensor] | None,
-    aliases: Mapping[str, str],
-) -> dict[str, Tensor]:
-    if given is None:
-        return mine
-    right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
-    check_mapping(kind, given, right)
-    given = {aliases.get(name, name): given[name] for name in given}
-    check_match(kind, given, mine, right, partial=True)
-    return {name: owned(given[name]) if name in given else tensor for name, tensor in mine.items()}
+register_as_mapping(Parameters)

@@ -1,79 +1,95 @@
-"""backward: the gradient of a loss as a value."""
+"""The tensors at which gradients are taken, and the way back to them from a loss."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.gradient import Gradient
-from fnlib.network.leaves import Leaves
+from fnlib.network.pool import Network
 from fnlib.network.randomness import one_at_a_time
-from fnlib.values.protect import in_transform, lazy_clone, share, share_all
-
-if TYPE_CHECKING:
-    from fnlib.model import Model
+from fnlib.torch_private import gradients_of, is_wrapped, outside_transforms
+from fnlib.values.protect import in_transform, share, share_all
 
 _is_contiguous: Any = Tensor.is_contiguous
-_ONE = torch.ones(())
-_run_backward: Any = torch.autograd.Variable._execution_engine.run_backward
 
 
-def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[Gradient, ...]:
-    """Return the gradient of one loss with respect to the weights of several models, in one pass.
+class Leaves:
+    """The weights of a value as leaves of autograd's graph: copy-on-write, one set for a value.
 
     Args:
-        loss: a tensor with one element.
-        models: the models whose weights it depends on.
-        retain_graph: keep the graph behind the loss for another backward.
+        network: whose weights they are, and which of them are trained.
+        weights: the value's own tensors, in the network's order.
+    """
 
-    Returns:
-        One gradient a model, in their order.
+    __slots__ = ("all", "contiguous", "network", "trained")
+
+    def __init__(self, network: Network, weights: Iterable[Tensor]) -> None:
+        self.network = network
+        self.all = share_all(list(weights))
+        self.trained = tuple(self.all[i] for i in network.trained)
+        if in_transform():  # a transform follows its own tensors; ours are marked outside of it
+            with outside_transforms():
+                for leaf in self.trained:
+                    if not is_wrapped(leaf):
+                        leaf.requires_grad_()
+        else:
+            for leaf in self.trained:
+                leaf.requires_grad_()
+        self.contiguous = all(map(Tensor.is_contiguous, self.trained))
+        if network.hooks:
+            for name, leaf in zip(network.weights, self.all, strict=True):
+                for hook in network.hooks.get(name, ()):
+                    leaf.register_hook(hook)
+
+    def give_away(self, error: errors.Donated) -> None:
+        """Let go of the memory, which would be copied on the first write if a leaf shared it.
+
+        A backward that still needs one of these weights fails and finds the error, instead of
+        reading what the next step wrote.
+        """
+        for leaf in self.all:
+            torch.autograd.graph.increment_version(leaf)
+            leaf.data = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
+            leaf._donated = error  # type: ignore[attr-defined]
+
+
+def gradients(
+    loss: Tensor, leaves: Sequence[Leaves], retain_graph: bool
+) -> list[dict[str, Tensor]]:
+    """Return, for each set of leaves, the gradient of a loss with respect to them, by name.
 
     Raises:
-        LossNotScalar: the loss has more than one element.
-        LossIndependent: it does not depend on the weights of one of the models.
-        HiddenByCheckpoint: a checkpoint with use_reentrant=True keeps weights out of the graph.
-        DifferentiateOutside: a transform of torch.func that is running keeps the graph to itself.
-        GraphUsedUp: an earlier backward used the graph up.
-        GraphOverwritten: something that it needs was changed in place since.
-        Donated: a model's parameters have been given away.
-
-    >>> import fnlib
-    >>> from torch import nn
-    >>> encoder, decoder = (fnlib.Sequential(nn.Linear(2, 2))(fnlib.Parameters(seed=s)) for s in (0, 1))
-    >>> loss = decoder(encoder(torch.ones(1, 2))).sum()
-    >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)
+        LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
+        GraphOverwritten, Donated: there is none.
     """
-    for model in models:
-        model._parameters._alive("take a gradient")
-    leaves = tuple(leaf for model in models for leaf in model._leaves.trained)
-    runs_again = any(
-        model._leaves.structure.left for model in models
-    )  # and draws again, where the first pass drew
-    with one_at_a_time if runs_again else contextlib.nullcontext():
-        found = iter(differentiate(loss, leaves, retain_graph))
-    for model in models:
-        model._leaves.structure.check_left()
-    return tuple(
-        named(model._leaves, list(itertools.islice(found, len(model._leaves.trained))), loss)
-        for model in models
-    )
+    trained = tuple([leaf for some in leaves for leaf in some.trained])
+    # A checkpoint runs parts again in backward, and draws again what the first pass drew.
+    runs_again = any([some.network.left for some in leaves])
+    with one_at_a_time if runs_again else _NOTHING:
+        found = differentiate(loss, trained, retain_graph)
+    named, start = [], 0
+    for some in leaves:
+        if runs_again:
+            some.network.check_left()
+        end = start + len(some.trained)
+        named.append(_named(some, found[start:end], loss))
+        start = end
+    return named
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 def differentiate(
     loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool
 ) -> Sequence[Tensor | None]:
-    """Return what ``torch.autograd.grad(loss, leaves, allow_unused=True)`` does, or say why it cannot.
-
-    It is called past its Python front, which takes 10 of the 95 us of a whole step of the 128-64-10 network.
-    """
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
+    """Return ``torch.autograd.grad(loss, leaves, allow_unused=True)``, or say why it cannot be."""
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
         raise errors.LossNotScalar(loss)
     if not loss.requires_grad and in_transform():
         raise errors.DifferentiateOutside
@@ -84,19 +100,7 @@ def differentiate(
     if not leaves:
         raise errors.LossIndependent("the model has no trainable weights")
     try:
-        if in_transform():
-            return torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
-        one = (
-            lazy_clone(_ONE)
-            if loss.is_cpu and loss.dtype is torch.float32 and not loss.shape
-            else _one_like(loss)
-        )
-        return cast(
-            Sequence[Tensor | None],
-            _run_backward(
-                (loss,), (one,), retain_graph, False, leaves, True, accumulate_grad=False
-            ),
-        )
+        return gradients_of(loss, leaves, retain_graph)
     except RuntimeError as error:
         named = _explained(error, loss)
         if named is error:
@@ -104,40 +108,26 @@ def differentiate(
         raise named from error
 
 
-def _one_like(loss: Tensor) -> Tensor:
-    if loss.is_complex():
-        raise errors.LossNotScalar(loss)
-    return torch.ones_like(loss)
-
-
-def named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> Gradient:
-    """Name the tensors that autograd found, and lay them out as ``.grad`` would: strides of the weight, memory of its own."""
+def _named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> dict[str, Tensor]:
+    """Name what autograd found, laid out like ``.grad``: the weight's strides, its own memory."""
+    names = leaves.network.trained_names
     try:
         if leaves.contiguous and all(map(_is_contiguous, found)):  # nearly always
-            return Gradient._make(
-                dict(zip(leaves.structure.trained_names, share_all(found), strict=True)),
-                leaves.structure,
-            )  # type: ignore[arg-type]
+            return dict(zip(names, share_all(found), strict=True))  # type: ignore[arg-type]
     except TypeError:  # a None among them: a weight that the loss does not depend on
         pass
     if any(type(node).__name__ == "CheckpointFunctionBackward" for node in _nodes(loss)):
-        missing = [
-            name
-            for name, tensor in zip(leaves.structure.trained_names, found, strict=True)
-            if tensor is None
-        ]
-        raise errors.HiddenByCheckpoint(missing)
+        absent = zip(names, found, strict=True)
+        raise errors.HiddenByCheckpoint([name for name, tensor in absent if tensor is None])
     tensors = {}
-    for name, tensor, leaf in zip(
-        leaves.structure.trained_names, found, leaves.trained, strict=True
-    ):
+    for name, tensor, leaf in zip(names, found, leaves.trained, strict=True):
         if tensor is not None:
             if tensor.layout is torch.strided and tensor.stride() != leaf.stride():
                 tensor = torch.empty_like(leaf, requires_grad=False).copy_(tensor)
             tensors[name] = share(tensor)
     if not tensors:
         raise errors.LossIndependent("none of them is in the graph behind it")
-    return Gradient._make(tensors, leaves.structure)
+    return tensors
 
 
 def _nodes(loss: Tensor) -> Iterator[Any]:

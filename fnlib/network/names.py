@@ -9,75 +9,101 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree
 
 from fnlib import errors
+from fnlib.torch_private import (
+    REGISTRIES,
+    RNN_LISTS,
+    copy_hooks,
+    flat,
+    memory_of,
+    pre_hooks_of,
+    unsaved_buffers,
+)
+from fnlib.values.held import Held, Names
 
-# Where weights stand, and the lists that RNNs make of theirs anew when they meet others.
-_PLACES = frozenset({"_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs"})
+_BUILD = (
+    "Pass a function that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+)
 
 
-class Layout(NamedTuple):
-    """The tensors of a module by name, as ``named_parameters()`` and ``named_buffers()`` give them."""
+class NamedTensors(NamedTuple):
+    """The tensors of a module, named as in ``named_parameters()`` and ``named_buffers()``."""
 
     weights: dict[str, Tensor]
     buffers: dict[str, Tensor]
-    aliases: dict[str, str]  # second name of a tied tensor -> its first name
-    transient: frozenset[str]  # names of buffers that are left out of a state_dict
+    names: Names
 
-    @classmethod
-    def of(cls, module: nn.Module) -> Layout:
-        weights: dict[str, Tensor] = dict(module.named_parameters())
-        buffers = dict(module.named_buffers())
-        lazy = [
-            name for name, tensor in {**weights, **buffers}.items() if nn.parameter.is_lazy(tensor)
-        ]
-        if lazy:
-            raise errors.LazyModule(lazy)
-        first = {id(tensor): name for name, tensor in {**weights, **buffers}.items()}
-        everywhere = [
-            *module.named_parameters(remove_duplicate=False),
-            *module.named_buffers(remove_duplicate=False),
-        ]
-        aliases = {
-            name: first[id(tensor)] for name, tensor in everywhere if first[id(tensor)] != name
-        }
-        transient = frozenset(
-            f"{path}.{name}" if path else name
-            for path, part in module.named_modules(remove_duplicate=False)
-            for name in part._non_persistent_buffers_set
+    @property
+    def all(self) -> dict[str, Tensor]:
+        return {**self.weights, **self.buffers}
+
+
+def named_tensors(module: nn.Module) -> NamedTensors:
+    """Name the weights and buffers of a module.
+
+    Raises:
+        LazyModule: some of them have no shape yet.
+    """
+    weights: dict[str, Tensor] = dict(module.named_parameters())
+    buffers = dict(module.named_buffers())
+    lazy = [name for name, t in {**weights, **buffers}.items() if nn.parameter.is_lazy(t)]
+    if lazy:
+        raise errors.LazyModule(lazy)
+    first = {id(tensor): name for name, tensor in {**weights, **buffers}.items()}
+    every_name = itertools.chain(
+        module.named_parameters(remove_duplicate=False),
+        module.named_buffers(remove_duplicate=False),
+    )
+    ties = {name: first[id(tensor)] for name, tensor in every_name if first[id(tensor)] != name}
+    unsaved = frozenset(
+        f"{path}.{name}" if path else name
+        for path, part in module.named_modules(remove_duplicate=False)
+        for name in unsaved_buffers(part)
+    )
+    return NamedTensors(weights, buffers, Names(ties, unsaved))
+
+
+def held_by(module: nn.Module) -> Held:
+    """Copy the weights and buffers of a stock module."""
+    if not isinstance(module, nn.Module):
+        raise errors.WrongParameters(
+            "from_module copies a module",
+            f"got {type(module).__name__}",
+            "parameters = fnlib.Parameters.from_module(network)   # an nn.Module",
         )
-        return cls(weights, buffers, aliases, transient)
+    tensors = named_tensors(module)
+    refuse_hidden_ties(tensors)
+    with torch.inference_mode(False):
+        weights, buffers = (
+            {name: tensor.detach().clone() for name, tensor in some.items()}
+            for some in (tensors.weights, tensors.buffers)
+        )
+    return Held(weights, buffers, names=tensors.names)
 
 
 def copy_structure(module: nn.Module) -> nn.Module:
-    """Copy a module instance with its weights and buffers on "meta": names, shapes and kinds without content."""
-    layout = Layout.of(module)
-    refuse_hidden_ties(layout)
-    refuse_views(module, layout)
-    _refuse_closures(
-        module,
-        {id(part) for part in module.modules()}
-        | {id(t) for t in (*layout.weights.values(), *layout.buffers.values())},
-    )
-    memo: dict[int, Any] = {
-        id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
-        for weight in layout.weights.values()
-    }
-    memo |= {id(buffer): buffer.detach().to("meta") for buffer in layout.buffers.values()}
-    for weight in layout.weights.values():
-        memo[id(weight)]._backward_hooks = weight._backward_hooks
+    """Copy a module with its tensors on "meta": names, shapes and kinds without content."""
+    tensors = named_tensors(module)
+    refuse_hidden_ties(tensors)
+    refuse_views(module, tensors)
+    own = {id(part) for part in (*module.modules(), *tensors.all.values())}
+    _refuse_closures(module, own)
+    memo: dict[int, Any] = {id(b): b.detach().to("meta") for b in tensors.buffers.values()}
+    for weight in tensors.weights.values():
+        memo[id(weight)] = nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
+        copy_hooks(weight, memo[id(weight)])
     try:
         return copy.deepcopy(module, memo)
     except Exception as error:
         raise errors.UnsupportedModule(
-            f"This {type(module).__name__} can't be copied ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "Pass a function that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+            f"This {type(module).__name__} can't be copied "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). {_BUILD}"
         ) from error
 
 
 def _refuse_closures(module: nn.Module, own: set[int]) -> None:
-    """Refuse to copy a network with functions that hold parts of it: the copies would go on using the original's weights."""
+    """Refuse functions that hold parts of the network: in a copy they'd use the original's."""
     for path, part in module.named_modules():
         for name, value in vars(part).items():
             for function in (value, *value.values()) if isinstance(value, dict) else (value,):
@@ -87,11 +113,10 @@ def _refuse_closures(module: nn.Module, own: set[int]) -> None:
                     if _is_filled(cell)
                 ]
                 if any(id(getattr(inside, "__self__", inside)) in own for inside in held):
-                    where = f"{path}.{name}" if path else name
                     raise errors.UnsupportedModule(
-                        f"'{where}' of this network is a function that refers to a part of the network, so a copy would "
-                        "still use the weights of the original. Pass a function that builds it:\n\n"
-                        "    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+                        f"'{path}.{name}'".replace("'.", "'")
+                        + " of this network is a function that refers to a part of the network, so a copy "
+                        f"would still use the weights of the original. {_BUILD}"
                     )
 
 
@@ -102,44 +127,45 @@ def _is_filled(cell: types.CellType) -> bool:
         return False
 
 
-def refuse_hidden_ties(layout: Layout) -> None:
-    """Refuse weights and buffers that overlap in memory without being one tensor: a write to one changes the other."""
+def refuse_hidden_ties(tensors: NamedTensors) -> None:
+    """Refuse tensors that overlap in memory without being one: a write to one changes the other."""
     spans = sorted(
-        (_memory(tensor), tensor.storage_offset(), tensor.storage_offset() + _extent(tensor), name)
-        for name, tensor in {**layout.weights, **layout.buffers}.items()
+        (
+            memory_of(tensor),
+            tensor.storage_offset(),
+            tensor.storage_offset() + _extent(tensor),
+            name,
+        )
+        for name, tensor in tensors.all.items()
         if _has_memory(tensor)
     )
     for (memory, _, end, name), (following, start, _, other) in itertools.pairwise(spans):
         if memory == following and start < end:
             raise errors.UnsupportedModule(
                 f"'{name}' and '{other}' are two tensors that share memory: training one changes the other, and parameters "
-                "can't track that. Tie them by name:\n\n"
-                "    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
+                "can't track that. Tie them by name:\n\n    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
                 "    network.decoder.weight = network.encoder.weight             # right: one weight under two names\n"
             )
 
 
-def refuse_views(module: nn.Module, layout: Layout) -> None:
-    """Refuse attributes that share memory with a weight or buffer: in place they follow it, and a value that is put there they cannot."""
-    own = {**layout.weights, **layout.buffers}
-    memory = {_memory(tensor): name for name, tensor in own.items() if _has_memory(tensor)}
+def refuse_views(module: nn.Module, tensors: NamedTensors) -> None:
+    """Refuse attributes that share memory with a weight: they cannot follow its new values."""
+    own = tensors.all
+    memory = {memory_of(tensor): name for name, tensor in own.items() if _has_memory(tensor)}
     ours = {id(tensor) for tensor in own.values()}
     for path, part in module.named_modules():
-        if (
-            part._forward_pre_hooks
-        ):  # may compute the attribute anew before it is read, as the old spectral_norm does
+        if pre_hooks_of(part):  # may compute the attribute anew, as the old spectral_norm does
             continue
         for name, value in vars(part).items():
-            for tensor in _pytree.tree_leaves(value) if name not in _PLACES else ():
-                if (
-                    isinstance(tensor, Tensor)
-                    and id(tensor) not in ours
-                    and _has_memory(tensor)
-                    and _memory(tensor) in memory
-                ):
+            if name in RNN_LISTS or name in REGISTRIES:
+                continue
+            for tensor in flat(value)[0]:
+                if not isinstance(tensor, Tensor) or id(tensor) in ours or not _has_memory(tensor):
+                    continue
+                if memory_of(tensor) in memory:
                     raise errors.UnsupportedModule(
                         f"'{path}.{name}'".replace("'.", "'")
-                        + f" shares memory with '{memory[_memory(tensor)]}': training changes both in "
+                        + f" shares memory with '{memory[memory_of(tensor)]}': training changes both in "
                         "stock PyTorch, but here the attribute would keep the old weights. Make the view in forward:\n\n"
                         f"    self.{name} = self.layer.weight.view(-1)   # wrong in __init__\n"
                         f"    {name} = self.layer.weight.view(-1)        # right in forward\n"
@@ -150,11 +176,6 @@ def _has_memory(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0
 
 
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
 def _extent(tensor: Tensor) -> int:
-    return 1 + sum(
-        (size - 1) * abs(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
-    )
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((size - 1) * abs(stride) for size, stride in steps)

@@ -1,29 +1,40 @@
-"""The structure of a network: names and shapes of its tensors, and module trees for forward passes that run at the same time."""
+"""How one module tree serves many values: a pool of trees, and one tree with places for tensors."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.network.names import Layout, refuse_views
+from fnlib.network.hidden_state import Attributes, Place
+from fnlib.network.names import named_tensors, refuse_views
 from fnlib.network.randomness import preserved
-from fnlib.network.skeleton import Mode, Skeleton
-from fnlib.values.protect import outside_transforms, share_all, unchanged
+from fnlib.torch_private import hooks_of, outside_transforms, registries, waits_for_grad
+from fnlib.values.protect import share_all, unchanged
 
-__all__ = ["Mode", "Skeleton", "Structure"]
+Mode = bool | tuple[tuple[str, bool], ...]  # of the whole network, or by submodule
 
 
-class Structure:
+class Call(NamedTuple):
+    """What a forward pass calls: a method, or the module itself, with its arguments."""
+
+    method: str | None
+    args: Any
+    kwargs: Any
+
+
+class Network:
     """What a factory knows of its network: everything but the values of its tensors.
 
     Args:
         module: a module that is ours to take apart.
-        another: makes another module of the same structure, for forward passes that run at the same time.
+        another: makes another module of the same structure, for passes at the same time.
     """
 
     def __init__(self, module: nn.Module, another: Callable[[], nn.Module]) -> None:
@@ -31,85 +42,221 @@ class Structure:
             raise errors.UnsupportedModule(
                 "A scripted module keeps its weights where Python can't replace them. Pass the nn.Module that you scripted."
             )
-        layout = Layout.of(module)
-        refuse_views(module, layout)
-        self.aliases, self.transient = layout.aliases, layout.transient
-        for name, weight in layout.weights.items():
-            if getattr(weight, "_post_accumulate_grad_hooks", None):
+        tensors = named_tensors(module)
+        refuse_views(module, tensors)
+        self.names = tensors.names
+        for name, weight in tensors.weights.items():
+            if waits_for_grad(weight):
                 raise errors.UnsupportedModule(
                     f"'{name}' has a hook that waits for its .grad (register_post_accumulate_grad_hook), but model.backward "
                     "never fills .grad, so nothing would call it. Use the gradient that model.backward(loss) returns."
                 )
+        self.modules = {path for path, _ in module.named_modules(remove_duplicate=False)}
         self.hooks = {
-            name: list(weight._backward_hooks.values())
-            for name, weight in layout.weights.items()
-            if weight._backward_hooks
+            name: list(hooks_of(weight).values())
+            for name, weight in tensors.weights.items()
+            if hooks_of(weight)
         }
         # Tensors on "meta" have names, shapes and kinds, and no content.
         self.weights = {
             name: nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
-            for name, weight in layout.weights.items()
+            for name, weight in tensors.weights.items()
         }
-        self.buffers = {name: buffer.detach().to("meta") for name, buffer in layout.buffers.items()}
-        self.empty = list[Tensor](self.weights.values()), list(self.buffers.values())
+        self.buffers = {n: buffer.detach().to("meta") for n, buffer in tensors.buffers.items()}
+        self.placeholders = list[Tensor](self.weights.values()), list(self.buffers.values())
         self.trained = [i for i, weight in enumerate(self.weights.values()) if weight.requires_grad]
         self.trained_names = [name for name, weight in self.weights.items() if weight.requires_grad]
-        self.trains_all = len(self.trained) == len(self.weights)
         self.has_run = False
-        # Whether forward passes write to weights; for other layers this is learnt from the first pass that does.
+        # Whether forward passes write to weights; unless a layer says so, the first pass shows it.
         self.writes_weights = any(
-            getattr(part, "max_norm", None) is not None for part in module.modules()
+            getattr(m, "max_norm", None) is not None for m in module.modules()
         )
         self._another = another
-        self._idle: dict[Mode, list[Skeleton]] = {}
-        self._idle.setdefault(True, []).append(Skeleton(self, module, True))
-        self.left: deque[Skeleton] = deque(
-            maxlen=8
-        )  # to a graph or an output that will run parts of them again
+        self._idle: dict[Mode, list[Tree]] = {True: [Tree(self, module, True)]}
+        # Trees that a graph or an output still refers to, and will run parts of again.
+        self.left: deque[Tree] = deque(maxlen=8)
 
-    def borrow(self, mode: Mode) -> Skeleton:
-        """Take a skeleton that no other forward pass is using: this makes one factory safe in threads and nested calls."""
+    def borrow(self, mode: Mode) -> Tree:
+        """Take a tree that no other pass uses; so one factory serves threads and nested calls."""
         try:
             return self._idle[mode].pop()
         except (KeyError, IndexError):
             pass
-        for skeleton in list(self.left):
-            if skeleton.mode == mode and not skeleton.is_held():
+        for tree in list(self.left):
+            if tree.mode == mode and not tree.is_referenced():
                 with contextlib.suppress(ValueError):  # another thread took it
-                    self.left.remove(skeleton)
-                    return skeleton
+                    self.left.remove(tree)
+                    return tree
         with preserved(), outside_transforms():
-            return Skeleton(self, self._another(), mode)
+            return Tree(self, self._another(), mode)
 
-    def give_back(self, skeleton: Skeleton, buffers: list[Tensor]) -> None:
-        """Return a skeleton that is as it was, or leave it as it stands to what still refers to it.
+    def give_back(self, tree: Tree, buffers: list[Tensor]) -> None:
+        """Put an unused tree back into the pool.
 
-        ``torch.utils.checkpoint`` runs parts of a module again in backward, and a forward pass may return a
-        function of its module: both need the tensors in their places.
+        If a graph or an output still refers to it, its tensors stay in place: checkpointing runs
+        parts of a module again in backward, and a pass may return a function of its module.
         """
-        if skeleton.is_held():
-            skeleton.after = share_all(buffers)
-            skeleton.fill(skeleton.given[0], share_all(buffers))
-            self.left.append(skeleton)
+        if tree.is_referenced():
+            tree.after = share_all(buffers)
+            tree.fill(tree.given[0], share_all(buffers))
+            self.left.append(tree)
         else:
-            skeleton.clear()
-            self._idle.setdefault(skeleton.mode, []).append(skeleton)
+            tree.clear()
+            self._idle.setdefault(tree.mode, []).append(tree)
+
+    def describe(self) -> tuple[str, str]:
+        """Return the name of the network and its repr, as PyTorch prints it."""
+        tree = self.borrow(True)
+        try:
+            return type(tree.module).__name__, repr(tree.module)
+        finally:
+            self.give_back(tree, [])
 
     def check_left(self) -> None:
-        """Refuse a backward pass that changed buffers: it came after the pass that returned them."""
-        for skeleton in list(self.left):
-            names = [
-                name
-                for name, new, old in zip(
-                    self.buffers, skeleton.found_buffers(), skeleton.after, strict=True
-                )
-                if not unchanged(new, old)
-            ]
+        """Refuse a backward that changed buffers: it came after the pass that returned them."""
+        for tree in list(self.left):
+            now = zip(self.buffers, tree.buffers_in_place(), tree.after, strict=True)
+            names = [name for name, new, old in now if not unchanged(new, old)]
             if names:
                 with contextlib.suppress(ValueError):
-                    self.left.remove(skeleton)
+                    self.left.remove(tree)
                 raise errors.UnsupportedModule(
                     f"A part of this network runs again in backward (torch.utils.checkpoint) and changes {errors._names(names)} a second "
                     "time. Stock PyTorch counts both runs, but with_buffers has already returned the buffers of the first. "
                     "Leave this layer out of the checkpoint, or bind it with training=False."
                 )
+
+
+class Tree:
+    """One module tree with places for tensors, which are filled for a forward pass."""
+
+    def __init__(self, network: Network, module: nn.Module, mode: Mode) -> None:
+        self.module, self.mode, self.network = module, mode, network
+        tensors = named_tensors(module)
+        if list(tensors.weights) != list(network.weights) or list(tensors.buffers) != list(
+            network.buffers
+        ):
+            raise errors.UnsupportedModule(
+                "Building this network twice gave different names of weights or buffers. Build the same network every time."
+            )
+        self.weight_places = _places(module, 0, tensors.weights)
+        self.buffer_places = _places(module, 1, tensors.buffers)
+        _set_mode(module, mode)
+        self.attributes = Attributes(module, _indices(tensors.weights), _indices(tensors.buffers))
+        self.second_places = self.attributes.weight_places, self.attributes.buffer_places
+        self.clear()
+        self.attributes.remember()
+        self.keeps_nothing = self.attributes.keeps_nothing
+        self.references: int | None = None
+
+    def is_referenced(self) -> bool:
+        """Say whether something refers to the module that did not before its forward passes."""
+        return self.references is not None and self._count_references() > self.references
+
+    def _count_references(self) -> int:
+        return sum(map(sys.getrefcount, self.attributes.parts))
+
+    def call(self, weights: list[Tensor], buffers: list[Tensor], call: Call) -> Any:
+        """Run a forward pass, and read into `found` the tensors that are in place afterwards.
+
+        After an error the tree is not to be used again.
+        """
+        if self.references is None:
+            self.references = self._count_references()
+        self.given = weights, buffers
+        self.fill(weights, buffers)
+        function = self.module if call.method is None else getattr(self.module, call.method)
+        output = function(*call.args, **call.kwargs)
+        self.found = (
+            self.read(self.weight_places, weights),
+            self.read(self.buffer_places, buffers) if buffers else buffers,
+        )
+        return output
+
+    def fill(self, weights: list[Tensor], buffers: list[Tensor]) -> None:
+        """Put tensors into their places."""
+        for container, key, i in self.weight_places:
+            container[key] = weights[i]
+        for container, key, i in self.buffer_places:
+            container[key] = buffers[i]
+        for container, key, i in self.second_places[0]:
+            container[key] = weights[i]
+        for container, key, i in self.second_places[1]:
+            container[key] = buffers[i]
+
+    def clear(self) -> None:
+        """Take the tensors out again."""
+        self.given: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.after: list[Tensor] = []
+        self.found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.fill(*self.network.placeholders)
+
+    def buffers_in_place(self) -> list[Tensor]:
+        """Return the buffers that are in their places now."""
+        found: list[Any] = [None] * len(self.network.buffers)
+        for container, key, i in self.buffer_places:
+            found[i] = container.get(key)
+        return found
+
+    @staticmethod
+    def read(places: list[Place], placed: list[Tensor]) -> list[Tensor]:
+        """Return the tensors in places now: a forward pass may have put in others."""
+        found = list(placed)
+        for container, key, i in places:
+            if container.get(key) is not placed[i]:
+                if container.get(key) is None:
+                    raise errors.HiddenState([key], "adds or removes them while it runs")
+                found[i] = container[key]
+        return found
+
+    def changed_attributes(self) -> list[str]:
+        """Name the attributes that the pass changed; tensors in places do not count."""
+        for places, found, given, empty in zip(
+            self.second_places, self.found, self.given, self.network.placeholders, strict=True
+        ):
+            for place in list(places):
+                container, key, i = place
+                with contextlib.suppress(LookupError):
+                    if container[key] is found[i]:
+                        container[key] = empty[i]
+                        continue
+                    if container[key] is given[i]:
+                        raise errors.HiddenState(
+                            [str(key)], "replaces one of two references to the same tensor"
+                        )
+                places.remove(place)  # the pass put something else there, which a second run needs
+        return self.attributes.changed()
+
+
+def _indices(tensors: Mapping[str, Tensor]) -> dict[int, int]:
+    return {id(tensor): i for i, tensor in enumerate(tensors.values())}
+
+
+def _places(module: nn.Module, registry: int, tensors: Mapping[str, Tensor]) -> list[Place]:
+    """List where each tensor is in the module tree, once for each name of a tied one."""
+    indices = _indices(tensors)
+    return [
+        (container, key, indices[id(tensor)])
+        for part in module.modules()
+        for container in (registries(part)[registry],)
+        for key, tensor in container.items()
+        if tensor is not None
+    ]
+
+
+def _set_mode(module: nn.Module, mode: Mode) -> None:
+    """Switch a module tree with its own ``train()``, which some networks override."""
+    wanted = {"": mode} if isinstance(mode, bool) else {"": True, **dict(mode)}
+    before = {
+        path: {k: v for k, v in vars(part).items() if k != "training"}
+        for path, part in module.named_modules()
+    }
+    for path in sorted(wanted, key=lambda path: path.count(".") + bool(path)):
+        module.get_submodule(path).train(wanted[path])
+    for path, part in module.named_modules():
+        switched = [key for key in before[path] if vars(part).get(key) is not before[path][key]]
+        if switched:
+            raise errors.HiddenState(
+                [f"{path}.{key}" if path else key for key in switched],
+                "its train() or eval() is what changes it",
+            )

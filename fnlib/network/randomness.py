@@ -1,28 +1,37 @@
-"""The global generators: kept where they were, or seeded for one forward pass."""
+"""The global generators: preserved, or seeded for one forward pass."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import operator
 import random
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-one_at_a_time = (
-    threading.RLock()
-)  # PyTorch's generator is one for all threads; reentrant for nested models
+from fnlib import errors
+
+# PyTorch's generator is one for all threads; reentrant for nested models.
+one_at_a_time = threading.RLock()
+
+
+def checked_seed(seed: Any, right: str) -> int | None:
+    """Return a seed as Python's int, or raise `WrongParameters`: True and 1.5 are mistakes."""
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise errors.WrongParameters("seed= takes an integer or None", f"got {seed!r}", right)
+    return operator.index(seed)
 
 
 def _cuda_devices() -> list[int]:
-    return (
-        list(range(torch.cuda.device_count()))
-        if torch.cuda.is_available() and torch.cuda.is_initialized()
-        else []
-    )
+    initialized = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return list(range(torch.cuda.device_count())) if initialized else []
 
 
 @contextlib.contextmanager
@@ -43,19 +52,15 @@ def preserved() -> Iterator[None]:
 @contextlib.contextmanager
 def seeded(seed: int, step_count: int) -> Iterator[None]:
     """Seed PyTorch's generators from a seed and a step count, and put them back where they were on leaving."""
-    folded = (
-        int.from_bytes(
-            hashlib.blake2b(f"{seed}/{step_count}".encode(), digest_size=8).digest(), "little"
-        )
-        >> 1
-    )
+    digest = hashlib.blake2b(f"{seed}/{step_count}".encode(), digest_size=8).digest()
+    folded = int.from_bytes(digest, "little") >> 1
     with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
         torch.manual_seed(folded)
         yield
 
 
 class Mark:
-    """Where PyTorch's generators stood: go back there, and come back here."""
+    """The state of PyTorch's generators, to go back to."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         self.device = tensors[0].device if tensors and tensors[0].is_cuda else None

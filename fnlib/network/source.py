@@ -1,32 +1,32 @@
-"""Where a factory's networks come from: something that builds them, or an instance that is copied."""
+"""Where a factory's networks come from, and their initial weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from fnlib import errors
-from fnlib.network.initial import redraw
-from fnlib.network.names import copy_structure
-from fnlib.network.pool import Structure
+from fnlib.network.names import copy_structure, held_by
+from fnlib.network.pool import Network
 from fnlib.network.randomness import one_at_a_time, preserved
-from fnlib.parameters import Parameters
-from fnlib.values.protect import outside_transforms
+from fnlib.torch_private import forward_hooks_of, outside_transforms, registries
+from fnlib.values.held import Empty, Held, converted
 
 
-class Blueprint:
-    """Makes the structure that forward passes run on, and initial weights.
+class Source:
+    """Makes the module trees that forward passes run on, and initial weights.
 
     Args:
-        build: builds the network when called without arguments, or a module instance, which is only read.
+        build: builds the network when called without arguments, or a module instance, which is
+            only read.
     """
 
     def __init__(self, build: Callable[[], nn.Module] | nn.Module) -> None:
         self.instance: nn.Module | None = None
-        self.known: Structure | None = None
+        self.known: Network | None = None
         if isinstance(build, nn.Module):
             self.instance = copy_structure(build)
         elif callable(build):
@@ -41,40 +41,35 @@ class Blueprint:
         return {**vars(self), "known": None}  # made again where the copy is used
 
     @property
-    def structure(self) -> Structure:
-        """Names, shapes and module tree, made when they are first needed."""
+    def network(self) -> Network:
+        """Names, shapes and module trees, made when they are first needed."""
         if self.known is not None:
             return self.known
         if self.instance is not None:
             instance = self.instance
             return self._publish(
-                Structure(copy_structure(instance), lambda: copy_structure(instance))
+                Network(copy_structure(instance), lambda: copy_structure(instance))
             )
         with preserved(), outside_transforms():
-            structure = self._taken_apart(self._built())
-        return self._publish(structure)
+            network = self._taken_apart(self._built())
+        return self._publish(network)
 
-    def draw(self, empty: Parameters) -> Parameters:
-        """Draw initial weights as building the network would.
-
-        Args:
-            empty: parameters that say with which seed, and where to and to which dtype the weights go.
-        """
-        wanted = cast(dict[str, Any], empty._draw)
-        if wanted["seed"] is None:
+    def initial(self, empty: Empty) -> Held:
+        """Draw initial weights as building the network would."""
+        if empty.seed is None:
             module = self._drawn()
         else:
             with preserved():
-                torch.manual_seed(wanted["seed"])
+                torch.manual_seed(empty.seed)
                 module = self._drawn()
-        parameters = Parameters.from_module(module)
+        held = held_by(module)
         if self.known is None and self.instance is None:
-            structure = self._taken_apart(module)
-            del module  # a structure counts references to its modules from when others can see it
-            self._publish(structure)
-        for target in (wanted["device"], wanted["dtype"]):
-            parameters = parameters if target is None else parameters.to(target)
-        return parameters
+            network = self._taken_apart(module)
+            del module  # a network counts references to its trees from when others can see it
+            self._publish(network)
+        for target in (empty.device, empty.dtype):
+            held = held if target is None else converted(held, target)
+        return held
 
     def _drawn(self) -> nn.Module:
         return self._built() if self.instance is None else redraw(self.instance)
@@ -88,25 +83,82 @@ class Blueprint:
             )
         return module
 
-    def _taken_apart(self, first: nn.Module) -> Structure:
-        """Make the structure of a module that was built; of copies where the build hands out modules that it keeps."""
+    def _taken_apart(self, first: nn.Module) -> Network:
+        """Take a module that was built, or copies where the build returns modules that it keeps."""
         with preserved(), outside_transforms():
             second = self._built()
         if _parts(first) & _parts(second):
-            return Structure(copy_structure(first), lambda: copy_structure(self._built()))
-        return Structure(first, self._built)
+            return Network(copy_structure(first), lambda: copy_structure(self._built()))
+        return Network(first, self._built)
 
-    def _publish(self, structure: Structure) -> Structure:
-        """Keep a structure, unless another thread was first: all threads share one."""
+    def _publish(self, network: Network) -> Network:
+        """Keep a network, unless another thread was first: all threads share one."""
         with one_at_a_time:
             if self.known is None:
-                self.known = structure
+                self.known = network
             return self.known
 
 
 def _parts(module: nn.Module) -> set[int]:
-    return {
-        id(part)
-        for parts in (module.modules(), module.parameters(), module.buffers())
-        for part in parts
-    }
+    every = (module.modules(), module.parameters(), module.buffers())
+    return {id(part) for parts in every for part in parts}
+
+
+# Layers whose reset_parameters draws what their constructor draws, in the same order.
+# tests/core/test_initial.py holds every one of them to the bits of a freshly built layer.
+_DRAWN = (
+    nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag,
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU,
+)  # fmt: skip
+REDRAWABLE: frozenset[type] = frozenset(_DRAWN)
+_CONTAINERS = (nn.Sequential, nn.ModuleList)
+
+
+def redraw(module: nn.Module) -> nn.Module:
+    """Copy a module instance with initial weights drawn afresh from PyTorch's generator.
+
+    Args:
+        module: ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one such layer.
+
+    Returns:
+        A module with the weights that building it anew would give.
+
+    Raises:
+        CannotRedraw: it is made of something else, and could come out different.
+    """
+    shared: set[int] = set()
+    for path, part in module.named_modules(remove_duplicate=False):
+        own = {id(tensor) for tensor in registries(part)[0].values() if tensor is not None}
+        reason = _cannot_redraw(part, bool(own), bool(shared & own))
+        if reason:
+            what = f"'{path}' ({type(part).__name__})" if path else f"This {type(part).__name__}"
+            raise errors.CannotRedraw(f"{what} {reason}")
+        shared |= own
+    drawn = copy_structure(module).to_empty(device="cpu")
+    for part in drawn.modules():
+        if type(part) in REDRAWABLE:
+            part.reset_parameters()  # type: ignore[operator]
+    return drawn
+
+
+def _cannot_redraw(part: nn.Module, has_weights: bool, has_shared: bool) -> str | None:
+    """Say why a part could come out different from a new one; None if it cannot."""
+    if type(part) not in REDRAWABLE:
+        if has_weights:
+            return "is not a layer that fnlib can redraw exactly"
+        if type(part) not in _CONTAINERS and not _holds_nothing(part):
+            return "is not a container or layer of torch.nn"
+    if forward_hooks_of(part):
+        return "has hooks that may change its weights"
+    if isinstance(part, (nn.Embedding, nn.EmbeddingBag)) and not part.weight.requires_grad:
+        return "is frozen, like an embedding made from given weights"
+    return "shares weights with another layer" if has_shared else None
+
+
+def _holds_nothing(part: nn.Module) -> bool:
+    """Say whether a layer is PyTorch's own and holds no tensors at all."""
+    weights, buffers, _ = registries(part)
+    return type(part).__module__.startswith("torch.nn.modules.") and not (weights or buffers)

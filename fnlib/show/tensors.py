@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fnlib.show.table import Table
+from fnlib.torch_private import is_wrapped
 
 COLUMNS = {"name": "<", "shape": "<", "dtype": "<", "size": ">", "norm": ">"}
 
@@ -62,11 +63,7 @@ def tensor_table(title: str, parts: Mapping[str, Mapping[str, Tensor]]) -> Table
 
 
 def _is_readable(tensor: Tensor) -> bool:
-    return (
-        not tensor.is_meta
-        and tensor.layout is torch.strided
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
+    return not tensor.is_meta and tensor.layout is torch.strided and not is_wrapped(tensor)
 
 
 def numbers_of(tensor: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.updates.finished import Finished
 from fnlib.updates.kernels import Moments
-from fnlib.values.protect import map_tree, share, share_all
+from fnlib.values.protect import share, share_all
+from fnlib.values.trees import map_tree
 
 Schedule = Callable[[int], float]
 Groups = Callable[[str, Tensor], Mapping[str, Any]]

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.updates.kernels import refuse_broken_kernel
 from fnlib.updates.rule import Groups, Rule, Schedule, Settings, of_its_own, refuse_flags
-from fnlib.values.checks import storable
-from fnlib.values.protect import map_tree, same_tree, share
+from fnlib.values.protect import share
+from fnlib.values.trees import map_tree, same_tree, storable
 
 _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
 

@@ -8,7 +8,7 @@ import math
 import os
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,27 +16,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fnlib import errors
-
-if TYPE_CHECKING:
-    from fnlib.parameters import Parameters
+from fnlib.values.held import Held, Names
 
 _FORMAT = "fnlib.Parameters 1"
 
 
-def save(parameters: Parameters, path: str | os.PathLike[str]) -> None:
-    """Write parameters to one file, all of it or nothing: a crash on the way leaves the old file.
+def save(held: Held, path: str | os.PathLike[str]) -> None:
+    """Write a record to one file, all of it or nothing: a crash leaves the old file.
 
     Args:
-        parameters: the value; empty ones are refused.
+        held: what a value holds.
         path: the file to write.
 
     Raises:
-        EmptyParameters, Donated: there is nothing to save.
         OSError: the file cannot be written.
     """
-    parameters._alive("be saved")
     tensors: dict[str, Tensor] = {}
-    structure = _flatten(parameters._export(), tensors)
+    parts = held._asdict()
+    ties, unsaved = parts.pop("names")
+    structure = _flatten({**parts, "aliases": dict(ties), "transient": sorted(unsaved)}, tensors)
     path = Path(os.path.realpath(os.fsdecode(path)))  # a link goes on leading to the file
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -54,10 +52,8 @@ def save(parameters: Parameters, path: str | os.PathLike[str]) -> None:
         raise
 
 
-def load(path: str | os.PathLike[str]) -> Parameters:
+def load(path: str | os.PathLike[str]) -> Held:
     """Read what `save` wrote. See ``fnlib.Parameters.load``."""
-    from fnlib.parameters import _restore
-
     path = os.fsdecode(path)
     with open(path, "rb"):  # a missing or unreadable file is Python's own error
         pass
@@ -69,7 +65,7 @@ def load(path: str | os.PathLike[str]) -> Parameters:
                     path, "`Parameters.save` didn't write this safetensors file"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        return _restore(_checked(_unflatten(json.loads(metadata["tree"]), tensors)))
+        return _checked(_unflatten(json.loads(metadata["tree"]), tensors))
     except SafetensorError as error:
         raise errors.NotAParametersFile(
             path, f"it is truncated or not a safetensors file ({error})"
@@ -141,19 +137,14 @@ def _unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
     return {"list": list, "tuple": tuple}[kind](_unflatten(value, tensors) for value in content)
 
 
-def _checked(parts: Any) -> Any:
-    """Raise unless the parts of a value are what `save` writes: a file may be anybody's."""
-    for part, kind in {
-        "weights": dict,
-        "buffers": dict,
-        "aliases": dict,
-        "transient": list,
-        "step_count": int,
-        "rule": str | None,
-    }.items():
+def _checked(parts: Any) -> Held:
+    """Return the record that a file describes, after a check: a file may be anybody's."""
+    kinds = {"weights": dict, "buffers": dict, "aliases": dict, "transient": list}
+    for part, kind in (kinds | {"step_count": int, "rule": str | None}).items():
         if not isinstance(parts[part], kind):
             raise TypeError(f"{part} is a {type(parts[part]).__name__}")
     for name, tensor in {**parts["weights"], **parts["buffers"]}.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise TypeError(f"{name} is a {type(tensor).__name__}")
-    return parts
+    names = Names(parts["aliases"], frozenset(parts["transient"]))
+    return Held(*(parts[part] for part in Held._fields[:-1]), names)

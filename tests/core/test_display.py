@@ -296,7 +296,7 @@ def test_looking_copies_nothing_and_draws_nothing() -> None:
     mine = [
         share for value in (later, gradient) for share in value.values()
     ]  # keeps every tensor shared
-    raw = [*later._weights.values(), *later._buffers.values(), *gradient._tensors.values()]
+    raw = [*later._held().weights.values(), *later._held().buffers.values(), *gradient._tensors.values()]
     mine += list(later.buffers.values())
     drawn = torch.get_rng_state()
     for value in (

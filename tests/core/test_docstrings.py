@@ -36,7 +36,7 @@ PUBLIC = dict(public())
 SHOWN_BY_ITS_CLASS = {
     "Model.parameters",
     "Model.factory",
-    "Factory.structure",
+    "Factory.network",
 }  # the class's own example uses it
 
 

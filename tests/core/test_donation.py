@@ -144,10 +144,10 @@ def test_memory_is_reused(rule: str) -> None:
 
     def addresses(parameters: fnlib.Parameters) -> list[int]:
         held = [
-            *parameters._weights.values(),
+            *parameters._held().weights.values(),
             *(
                 t
-                for entry in parameters._state["state"].values()
+                for entry in parameters._held().state["state"].values()
                 for key, t in entry.items()
                 if key != "step"
             ),

@@ -72,6 +72,21 @@ def dropped_buffers(w: World) -> Any:
     return w.normed_model.step(w.normed_model.backward(output.square().sum()))
 
 
+def after_a_pass(w: World) -> fnlib.Model:
+    w.normed_model.with_buffers(X)
+    return w.normed_model
+
+
+def tied() -> fnlib.Model:
+    return fnlib.Factory(nets.Tied)(fnlib.Parameters(seed=0))
+
+
+def tied_buffers() -> nn.Module:
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    network[1].running_mean = network[0].running_mean
+    return network
+
+
 def other_rule(w: World) -> Any:
     later = w.model.step(w.model.backward(w.loss))
     model = fnlib.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=fnlib.Adam())(later)
@@ -81,20 +96,23 @@ def other_rule(w: World) -> Any:
 class Rule:
     """A student's rule that returns what its test says."""
 
-    def __init__(self, result: Callable[[Any, Any], Any]) -> None:
-        self.result = result
+    def __init__(self, result: Callable[[Any, Any], Any], reads: str | None = None) -> None:
+        self.result, self.reads = result, reads
 
     def init(self, weights: Any) -> Any:
         return {}
 
     def update(self, weights: Any, gradient: Any, state: Any) -> Any:
+        if self.reads is not None:
+            gradient[self.reads]
         return self.result(weights, state)
 
 
-def with_rule(result: Callable[[Any, Any], Any]) -> Callable[[World], Any]:
+def with_rule(result: Callable[[Any, Any], Any], reads: str | None = None) -> Callable[[World], Any]:
     def situation(w: World) -> Any:
-        model = fnlib.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=Rule(result))(w.parameters)
-        return model.step(model.backward(model(X).sum()))
+        model = fnlib.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=Rule(result, reads))(w.parameters)
+        gradient = model.backward(model(X).sum())
+        return model.step({name: gradient[name] for name in gradient if name != reads})
 
     return situation
 
@@ -125,7 +143,8 @@ CASES = [
     Case("bind: other shapes", lambda w: w.other(fnlib.Sequential(nn.Linear(4, 3))(fnlib.Parameters()).parameters), fnlib.WrongParameters, ("These weights don't match: '0.weight' has shape (3, 4), expected (7, 4).", BIND)),
     Case("bind: other buffers", lambda w: fnlib.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))(w.normed_model.parameters), fnlib.WrongParameters, ("These buffers don't match", BIND)),
     Case("bind: another kind", lambda w: fnlib.Sequential(nn.Linear(4, 7, dtype=torch.complex64))(w.other(fnlib.Parameters()).parameters), fnlib.WrongParameters, ("'0.weight' has dtype torch.float32, expected torch.complex64 or another complex dtype", BIND)),
-    Case("bind: no such submodule", lambda w: w.factory(w.parameters, training={"bn": False})(X), fnlib.UnsupportedModule, ("training= names the submodule 'bn', but this network has '0', '1', '2'.",)),
+    Case("bind: no such submodule", lambda w: w.factory(w.parameters, training={"bn": False}), fnlib.WrongParameters, ("training= names a submodule that this network doesn't have: 'bn'; there is '0', '1', '2'.", 'training={"bn": False}')),
+    Case("bind: a number as submodule", lambda w: w.factory(w.parameters, training={0: False}), fnlib.WrongParameters, ("training= names a submodule that this network doesn't have: '0'",)),
     Case("bind: a word as mode", lambda w: w.factory(w.parameters, training="train"), fnlib.WrongParameters, ("training= takes True, False or a mapping of submodule names to them: got 'train'.", 'training={"bn": False}')),
     Case("bind: numbers as modes", lambda w: w.factory(w.parameters, training={"0": 1}), fnlib.WrongParameters, ("training= takes True, False or a mapping",)),
     Case("bind: a word as seed", lambda w: w.factory(w.parameters, seed="7"), fnlib.WrongParameters, ("seed= takes an integer or None: got '7'.", "model = ModelFactory(parameters, seed=0)")),
@@ -164,7 +183,15 @@ CASES = [
     Case("backward: past an old checkpoint", past_an_old_checkpoint, fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),
     Case("backward: twice", graph_used_up, fnlib.GraphUsedUp, ("An earlier backward used up the graph behind this loss", "gradient = model.backward(loss, retain_graph=True)   # right if you need both passes", "gradient + gradient                                  # right: a gradient is a value")),
     Case("backward: overwritten", overwritten, fnlib.GraphOverwritten, ("A tensor that this backward needs was changed in place after the forward pass. PyTorch says:", "modified by an inplace operation", "feature = feature + 1   # right")),
+    Case("backward: of something else than models", lambda w: fnlib.backward(w.loss, w.model, w.parameters), fnlib.WrongParameters, ("got Parameters", "fnlib.backward(loss, encoder, decoder)")),
     # --- step
+    Case("step: buffers dropped by train()", lambda w: after_a_pass(w).train().step(fnlib.Gradient({})), fnlib.MissingBuffers, ("A forward pass of this model changed '1.running_mean'",)),
+    Case("step: buffers dropped by eval()", lambda w: after_a_pass(w).eval().step(fnlib.Gradient({})), fnlib.MissingBuffers, ("A forward pass of this model changed",)),
+    Case("step: buffers dropped by a sibling", lambda w: (w.normed_model.train().with_buffers(X), w.normed_model.step(fnlib.Gradient({}))), fnlib.MissingBuffers, ("A forward pass of this model changed",)),
+    Case("step: buffers of one of two passes", lambda w: (after_a_pass(w), w.normed_model.step(fnlib.Gradient({}), buffers=w.normed_model.with_buffers(X)[1])), fnlib.MissingPass, ("More than one forward pass of this model changed '1.running_mean'", "right, buffers = model.carry(first).with_buffers(b)   # right", "buffers=dict(buffers)")),
+    Case("step: buffers of the first of two passes", lambda w: (lambda first: (w.normed_model.with_buffers(X), w.normed_model.step(fnlib.Gradient({}), buffers=first)))(w.normed_model.with_buffers(X)[1]), fnlib.MissingPass, ("lack one of the changes",)),
+    Case("step: buffers of another pass carried", lambda w: (lambda carried: (w.normed_model.with_buffers(X), carried.step(fnlib.Gradient({}))))(w.normed_model.carry(w.normed_model.with_buffers(X)[1])), fnlib.MissingBuffers, ("A forward pass of this model changed",)),
+    Case("step: two values for one tied weight", lambda w: tied().step({"embed.weight": torch.zeros(7, 5), "decode.weight": torch.ones(7, 5)}), fnlib.WrongParameters, ("These gradient entries contradict each other: 'embed.weight', 'decode.weight' are names of one tensor", STEP)),
     Case("step: without its buffers", dropped_buffers, fnlib.MissingBuffers, ("A forward pass of this model changed '1.running_mean', '1.running_var', '1.num_batches_tracked', and this step would keep the old values.", "parameters = model.step(gradient)                    # wrong", "parameters = model.step(gradient, buffers=buffers)   # right", "model.step(gradient, buffers=model.parameters.buffers)")),
     Case("step: names of another network", lambda w: w.model.step(fnlib.Gradient({"9.weight": torch.zeros(1)})), fnlib.WrongParameters, ("These gradient entries don't match: '9.weight' is unknown; expected: '0.weight', '0.bias', '2.weight', '2.bias'.", STEP)),
     Case("step: gradient of another factory", lambda w: w.model.step((lambda m: m.backward(m(X).sum()))(w.other(fnlib.Parameters()))), fnlib.WrongParameters, ("'0.weight' has shape (7, 4), expected (3, 4)", STEP)),
@@ -187,6 +214,9 @@ CASES = [
     Case("rule: changes a kind", with_rule(lambda weights, state: ({name: weight.long() for name, weight in weights.items()}, state)), fnlib.WrongParameters, ("'0.weight' has dtype torch.int64, expected torch.float32 or another floating dtype",)),
     Case("rule: keeps an object", with_rule(lambda weights, state: (weights, {"cache": [nn.ReLU()]})), fnlib.CannotStore, ("new_state['cache'][0] is a torch.nn.modules.activation.ReLU. Parameters store nested dicts, lists and tuples of tensors, numbers and strings", "# wrong: an object can change behind the value", "# right: store the tensor itself")),
     Case("rule: keeps odd keys", with_rule(lambda weights, state: (weights, {(1, 2): 3})), fnlib.CannotStore, ("The key (1, 2) in new_state is a builtins.tuple",)),
+    Case("rule: reads an absent gradient", with_rule(lambda weights, state: (weights, state), reads="0.bias"), fnlib.AbsentGradient, ("reads the gradient of '0.bias'", "for name in gradient}   # right")),
+    Case("rule: returns no pair", with_rule(lambda weights, state: weights), fnlib.WrongParameters, ("An update rule returns new weights and new state: this one returned dict.",)),
+    Case("rule: returns nothing", with_rule(lambda weights, state: None), fnlib.WrongParameters, ("this one returned NoneType",)),
     # --- optimizers
     Case("wrap: LBFGS", lambda w: fnlib.wrap(torch.optim.LBFGS), fnlib.CannotWrap, ("LBFGS can't be an update rule: its step() needs a closure that evaluates the loss again", "optimizer=fnlib.wrap(LBFGS, ...)   # wrong", "optimizer=fnlib.Adam(lr=1e-3)   # right")),
     Case("wrap: no class", lambda w: fnlib.wrap(torch.optim.SGD([torch.zeros(1)], lr=1.0)), fnlib.CannotWrap, ("wrap takes a class of torch.optim and then its arguments", "fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right")),
@@ -210,6 +240,13 @@ CASES = [
     Case("factory: a word of one's own", lambda w: setattr(w.factory, "training", False), fnlib.Immutable, ("ModelFactory.training = False   # wrong",)),
     Case("model: a mode set later", lambda w: setattr(w.model, "training", False), AttributeError, ("'Model' object has no attribute 'training'",)),
     # --- parameters
+    Case("parameters: a flag as seed", lambda w: fnlib.Parameters(seed=True), fnlib.WrongParameters, ("seed= takes an integer or None: got True", "fnlib.Parameters(seed=0)")),
+    Case("parameters: a fraction as seed", lambda w: fnlib.Parameters(seed=1.5), fnlib.WrongParameters, ("got 1.5",)),
+    Case("parameters: whole numbers", lambda w: fnlib.Parameters(dtype=torch.int32), fnlib.WrongParameters, ("torch.int32 can't represent the weights",)),
+    Case("parameters: of no module", lambda w: fnlib.Parameters.from_module({}), fnlib.WrongParameters, ("from_module copies a module: got dict",)),
+    Case("parameters: of a class", lambda w: fnlib.Parameters.from_module(nn.ReLU), fnlib.WrongParameters, ("from_module copies a module: got type",)),
+    Case("replace: two values for one tied weight", lambda w: tied().parameters.replace(weights={"embed.weight": torch.zeros(7, 5), "decode.weight": torch.ones(7, 5)}), fnlib.WrongParameters, ("These weights contradict each other: 'embed.weight', 'decode.weight' are names of one tensor", REPLACE)),
+    Case("replace: two values for one tied buffer", lambda w: fnlib.Parameters.from_module(tied_buffers()).replace(buffers={"0.running_mean": torch.zeros(3), "1.running_mean": torch.ones(3)}), fnlib.WrongParameters, ("These buffers contradict each other",)),
     Case("parameters: no such weight", lambda w: w.parameters["nope"], KeyError, ("'nope': no weight has this name. These parameters hold 0.weight, 0.bias, 2.weight, 2.bias",)),
     Case("parameters: empty", lambda w: fnlib.Parameters()["0.weight"], fnlib.EmptyParameters, ("These parameters are empty, so they can't be read: their initial weights are drawn when a factory binds them.", "model = ModelFactory(fnlib.Parameters(seed=0))   # binding draws the initial weights", "parameters = model.parameters")),
     Case("parameters: empty, buffers", lambda w: fnlib.Parameters().buffers, fnlib.EmptyParameters, ("so they can't show their buffers",)),
@@ -236,7 +273,7 @@ def test_error(case: Case) -> None:
     with pytest.raises(case.error) as caught:
         case.situation(world)
     assert type(caught.value) is case.error
-    message = str(caught.value.args[0]) if isinstance(caught.value, KeyError) else str(caught.value)
+    message = str(caught.value.args[0]) if type(caught.value) is KeyError else str(caught.value)
     for part in case.says:
         assert part in message
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value), "a worker can send it"

@@ -128,7 +128,7 @@ def test_checkpoints_of_several_models_at_once() -> None:
         model = models[0]
         model.backward(loss_of(model(X)))
     gc.collect()
-    assert len(ModelFactory.structure.left) <= 8
+    assert len(ModelFactory.network.left) <= 8
 
 
 def test_a_checkpoint_that_changes_buffers_is_refused() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import fnlib
-from fnlib.network.initial import REDRAWABLE
+from fnlib.network.source import REDRAWABLE
 from tests.core import networks as nets
 
 # One or more ways to build each layer that REDRAWABLE names.

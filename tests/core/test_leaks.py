@@ -164,7 +164,7 @@ def test_an_old_value_is_gone_when_it_is_let_go() -> None:
     output, buffers = model.with_buffers(X)
     parameters = model.step(model.backward(loss_of(output)), buffers=buffers)
     old = weakref.ref(model.parameters)
-    weight = weakref.ref(model.parameters._weights["0.weight"])  # type: ignore[index]
+    weight = weakref.ref(model.parameters._held().weights["0.weight"])
     leaf = weakref.ref(model._leaves.all[0])
     del model, output, buffers
     assert old() is None and weight() is None and leaf() is None
@@ -200,7 +200,7 @@ def test_the_old_and_the_new_value_and_never_more() -> None:
             {
                 tensor.untyped_storage()._cdata
                 for value in values
-                for tensor in value._weights.values()
+                for tensor in value._held().weights.values()
             }
         )
 

@@ -57,7 +57,7 @@ def test_from_module_and_back(row: Network) -> None:
     other.load_state_dict(parameters.state_dict(), strict=True)
     transient = {
         name: dict(module.named_buffers())[name]
-        for name in parameters._transient
+        for name in module.state_dict().keys() ^ dict(module.named_buffers()).keys()
         if name in dict(module.named_buffers())
     }
     again = fnlib.Parameters.from_module(other)
@@ -270,9 +270,9 @@ def test_steps_without_a_gradient_leave_weights_alone() -> None:
 
 def test_parameters_loaded_in_another_order_bind_by_name() -> None:
     ModelFactory, parameters = trained()
-    shuffled = copy.deepcopy(parameters)
-    shuffled._weights = dict(reversed(shuffled._weights.items()))  # type: ignore[union-attr]
-    shuffled._buffers = dict(reversed(shuffled._buffers.items()))
+    held = parameters._held()
+    weights, buffers = (dict(reversed(some.items())) for some in (held.weights, held.buffers))
+    shuffled = fnlib.Parameters._of(held._replace(weights=weights, buffers=buffers))
     model = ModelFactory(shuffled)
     assert torch.equal(model.eval()(X), ModelFactory(parameters).eval()(X))
     output, buffers = model.with_buffers(X)

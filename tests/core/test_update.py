@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fnlib
-from fnlib.values.protect import same_tree
+from fnlib.values.trees import same_tree
 
 RULES: dict[str, Callable[[], Any]] = {
     "SGD": lambda: fnlib.SGD(lr=0.1),

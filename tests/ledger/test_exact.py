@@ -99,7 +99,7 @@ def test_a_functional_run_too_and_its_values_stay_copy_on_write() -> None:
                 model = ModelFactory(parameters)
         ends.append(parameters)
         if recorded:
-            assert all(is_cow(tensor) for tensor in parameters._weights.values())
+            assert all(is_cow(tensor) for tensor in parameters._held().weights.values())
     assert ends[0] == ends[1]
 
 

@@ -332,7 +332,7 @@ def test_values_of_the_package_are_seen_whole() -> None:
 def test_a_value_that_is_changed_after_all_is_told() -> None:
     parameters = fnlib.Parameters.from_module(nn.Linear(2, 2))
     with Ledger(parameters=parameters) as ledger:
-        parameters._weights["weight"] = torch.zeros(2, 2)
+        parameters._held().weights["weight"] = torch.zeros(2, 2)
     assert told(ledger.entries[0]) == {("parameters.weight", "changed in place")}
 
 

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from fnlib.ledger.entries import Summary
 from fnlib.ledger.looks.memory import differ, gapless, start_of, storage_address
-from fnlib.values.octets import window
+from fnlib.ledger.looks.octets import window
 
 is_cow: Callable[[Tensor], bool] = torch._C._is_cow_tensor  # type: ignore[attr-defined]
 SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

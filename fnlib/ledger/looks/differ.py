@@ -17,11 +17,11 @@ from fnlib.ledger.entries import Links, State
 from fnlib.ledger.looks.aliases import Sites
 from fnlib.ledger.looks.content import address, copied, is_cow, parts, same, span, unreadable
 from fnlib.ledger.looks.memory import over, start_of, storage_address
+from fnlib.ledger.looks.octets import view_of
 from fnlib.ledger.looks.owners import Owners
 from fnlib.ledger.looks.sighting import Delta, Seen, equal, rewritten, told_once
 from fnlib.ledger.looks.still import Lay, Still
 from fnlib.ledger.looks.watches import ModuleWatch, OptimizerWatch, TensorWatch, Watch
-from fnlib.values.octets import view_of
 
 _SHORT = frozenset(
     {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fnlib.values.octets import view_of
+from fnlib.ledger.looks.octets import view_of
 
 storage_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
 _PIECE = 1 << 20

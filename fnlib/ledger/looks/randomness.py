@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fnlib.values.octets import view_of, window
+from fnlib.ledger.looks.octets import view_of, window
 
 _WORDS = 624
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from fnlib.ledger.entries import State, Summary
 from fnlib.ledger.looks.content import same
 from fnlib.ledger.looks.memory import gapless, over
+from fnlib.ledger.looks.octets import view_of
 from fnlib.ledger.looks.watches import FOLLOWED, Watch
-from fnlib.values.octets import view_of
 
 
 @dataclass(eq=False, slots=True)

@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from fnlib.errors import Donated, FnlibError
 from fnlib.ledger.entries import State
 from fnlib.ledger.errors import UnknownObject
+from fnlib.ledger.looks.octets import octets
 from fnlib.ledger.recording.names import MISSING
-from fnlib.values.octets import octets
 
 PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
 SCALAR = frozenset({bool, int, float, str, type(None)})

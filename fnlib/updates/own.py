@@ -1,0 +1,88 @@
+"""Update rules that others write: given copies that they may write to, and checked afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fnlib import errors
+from fnlib.updates.rule import Rule, UpdateRule, name_of
+from fnlib.values.held import check_match
+from fnlib.values.protect import Tensors, kept, share, share_all
+from fnlib.values.trees import map_tree, storable
+
+_RIGHT = "return {name: new_weight for name in weights}, state   # in update"
+
+
+def pure(rule: UpdateRule) -> Rule | OwnRule:
+    """Return a rule that changes nothing it is given and whose results belong to nobody else."""
+    return rule if isinstance(rule, Rule) and rule.trusted else OwnRule(rule)
+
+
+class OwnRule:
+    """A rule of anybody's, with the interface of `Rule`.
+
+    Args:
+        rule: an object with ``init`` and ``update``, and perhaps ``at``.
+    """
+
+    def __init__(self, rule: UpdateRule) -> None:
+        self.rule, self.name = rule, name_of(rule)
+
+    def at(self, step_count: int) -> OwnRule:
+        """Return the rule with everything scheduled set to its value for one step."""
+        at = getattr(self.rule, "at", None)
+        return self if at is None else OwnRule(at(step_count))
+
+    def init(self, weights: Mapping[str, Tensor]) -> Any:
+        """Return the state before the first step."""
+        return self.rule.init(Tensors(weights))
+
+    def check_state(self, state: Any, weights: Mapping[str, Tensor]) -> None:
+        """Check a state that no step made, where the rule is built on one of ours."""
+        if isinstance(self.rule, Rule):
+            self.rule.check_state(state, weights)
+
+    def partition(self, weights: Mapping[str, Tensor]) -> object:
+        """Raise what groups or schedules raise, where the rule is built on one of ours."""
+        return self.rule.partition(weights) if isinstance(self.rule, Rule) else None
+
+    def update(
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        *,
+        in_place: bool = False,
+    ) -> tuple[dict[str, Tensor], Any]:
+        """Take one step. See `Rule.update`.
+
+        Raises:
+            WrongParameters: it returns other names, shapes or kinds, or reads an absent gradient.
+            CannotStore: it returns state that a value cannot carry.
+        """
+        given = weights.values() if in_place else share_all(weights.values())
+        state = state if in_place else map_tree(share, state)
+        slopes = _Slopes({name: share(gradient[name]) for name in gradient})
+        with torch.no_grad():
+            found = self.rule.update(dict(zip(weights, given, strict=True)), slopes, state)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise errors.WrongParameters(
+                "An update rule returns new weights and new state",
+                f"this one returned {type(found).__name__}",
+                _RIGHT,
+            )
+        new_weights, new_state = found
+        check_match("updated weight", new_weights, weights, _RIGHT)
+        new_state = storable(new_state, "new_state")
+        return {name: kept(new_weights[name]) for name in weights}, new_state
+
+
+class _Slopes(dict[str, Tensor]):
+    """A gradient that names the mistake where a rule reads an entry that is absent."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise errors.AbsentGradient(name)

@@ -1,0 +1,268 @@
+"""What a value holds: one record that is saved, compared, moved and stepped.
+
+It knows no network and no face. `fnlib.Parameters` is the class around it that people use.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fnlib import errors
+from fnlib.show.location import where
+from fnlib.values.protect import owned, same_bits, share, share_all
+from fnlib.values.trees import map_tree, same_tree
+
+Target = torch.device | str | torch.dtype
+
+
+class Names(NamedTuple):
+    """What a network says of its names."""
+
+    ties: Mapping[str, str] = {}  # second name of a tied tensor -> its first name
+    unsaved: frozenset[str] = frozenset()  # buffers that a state dict leaves out
+
+
+class Held(NamedTuple):
+    """All that training changes."""
+
+    weights: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    state: Any = None  # the update rule's
+    rule: str | None = None  # the name of the rule that made the state
+    step_count: int = 0
+    names: Names = Names()
+
+
+class Empty(NamedTuple):
+    """How initial weights are to be drawn."""
+
+    seed: int | None = None
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+
+
+class GivenAway(NamedTuple):
+    """What is left of a value that a step has used up."""
+
+    where: str  # the line that gave it away
+    step_count: int
+
+    def error(self) -> errors.Donated:
+        return errors.Donated(f"This value (parameters after step {self.step_count})", self.where)
+
+
+Content = Held | Empty | GivenAway
+
+
+def held_in(content: Content, action: str) -> Held:
+    """Return what a value holds, or say why it holds nothing.
+
+    Raises:
+        Donated, EmptyParameters: and so it cannot do `action`.
+    """
+    match content:
+        case Held():
+            return content
+        case Empty():
+            raise errors.EmptyParameters(action)
+        case GivenAway():
+            raise content.error()
+
+
+# --- comparing and checking -----------------------------------------------------------------------
+
+
+def same(a: Content, b: Content) -> bool:
+    """Compare all state, byte for byte."""
+    if isinstance(a, Held) and isinstance(b, Held):
+        # Ties and unsaved buffers belong to the network, which a value made elsewhere may not know.
+        parts = zip(a[:-1], b[:-1], strict=True)
+        return (a.step_count, a.rule) == (b.step_count, b.rule) and all(
+            same_tree(x, y) for x, y in parts
+        )
+    return isinstance(a, Empty) and isinstance(b, Empty) and a == b
+
+
+def check_match(
+    kind: str,
+    given: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    right: str,
+    partial: bool = False,
+    exact: bool = False,
+) -> None:
+    """Check that given tensors have the names, shapes and kinds of those that are expected.
+
+    Args:
+        kind: what they are called in an error.
+        given: what a user or a rule gives.
+        expected: names to tensors of the right shape and kind.
+        right: the line to write instead.
+        partial: whether names may be missing.
+        exact: whether dtype and device must agree too.
+
+    Raises:
+        WrongParameters: they don't match.
+    """
+
+    def wrong(detail: str) -> errors.WrongParameters:
+        return errors.WrongParameters(f"These {_plural(kind)} don't match", detail, right)
+
+    if not isinstance(given, Mapping):
+        raise errors.WrongParameters(
+            f"Pass {_plural(kind)} as a mapping of names to tensors",
+            f"got {type(given).__name__}",
+            right,
+        )
+    unknown = [name for name in given if name not in expected]
+    missing = [] if partial else [name for name in expected if name not in given]
+    if unknown or missing:
+        parts = [
+            f"{errors._names(names)} {'is' if len(names) == 1 else 'are'} {what}"
+            for names, what in ((unknown, "unknown"), (missing, "missing"))
+            if names
+        ]
+        raise wrong(f"{' and '.join(parts)}; expected: {errors._names(expected) or 'none'}")
+    for name, tensor in given.items():
+        if not isinstance(tensor, Tensor):
+            raise wrong(f"'{name}' is {type(tensor).__name__}, expected a tensor")
+        like = expected[name]
+        if tensor.shape != like.shape:
+            raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
+        if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
+            raise wrong(
+                f"'{name}' has dtype {tensor.dtype}, expected {like.dtype} or another {_number_kind(like)} dtype"
+            )
+        if exact and tensor.dtype != like.dtype:
+            raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}")
+        if exact and tensor.device != like.device:
+            raise wrong(f"'{name}' is on {tensor.device}, expected {like.device}")
+
+
+def _plural(kind: str) -> str:
+    return kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
+
+
+def _number_kind(tensor: Tensor) -> str:
+    if tensor.is_complex():
+        return "complex"
+    return "floating" if tensor.is_floating_point() else "integer"
+
+
+def untied(
+    kind: str, given: Mapping[str, Tensor], ties: Mapping[str, str], right: str
+) -> Mapping[str, Tensor]:
+    """Rename tied tensors to their first names; two names of one may not contradict each other."""
+    if not ties or not isinstance(given, Mapping) or not any(name in ties for name in given):
+        return given
+    found: dict[str, Tensor] = {}
+    for name in given:
+        first, tensor = ties.get(name, name), given[name]
+        if first in found and not (
+            isinstance(tensor, Tensor)
+            and isinstance(found[first], Tensor)
+            and same_bits(tensor, found[first])
+        ):
+            names = [other for other in given if ties.get(other, other) == first]
+            raise errors.WrongParameters(
+                f"These {_plural(kind)} contradict each other",
+                f"{errors._names(names)} are names of one tensor, and two different ones are given",
+                right,
+            )
+        found[first] = tensor
+    return found
+
+
+def merged(
+    kind: str,
+    mine: dict[str, Tensor],
+    given: Mapping[str, Tensor] | None,
+    ties: Mapping[str, str],
+) -> dict[str, Tensor]:
+    """Return tensors of a value, some of them replaced by those that a user gives."""
+    if given is None:
+        return mine
+    right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
+    given = untied(kind, given, ties, right)
+    check_match(kind, given, mine, right, partial=True)
+    return {name: owned(given[name]) if name in given else tensor for name, tensor in mine.items()}
+
+
+# --- converting -----------------------------------------------------------------------------------
+
+
+def check_dtype(target: Target | None) -> None:
+    """Raise `WrongParameters` for a dtype that would make weights another kind of number."""
+    if isinstance(target, torch.dtype) and not target.is_floating_point:
+        raise errors.WrongParameters(
+            "to() converts to floating dtypes only",
+            f"{target} can't represent the weights",
+            "parameters = parameters.to(torch.float64)   # complex weights become complex128",
+        )
+
+
+def converted(held: Held, target: Target) -> Held:
+    """Move to another device, or convert floating numbers to another dtype; counters never.
+
+    The ``step`` entries of optimizers keep their dtype and their device, as in ``torch.optim``.
+    """
+    check_dtype(target)
+
+    def convert(tensor: Tensor) -> Tensor:
+        if not isinstance(target, torch.dtype):
+            return tensor.to(target, copy=True)
+        if tensor.is_complex():
+            return tensor.to(target.to_complex())
+        return tensor.to(target) if tensor.is_floating_point() else tensor
+
+    def convert_state(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {k: v if k == "step" else convert_state(v) for k, v in tree.items()}
+        if type(tree) in (list, tuple):
+            return type(tree)(map(convert_state, tree))
+        return map_tree(convert, tree)
+
+    return held._replace(
+        weights=map_tree(convert, held.weights),
+        buffers=map_tree(convert, held.buffers),
+        state=convert_state(held.state),
+    )
+
+
+# --- leaving --------------------------------------------------------------------------------------
+
+
+def state_dict(held: Held) -> dict[str, Tensor]:
+    """Copy weights and saved buffers, a tied one under each of its names."""
+    ties, unsaved = held.names
+    tensors = {**held.weights, **held.buffers}
+    copies = {name: tensors[name].clone() for name in tensors if name not in unsaved}
+    tied = {name: first for name, first in ties.items() if first in copies and name not in unsaved}
+    return copies | {name: copies[first] for name, first in tied.items()}
+
+
+def lent(held: Held) -> Held:
+    """Return weights and state that a step may write to, once nobody else refers to `held`.
+
+    They are shared, because another value may hold the same tensors (`replace` copies nothing).
+    A tensor that nobody else holds is written to where it is: its original ends with `held`.
+    """
+    weights = dict(zip(held.weights, share_all(held.weights.values()), strict=True))
+    return held._replace(weights=weights, state=map_tree(share, held.state))
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def caller() -> str:
+    """Say which line outside of this package is being executed."""
+    frame = inspect.currentframe()
+    while frame and frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return where(frame.f_code.co_filename, frame.f_lineno) if frame else "an unknown line"
