@@ -145,7 +145,7 @@ def keep_rnn_lists(rnn: nn.RNNBase) -> None:
     to: for weights that are computed (weight norm) and on CUDA, which wants them in one piece.
     """
     names = getattr(rnn, "_flat_weights_names", None)
-    if names is None or not hasattr(rnn, "_flat_weight_refs"):
+    if names is None or getattr(rnn, "_flat_weight_refs", None) is None:
         return
     weights, _, _ = registries(rnn)
 

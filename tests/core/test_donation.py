@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -348,4 +349,22 @@ def test_giving_away_needs_no_working_folder(
     (tmp_path / "gone").rmdir()
     model.step(gradient, donate=True)
     with pytest.raises(fnlib.Donated, match=Path(__file__).name):
+        model(torch.ones(1, 2))
+
+
+USER_FILES = ["fnlib_train.py", "fnlibrary.py", "train.py"]
+
+
+@pytest.mark.parametrize("file", USER_FILES)
+def test_the_line_is_the_users_whatever_his_file_is_called(file: str, tmp_path: Path) -> None:
+    """A module whose name begins with `fnlib` is not a part of fnlib."""
+    code = "def give(model, gradient):\n    return model.step(gradient, donate=True)\n"
+    (tmp_path / file).write_text(code)
+    spec = importlib.util.spec_from_file_location(file.removesuffix(".py"), tmp_path / file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = fnlib.Sequential(nn.Linear(2, 2))(fnlib.Parameters(seed=0))
+    module.give(model, fnlib.Gradient({}))
+    with pytest.raises(fnlib.Donated, match=f"{file}:2"):
         model(torch.ones(1, 2))

@@ -170,3 +170,15 @@ def test_the_loss_curve_is_the_mean_over_examples() -> None:
     assert box.loss_curve_ == pytest.approx(
         [float(nn.functional.cross_entropy(box(feature), label))] * 2, rel=1e-5
     )
+
+
+def test_fit_needs_no_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The progress bar is a nicety: fnlib requires torch and safetensors only."""
+    feature, label = data()
+    boxes = []
+    for _ in range(2):
+        box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0)
+        boxes.append(box.fit(feature, label, epochs=2, seed=1))
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert boxes[0].parameters == boxes[1].parameters

@@ -8,6 +8,7 @@ import pickle
 from fractions import Fraction
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -262,3 +263,33 @@ def test_one_pass_over_several_models() -> None:
     assert fnlib.backward(loss, encoder, decoder, retain_graph=True) == fnlib.backward(
         loss, encoder, decoder
     )
+
+
+NUMPY_NUMBERS = [
+    numpy.float32(0.5),
+    numpy.float64(0.5),
+    numpy.float16(0.5),
+    numpy.int64(3),
+    numpy.uint8(3),
+]
+
+
+@pytest.mark.parametrize("number", NUMPY_NUMBERS, ids=lambda number: type(number).__name__)
+def test_numpy_numbers_scale_like_python_numbers(number: Any) -> None:
+    """From either side; a norm or a count that NumPy computed is an ordinary factor."""
+    gradient = fnlib.Gradient({"w": torch.tensor([3.0, 4.0]), "h": torch.ones(2).half()})
+    expected = gradient * number.item()
+    assert gradient * number == expected
+    assert number * gradient == expected
+    assert gradient / number == gradient / number.item()
+    assert gradient.clip_norm(number) == gradient.clip_norm(number.item())
+    assert sum([gradient, gradient], type(number)(0)) == gradient + gradient
+
+
+def test_numpy_arrays_and_flags_are_no_factors() -> None:
+    """NumPy must not take the gradient apart, nor a flag pass as a number."""
+    gradient = fnlib.Gradient({"w": torch.ones(2)})
+    for factor in (numpy.ones(2), numpy.bool_(True), True, "2"):
+        for multiply in (lambda f=factor: gradient * f, lambda f=factor: f * gradient):
+            with pytest.raises(TypeError):
+                multiply()

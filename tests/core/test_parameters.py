@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -346,3 +347,83 @@ def test_other_methods_of_a_network() -> None:
     code = model.call("encode", X)
     assert torch.equal(model.call("decode", code), model(X))
     assert set(model.backward(model.call("decode", z=X[:, :2]).sum())) == {"up.weight", "up.bias"}
+
+
+def test_both_names_of_a_tie_are_understood_everywhere() -> None:
+    """By replace, step, carry and the mapping of buffers; a state dict has both names."""
+    parameters = fnlib.Parameters.from_module(nets.Tied())
+    assert parameters.replace(weights=parameters.state_dict()) == parameters
+    model = fnlib.Factory(nets.Tied, optimizer=fnlib.SGD(lr=0.1))(parameters)
+    slope = torch.ones(7, 5)
+    expected = model.step({"embed.weight": slope})
+    assert expected != parameters
+    assert model.step({"decode.weight": slope}) == expected
+    assert model.step({"decode.weight": slope, "embed.weight": slope.clone()}) == expected
+
+
+def test_both_names_of_a_tied_buffer_are_understood() -> None:
+    """Buffers tie like weights do."""
+
+    def build() -> nn.Module:
+        network = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+        network[1].running_mean = network[0].running_mean
+        return network
+
+    model = fnlib.Factory(build)(fnlib.Parameters(seed=0))
+    buffers = dict(model.parameters.buffers)
+    assert "1.running_mean" not in buffers
+    assert torch.equal(model.parameters.buffers["1.running_mean"], buffers["0.running_mean"])
+    moved = {**buffers, "1.running_mean": torch.ones(3), "0.running_mean": torch.ones(3)}
+    for later in (
+        model.parameters.replace(buffers={"1.running_mean": torch.ones(3)}),
+        model.step(fnlib.Gradient({}), buffers=moved),
+        model.carry(moved).step(fnlib.Gradient({})),
+    ):
+        assert later.buffers["0.running_mean"].eq(1).all()
+
+
+def test_buffers_given_on_purpose_are_taken() -> None:
+    """What the errors about dropped buffers call right, done."""
+    ModelFactory, parameters = trained()
+    model = ModelFactory(parameters)
+    _, first = model.with_buffers(X)
+    _, second = model.with_buffers(-X)
+    _, both = model.carry(first).with_buffers(-X)
+    assert both["1.num_batches_tracked"] == 4
+    nothing = fnlib.Gradient({})
+    for chosen in (dict(first), dict(second), parameters.buffers):
+        later = model.step(nothing, buffers=chosen)
+        assert torch.equal(later.buffers["1.running_mean"], chosen["1.running_mean"])
+    fresh = ModelFactory(parameters)
+    _, first = fresh.with_buffers(X)
+    carried = fresh.carry(first)
+    assert carried.eval()(X).isfinite().all()
+    for step in (
+        lambda: carried.step(nothing),
+        lambda: carried.train().eval().step(nothing),
+        lambda: fresh.step(nothing, buffers=first),
+        lambda: fresh.eval().train().step(nothing, buffers=first),
+        lambda: ModelFactory(parameters).step(nothing, buffers=first),
+    ):
+        assert step().buffers["1.num_batches_tracked"] == 3
+
+
+def test_the_hash_is_that_of_the_object() -> None:
+    """Equal values are two keys; the docstring says so."""
+    _, parameters = trained(1)
+    twin = copy.deepcopy(parameters)
+    assert parameters == twin and len({parameters, twin}) == 2
+    for kind in (fnlib.Parameters, fnlib.Gradient):
+        assert "hash" in (kind.__doc__ or "") + (kind.__eq__.__doc__ or "")
+
+
+def test_seeds_of_numpy_are_integers() -> None:
+    """NumPy's integers are whole numbers too, and come out as Python's."""
+    ModelFactory, _ = trained(0)
+    assert fnlib.Parameters(seed=numpy.int64(3)) == fnlib.Parameters(seed=3)
+    drawn = ModelFactory(fnlib.Parameters(seed=numpy.uint8(3))).parameters
+    assert drawn == ModelFactory(fnlib.Parameters(seed=3)).parameters
+    dropout = fnlib.Sequential(nn.Dropout(0.5))
+    start = dropout(fnlib.Parameters()).parameters
+    outputs = [dropout(start, seed=seed)(X) for seed in (7, numpy.int32(7))]
+    assert torch.equal(*outputs)
