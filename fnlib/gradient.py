@@ -112,7 +112,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         return Gradient._of(tensors, self._network)
 
     def __add__(self, other: object) -> Gradient:
-        if isinstance(other, numbers.Number) and other == 0:
+        if isinstance(other, numbers.Real) and float(other) == 0:
             return self  # where sum() begins
         if not isinstance(other, Gradient):
             return NotImplemented

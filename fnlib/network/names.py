@@ -143,7 +143,8 @@ def refuse_hidden_ties(tensors: NamedTensors) -> None:
         if memory == following and start < end:
             raise errors.UnsupportedModule(
                 f"'{name}' and '{other}' are two tensors that share memory: training one changes the other, and parameters "
-                "can't track that. Tie them by name:\n\n    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
+                "can't track that. Tie them by name:\n\n"
+                "    network.decoder.weight.data = network.encoder.weight.data   # wrong: shares memory\n"
                 "    network.decoder.weight = network.encoder.weight             # right: one weight under two names\n"
             )
 

@@ -130,6 +130,10 @@ class Network:
 class Tree:
     """One module tree with places for tensors, which are filled for a forward pass."""
 
+    given: tuple[list[Tensor], list[Tensor]]  # what was put into the places
+    found: tuple[list[Tensor], list[Tensor]]  # what was there after the pass
+    after: list[Tensor]  # buffers after the pass, if a graph still refers to this tree
+
     def __init__(self, network: Network, module: nn.Module, mode: Mode) -> None:
         self.module, self.mode, self.network = module, mode, network
         tensors = named_tensors(module)
@@ -186,9 +190,7 @@ class Tree:
 
     def clear(self) -> None:
         """Take the tensors out again."""
-        self.given: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self.after: list[Tensor] = []
-        self.found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.given, self.found, self.after = ([], []), ([], []), []
         self.fill(*self.network.placeholders)
 
     def buffers_in_place(self) -> list[Tensor]:

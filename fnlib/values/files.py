@@ -147,4 +147,11 @@ def _checked(parts: Any) -> Held:
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise TypeError(f"{name} is a {type(tensor).__name__}")
     names = Names(parts["aliases"], frozenset(parts["transient"]))
-    return Held(*(parts[part] for part in Held._fields[:-1]), names)
+    return Held(
+        parts["weights"],
+        parts["buffers"],
+        parts["state"],
+        parts["rule"],
+        parts["step_count"],
+        names,
+    )

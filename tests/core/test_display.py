@@ -258,7 +258,7 @@ def test_a_model_shows_its_mode_and_the_buffers_it_carries() -> None:
     assert '<summary style="cursor:pointer">Sequential</summary>' in model._repr_html_()
     assert repr(model.eval()).startswith("Model in evaluation")
     frozen = model.factory(model.parameters, training={"0": False}, seed=5)
-    assert repr(frozen).startswith("Model in training except 0=False, seed 5: parameters")
+    assert repr(frozen).startswith("Model in training except 0, seed 5: parameters")
     _, buffers = model.with_buffers(torch.full((4, 2), 10.0))
     assert row(repr(model), "0.num_batches_tracked")[-1] == "0"
     assert row(repr(model.carry(buffers)), "0.num_batches_tracked")[-1] == "1"
@@ -296,7 +296,11 @@ def test_looking_copies_nothing_and_draws_nothing() -> None:
     mine = [
         share for value in (later, gradient) for share in value.values()
     ]  # keeps every tensor shared
-    raw = [*later._held().weights.values(), *later._held().buffers.values(), *gradient._tensors.values()]
+    raw = [
+        *later._held().weights.values(),
+        *later._held().buffers.values(),
+        *gradient._tensors.values(),
+    ]
     mine += list(later.buffers.values())
     drawn = torch.get_rng_state()
     for value in (

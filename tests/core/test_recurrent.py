@@ -34,9 +34,7 @@ def test_a_forward_pass_runs_once(
     kind: type[nn.RNNBase], weight_norm: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list of weights is filled by us: that it holds other tensors is no change that the pass made."""
-    monkeypatch.setattr(
-        run, "judge", lambda *args: pytest.fail(f"ran again because of {args[-1]}")
-    )
+    monkeypatch.setattr(run, "judge", lambda *args: pytest.fail(f"ran again because of {args[-1]}"))
     model = fnlib.Factory(lambda: Reader(kind, weight_norm))(fnlib.Parameters(seed=0))
     for _ in range(3):
         model = model.factory(model.step(model.backward(model(torch.ones(2, 4, 3)).sum())))
