@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +28,6 @@ _BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what
 _STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
 _BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
 _CARRY = "model = model.carry(buffers)   # all that with_buffers returned"
-_UNSEEDED = contextlib.nullcontext()
 
 
 class Factory(Tabular):
@@ -106,8 +104,9 @@ class Factory(Tabular):
             )
         if isinstance(parameters._content, Empty):
             parameters = Parameters._of(self._source.initial(parameters._content))
+        mode = training if isinstance(training, bool) else _checked_mode(training, self.network)
         seed = checked_seed(seed, "model = ModelFactory(parameters, seed=0)")
-        return Model(self, parameters, _checked_mode(training, self.network), seed)
+        return Model(self, parameters, mode, seed)
 
     @property
     def network(self) -> Network:
@@ -208,7 +207,7 @@ class Model(Tabular):
             StateDropped: the forward pass changed a buffer or a weight; use `with_buffers`.
             HiddenState: the module keeps state in its attributes.
         """
-        return self._forward(Call(None, args, kwargs), keep=False)[0]
+        return self._forward((None, args, kwargs), keep=False)[0]
 
     def with_buffers(self, *args: Any, **kwargs: Any) -> tuple[Any, Buffers]:
         """Run the module's forward and return, with its output, the state that it changed.
@@ -226,7 +225,7 @@ class Model(Tabular):
         >>> buffers["0.num_batches_tracked"], model.parameters.buffers["0.num_batches_tracked"]
         (tensor(1), tensor(0))
         """
-        output, after = self._forward(Call(None, args, kwargs), keep=True)
+        output, after = self._forward((None, args, kwargs), keep=True)
         after.passes, after.behind = self._passes, self._behind
         if after.changed:
             self._passes.add(after.changed)
@@ -252,14 +251,15 @@ class Model(Tabular):
         >>> model.call("extra_repr")
         'in_features=2, out_features=1, bias=True'
         """
-        return self._forward(Call(method, args, kwargs), keep=False)[0]
+        return self._forward((method, args, kwargs), keep=False)[0]
 
     def _forward(self, call: Call, keep: bool) -> tuple[Any, Buffers]:
-        leaves, held = self._leaves, self._held("run a forward pass")
-        with _UNSEEDED if self._seed is None else seeded(self._seed, held.step_count):
-            return run(
-                leaves.network, self._mode, held.weights, leaves.all, self._buffers, call, keep
-            )
+        held, leaves = self._held("run a forward pass"), self._leaves
+        given = leaves.network, self._mode, held.weights, leaves.all, self._buffers, call, keep
+        if self._seed is None:
+            return run(*given)
+        with seeded(self._seed, held.step_count):
+            return run(*given)
 
     def _held(self, action: str) -> Held:
         """Return the record of the parameters, in the order of the network."""
@@ -457,17 +457,20 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     >>> loss = decoder(encoder(torch.ones(1, 2))).sum()
     >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)
     """
-    for model in models:
-        if not isinstance(model, Model):
-            raise errors.WrongParameters(
-                "A gradient is taken of a loss with respect to models",
-                f"got {type(model).__name__}",
-                "for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)",
-            )
-        model._parameters._held("take a gradient")
-    leaves = [model._leaves for model in models]
-    found = zip(gradients(loss, leaves, retain_graph), leaves, strict=True)
-    return tuple([Gradient._of(tensors, of.network) for tensors, of in found])
+    leaves = [_leaves_of(model) for model in models]
+    found = gradients(loss, leaves, retain_graph)
+    return tuple([Gradient._of(*pair) for pair in found])
+
+
+def _leaves_of(model: Model) -> Leaves:
+    if not isinstance(model, Model):
+        raise errors.WrongParameters(
+            "A gradient is taken of a loss with respect to models",
+            f"got {type(model).__name__}",
+            "for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)",
+        )
+    model._parameters._held("take a gradient")
+    return model._leaves
 
 
 def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
@@ -476,24 +479,20 @@ def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
     Returns:
         Their record, in the order of the network, and the leaves of all models of this value.
     """
-    held, bound = parameters._held("be bound"), parameters._bound
-    if bound.network is not network:
+    held, (known, rule, leaves) = parameters._held("be bound"), parameters._bound
+    if known is not network:
         check_match("weight", held.weights, network.weights, _BIND)
         check_match("buffer", held.buffers, network.buffers, _BIND)
         if [*held.weights, *held.buffers] != [*network.weights, *network.buffers]:
             held = in_order(held, network)
-        elif bound.network is None:
-            bound = bound._replace(network=network)
-    if bound.leaves is None or bound.leaves.network is not network:
+        elif known is None:
+            known = network
+    if leaves is None or leaves.network is not network:
         leaves = Leaves(network, held.weights.values())
         # Inside a transform or inference mode the leaves belong to it and must not outlive it.
-        if in_transform() or torch.is_inference_mode_enabled():
-            parameters._bound = bound
-            return held, leaves
-        bound = bound._replace(leaves=leaves)
-    parameters._bound = bound
-    assert bound.leaves is not None
-    return held, bound.leaves
+        outlives = not (in_transform() or torch.is_inference_mode_enabled())
+        parameters._bound = Bound(known, rule, leaves if outlives else parameters._bound.leaves)
+    return held, leaves
 
 
 def in_order(held: Held, network: Network) -> Held:
@@ -515,8 +514,6 @@ def _taken(buffers: Mapping[str, Tensor], network: Network, right: str) -> dict[
 
 def _checked_mode(training: object, network: Network) -> Mode:
     right = 'model = ModelFactory(parameters, training={"bn": False})'
-    if isinstance(training, bool):
-        return training
     if not isinstance(training, Mapping) or not all(
         isinstance(flag, bool) for flag in training.values()
     ):

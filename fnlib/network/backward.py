@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -60,8 +59,8 @@ class Leaves:
 
 def gradients(
     loss: Tensor, leaves: Sequence[Leaves], retain_graph: bool
-) -> list[dict[str, Tensor]]:
-    """Return, for each set of leaves, the gradient of a loss with respect to them, by name.
+) -> list[tuple[dict[str, Tensor], Network]]:
+    """Return the gradient of a loss with respect to each set of leaves, by name, and its network.
 
     Raises:
         LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
@@ -69,27 +68,26 @@ def gradients(
     """
     trained = tuple([leaf for some in leaves for leaf in some.trained])
     # A checkpoint runs parts again in backward, and draws again what the first pass drew.
-    runs_again = any([some.network.left for some in leaves])
-    with one_at_a_time if runs_again else _NOTHING:
+    if runs_again := [some.network for some in leaves if some.network.left]:
+        with one_at_a_time:
+            found = differentiate(loss, trained, retain_graph)
+        for network in runs_again:
+            network.check_left()
+    else:
         found = differentiate(loss, trained, retain_graph)
     named, start = [], 0
     for some in leaves:
-        if runs_again:
-            some.network.check_left()
         end = start + len(some.trained)
-        named.append(_named(some, found[start:end], loss))
+        named.append((_named(some, found[start:end], loss), some.network))
         start = end
     return named
-
-
-_NOTHING = contextlib.nullcontext()
 
 
 def differentiate(
     loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool
 ) -> Sequence[Tensor | None]:
     """Return ``torch.autograd.grad(loss, leaves, allow_unused=True)``, or say why it cannot be."""
-    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.dtype.is_complex:
         raise errors.LossNotScalar(loss)
     if not loss.requires_grad and in_transform():
         raise errors.DifferentiateOutside

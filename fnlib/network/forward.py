@@ -115,7 +115,7 @@ def run(
         output = _apart(output, [*leaves, *new_weights, *new_buffers])  # hardly ever
     if not keep:
         if changed or written:
-            raise errors.StateDropped([*changed, *written], call.method)
+            raise errors.StateDropped([*changed, *written], call[0])
         return output, _NO_BUFFERS
     places = zip(buffers, given_buffers, new_buffers, strict=True)
     after = {name: _own(new, given) for name, given, new in places}

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,8 @@ from fnlib.torch_private import hooks_of, outside_transforms, registries, waits_
 from fnlib.values.protect import share_all, unchanged
 
 Mode = bool | tuple[tuple[str, bool], ...]  # of the whole network, or by submodule
-
-
-class Call(NamedTuple):
-    """What a forward pass calls: a method, or the module itself, with its arguments."""
-
-    method: str | None
-    args: Any
-    kwargs: Any
+# What a forward pass calls: a method, or None for the module itself, with its arguments.
+Call = tuple[str | None, tuple[Any, ...], dict[str, Any]]
 
 
 class Network:
@@ -169,8 +163,9 @@ class Tree:
             self.references = self._count_references()
         self.given = weights, buffers
         self.fill(weights, buffers)
-        function = self.module if call.method is None else getattr(self.module, call.method)
-        output = function(*call.args, **call.kwargs)
+        method, args, kwargs = call
+        function = self.module if method is None else getattr(self.module, method)
+        output = function(*args, **kwargs)
         self.found = (
             self.read(self.weight_places, weights),
             self.read(self.buffer_places, buffers) if buffers else buffers,
