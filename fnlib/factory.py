@@ -15,14 +15,13 @@ from fnlib.optim import SGD
 from fnlib.parameters import Parameters
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
-from fnlib.updates.finished import Finished
 from fnlib.updates.rule import UpdateRule, checked_rule, name_of
 from fnlib.values.checks import check_match
 
 _RIGHT = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what its step returned"
 
 
-class Factory(Tabular, Finished):
+class Factory(Tabular):
     """A network's structure and its update rule, without weights: call it with parameters to get a model.
 
     Args:
@@ -46,12 +45,15 @@ class Factory(Tabular, Finished):
     True
     """
 
+    optimizer: UpdateRule
+    _rule_name: str
+    _blueprint: Blueprint
+
     def __init__(
         self, build: Callable[[], nn.Module] | nn.Module, optimizer: UpdateRule | None = None
     ) -> None:
-        self.optimizer = SGD(lr=0.01) if optimizer is None else checked_rule(optimizer)
-        self._rule_name = name_of(self.optimizer)
-        self._blueprint = Blueprint(build)
+        rule = SGD(lr=0.01) if optimizer is None else checked_rule(optimizer)
+        vars(self).update(optimizer=rule, _rule_name=name_of(rule), _blueprint=Blueprint(build))
 
     def __call__(
         self,
@@ -106,8 +108,11 @@ class Factory(Tabular, Finished):
         """Names, shapes and module tree of the network, without values."""
         return self._blueprint.structure
 
-    def _refusal(self, name: str, value: Any) -> Exception:
-        return errors.Immutable.factory(name, value)
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise errors.Immutable.factory(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise errors.Immutable.factory(name, None)
 
     def _table(self) -> Table:
         source = self._blueprint
