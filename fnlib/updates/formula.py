@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fnlib.updates.fused import Moments
+from fnlib.updates.many import FEW, Many, worthwhile
 from fnlib.updates.rule import Rule, Settings
 from fnlib.updates.wrap import Wrapped
 from fnlib.values.protect import in_transform, share, share_all
@@ -23,6 +25,7 @@ from fnlib.values.protect import in_transform, share, share_all
 Out = Callable[[Tensor], Tensor | None]  # where a result may go: into memory that ends here
 Class = TypeVar("Class", bound=type)
 _ORDINARY = {torch.float32, torch.float64}
+_DTYPE, _IS_CPU, _LAYOUT = map(operator.attrgetter, ("dtype", "is_cpu", "layout"))
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -40,6 +43,8 @@ class Formula(Rule):
     fused_kernel: ClassVar[Callable[..., None]]
     foreach: bool | None
     fused: bool | None
+    _has_tensors: bool
+    _twins: list[Rule]  # made when first needed, one for all copies of this rule
 
     def move(self, w: Tensor, g: Tensor, kept: Moments, t: Any, out: Out) -> tuple[Tensor, Moments]:
         """Return the new weight and what is kept of it.
@@ -65,7 +70,8 @@ class Formula(Rule):
     def __post_init__(self) -> None:
         names = [field.name for field in dataclasses.fields(self) if field.name != "groups"]  # type: ignore[arg-type]
         self._set_up({name: getattr(self, name) for name in names}, self.groups)
-        vars(self).update(self._settings)
+        vars(self).update(self._settings, _twins=[])
+        vars(self)["_has_tensors"] = _have_tensors(self._settings.values())
         accepted = inspect.signature(self.like).parameters
         first = {**self._settings, **self._schedules()}
         # PyTorch's own checks, and its own errors
@@ -81,19 +87,23 @@ class Formula(Rule):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
         partition = self.partition(weights)
-        rules = [self.having(**settings) for settings, _ in partition]
+        fixed = self.groups is None and not self._scheduled
+        rules = [self] if fixed else [self.having(**settings) for settings, _ in partition]
         if not in_transform() and any(rule._is_unusual(weights, gradient) for rule in rules):
-            return self._wrapped().update(weights, gradient, state, in_place=in_place)
+            return self._twin().update(weights, gradient, state, in_place=in_place)
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
         for rule, (_, names) in zip(rules, partition, strict=True):
             moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
-            move = rule._move_fused if rule.fused else rule._move_each
-            move(moving, weights, gradient, kept, count, in_place)
+            given = moving, weights, gradient, kept, count, in_place
+            if rule.fused:
+                rule._move_fused(*given)
+            elif len(moving) < FEW or not rule._move_together(*given):
+                rule._move_each(*given)
         return weights, {"state": kept, "param_groups": [settings for settings, _ in partition]}
 
     def _move_each(
         self,
-        names: Iterable[str],
+        names: list[str],
         weights: dict[str, Tensor],
         gradient: Mapping[str, Tensor],
         kept: dict[str, Moments],
@@ -101,19 +111,48 @@ class Formula(Rule):
         in_place: bool,
     ) -> None:
         """Move one weight after the other."""
+        counts = self.counts
         for name in names:
             w, before, out = weights[name], kept.get(name), same if in_place else new
             before = before or self.started(w)
-            t: Any = None
-            if self.counts:
-                step, t = count(before["step"])
+            step, t = count(before["step"]) if counts else (None, None)
             if not in_place and not w.is_contiguous():  # a new tensor would have other strides
                 w, before, out = share(w), _shared(before), same
             weights[name], after = self.move(w, gradient[name], before, t, out)
-            if self.counts:
+            if step is not None:
                 after["step"] = step
             if after:
                 kept[name] = after
+
+    def _move_together(
+        self,
+        names: list[str],
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        kept: dict[str, Moments],
+        count: Counter,
+        in_place: bool,
+    ) -> bool:
+        """Move many weights by one call of the formula, if that is faster and they are alike."""
+        ws = [weights[name] for name in names]
+        before = [kept.get(name) or self.started(w) for name, w in zip(names, ws, strict=True)]
+        steps = {count(entry["step"]) for entry in before} if self.counts else {(None, None)}
+        alike = len(steps) == len(set(map(len, before))) == 1
+        if not alike or in_transform() or not worthwhile(ws):
+            return False
+        (step, t), gs = steps.pop(), Many([gradient[name] for name in names])
+        moments: Any = {key: Many([entry[key] for entry in before]) for key in before[0]}
+        move: Any = self.move
+        moved, after = move(Many(ws), gs, moments, t, same if in_place else new)
+        weights.update(zip(names, moved.tensors, strict=True))
+        if step is not None:
+            after["step"] = Many([step] * len(names))
+        entries = zip(*(many.tensors for many in after.values()), strict=True)
+        kept.update(
+            (n, dict(zip(after, entry, strict=True)))
+            for n, entry in zip(names, entries, strict=False)
+        )
+        return True
 
     def _move_fused(
         self,
@@ -150,23 +189,22 @@ class Formula(Rule):
 
     def _is_unusual(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
         """Say whether torch.optim has to take this step: only it has its bits, or its error."""
-        tensors = any(isinstance(value, Tensor) for value in self._numbers())
         return bool(
-            (self.foreach or tensors)
-            or not {w.dtype for w in weights.values()} <= _ORDINARY
-            or not (self.fused or all(w.is_cpu for w in weights.values()))
-            or any(g.layout is not torch.strided for g in gradient.values())
+            self.foreach
+            or self._has_tensors
+            or (self.groups is not None and _have_tensors(vars(self).values()))
+            or not set(map(_DTYPE, weights.values())) <= _ORDINARY
+            or not (self.fused or all(map(_IS_CPU, weights.values())))
+            or set(map(_LAYOUT, gradient.values())) - {torch.strided}
         )
 
-    def _numbers(self) -> list[Any]:
-        """The settings of this group, pairs taken apart."""
-        values = [vars(self)[key] for key in self._settings]
-        return [n for value in values for n in (value if type(value) in (list, tuple) else [value])]
-
-    def _wrapped(self) -> Rule:
-        accepted = inspect.signature(self.like).parameters
-        settings = {key: self._settings[key] for key in self._settings if key in accepted}
-        return Wrapped(self.like, settings, self.groups).having(_step_count=self._step_count)
+    def _twin(self) -> Rule:
+        """Return the same rule, made of the class of torch.optim."""
+        if not self._twins:
+            accepted = inspect.signature(self.like).parameters
+            settings = {key: self._settings[key] for key in self._settings if key in accepted}
+            self._twins.append(Wrapped(self.like, settings, self.groups))
+        return self._twins[0].having(_step_count=self._step_count)
 
     def _written(self) -> Mapping[str, Any]:
         """The rate, and what differs from its default."""
@@ -195,6 +233,13 @@ class Counter:
                 after = self.later[kind]
             self.counted[id(before)] = before, after, number
         return self.counted[id(before)][1:]
+
+
+def _have_tensors(values: Iterable[Any]) -> bool:
+    """Say whether a setting is a tensor, or has one among its numbers."""
+    return any(
+        isinstance(v, Tensor) or (type(v) in (list, tuple) and _have_tensors(v)) for v in values
+    )
 
 
 def same(tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class Rule:
     Subclasses set `like`, `groups` and the settings, then implement `update`.
     """
 
-    like: Any  # the class of torch.optim with the same arguments and the same bits
+    like: ClassVar[Any]  # the class of torch.optim with the same arguments and the same bits
     groups: Groups | None
     trusted = True  # update() writes only where it is told to, and owns what it returns
     _settings: Settings
@@ -112,6 +112,8 @@ class Rule:
     def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
         """Split the weights into groups of equal settings, in the order in which they are met."""
         common = {**self._settings, **self._schedules()}
+        if self.groups is None:
+            return [(common, list(weights))]
         return [({**common, **own}, names) for own, names in self._parts(weights)]
 
     def _parts(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:

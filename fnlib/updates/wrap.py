@@ -29,6 +29,10 @@ _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference 
 class Wrapped(Rule):
     """An update rule made of an optimizer class. See `wrap`."""
 
+    _arguments: Settings  # of the class: `_settings` has its defaults too
+    _is_torchs_own: bool
+    _unused: list[Any]  # optimizer objects that wait for the next step; copies share the list
+
     def __init__(
         self, kind: type[torch.optim.Optimizer], settings: Settings, groups: Groups | None
     ) -> None:
@@ -87,18 +91,19 @@ class Wrapped(Rule):
         in_place: bool = False,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
-        if in_place:
-            weights = dict(weights)
-        else:  # an optimizer writes in place, to its counters too
+        if not in_place:  # an optimizer writes in place
             weights = dict(zip(weights, share_all(weights.values()), strict=True))
-        state = map_tree((lambda tensor: tensor) if in_place else share, state)
         step = self._refilled if self._is_torchs_own else self._revived
-        return step(weights, gradient, state)
+        return step(dict(weights), gradient, state, in_place)
 
     # --- classes of torch.optim: their steps change weights and state, so one object serves ----
 
     def _refilled(
-        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        in_place: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Lend everything to an optimizer object that is kept, and take it back after its step."""
         groups = [
@@ -117,8 +122,11 @@ class Wrapped(Rule):
         scheduled = self._schedules()
         optimizer.param_groups = [{**optimizer.defaults, **scheduled, **own} for own in groups]
         optimizer.state = slots
+        kept = state["state"].values()
+        moments = [tensor for entry in kept for tensor in entry.values()]
+        places = iter(moments if in_place else share_all(moments))
         for name, entry in state["state"].items():
-            slots[weights[name]] = entry
+            slots[weights[name]] = {key: next(places) for key in entry}
         for name, slope in zip(gradient, share_all(gradient.values()), strict=True):
             weights[name].grad = slope  # some optimizers write to it
         for group in optimizer.param_groups:
@@ -137,8 +145,13 @@ class Wrapped(Rule):
     # --- other classes: a new object a step, and whatever changed about it is kept -------------
 
     def _revived(
-        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        in_place: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        state = state if in_place else map_tree(share, state)
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
         for name in gradient:
             places[name].grad = share(gradient[name])  # some optimizers write to it
