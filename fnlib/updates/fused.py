@@ -70,9 +70,10 @@ def refuse_broken_kernel(
     if any(w.is_cpu and w.dtype in (torch.float16, torch.bfloat16) for w in weights):
         raise errors.CannotWrap(
             "torch.optim.SGD",
-            "on the CPU its fused kernel reads unwritten memory where momentum meets half "
-            "precision, and two runs of it differ",
+            "with momentum in half precision its fused CPU kernel reads uninitialised memory, "
+            "so two runs differ",
             "optimizer=fnlib.SGD(lr=..., momentum=...)   # right: without fused=True",
+            "optimizer=fnlib.SGD(lr=..., momentum=..., fused=True)",
         )
 
 

@@ -53,8 +53,9 @@ class Rule:
             if settings.get(flag):
                 raise errors.CannotWrap(
                     f"An optimizer with {flag}=True",
-                    "a step of fnlib is not differentiated or captured",
+                    f"a functional step doesn't support {flag}",
                     "optimizer=fnlib.Adam(lr=1e-3)   # right: without it",
+                    f"optimizer=fnlib.wrap(..., {flag}=True)",
                 )
         own = {key: plain_number(map_tree(_copied, value)) for key, value in settings.items()}
         scheduled = frozenset(key for key in own if self._takes_number(key) and _moves(own[key]))
@@ -148,7 +149,7 @@ class Rule:
         unknown = own.keys() - self._settings.keys()
         if unknown:
             raise errors.WrongParameters(
-                f"groups= gives '{name}' settings that {type(self).__name__} does not have",
+                f"groups= gives '{name}' a setting that {type(self).__name__} doesn't have",
                 errors._names(sorted(map(str, unknown))),
                 _GROUPS,
             )
@@ -195,7 +196,7 @@ class Rule:
         unknown = state["state"].keys() - weights.keys()
         if unknown:
             raise _wrong_state(
-                f"{errors._names(sorted(map(str, unknown)))} is no weight; "
+                f"{errors._names(sorted(map(str, unknown)))} is not a weight; "
                 f"expected: {errors._names(weights)}"
             )
         for settings, names in self.partition(weights):
@@ -242,13 +243,15 @@ def checked_rule(rule: Any) -> UpdateRule:
         raise errors.CannotWrap(
             kind.__name__,
             "a factory takes an update rule, not an optimizer",
-            f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)",
+            f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)   # right",
+            f"optimizer=torch.optim.{kind.__name__}(...)",
         )
     if not all(callable(getattr(rule, method, None)) for method in ("init", "update")):
         raise errors.CannotWrap(
-            repr(rule),
-            "an update rule is an object with init(weights) and update(weights, gradient, state)",
-            "optimizer=fnlib.SGD(lr=0.01)",
+            f"An object of type {type(rule).__name__}",
+            "a rule has the methods init(weights) and update(weights, gradient, state)",
+            "optimizer=fnlib.SGD(lr=0.01)   # right",
+            f"optimizer={errors._code(rule)}",
         )
     return rule
 
@@ -294,12 +297,12 @@ def _check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) 
         raise _wrong_state(f"for '{name}' it needs {errors._names(expected)}")
     for key, shape in expected.items():
         if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
-            raise _wrong_state(f"'{key}' of '{name}' is no tensor of shape {tuple(shape)}")
+            raise _wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")
 
 
 def _wrong_state(detail: str) -> errors.WrongParameters:
     return errors.WrongParameters(
-        "This optimizer_state is not one that the rule of this factory can go on with",
+        "The rule of this factory can't continue from this optimizer_state",
         detail,
-        "model = ModelFactory(parameters.replace(optimizer_state=None))   # starts the rule afresh",
+        "model = ModelFactory(parameters.replace(optimizer_state=None))   # start the rule afresh",
     )

@@ -91,8 +91,6 @@ class Wrapped(Rule):
         in_place: bool = False,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
-        if not in_place:  # an optimizer writes in place
-            weights = dict(zip(weights, share_all(weights.values()), strict=True))
         step = self._refilled if self._is_torchs_own else self._revived
         return step(dict(weights), gradient, state, in_place)
 
@@ -106,6 +104,8 @@ class Wrapped(Rule):
         in_place: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Lend everything to an optimizer object that is kept, and take it back after its step."""
+        if not in_place:  # an optimizer writes in place, to its counters too
+            weights.update((name, _copied(weights[name])) for name in gradient)
         groups = [
             {"params": [weights[name] for name in names], **own}
             for own, names in self._parts(weights)
@@ -122,13 +122,12 @@ class Wrapped(Rule):
         scheduled = self._schedules()
         optimizer.param_groups = [{**optimizer.defaults, **scheduled, **own} for own in groups]
         optimizer.state = slots
-        kept = state["state"].values()
-        moments = [tensor for entry in kept for tensor in entry.values()]
-        places = iter(moments if in_place else share_all(moments))
         for name, entry in state["state"].items():
-            slots[weights[name]] = {key: next(places) for key in entry}
-        for name, slope in zip(gradient, share_all(gradient.values()), strict=True):
-            weights[name].grad = slope  # some optimizers write to it
+            copies = not in_place and name in gradient
+            slots[weights[name]] = map_tree(_copied, entry) if copies else dict(entry)
+        lists = any(group.get("foreach") or group.get("fused") for group in optimizer.param_groups)
+        for name, slope in gradient.items():  # only what takes lists writes to `grad`
+            weights[name].grad = share(slope) if lists or not slope.is_cpu else slope
         for group in optimizer.param_groups:
             refuse_broken_kernel(self.like, group, group["params"])
         optimizer.step()
@@ -151,7 +150,9 @@ class Wrapped(Rule):
         state: Any,
         in_place: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        state = state if in_place else map_tree(share, state)
+        if not in_place:
+            weights = dict(zip(weights, share_all(weights.values()), strict=True))
+            state = map_tree(share, state)
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
         for name in gradient:
             places[name].grad = share(gradient[name])  # some optimizers write to it
@@ -293,6 +294,11 @@ def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def _is_of_torch(kind: type) -> bool:
     """Say whether a class is torch.optim's own: its steps change no group and no attribute."""
     return kind.__module__.startswith("torch.optim.")
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """Copy what will be written to at once: sharing it first would take longer."""
+    return tensor.clone() if tensor.is_contiguous() else share(tensor)
 
 
 def _without_params(group: dict[str, Any]) -> dict[str, Any]:
