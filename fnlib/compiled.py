@@ -14,8 +14,8 @@ from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
 from fnlib.network.randomness import preserved, seeded
 from fnlib.parameters import Bound, Parameters
+from fnlib.updates.formula import Formula, new
 from fnlib.updates.rule import Rule
-from fnlib.updates.traced import is_traced, traced
 from fnlib.values.held import Held
 
 
@@ -67,7 +67,7 @@ class _TrainStep:
     def __init__(self, factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.factory, self.criterion = factory, criterion
         self.rule = factory.optimizer
-        self.traces_rule = is_traced(self.rule)
+        self.traces_rule = isinstance(self.rule, Formula) and self.rule.trusted
         self.module: nn.Module | None = None
         self.moving: list[
             str
@@ -258,17 +258,17 @@ class Graph:
         gradient, (loss, after) = torch.func.grad_and_value(loss_of, has_aux=True)(moving)
         if not step.traces_rule:
             return loss, *after, *gradient
-        for group, (settings, rate) in enumerate(zip(step.settings, rates, strict=True)):
-            at = [i for i, of in enumerate(step.group_of) if of == group]
-            weights, entries = traced(
-                cast(Rule, step.rule),
-                [moving[i] for i in at],
-                [gradient[i] for i in at],
-                [moments[i] for i in at],
-                settings,
-                rate,
-            )
-            for i, weight, entry in zip(at, weights, entries, strict=True):
-                moving[i], moments[i] = weight, entry
+        rules = [
+            cast(Formula, step.rule).having(**settings, lr=rate)
+            for settings, rate in zip(step.settings, rates, strict=True)
+        ]
+        for i, group in enumerate(step.group_of):
+            rule = rules[group]
+            kept = moments[i] or rule.started(moving[i])
+            step_count = kept["step"] + 1 if rule.counts else None
+            t = None if step_count is None else step_count.double()
+            moving[i], moments[i] = rule.move(moving[i], gradient[i], kept, t, new)
+            if step_count is not None:
+                moments[i]["step"] = step_count
         self.keys_after = [tuple(entry) for entry in moments]
         return loss, *after, *moving, *(tensor for entry in moments for tensor in entry.values())

@@ -1,21 +1,19 @@
-"""What an update rule is, and what those of this package share: settings, a schedule of the rate, groups of weights."""
+"""What an update rule is, and what ours share: settings, schedules, groups and a check of state."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.updates.finished import Finished
-from fnlib.updates.kernels import Moments
-from fnlib.values.protect import share, share_all
+from fnlib.values.protect import share
 from fnlib.values.trees import map_tree
 
-Schedule = Callable[[int], float]
+Schedule = Callable[[int], Any]  # the step count -> a number (a pair of them for betas)
 Groups = Callable[[str, Tensor], Mapping[str, Any]]
 Settings = dict[str, Any]
 
@@ -32,37 +30,41 @@ class UpdateRule(Protocol):
         """Return new weights and new state."""
 
 
-class Rule(Finished):
-    """The frame of `fnlib.SGD`, `fnlib.Adam`, `fnlib.AdamW` and `fnlib.wrap`: they differ in how a group of weights moves.
+class Rule:
+    """Base of the rules of fnlib: settings that never change, any number of them scheduled.
 
-    Args:
-        lr: the learning rate, or a function of the step count.
-        groups: a function of a weight's name and the weight that returns settings of its own.
-        settings: the other arguments of the class of torch.optim that this rule is like.
+    Subclasses set `like`, `groups` and the settings, then implement `update`.
     """
 
-    like: Any  # the class of torch.optim with the same arguments and the same bits
-    trusted = True  # update() writes to what it is given only when it is told to, and what it returns is its own
+    like: ClassVar[Any]  # the class of torch.optim with the same arguments and the same bits
+    groups: Groups | None
+    trusted = True  # update() writes only where it is told to, and owns what it returns
+    _settings: Settings
+    _scheduled: frozenset[str]
+    _step_count = 0
 
     def __init_subclass__(cls) -> None:
-        if "update" in vars(cls) and not cls.__module__.startswith("fnlib."):
-            cls.trusted = False  # somebody's own, built on one of ours
+        own = {"update", "move", "start"} & vars(cls).keys()
+        if own and not cls.__module__.startswith("fnlib."):
+            cls.trusted = False  # somebody else's, built on one of ours
 
-    def __init__(
-        self, lr: float | Tensor | Schedule, groups: Groups | None, settings: Settings
-    ) -> None:
-        refuse_flags(settings)
-        probe = self.like(
-            [torch.zeros(1)], lr=lr(0) if callable(lr) else lr, **settings
-        )  # PyTorch's own checks, and its own errors
-        self._arguments = of_its_own({"lr": lr, **settings})
-        self._settings = {
-            **probe.defaults,
-            **self._arguments,
-            "lr": lr if callable(lr) else float(lr),
-        }
-        self._groups = groups
-        self._step_count = 0
+    def _set_up(self, settings: Settings, groups: Groups | None) -> None:
+        """Take the settings over. Copies, so that a list changed later does not change the rule."""
+        for flag in ("differentiable", "capturable"):
+            if settings.get(flag):
+                raise errors.CannotWrap(
+                    f"An optimizer with {flag}=True",
+                    f"a functional step doesn't support {flag}",
+                    "optimizer=fnlib.Adam(lr=1e-3)   # right: without it",
+                    f"optimizer=fnlib.wrap(..., {flag}=True)",
+                )
+        own = {key: plain_number(map_tree(_copied, value)) for key, value in settings.items()}
+        scheduled = frozenset(key for key in own if self._takes_number(key) and _moves(own[key]))
+        vars(self).update(_settings=own, _scheduled=scheduled, groups=groups)
+
+    def _takes_number(self, key: str) -> bool:
+        """Say whether a function given for this setting is a schedule."""
+        return True
 
     @property
     def name(self) -> str:
@@ -71,15 +73,19 @@ class Rule(Finished):
         return f"{kind.__module__}.{kind.__qualname__}"
 
     def at(self, step_count: int) -> Rule:
-        """Return this rule with a scheduled rate set to its value for one step (the first is step 0)."""
-        if self._groups is None and not callable(self._settings.get("lr")):
+        """Return this rule with every schedule set to one step (the first is step 0)."""
+        if self.groups is None and not self._scheduled:
             return self
-        fixed = copy.copy(self)
-        vars(fixed)["_step_count"] = step_count
-        return fixed
+        return self.having(_step_count=step_count)
+
+    def having(self, **settings: Any) -> Any:
+        """Return a copy of this rule with other settings."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), **settings)
+        return other
 
     def init(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return the state before the first step: as in torch.optim, moments are made when a weight first moves."""
+        """Return the state before the first step: moments are made when a weight first moves."""
         return {"state": {}, "param_groups": []}
 
     def update(
@@ -96,69 +102,88 @@ class Rule(Finished):
             weights: name -> weight.
             gradient: name -> tensor of the weight's shape; a weight without an entry stays.
             state: what `init` or the last `update` returned.
-            in_place: reuse the memory of the weights and the state, which are used up then. The bits are the same.
+            in_place: reuse the memory of weights and state, which end here. The bits are the same.
 
         Returns:
             The new weights and the new state. What does not move is passed on as it is.
         """
-        partition = self.partition(weights)
-        if any(
-            self._left_to_torch(settings, weights.values(), gradient.values())
-            for settings, _ in partition
-        ):
-            return self._wrapped().update(weights, gradient, state, in_place=in_place)
-        weights, moments = dict(weights), dict(state["state"])
-        for settings, names in partition:
-            moving = (
-                names
-                if len(gradient) == len(weights)
-                else [name for name in names if name in gradient]
-            )
-            if not moving:
-                continue
-            own = [dict(moments[name]) if name in moments else {} for name in moving]
-            places, slopes, here = (
-                [weights[name] for name in moving],
-                [gradient[name] for name in moving],
-                in_place,
-            )
-            if not in_place and (settings["fused"] or not _are_plain(places)):
-                # Fused kernels write in place, and so the strides stay that a new tensor would not have: on shared tensors, then.
-                places, own, here = share_all(places), [_shared(entry) for entry in own], True
-            weights.update(
-                zip(moving, self._move(places, slopes, own, settings, here), strict=True)
-            )
-            if own[0]:
-                moments.update(zip(moving, own, strict=True))
-        return weights, {"state": moments, "param_groups": [settings for settings, _ in partition]}
-
-    def _move(
-        self,
-        weights: list[Tensor],
-        gradient: list[Tensor],
-        moments: list[Moments],
-        settings: Settings,
-        in_place: bool,
-    ) -> list[Tensor]:
-        """Return the moved weights of one group, and put moved moments into their dicts."""
         raise NotImplementedError
 
-    def _left_to_torch(
-        self, settings: Settings, weights: Collection[Tensor], gradient: Collection[Tensor]
-    ) -> bool:
-        """Say whether the optimizer of torch.optim has to take this step, because only it has its bits or its error."""
-        return False
+    # --- settings, groups and schedules ------------------------------------------------------
 
-    def _wrapped(self) -> Rule:
-        from fnlib.updates.wrap import Wrapped
+    def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
+        """Split the weights into groups of equal settings, in the order in which they are met."""
+        common = {**self._settings, **self._schedules()}
+        if self.groups is None:
+            return [(common, list(weights))]
+        return [({**common, **own}, names) for own, names in self._parts(weights)]
 
-        arguments = {key: value for key, value in self._arguments.items() if key != "lr"}
-        return Wrapped(self.like, self._arguments["lr"], self._groups, arguments).at(
-            self._step_count
-        )
+    def _parts(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
+        """Split the weights by the settings that groups= gives them, schedules resolved."""
+        if self.groups is None:
+            return [({}, list(weights))]
+        parts: list[tuple[Settings, list[str]]] = []
+        for name, weight in weights.items():
+            own = self._own(name, weight)
+            for settings, names in parts:
+                if settings == own:
+                    names.append(name)
+                    break
+            else:
+                parts.append((own, [name]))
+        return [(self._resolved(own), names) for own, names in parts]
+
+    def _own(self, name: str, weight: Tensor) -> Settings:
+        """Ask groups= for the settings of one weight."""
+        assert self.groups is not None
+        own: Any = self.groups(name, share(weight))
+        if not isinstance(own, Mapping):
+            raise errors.WrongParameters(
+                "groups= returns a mapping of settings for each weight, {} for none of its own",
+                f"for '{name}' it returned {own!r}",
+                _GROUPS,
+            )
+        self._check_group(name, own)
+        return {key: plain_number(value) for key, value in own.items()}
+
+    def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
+        unknown = own.keys() - self._settings.keys()
+        if unknown:
+            raise errors.WrongParameters(
+                f"groups= gives '{name}' a setting that {type(self).__name__} doesn't have",
+                errors._names(sorted(map(str, unknown))),
+                _GROUPS,
+            )
+
+    def _resolved(self, own: Settings) -> Settings:
+        return {
+            key: self._number(key, value) if self._takes_number(key) else value
+            for key, value in own.items()
+        }
+
+    def _schedules(self) -> Settings:
+        """Return what is scheduled, at its value for this step."""
+        return {key: self._number(key, self._settings[key]) for key in self._scheduled}
+
+    def _number(self, key: str, value: Any) -> Any:
+        """Return a setting at this step: a function of the step count is called."""
+        if type(value) in (list, tuple):
+            return type(value)(self._number(key, part) for part in value)
+        if not callable(value):
+            return value
+        found = plain_number(value(self._step_count))
+        if not is_number(found):
+            raise errors.WrongParameters(
+                "A schedule returns the number for one step",
+                f"{key}= returned {found!r} at step {self._step_count}",
+                "optimizer=fnlib.SGD(lr=lambda step: 0.1 * 0.99**step)   # a number for each step",
+            )
+        return found
+
+    # --- the state ---------------------------------------------------------------------------
 
     def check_state(self, state: Any, weights: Mapping[str, Tensor]) -> None:
-        """Raise `WrongParameters` for a state that no step of such a rule could have left: from a file, or given to ``replace``."""
+        """Raise `WrongParameters` for a state that no step of such a rule could have left."""
         if not (isinstance(state, Mapping) and isinstance(state.get("state"), Mapping)):
             raise _wrong_state(
                 f"it has no entry 'state' that maps weight names to what {self.name} keeps of each"
@@ -172,86 +197,44 @@ class Rule(Finished):
         unknown = state["state"].keys() - weights.keys()
         if unknown:
             raise _wrong_state(
-                f"{errors._names(sorted(map(str, unknown)))} is not a weight; expected: {errors._names(weights)}"
+                f"{errors._names(sorted(map(str, unknown)))} is not a weight; "
+                f"expected: {errors._names(weights)}"
             )
         for settings, names in self.partition(weights):
             for name in names:
-                self._check_moments(
-                    name, state["state"].get(name, {}), self._kept(weights[name], settings)
-                )
+                expected = self._expected(weights[name], settings)
+                _check_moments(name, state["state"].get(name, {}), expected)
 
-    def _check_moments(self, name: str, moments: Any, expected: Mapping[str, torch.Size]) -> None:
-        """Check what is kept of one weight, or nothing if it has not moved yet."""
-        if moments == {}:
-            return
-        if not isinstance(moments, Mapping) or expected.keys() - moments.keys():
-            raise _wrong_state(f"for '{name}' it needs {errors._names(expected)}")
-        for key, shape in expected.items():
-            if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
-                raise _wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")
+    def _expected(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
+        """Name what a step keeps of a weight, with its shapes."""
+        return {}
 
-    def _kept(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
-        """Name what a step keeps of a weight, and its shapes."""
-        raise NotImplementedError
+    # --- never changed, and shown ------------------------------------------------------------
 
-    # --- groups and the rate -----------------------------------------------------------------
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a change. The `__init__` of a class built on ours may set what is new, once."""
+        if type(self).__module__.startswith("fnlib.") or name in vars(self):
+            known = name in self._settings
+            raise errors.Immutable.rule(self._call(), name, value, known)
+        vars(self)[name] = value
 
-    def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
-        """Split the weights into groups of equal settings, in the order in which the groups are met."""
-        if self._groups is None:
-            return [({**self._settings, "lr": self._rate(self._settings["lr"])}, list(weights))]
-        parts: list[tuple[Settings, list[str]]] = []
-        for name, weight in weights.items():
-            own = dict(self._groups(name, share(weight)))
-            self._check_group(name, own)
-            for settings, names in parts:
-                if settings == own:
-                    names.append(name)
-                    break
-            else:
-                parts.append((own, [name]))
-        merged = [({**self._settings, **own}, names) for own, names in parts]
-        return [
-            (
-                {**settings, "lr": self._rate(settings["lr"])} if "lr" in settings else settings,
-                names,
-            )
-            for settings, names in merged
-        ]
-
-    def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
-        unknown = own.keys() - self._settings.keys()
-        if unknown:
-            raise errors.WrongParameters(
-                f"groups= gives '{name}' a setting that {type(self).__name__} doesn't have",
-                errors._names(sorted(unknown)),
-                'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}',
-            )
-
-    def _rate(self, lr: Any) -> float:
-        return float(lr(self._step_count)) if callable(lr) else float(lr)
-
-    # --- being finished, being shown ---------------------------------------------------------
-
-    def _refusal(self, name: str, value: Any) -> Exception:
-        return errors.Immutable.rule(self._call(), name, value, name in self._settings)
+    def __delattr__(self, name: str) -> None:
+        raise errors.Immutable.rule(self._call(), name, None, name in self._settings)
 
     def _call(self) -> str:
         """The beginning of the call that makes such a rule."""
         return f"fnlib.{type(self).__name__}("
 
+    def _written(self) -> Mapping[str, Any]:
+        """The settings that the repr shows."""
+        return self._settings
+
     def __repr__(self) -> str:
-        default = self.like(
-            [torch.zeros(1)],
-            **({} if "lr" in self.like([torch.zeros(1)]).defaults else {"lr": 1.0}),
-        ).defaults
-        changed = {
-            key: value
-            for key, value in self._settings.items()
-            if key == "lr" or value != default.get(key)
-        }
-        written = [f"{key}={getattr(value, '__name__', value)}" for key, value in changed.items()]
-        return f"{self._call()}{', '.join(written + (['groups=...'] if self._groups else []))})"
+        settings = [f"{k}={getattr(v, '__name__', v)}" for k, v in self._written().items()]
+        return f"{self._call()}{', '.join(settings + (['groups=...'] if self.groups else []))})"
+
+
+_GROUPS = 'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}'
 
 
 def checked_rule(rule: Any) -> UpdateRule:
@@ -279,42 +262,48 @@ def name_of(rule: UpdateRule) -> str:
     return getattr(rule, "name", None) or f"{type(rule).__module__}.{type(rule).__qualname__}"
 
 
+def plain_number(value: Any) -> Any:
+    """Turn NumPy's numbers into Python's, which every kernel of PyTorch takes.
+
+    >>> plain_number((0.5, 1)), plain_number(None)
+    ((0.5, 1), None)
+    """
+    if type(value) in (list, tuple):
+        return type(value)(map(plain_number, value))
+    numpy_number = hasattr(value, "item") and getattr(value, "ndim", None) == 0
+    return value.item() if numpy_number and not isinstance(value, Tensor) else value
+
+
+def is_number(value: Any) -> bool:
+    """Say whether this is what a schedule may return: a number, or a pair of them for betas."""
+    if type(value) in (list, tuple):
+        return all(map(is_number, value))
+    return isinstance(value, (numbers.Real, Tensor)) and not isinstance(value, bool)
+
+
+def _moves(value: Any) -> bool:
+    """Say whether a setting is a function of the step count, or has one among its numbers."""
+    return any(map(_moves, value)) if type(value) in (list, tuple) else callable(value)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
+
+
+def _check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) -> None:
+    """Check what is kept of one weight, or nothing if it has not moved yet."""
+    if moments == {}:
+        return
+    if not isinstance(moments, Mapping) or expected.keys() - moments.keys():
+        raise _wrong_state(f"for '{name}' it needs {errors._names(expected)}")
+    for key, shape in expected.items():
+        if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
+            raise _wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")
+
+
 def _wrong_state(detail: str) -> errors.WrongParameters:
     return errors.WrongParameters(
         "The rule of this factory can't continue from this optimizer_state",
         detail,
         "model = ModelFactory(parameters.replace(optimizer_state=None))   # start the rule afresh",
     )
-
-
-def refuse_flags(settings: Mapping[str, Any]) -> None:
-    """Refuse arguments of torch.optim that mean nothing to a functional step."""
-    for flag in ("differentiable", "capturable"):
-        if settings.get(flag):
-            raise errors.CannotWrap(
-                f"An optimizer with {flag}=True",
-                f"a functional step doesn't support {flag}",
-                "optimizer=fnlib.Adam(lr=1e-3)   # right: without it",
-                f"optimizer=fnlib.wrap(..., {flag}=True)",
-            )
-
-
-def of_its_own(settings: Settings) -> Settings:
-    """Copy settings, so that a list or a tensor that their owner changes later does not change the rule."""
-    return {
-        key: map_tree(lambda tensor: tensor.detach().clone(), value)
-        for key, value in settings.items()
-    }
-
-
-def _are_plain(tensors: list[Tensor]) -> bool:
-    """Say whether the results of arithmetic on these are laid out like them, and no view as real numbers is needed."""
-    return all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_complex, tensors))
-
-
-def _shared(entry: Moments) -> Moments:
-    """Share the tensors of a state that a step writes to: not the counters, which it replaces."""
-    return {
-        key: value if key == "step" or not isinstance(value, Tensor) else share(value)
-        for key, value in entry.items()
-    }

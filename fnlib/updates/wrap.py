@@ -7,6 +7,7 @@ what it keeps becomes a value.
 
 from __future__ import annotations
 
+import collections
 import functools
 import inspect
 import pickle
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.updates.kernels import refuse_broken_kernel
-from fnlib.updates.rule import Groups, Rule, Schedule, Settings, of_its_own, refuse_flags
-from fnlib.values.protect import share
+from fnlib.updates.fused import refuse_broken_kernel
+from fnlib.updates.rule import Groups, Rule, Schedule, Settings, is_number
+from fnlib.values.protect import share, share_all
 from fnlib.values.trees import map_tree, same_tree, storable
 
 _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
@@ -28,12 +29,12 @@ _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference 
 class Wrapped(Rule):
     """An update rule made of an optimizer class. See `wrap`."""
 
+    _arguments: Settings  # of the class: `_settings` has its defaults too
+    _is_torchs_own: bool
+    _unused: list[Any]  # optimizer objects that wait for the next step; copies share the list
+
     def __init__(
-        self,
-        kind: type[torch.optim.Optimizer],
-        lr: float | Tensor | Schedule | None,
-        groups: Groups | None,
-        settings: dict[str, Any],
+        self, kind: type[torch.optim.Optimizer], settings: Settings, groups: Groups | None
     ) -> None:
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
             raise errors.CannotWrap(
@@ -53,26 +54,26 @@ class Wrapped(Rule):
                 "its step() needs a closure that evaluates the loss again, but a functional step gets a gradient",
                 "optimizer=fnlib.Adam(lr=1e-3)   # right: needs one gradient a step",
             )
-        refuse_flags(settings)
-        self.like, self._groups, self._step_count = kind, groups, 0
-        self._arguments = of_its_own(settings if lr is None else {"lr": lr, **settings})
-        self._settings = dict(self._arguments)
+        vars(self).update(like=kind, _unused=[], _is_torchs_own=_is_of_torch(kind))
+        self._set_up(settings, groups)
+        vars(self)["_arguments"] = self._settings
         if groups is None:  # some classes cannot be made without their groups
-            probe = self._made([nn.Parameter(torch.zeros(2, 2))])  # its own checks, its own errors
-            self._settings = {**probe.defaults, **self._settings}
+            probe = self._made([nn.Parameter(torch.zeros(2, 2))])  # its own checks and errors
+            vars(self)["_settings"] = {**probe.defaults, **self._settings}
 
-    def _kept(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
-        return {}  # what an optimizer makes of its state is its own
+    def _takes_number(self, key: str) -> bool:
+        """Say whether the class has a number as its default: a function elsewhere is its own."""
+        accepted = inspect.signature(self.like).parameters
+        return key == "lr" or (key in accepted and is_number(accepted[key].default))
+
+    def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
+        """Optimizers take settings in their groups that are no arguments."""
 
     def _made(self, weights: list[Any]) -> torch.optim.Optimizer:
         """Make the optimizer object: of weights, or of groups of them."""
-        lr = self._arguments.get("lr")
-        drawn = torch.get_rng_state()
-        optimizer = self.like(
-            weights,
-            **{**self._arguments, "lr": self._rate(lr)} if callable(lr) else self._arguments,
-        )
-        if not torch.equal(torch.get_rng_state(), drawn):
+        drawn = None if self._is_torchs_own else torch.get_rng_state()
+        optimizer = self.like(weights, **{**self._arguments, **self._schedules()})
+        if drawn is not None and not torch.equal(torch.get_rng_state(), drawn):
             torch.set_rng_state(drawn)
             raise errors.CannotWrap(
                 self.like.__name__,
@@ -80,9 +81,6 @@ class Wrapped(Rule):
                 "optimizer=fnlib.Adam(lr=1e-3)   # right: draws nothing",
             )
         return optimizer
-
-    def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
-        """Optimizers take settings in their groups that are no arguments."""
 
     def update(
         self,
@@ -93,20 +91,74 @@ class Wrapped(Rule):
         in_place: bool = False,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
+        step = self._refilled if self._is_torchs_own else self._revived
+        return step(dict(weights), gradient, state, in_place)
+
+    # --- classes of torch.optim: their steps change weights and state, so one object serves ----
+
+    def _refilled(
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        in_place: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Lend everything to an optimizer object that is kept, and take it back after its step."""
         if not in_place:  # an optimizer writes in place, to its counters too
-            weights, state = (
-                {name: share(weights[name]) for name in weights},
-                map_tree(share, state),
-            )
+            weights.update((name, _copied(weights[name])) for name in gradient)
+        groups = [
+            {"params": [weights[name] for name in names], **own}
+            for own, names in self._parts(weights)
+        ]
+        slots: collections.defaultdict[Any, Any] = collections.defaultdict(dict)
+        try:
+            optimizer: Any = self._unused.pop()  # two threads never get the same one
+        except IndexError:
+            optimizer = None
+        if optimizer is None or (optimizer.starts and state["state"].keys() < weights.keys()):
+            optimizer = self._made([dict(group) for group in groups])
+            optimizer.starts = bool(optimizer.state)  # Adagrad makes state when it is made
+            slots.update(optimizer.state)
+        scheduled = self._schedules()
+        optimizer.param_groups = [{**optimizer.defaults, **scheduled, **own} for own in groups]
+        optimizer.state = slots
+        for name, entry in state["state"].items():
+            copies = not in_place and name in gradient
+            slots[weights[name]] = map_tree(_copied, entry) if copies else dict(entry)
+        lists = any(group.get("foreach") or group.get("fused") for group in optimizer.param_groups)
+        for name, slope in gradient.items():  # only what takes lists writes to `grad`
+            weights[name].grad = share(slope) if lists or not slope.is_cpu else slope
+        for group in optimizer.param_groups:
+            refuse_broken_kernel(self.like, group, group["params"])
+        optimizer.step()
+        for name in gradient:
+            weights[name].grad = None
+        new_state = {
+            "state": {name: slots[w] for name, w in weights.items() if w in slots},
+            "param_groups": [_without_params(group) for group in optimizer.param_groups],
+        }
+        optimizer.param_groups, optimizer.state = [], {}
+        self._unused.append(optimizer)
+        return weights, new_state
+
+    # --- other classes: a new object a step, and whatever changed about it is kept -------------
+
+    def _revived(
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        in_place: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if not in_place:
+            weights = dict(zip(weights, share_all(weights.values()), strict=True))
+            state = map_tree(share, state)
         places = {name: nn.Parameter(weight) for name, weight in weights.items()}
-        for name, place in places.items():
-            if name in gradient:
-                place.grad = share(gradient[name])  # some optimizers write to it
+        for name in gradient:
+            places[name].grad = share(gradient[name])  # some optimizers write to it
         optimizer = self._revive(places, state)
         names = {id(place): name for name, place in places.items()}
         label = self.like.__name__
-        for group in optimizer.param_groups:
-            refuse_broken_kernel(self.like, group, group["params"])
         before = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
         optimizer.step()
@@ -129,9 +181,7 @@ class Wrapped(Rule):
             frozen = _freeze(value, names, key)
             if key not in attributes or not _same(attributes[key], frozen) or key in kept:
                 if isinstance(frozen, bytes):
-                    raise errors.CannotStore(
-                        f"{self.like.__name__}.{key}", value, ", and this step changed it"
-                    )
+                    raise errors.CannotStore(f"{label}.{key}", value, ", and this step changed it")
                 kept[key] = frozen
         new_state: dict[str, Any] = {
             "state": {},
@@ -156,32 +206,24 @@ class Wrapped(Rule):
 
     def _revive(self, places: dict[str, nn.Parameter], state: Any) -> torch.optim.Optimizer:
         """Make the optimizer object that goes on where the last one ended."""
-        if self._groups is None:
+        if self.groups is None:
             optimizer = self._made(list(places.values()))
         else:
-            partition = self.partition({name: place.detach() for name, place in places.items()})
-            own = [
-                {key: value for key, value in settings.items() if key in self._given(names, places)}
-                for settings, names in partition
-            ]
             groups = [
-                {"params": [places[name] for name in names], **settings}
-                for (_, names), settings in zip(partition, own, strict=True)
+                {"params": [places[name] for name in names], **own}
+                for own, names in self._parts({n: place.detach() for n, place in places.items()})
             ]
             optimizer = self._made(groups)
-        # What steps changed goes on; what the factory says (a new rate, say) is not overruled by what was saved.
+        # What steps changed goes on; what the factory says (another rate) is not overruled.
         moved = set(state.get("moved", ()))
         for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
             group.update(
-                {
-                    key: _unpack(value, places)
-                    for key, value in saved.items()
-                    if key in moved or key not in group
-                }
+                (key, _unpack(value, places))
+                for key, value in saved.items()
+                if key in moved or key not in group
             )
-        if callable(self._settings.get("lr")) and self._groups is None:
-            for group in optimizer.param_groups:
-                group["lr"] = self._rate(self._settings["lr"])
+        for group in optimizer.param_groups if self.groups is None else ():
+            group.update(self._schedules())
         for name, entries in state["state"].items():
             optimizer.state[places[name]] = _unpack(entries, places)
         for key, value in state.get("shared", {}).items():
@@ -190,21 +232,14 @@ class Wrapped(Rule):
             setattr(optimizer, key, _unpack(value, places))
         return optimizer
 
-    def _given(self, names: list[str], places: Mapping[str, nn.Parameter]) -> set[str]:
-        """Name the settings that groups= gives to these weights; the others are the optimizer's to fill in."""
-        assert self._groups is not None
-        return {"lr"} & self._arguments.keys() | set(
-            self._groups(names[0], places[names[0]].detach())
-        )
-
     def _call(self) -> str:
         return f"fnlib.wrap({self.like.__module__}.{self.like.__qualname__}, "
 
-    def __repr__(self) -> str:
-        written = [
-            f"{key}={getattr(value, '__name__', value)}" for key, value in self._arguments.items()
-        ]
-        return f"{self._call()}{', '.join(written + (['groups=...'] if self._groups else []))})"
+    def _written(self) -> Mapping[str, Any]:
+        return self._arguments
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_unused": []}  # optimizer objects are this process's own
 
 
 def wrap(
@@ -234,7 +269,7 @@ def wrap(
     >>> weights["w"], sorted(state["state"]["w"])
     (tensor([-4.0000]), ['square_avg', 'step'])
     """
-    return Wrapped(kind, lr, groups, settings)
+    return Wrapped(kind, settings if lr is None else {"lr": lr, **settings}, groups)
 
 
 @functools.cache
@@ -254,6 +289,20 @@ def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         for key, value in vars(optimizer).items()
         if key not in known and not callable(value)
     }
+
+
+def _is_of_torch(kind: type) -> bool:
+    """Say whether a class is torch.optim's own: its steps change no group and no attribute."""
+    return kind.__module__.startswith("torch.optim.")
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """Copy what will be written to at once: sharing it first would take longer."""
+    return tensor.clone() if tensor.is_contiguous() else share(tensor)
+
+
+def _without_params(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}
 
 
 def _frozen_group(group: dict[str, Any], names: Mapping[int, str], label: str) -> dict[str, Any]:

@@ -90,6 +90,33 @@ def eager(
     return measure
 
 
+def tensors(effort: Effort) -> list[Line]:
+    """Measure whole steps of a network of 5,000 tensors: one of them takes a tenth of a second."""
+    few = dataclasses.replace(effort, rounds=max(2, effort.rounds // 15), steps=1, warm_up=2)
+    return eager("5,000 tensors (2,500 layers), SGD", 1.10, loops.many)(few)
+
+
+SHAPES: dict[int, list[tuple[int, ...]]] = {
+    160: [(64, 64), (64,)] * 80,
+    5000: [(2, 2), (2,)] * 2500,
+}
+
+
+def together(effort: Effort) -> list[Line]:
+    """Measure what it buys to move many small weights by one call of the formula."""
+    lines = []
+    for number, shapes in SHAPES.items():
+        alone, all_at_once = loops.Updates(shapes, sys.maxsize), loops.Updates(shapes, number)
+        rounds = max(2, effort.rounds * (3 if number < 1000 else 1) // 15)
+        short = dataclasses.replace(effort, rounds=rounds, steps=1, warm_up=2)
+        taken = interleaved({"alone": alone.step, "together": all_at_once.step}, short)
+        loops.same_bits(alone.weights, all_at_once.weights)
+        ratio = taken["together"] / taken["alone"]
+        case = f"Adam, update of {number:,} weights, together / one by one"
+        lines.append(Line(case, 0.90, "us", taken["alone"], taken["together"], ratio))
+    return lines
+
+
 def compiled(effort: Effort) -> list[Line]:
     """Measure the pure step under torch.compile against the stock loop and against JAX, all in one run."""
     task = _sgd()
@@ -241,6 +268,10 @@ def _adam(fused: bool | None) -> loops.Task:
     )
 
 
+def _wrapped(kind: type[torch.optim.Optimizer]) -> loops.Task:
+    return loops.dense(fnlib.wrap(kind, lr=0.01), lambda weights: kind(weights, lr=0.01))  # type: ignore[call-arg]
+
+
 def _momentum() -> loops.Task:
     return loops.dense(
         fnlib.SGD(lr=0.01, momentum=0.9),
@@ -253,6 +284,11 @@ MEASURES: dict[str, Measure] = {
     "adam": eager("128-64-10, batch 32, Adam", 0.95, lambda: _adam(None)),
     "adam-fused": eager("128-64-10, batch 32, Adam fused", 1.00, lambda: _adam(True)),
     "momentum": eager("128-64-10, batch 32, SGD with momentum", 1.00, _momentum),
+    "wrap-sgd": eager("the same, wrap(SGD)", 1.20, lambda: _wrapped(torch.optim.SGD)),
+    "wrap-adamw": eager("the same, wrap(AdamW)", 1.20, lambda: _wrapped(torch.optim.AdamW)),
+    "wrap-rmsprop": eager("the same, wrap(RMSprop)", 1.20, lambda: _wrapped(torch.optim.RMSprop)),
+    "together": together,
+    "tensors": tensors,
     "cnn": eager(
         "CNN with BatchNorm, digits, batch 32, SGD",
         1.10,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import fnlib
+from fnlib.updates import formula
 from tests.benchmarks.measure import Step
 
 Batch = tuple[Tensor, Tensor]
@@ -236,6 +237,37 @@ def recurrent() -> Task:
         lambda weights: torch.optim.SGD(weights, lr=0.01),
         fnlib.SGD(lr=0.01),
     )
+
+
+def many() -> Task:
+    """A network of 5,000 small tensors, where what is paid for each tensor decides."""
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(4, 2, generator=generator), torch.zeros(4, dtype=torch.long)
+    return Task(
+        lambda: nn.Sequential(*(nn.Linear(2, 2) for _ in range(2500))),
+        [batch],
+        lambda weights: torch.optim.SGD(weights, lr=0.01),
+        fnlib.SGD(lr=0.01),
+        nn.CrossEntropyLoss(),
+    )
+
+
+class Updates:
+    """The update of Adam alone: small weights moved together, or one after the other."""
+
+    def __init__(self, shapes: list[tuple[int, ...]], most_alone: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        draw = lambda: [torch.randn(*shape, generator=generator) for shape in shapes]  # noqa: E731
+        names = [str(i) for i in range(len(shapes))]
+        self.weights = dict(zip(names, draw(), strict=True))
+        self.gradient = dict(zip(names, draw(), strict=True))
+        self.rule, self.few = fnlib.Adam(lr=0.001), most_alone
+        self.kept = self.rule.init(self.weights)
+
+    def step(self) -> None:
+        usual, formula.FEW = formula.FEW, self.few
+        self.weights, self.kept = self.rule.update(self.weights, self.gradient, self.kept)
+        formula.FEW = usual
 
 
 def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

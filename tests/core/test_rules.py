@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
+import dataclasses
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fnlib
 from fnlib import optim
+from fnlib.updates import many
+from fnlib.values.protect import same_tree
 from tests.core import networks as nets
 from tests.core.loops import assert_same_run, functional_run, stock_run
 from tests.core.tables import BRAIN, EXPERTS, loss_of
@@ -116,6 +123,25 @@ def test_a_rule_built_on_one_of_ours(donate: bool) -> None:
         rule.most = 1.0
     step = fnlib.train_step(fnlib.Sequential(nn.Linear(4, 2), optimizer=rule), nn.MSELoss())
     assert step(fnlib.Parameters(seed=0), X, torch.zeros(5, 2))[0].step_count == 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Signs(optim.SGD):
+    """A rule of one's own as ours are written: a frozen dataclass with another formula."""
+
+    scale: float = 1.0
+
+    def move(self, w: Tensor, g: Tensor, kept: Any, t: Any, out: Any) -> Any:
+        return w.sub_(self.lr * self.scale * g.sign()), kept  # in place, as one may
+
+
+def test_a_formula_of_ones_own() -> None:
+    rule = Signs(lr=0.5, scale=0.5)
+    start, found = stepped(rule, steps=0), stepped(rule, steps=1)
+    assert torch.allclose((found["2.bias"] - start["2.bias"]).abs(), torch.full((2,), 0.25))
+    assert start == stepped(rule, steps=0) and repr(rule) == "fnlib.Signs(lr=0.5, scale=0.5)"
+    with pytest.raises((fnlib.Immutable, dataclasses.FrozenInstanceError)):
+        rule.scale = 1.0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -250,3 +276,247 @@ def test_what_an_optimizer_changes_in_its_groups_goes_on() -> None:
     parameters, losses = functional_run(EXPERTS, fnlib.wrap(Slowing, lr=0.1), steps=4)
     assert_same_run(parameters, losses, *stock)
     assert parameters.optimizer_state["param_groups"][0]["lr"] == 0.1 / 16
+
+
+# --- schedules of any setting --------------------------------------------------------------------
+
+
+def cycle(step: int) -> float:
+    """A number that moves, as OneCycleLR moves the momentum."""
+    return 0.95 - 0.02 * step
+
+
+SCHEDULED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "momentum": (torch.optim.SGD, {"lr": 0.1, "momentum": cycle}),
+    "dampening": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": cycle}),
+    "rate and decay": (torch.optim.SGD, {"lr": cycle, "weight_decay": lambda step: 0.1 * step}),
+    "betas": (torch.optim.Adam, {"betas": lambda step: (cycle(step), 0.999)}),
+    "one of the betas": (torch.optim.AdamW, {"betas": (0.9, cycle)}),
+    "eps": (torch.optim.Adam, {"eps": lambda step: 1e-8 * 10**step}),
+    "decay of AdamW": (torch.optim.AdamW, {"weight_decay": cycle}),
+    "fused": (torch.optim.AdamW, {"betas": (cycle, 0.99), "fused": True}),
+    "by torch.optim": (torch.optim.Adam, {"betas": (cycle, 0.99), "foreach": True}),
+}
+WRAPPED_ONLY: dict[str, tuple[Any, dict[str, Any]]] = {
+    "alpha": (torch.optim.RMSprop, {"alpha": cycle, "momentum": 0.5}),
+    "etas": (torch.optim.Rprop, {"etas": (lambda step: 0.5, lambda step: 1.1 + 0.1 * step)}),
+}
+
+
+def at(value: Any, step: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(at(part, step) for part in value)
+    return value(step) if callable(value) else value
+
+
+def scheduled_stock_run(kind: Any, settings: dict[str, Any], steps: int) -> Any:
+    """The stock loop of somebody who writes each setting into the groups before each step."""
+
+    class Scheduled(kind):  # type: ignore[misc]
+        count = 0
+
+        def step(self) -> None:
+            for group in self.param_groups:
+                group.update({key: at(value, self.count) for key, value in settings.items()})
+            self.count += 1
+            super().step()
+
+    first = {key: at(value, 0) for key, value in settings.items()}
+    return stock_run(EXPERTS, lambda module: Scheduled(module.parameters(), **first), steps=steps)
+
+
+@pytest.mark.parametrize("name", [*SCHEDULED, *WRAPPED_ONLY])
+@pytest.mark.parametrize("where", ["rule", "groups"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["own", "wrapped"])
+def test_any_number_follows_the_step_count(name: str, where: str, wrapped: bool) -> None:
+    """The first step uses f(0), in the rule's settings and in those of a group."""
+    kind, settings = {**SCHEDULED, **WRAPPED_ONLY}[name]
+    if not wrapped and name in WRAPPED_ONLY:
+        pytest.skip("only wrapped")
+    ours = {
+        torch.optim.SGD: fnlib.SGD,
+        torch.optim.Adam: fnlib.Adam,
+        torch.optim.AdamW: fnlib.AdamW,
+    }
+    make = (lambda **given: fnlib.wrap(kind, **given)) if wrapped else ours[kind]
+    if where == "rule":
+        rule = make(**settings)
+    else:
+        moving = {key: value for key, value in settings.items() if at(value, 0) != value}
+        rest = {key: value for key, value in settings.items() if key not in moving}
+        rule = make(**rest, groups=lambda name, weight: moving)
+    parameters, losses = functional_run(EXPERTS, rule, steps=5)
+    assert_same_run(parameters, losses, *scheduled_stock_run(kind, settings, steps=5))
+    kept = parameters.optimizer_state["param_groups"][0]
+    for key, value in settings.items():
+        assert kept[key] == at(value, 4)
+
+
+def test_a_function_that_is_no_schedule_is_passed_on() -> None:
+    """An optimizer that takes a function where no number is its default gets the function."""
+
+    class Shaped(torch.optim.SGD):
+        def __init__(self, params: Any, lr: float, shape: Any = None) -> None:
+            super().__init__(params, lr=lr)
+            self.shape = shape
+
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            for group in self.param_groups:
+                for weight in group["params"]:
+                    weight.grad = self.shape(weight.grad)
+            super().step()
+
+    found = stepped(fnlib.wrap(Shaped, lr=0.1, shape=torch.sign), steps=1)
+    start = stepped(fnlib.SGD(), steps=0)
+    assert torch.allclose((found["2.bias"] - start["2.bias"]).abs(), torch.full((2,), 0.1))
+
+
+@pytest.mark.parametrize("returned", [None, "fast", True, (0.1, None)], ids=repr)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_schedule_that_returns_no_number(returned: Any, wrapped: bool) -> None:
+    with pytest.raises(fnlib.WrongParameters, match="lr= returned .* at step 0"):
+        schedule = lambda step: returned  # noqa: E731
+        fnlib.wrap(torch.optim.SGD, lr=schedule) if wrapped else fnlib.SGD(lr=schedule)
+
+
+@pytest.mark.parametrize("returned", [None, 0.1, ["lr"], "lr"], ids=repr)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_groups_that_return_no_settings(returned: Any, wrapped: bool) -> None:
+    groups: Any = lambda name, weight: returned  # noqa: E731
+    rule = fnlib.wrap(torch.optim.SGD, groups=groups) if wrapped else fnlib.SGD(groups=groups)
+    with pytest.raises(fnlib.WrongParameters, match="for '0.weight' it returned"):
+        stepped(rule, steps=1)
+
+
+NUMPY: dict[str, Callable[[Any], Any]] = {
+    "setting": lambda number: fnlib.SGD(lr=number(0.25), momentum=number(0.5)),
+    "pair": lambda number: fnlib.Adam(lr=number(0.25), betas=(number(0.5), number(0.75))),
+    "schedule": lambda number: fnlib.SGD(lr=lambda step: number(0.25)),
+    "schedule of a pair": lambda number: fnlib.AdamW(
+        betas=lambda step: (number(0.5), number(0.75))
+    ),
+    "group": lambda number: fnlib.SGD(groups=lambda name, weight: {"weight_decay": number(0.25)}),
+    "fused": lambda number: fnlib.Adam(lr=number(0.25), eps=number(0.5), fused=True),
+    "wrapped": lambda number: fnlib.wrap(torch.optim.RMSprop, lr=number(0.25), alpha=number(0.5)),
+    "wrapped schedule": lambda number: fnlib.wrap(torch.optim.SGD, lr=lambda step: number(0.25)),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numbers_of_numpy_are_numbers(name: str) -> None:
+    expected = stepped(NUMPY[name](float))
+    for number in (numpy.float32, numpy.float64, numpy.array):
+        found = stepped(NUMPY[name](number))
+        assert found == expected
+        for group in found.optimizer_state["param_groups"]:
+            assert not any(isinstance(value, numpy.generic) for value in group.values())
+
+
+# --- what a wrapped optimizer of torch.optim keeps between steps ----------------------------------
+
+
+def test_a_wrapped_object_serves_many_values() -> None:
+    """One object is refilled: values of other sizes, steps and states do not meet in it."""
+    rule = fnlib.wrap(torch.optim.Adagrad, lr=0.1, initial_accumulator_value=0.5)
+    sizes = [(4, 3), (4, 2), (4, 3)]
+    factories = [fnlib.Sequential(nn.Linear(*size), optimizer=rule) for size in sizes]
+    values = [[F(fnlib.Parameters(seed=i)).parameters] for i, F in enumerate(factories)]
+    for turn in (0, 1, 2, 2, 0, 1, 0):
+        model = factories[turn](values[turn][-1])
+        values[turn].append(model.step(model.backward(loss_of(model(X)))))
+    for i, size in enumerate(sizes):
+        alone = fnlib.Sequential(
+            nn.Linear(*size),
+            optimizer=fnlib.wrap(torch.optim.Adagrad, lr=0.1, initial_accumulator_value=0.5),
+        )
+        again = [alone(fnlib.Parameters(seed=i)).parameters]
+        for _ in values[i][1:]:
+            model = alone(again[-1])
+            again.append(model.step(model.backward(loss_of(model(X)))))
+        assert values[i] == again
+
+
+def test_a_wrapped_object_keeps_no_tensor() -> None:
+    rule = fnlib.wrap(torch.optim.AdamW, lr=0.1)
+    parameters = stepped(rule)
+    held = [weakref.ref(rule._unused[0])]
+    assert not rule._unused[0].param_groups and not rule._unused[0].state
+    assert all(parameters[name].grad is None for name in parameters)
+    del rule
+    gc.collect()
+    assert held[0]() is None
+
+
+def test_an_error_in_a_wrapped_step_leaves_nothing_behind() -> None:
+    rule = fnlib.wrap(torch.optim.SparseAdam, lr=0.1)
+    weights = {"w": torch.ones(3, 2)}
+    state = rule.init(weights)
+    with pytest.raises(RuntimeError, match="does not support dense gradients"):
+        rule.update(weights, {"w": torch.ones(3, 2)}, state)
+    table = torch.ones(3, 2, requires_grad=True)
+    nn.functional.embedding(torch.tensor([1]), table, sparse=True).sum().backward()
+    sparse: Any = table.grad
+    moved, _ = rule.update(weights, {"w": sparse}, state)
+    assert weights["w"].grad is None and moved["w"].grad is None
+    assert (moved["w"] != 1).any(dim=1).tolist() == [False, True, False]
+
+
+def test_threads_have_an_object_each() -> None:
+    rule = fnlib.wrap(torch.optim.RMSprop, lr=0.01, momentum=0.9)
+    ModelFactory = fnlib.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=rule)
+    start = ModelFactory(fnlib.Parameters(seed=0)).parameters
+
+    def train(_: int = 0) -> fnlib.Parameters:
+        model = ModelFactory(start)
+        for _ in range(20):
+            model = ModelFactory(model.step(model.backward(loss_of(model(X)))))
+        return model.parameters
+
+    expected = train()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(value == expected for value in pool.map(train, range(8)))
+
+
+def test_many_weights_move_together_to_the_same_bits() -> None:
+    """Past some number of weights one call moves them all; the bits are those of the loop."""
+    for rule in (fnlib.SGD(momentum=0.9, nesterov=True), fnlib.Adam(amsgrad=True, maximize=True)):
+        weights = {str(i): torch.randn(3, 2) for i in range(many.FEW + 1)}
+        few: dict[str, Any] = {name: ({name: w}, rule.init({})) for name, w in weights.items()}
+        state = rule.init(weights)
+        for step in range(3):
+            # in the second step a weight has no gradient: from then on the counters differ
+            moving = [name for name in weights if step != 1 or name != "3"]
+            gradient = {name: torch.randn(3, 2) for name in moving}
+            weights, state = rule.update(weights, gradient, state)
+            for name in moving:
+                few[name] = rule.update(few[name][0], {name: gradient[name]}, few[name][1])
+        for name, (one, kept) in few.items():
+            assert same_tree(one[name], weights[name])
+            assert same_tree(kept["state"][name], state["state"][name])
+
+
+class ScheduleFree(torch.optim.SGD):
+    """An optimizer with modes: weights are moved between two points by train() and eval()."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
+        for group in self.param_groups:
+            group["train_mode"] = False
+
+    def train(self) -> None:
+        for group in self.param_groups:
+            if not group["train_mode"]:
+                for weight in group["params"]:
+                    weight.data.mul_(0.5)
+            group["train_mode"] = True
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.train()
+        super().step()
+
+
+def test_an_optimizer_with_modes() -> None:
+    stock = stock_run(EXPERTS, lambda module: ScheduleFree(module.parameters(), lr=0.1), steps=3)
+    parameters, losses = functional_run(EXPERTS, fnlib.wrap(ScheduleFree, lr=0.1), steps=3)
+    assert_same_run(parameters, losses, *stock)
+    assert parameters.optimizer_state["param_groups"][0]["train_mode"] is True

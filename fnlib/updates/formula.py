@@ -1,0 +1,287 @@
+"""Formula: an update rule that is written as the formula for one weight.
+
+`Formula.update` applies it to one weight after the other. What PyTorch computes in another order
+of operations (half precision, complex numbers, sparse gradients, ``foreach=True``, rates that are
+tensors, accelerators) goes to the optimizer of torch.optim itself, which has its own bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import torch
+from torch import Tensor
+
+from fnlib.updates.fused import Moments
+from fnlib.updates.many import FEW, Many, worthwhile
+from fnlib.updates.rule import Rule, Settings
+from fnlib.updates.wrap import Wrapped
+from fnlib.values.protect import in_transform, share, share_all
+
+Out = Callable[[Tensor], Tensor | None]  # where a result may go: into memory that ends here
+Class = TypeVar("Class", bound=type)
+_ORDINARY = {torch.float32, torch.float64}
+_DTYPE, _IS_CPU, _LAYOUT = map(operator.attrgetter, ("dtype", "is_cpu", "layout"))
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def formula(cls: Class) -> Class:
+    """Make a frozen dataclass of a rule, whose fields are its settings."""
+    made: Any = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    made.__setattr__, made.__delattr__ = Rule.__setattr__, Rule.__delattr__  # their error teaches
+    return made
+
+
+class Formula(Rule):
+    """Base of `fnlib.SGD` and `fnlib.Adam`: `move` is the formula, for one weight."""
+
+    counts: ClassVar[bool] = False  # it keeps how many steps each weight has taken
+    fused_kernel: ClassVar[Callable[..., None]]
+    foreach: bool | None
+    fused: bool | None
+    _has_tensors: bool
+    _twins: list[Rule]  # made when first needed, one for all copies of this rule
+
+    def move(self, w: Tensor, g: Tensor, kept: Moments, t: Any, out: Out) -> tuple[Tensor, Moments]:
+        """Return the new weight and what is kept of it.
+
+        Args:
+            w: the weight.
+            g: its gradient.
+            kept: what the last step kept, or what `start` returned.
+            t: how many steps this weight has taken, this one included, where the rule `counts`.
+            out: where the result of an operation goes: ``out=out(w)`` reuses the memory of `w`
+                if it has been donated, and makes a new tensor otherwise.
+        """
+        raise NotImplementedError
+
+    def moments(self) -> tuple[str, ...]:
+        """Name what is kept, in the shape of the weight."""
+        raise NotImplementedError
+
+    def start(self, w: Tensor) -> Moments:
+        """Return what is kept of a weight before its first step."""
+        return {}
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in dataclasses.fields(self) if field.name != "groups"]  # type: ignore[arg-type]
+        self._set_up({name: getattr(self, name) for name in names}, self.groups)
+        vars(self).update(self._settings, _twins=[])
+        vars(self)["_has_tensors"] = _have_tensors(self._settings.values())
+        accepted = inspect.signature(self.like).parameters
+        first = {**self._settings, **self._schedules()}
+        # PyTorch's own checks, and its own errors
+        self.like([torch.zeros(1)], **{k: v for k, v in first.items() if k in accepted})
+
+    def update(
+        self,
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        state: Any,
+        *,
+        in_place: bool = False,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Take one step. See `Rule.update`."""
+        partition = self.partition(weights)
+        fixed = self.groups is None and not self._scheduled
+        rules = [self] if fixed else [self.having(**settings) for settings, _ in partition]
+        if not in_transform() and any(rule._is_unusual(weights, gradient) for rule in rules):
+            return self._twin().update(weights, gradient, state, in_place=in_place)
+        weights, kept, count = dict(weights), dict(state["state"]), Counter()
+        for rule, (_, names) in zip(rules, partition, strict=True):
+            moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
+            given = moving, weights, gradient, kept, count, in_place
+            if rule.fused:
+                rule._move_fused(*given)
+            elif len(moving) < FEW or not rule._move_together(*given):
+                rule._move_each(*given)
+        return weights, {"state": kept, "param_groups": [settings for settings, _ in partition]}
+
+    def _move_each(
+        self,
+        names: list[str],
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        kept: dict[str, Moments],
+        count: Counter,
+        in_place: bool,
+    ) -> None:
+        """Move one weight after the other."""
+        counts = self.counts
+        for name in names:
+            w, before, out = weights[name], kept.get(name), same if in_place else new
+            before = before or self.started(w)
+            step, t = count(before["step"]) if counts else (None, None)
+            if not in_place and not w.is_contiguous():  # a new tensor would have other strides
+                w, before, out = share(w), _shared(before), same
+            weights[name], after = self.move(w, gradient[name], before, t, out)
+            if step is not None:
+                after["step"] = step
+            if after:
+                kept[name] = after
+
+    def _move_together(
+        self,
+        names: list[str],
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        kept: dict[str, Moments],
+        count: Counter,
+        in_place: bool,
+    ) -> bool:
+        """Move many weights by one call of the formula, if that is faster and they are alike."""
+        ws = [weights[name] for name in names]
+        before = [kept.get(name) or self.started(w) for name, w in zip(names, ws, strict=True)]
+        steps = {count(entry["step"]) for entry in before} if self.counts else {(None, None)}
+        alike = len(steps) == len(set(map(len, before))) == 1
+        if not alike or in_transform() or not worthwhile(ws):
+            return False
+        (step, t), gs = steps.pop(), Many([gradient[name] for name in names])
+        moments: Any = {key: Many([entry[key] for entry in before]) for key in before[0]}
+        move: Any = self.move
+        moved, after = move(Many(ws), gs, moments, t, same if in_place else new)
+        weights.update(zip(names, moved.tensors, strict=True))
+        if step is not None:
+            after["step"] = Many([step] * len(names))
+        entries = zip(*(many.tensors for many in after.values()), strict=True)
+        kept.update(
+            (n, dict(zip(after, entry, strict=True)))
+            for n, entry in zip(names, entries, strict=False)
+        )
+        return True
+
+    def _move_fused(
+        self,
+        names: list[str],
+        weights: dict[str, Tensor],
+        gradient: Mapping[str, Tensor],
+        kept: dict[str, Moments],
+        count: Counter,
+        in_place: bool,
+    ) -> None:
+        """Move all weights in one call, in place: on shared tensors if they are not donated."""
+        places = [weights[name] for name in names]
+        entries = [dict(kept.get(name) or self.started(weights[name])) for name in names]
+        if not in_place:
+            places, entries = share_all(places), [_shared(entry) for entry in entries]
+        for entry in entries if self.counts else ():
+            entry["step"], _ = count(entry["step"])
+        type(self).fused_kernel(self, places, [gradient[name] for name in names], entries)
+        weights.update(zip(names, places, strict=True))
+        kept.update((name, entry) for name, entry in zip(names, entries, strict=True) if entry)
+
+    def started(self, w: Tensor) -> Moments:
+        """Return what is kept of a weight before its first step, the counter included."""
+        kept = self.start(w)
+        if self.counts:
+            double = torch.get_default_dtype() is torch.float64 and not self.fused
+            dtype = torch.float64 if double else torch.float32  # as torch.optim counts
+            kept["step"] = torch.zeros((), dtype=dtype, device=w.device if self.fused else None)
+        return kept
+
+    def _expected(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
+        shapes = dict.fromkeys(self.having(**settings).moments(), weight.shape)
+        return {"step": torch.Size(), **shapes} if self.counts else shapes
+
+    def _is_unusual(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
+        """Say whether torch.optim has to take this step: only it has its bits, or its error."""
+        return bool(
+            self.foreach
+            or self._has_tensors
+            or (self.groups is not None and _have_tensors(vars(self).values()))
+            or not set(map(_DTYPE, weights.values())) <= _ORDINARY
+            or not (self.fused or all(map(_IS_CPU, weights.values())))
+            or set(map(_LAYOUT, gradient.values())) - {torch.strided}
+        )
+
+    def _twin(self) -> Rule:
+        """Return the same rule, made of the class of torch.optim."""
+        if not self._twins:
+            accepted = inspect.signature(self.like).parameters
+            settings = {key: self._settings[key] for key in self._settings if key in accepted}
+            self._twins.append(Wrapped(self.like, settings, self.groups))
+        return self._twins[0].having(_step_count=self._step_count)
+
+    def _written(self) -> Mapping[str, Any]:
+        """The rate, and what differs from its default."""
+        default = {field.name: field.default for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {k: v for k, v in self._settings.items() if k == "lr" or v != default[k]}
+
+
+class Counter:
+    """Counts one step. Weights that moved equally often share a tensor: one addition serves all."""
+
+    def __init__(self) -> None:
+        self.counted: dict[int, tuple[Tensor, Tensor, Any]] = {}
+        self.later: dict[Any, Tensor] = {}
+
+    def __call__(self, before: Tensor) -> tuple[Tensor, Any]:
+        """Return the counter after this step, as it is kept and as a number."""
+        if id(before) not in self.counted:
+            if in_transform():
+                after = before + 1
+                number: Any = after.double()  # float32 would drift in the correction of the bias
+            else:
+                number = before.item() + 1
+                kind = number, before.dtype, before.device
+                if kind not in self.later:
+                    self.later[kind] = before + 1
+                after = self.later[kind]
+            self.counted[id(before)] = before, after, number
+        return self.counted[id(before)][1:]
+
+
+def _have_tensors(values: Iterable[Any]) -> bool:
+    """Say whether a setting is a tensor, or has one among its numbers."""
+    return any(
+        isinstance(v, Tensor) or (type(v) in (list, tuple) and _have_tensors(v)) for v in values
+    )
+
+
+def same(tensor: Tensor) -> Tensor:
+    """Put a result where its first operand was, which has been donated."""
+    return tensor
+
+
+def new(tensor: Tensor) -> None:
+    """Put a result into memory of its own."""
+
+
+def _shared(kept: Moments) -> Moments:
+    """Share what a step writes to: not the counters, which it replaces."""
+    return {key: value if key == "step" else share(value) for key, value in kept.items()}
+
+
+# --- arithmetic whose factors may be tensors: scheduled in a compiled step, stacked under vmap ----
+
+
+def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return ``a + factor * b``."""
+    if isinstance(factor, Tensor):
+        return a + factor * b
+    return torch.add(a, b, alpha=factor, out=out)
+
+
+def lerp(a: Tensor, b: Tensor, weight: Any, out: Tensor | None = None) -> Tensor:
+    """Return ``a + weight * (b - a)``."""
+    if isinstance(weight, Tensor):
+        return a + weight * (b - a)
+    return torch.lerp(a, b, weight, out=out)
+
+
+def addcmul(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return ``a + factor * b * c``."""
+    if isinstance(factor, Tensor):
+        return a + factor * b * c
+    return torch.addcmul(a, b, c, value=factor, out=out)
+
+
+def addcdiv(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return ``a + factor * b / c``."""
+    if isinstance(factor, Tensor):
+        return a + factor * b / c
+    return torch.addcdiv(a, b, c, value=factor, out=out)
