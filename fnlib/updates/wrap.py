@@ -124,7 +124,8 @@ class Wrapped(Rule):
         optimizer.state = slots
         for name, entry in state["state"].items():
             copies = not in_place and name in gradient
-            slots[weights[name]] = map_tree(_copied, entry) if copies else dict(entry)
+            own = {key: _copied(value) for key, value in entry.items()} if copies else dict(entry)
+            slots[weights[name]] = own
         lists = any(group.get("foreach") or group.get("fused") for group in optimizer.param_groups)
         for name, slope in gradient.items():  # only what takes lists writes to `grad`
             weights[name].grad = share(slope) if lists or not slope.is_cpu else slope
@@ -296,9 +297,11 @@ def _is_of_torch(kind: type) -> bool:
     return kind.__module__.startswith("torch.optim.")
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _copied(value: Any) -> Any:
     """Copy what will be written to at once: sharing it first would take longer."""
-    return tensor.clone() if tensor.is_contiguous() else share(tensor)
+    if isinstance(value, Tensor) and value.is_contiguous():
+        return value.clone()
+    return map_tree(share, value)
 
 
 def _without_params(group: dict[str, Any]) -> dict[str, Any]:

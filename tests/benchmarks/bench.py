@@ -93,7 +93,7 @@ def eager(
 def tensors(effort: Effort) -> list[Line]:
     """Measure whole steps of a network of 5,000 tensors: one of them takes a tenth of a second."""
     few = dataclasses.replace(effort, rounds=max(2, effort.rounds // 15), steps=1, warm_up=2)
-    return eager("5,000 tensors (2,500 layers), SGD", 1.10, loops.many)(few)
+    return eager("5,000 tensors (2,500 layers), SGD", 1.60, loops.many)(few)
 
 
 SHAPES: dict[int, list[tuple[int, ...]]] = {
@@ -284,9 +284,13 @@ MEASURES: dict[str, Measure] = {
     "adam": eager("128-64-10, batch 32, Adam", 0.95, lambda: _adam(None)),
     "adam-fused": eager("128-64-10, batch 32, Adam fused", 1.00, lambda: _adam(True)),
     "momentum": eager("128-64-10, batch 32, SGD with momentum", 1.00, _momentum),
-    "wrap-sgd": eager("the same, wrap(SGD)", 1.20, lambda: _wrapped(torch.optim.SGD)),
-    "wrap-adamw": eager("the same, wrap(AdamW)", 1.20, lambda: _wrapped(torch.optim.AdamW)),
-    "wrap-rmsprop": eager("the same, wrap(RMSprop)", 1.20, lambda: _wrapped(torch.optim.RMSprop)),
+    "wrap-sgd": eager("128-64-10, batch 32, wrap(SGD)", 1.30, lambda: _wrapped(torch.optim.SGD)),
+    "wrap-adamw": eager(
+        "128-64-10, batch 32, wrap(AdamW)", 1.30, lambda: _wrapped(torch.optim.AdamW)
+    ),
+    "wrap-rmsprop": eager(
+        "128-64-10, batch 32, wrap(RMSprop)", 1.30, lambda: _wrapped(torch.optim.RMSprop)
+    ),
     "together": together,
     "tensors": tensors,
     "cnn": eager(
