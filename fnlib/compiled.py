@@ -14,6 +14,7 @@ from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
 from fnlib.network.randomness import preserved, seeded
 from fnlib.parameters import Bound, Parameters
+from fnlib.torch_private import can_set_compiler, leave_to_python, set_compiler
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.rule import Rule
 from fnlib.values.held import Held
@@ -53,12 +54,16 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     >>> parameters.step_count, loss.requires_grad
     (1, False)
     """
-    return _TrainStep(factory, criterion).step
+    step = _TrainStep(factory, criterion)
+    if can_set_compiler:
+        return step.step
+    plain = torch.compiler.disable(step.plain)
+    # Not `plain` itself, which torch.compile would unwrap and compile after all.
+    return lambda parameters, feature, label, seed=None: plain(parameters, feature, label, seed)
 
 
 _NOTHING: dict[str, Any] = {}
 _AS_IT_IS = contextlib.nullcontext()
-_set_compiler = torch._C._dynamo.eval_frame.set_eval_frame
 
 
 class _TrainStep:
@@ -89,28 +94,26 @@ class _TrainStep:
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
     ) -> tuple[Parameters, Tensor]:
         """Take one step. See `train_step`."""
-        inputs = feature if isinstance(feature, tuple) else (feature,)
-        compiler = _set_compiler(
-            None
-        )  # None outside of torch.compile; nothing but the graph is for the compiler
+        compiler = set_compiler(None)  # nothing but the graph is for the compiler
         try:
             if compiler is None:
-                return self._plain(parameters, inputs, label, seed)
+                return self.plain(parameters, feature, label, seed)
+            inputs = _inputs(feature)
             graph, tensors = self._open(parameters, inputs, label)
             with _AS_IT_IS if seed is None else seeded(seed, parameters.step_count):
-                _set_compiler(compiler)
+                set_compiler(compiler)
                 results = graph.compiled(*tensors, *inputs, label)
-                _set_compiler(None)
+                set_compiler(None)
             return self._close(parameters, graph, results)
         finally:
-            _set_compiler(compiler)
+            set_compiler(compiler)
 
-    def _plain(
-        self, parameters: Parameters, inputs: tuple[Any, ...], label: Any, seed: int | None
+    def plain(
+        self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
     ) -> tuple[Parameters, Tensor]:
         """Take the step as the functional loop writes it."""
         model = self.factory(parameters, seed=seed)
-        output, buffers = model.with_buffers(*inputs)
+        output, buffers = model.with_buffers(*_inputs(feature))
         loss = self.criterion(output, label)
         return model.step(model.backward(loss), buffers=buffers), loss.detach()
 
@@ -205,13 +208,11 @@ class _TrainStep:
         return Parameters._of(new, Bound(network, rule, None)), loss
 
 
-# `step` itself is run by Python as it stands; only what it calls with the compiler switched on is compiled.
-# (What torch.compiler.disable(recursive=False) is for; that asks again at each call, which takes longer than the step.)
-_frames = torch._C._dynamo.eval_frame
-_frames.set_code_exec_strategy(
-    _TrainStep.step.__code__,
-    _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.DEFAULT),
-)
+def _inputs(feature: Any) -> tuple[Any, ...]:
+    return feature if isinstance(feature, tuple) else (feature,)
+
+
+leave_to_python(_TrainStep.step)
 
 
 class Graph:

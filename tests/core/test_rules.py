@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import fnlib
 from fnlib import optim
 from fnlib.updates import many
-from fnlib.values.protect import same_tree
+from fnlib.values.trees import same_tree
 from tests.core import networks as nets
 from tests.core.loops import assert_same_run, functional_run, stock_run
 from tests.core.tables import BRAIN, EXPERTS, loss_of
