@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from fnlib.updates.fused import Moments
-from fnlib.updates.many import FEW, Many, worthwhile
 from fnlib.updates.rule import Rule, Settings
 from fnlib.updates.wrap import Wrapped
 from fnlib.values.protect import in_transform, share, share_all
@@ -94,11 +93,8 @@ class Formula(Rule):
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
         for rule, (_, names) in zip(rules, partition, strict=True):
             moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
-            given = moving, weights, gradient, kept, count, in_place
-            if rule.fused:
-                rule._move_fused(*given)
-            elif len(moving) < FEW or not rule._move_together(*given):
-                rule._move_each(*given)
+            move = rule._move_fused if rule.fused else rule._move_each
+            move(moving, weights, gradient, kept, count, in_place)
         return weights, {"state": kept, "param_groups": [settings for settings, _ in partition]}
 
     def _move_each(
@@ -123,36 +119,6 @@ class Formula(Rule):
                 after["step"] = step
             if after:
                 kept[name] = after
-
-    def _move_together(
-        self,
-        names: list[str],
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        kept: dict[str, Moments],
-        count: Counter,
-        in_place: bool,
-    ) -> bool:
-        """Move many weights by one call of the formula, if that is faster and they are alike."""
-        ws = [weights[name] for name in names]
-        before = [kept.get(name) or self.started(w) for name, w in zip(names, ws, strict=True)]
-        steps = {count(entry["step"]) for entry in before} if self.counts else {(None, None)}
-        alike = len(steps) == len(set(map(len, before))) == 1
-        if not alike or in_transform() or not worthwhile(ws):
-            return False
-        (step, t), gs = steps.pop(), Many([gradient[name] for name in names])
-        moments: Any = {key: Many([entry[key] for entry in before]) for key in before[0]}
-        move: Any = self.move
-        moved, after = move(Many(ws), gs, moments, t, same if in_place else new)
-        weights.update(zip(names, moved.tensors, strict=True))
-        if step is not None:
-            after["step"] = Many([step] * len(names))
-        entries = zip(*(many.tensors for many in after.values()), strict=True)
-        kept.update(
-            (n, dict(zip(after, entry, strict=True)))
-            for n, entry in zip(names, entries, strict=False)
-        )
-        return True
 
     def _move_fused(
         self,

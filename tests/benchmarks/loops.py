@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import fnlib
-from fnlib.updates import formula
 from tests.benchmarks.measure import Step
 
 Batch = tuple[Tensor, Tensor]
@@ -253,21 +252,37 @@ def many() -> Task:
 
 
 class Updates:
-    """The update of Adam alone: small weights moved together, or one after the other."""
+    """The update of Adam alone: by the formula of fnlib, and by ``_foreach`` calls on lists."""
 
-    def __init__(self, shapes: list[tuple[int, ...]], most_alone: int) -> None:
+    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
         generator = torch.Generator().manual_seed(0)
         draw = lambda: [torch.randn(*shape, generator=generator) for shape in shapes]  # noqa: E731
-        names = [str(i) for i in range(len(shapes))]
-        self.weights = dict(zip(names, draw(), strict=True))
-        self.gradient = dict(zip(names, draw(), strict=True))
-        self.rule, self.few = fnlib.Adam(lr=0.001), most_alone
-        self.kept = self.rule.init(self.weights)
+        self.names = [str(i) for i in range(len(shapes))]
+        start, self.slopes = draw(), draw()
+        self.gradient = dict(zip(self.names, self.slopes, strict=True))
+        self.rule, self.count = fnlib.Adam(lr=0.001), 0
+        self.value: Any = dict(zip(self.names, start, strict=True)), self.rule.init({})
+        zeros = [torch.zeros_like(weight) for weight in start]
+        self.lists: Any = start, zeros, zeros
 
-    def step(self) -> None:
-        usual, formula.FEW = formula.FEW, self.few
-        self.weights, self.kept = self.rule.update(self.weights, self.gradient, self.kept)
-        formula.FEW = usual
+    def formula(self) -> None:
+        weights, state = self.value
+        self.value = self.rule.update(weights, self.gradient, state)
+
+    def foreach(self) -> None:
+        weights, means, squares = self.lists
+        self.count += 1
+        means = torch._foreach_lerp(means, self.slopes, 1 - 0.9)
+        squares = torch._foreach_mul(squares, 0.999)
+        torch._foreach_addcmul_(squares, self.slopes, self.slopes, 1 - 0.999)
+        root = torch._foreach_sqrt(squares)
+        torch._foreach_div_(root, (1 - 0.999**self.count) ** 0.5)
+        torch._foreach_add_(root, 1e-8)
+        rate = 0.001 / (1 - 0.9**self.count)
+        self.lists = torch._foreach_addcdiv(weights, means, root, -rate), means, squares
+
+    def states(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.value[0], dict(zip(self.names, self.lists[0], strict=True))
 
 
 def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 import fnlib
 from fnlib import optim
-from fnlib.updates import many
-from fnlib.values.trees import same_tree
 from tests.core import networks as nets
 from tests.core.loops import assert_same_run, functional_run, stock_run
 from tests.core.tables import BRAIN, EXPERTS, loss_of
@@ -475,24 +473,6 @@ def test_threads_have_an_object_each() -> None:
     expected = train()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert all(value == expected for value in pool.map(train, range(8)))
-
-
-def test_many_weights_move_together_to_the_same_bits() -> None:
-    """Past some number of weights one call moves them all; the bits are those of the loop."""
-    for rule in (fnlib.SGD(momentum=0.9, nesterov=True), fnlib.Adam(amsgrad=True, maximize=True)):
-        weights = {str(i): torch.randn(3, 2) for i in range(many.FEW + 1)}
-        few: dict[str, Any] = {name: ({name: w}, rule.init({})) for name, w in weights.items()}
-        state = rule.init(weights)
-        for step in range(3):
-            # in the second step a weight has no gradient: from then on the counters differ
-            moving = [name for name in weights if step != 1 or name != "3"]
-            gradient = {name: torch.randn(3, 2) for name in moving}
-            weights, state = rule.update(weights, gradient, state)
-            for name in moving:
-                few[name] = rule.update(few[name][0], {name: gradient[name]}, few[name][1])
-        for name, (one, kept) in few.items():
-            assert same_tree(one[name], weights[name])
-            assert same_tree(kept["state"][name], state["state"][name])
 
 
 class ScheduleFree(torch.optim.SGD):
