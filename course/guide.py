@@ -59,7 +59,7 @@ def answers(lesson: str) -> str:
         f"Asked in [the notebook](../{name}); [complete](../solutions/{name}), with all answers."
         for name in names
     ]
-    parts += [_question(row) for row in asked if row.kind in ("predict", "exit")]
+    parts += [_question(row) for row in asked if row.kind in ("predict", "decide", "exit")]
     parts += [_exercise(row) for row in exercises().values() if row.key.startswith(f"{lesson}-")]
     bank = [f"`{row.key}`" for row in asked if row.kind == "bank"]
     if bank:
@@ -70,7 +70,9 @@ def answers(lesson: str) -> str:
 
 
 def _question(row: Question) -> str:
-    when = "before the code is run" if row.kind == "predict" else "exit question"
+    when = {"predict": "before the code is run", "decide": "a decision", "exit": "exit question"}[
+        row.kind
+    ]
     lines = [f"### `{row.key}`, {when}", "", row.prompt, ""]
     lines += ["```python", row.code, "```", ""] if row.code else []
     lines += [f"**Right: {LETTERS[row.right]}.** {row.options[row.right].text}", ""]
