@@ -44,7 +44,7 @@ def markdown() -> str:
     lines += [
         "## Misconceptions",
         "",
-        "| name | you may think that | it is not so | lesson |",
+        "| name | the belief | what is so | lesson |",
         "|---|---|---|---|",
     ]
     lines += [

@@ -36,9 +36,8 @@ class Option(NamedTuple):
 
     @property
     def reply(self) -> str:
-        """What is said to somebody who chose this."""
-        belief = str(misconception(self.slug)) if self.slug else ""
-        return f"{belief} {self.why}".strip()
+        """Say what is so to somebody who chose this; a reason of its own comes before the general one."""
+        return self.why or (misconception(self.slug).fact if self.slug else "")
 
 
 @dataclass(frozen=True)

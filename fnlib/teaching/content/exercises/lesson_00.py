@@ -51,6 +51,7 @@ def _keep_then_train(keep: Callable[[nn.Module], Any]) -> Any:
     return SimpleNamespace(
         given=kept,
         intact=_same(values, before),
+        named=set(before) <= set(values),
         copied=tensors and len(kept) == 2 and all(map(torch.equal, kept, before.values())),
         is_model=kept is model,
         detached="detach" in names_in(keep),
@@ -178,7 +179,7 @@ EXERCISES = (
                 ),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.given, dict) and seen.detached,
+                matches=lambda seen: seen.named and seen.detached,
                 slug="detach-copies",
                 says=(
                     "`detach()` takes a tensor out of the graph, and leaves it in the same memory: "
@@ -189,7 +190,7 @@ EXERCISES = (
                 ),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.given, dict),
+                matches=lambda seen: seen.named and isinstance(seen.given, dict),
                 slug="assignment-copies",
                 says=(
                     "The dictionary is new. The tensors in it aren't: compare the `data_ptr()` of one "
