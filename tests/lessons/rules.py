@@ -36,6 +36,7 @@ ORDER = [
     "Both equal",
     "Investigate",
     "Modify",
+    "Decide",
     "Make",
     COSTS,
 ]

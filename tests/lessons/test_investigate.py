@@ -16,7 +16,6 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-import fnlib
 from course.editions import SOLUTIONS, read
 
 Change = dict[str, list[tuple[str, str]]]
