@@ -261,6 +261,8 @@ def set_up(lesson: Lesson) -> Iterator[str]:
     first = lesson.code[0]
     if first.source != teaching.SETUP_CELL or first.id != "setup":
         yield "the first cell of code is the set-up cell, the same in every lesson"
+    if not first.metadata.get("jupyter", {}).get("source_hidden"):
+        yield "the set-up cell is folded: one line of it is in sight"
 
 
 @rule

@@ -52,6 +52,8 @@ def small() -> Lesson:
     for id, (tag, source) in CELLS.items():
         make = new_markdown_cell if tag in ("core", "extra") else new_code_cell
         cells.append(make(source, id=id, metadata={"tags": [tag]} if tag else {}))
+        if id == "setup":
+            cells[-1].metadata["jupyter"] = {"source_hidden": True}
         if tag == CHECKED:
             cells[-1].outputs, cells[-1].execution_count = (
                 [new_output("stream", text="0.93 1.5\n")],
@@ -186,6 +188,7 @@ BROKEN: list[tuple[str, Callable[[Lesson], None], str]] = [
     ("minutes", cell("make-text", metadata={"tags": ["core"]}), "words are core, at most 60 %"),
     ("set_up", text("setup", "import sys", "import os, sys"), "set-up cell"),
     ("set_up", cell("setup", id="begin"), "set-up cell"),
+    ("set_up", cell("setup", metadata={}), "one line of it is in sight"),
     ("keys", text("keep", "00-keep-best", "00-keep"), "no exercise is called 00-keep"),
     ("keys", text("keep", "00-keep-best", "01-blank-ledger"), "00-keep-best is in the table"),
     ("keys", text("draw", "00-best", "00-worst"), "no question is called 00-worst"),
