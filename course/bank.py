@@ -44,7 +44,7 @@ def markdown() -> str:
     lines += [
         "## Misconceptions",
         "",
-        "| name | you may think that | it is not so | lesson |",
+        "| name | the belief | what is so | lesson |",
         "|---|---|---|---|",
     ]
     lines += [
@@ -192,6 +192,7 @@ def _quiz(head: list[str], rows: list[Question]) -> str:
 def _in_markdown(row: Question, heading: str) -> list[str]:
     when = {
         "predict": "asked in the lesson, before the code is run",
+        "decide": "decision of the lesson",
         "exit": "exit question of the lesson",
         "bank": "for the room",
     }[row.kind]

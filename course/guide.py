@@ -59,7 +59,7 @@ def answers(lesson: str) -> str:
         f"Asked in [the notebook](../{name}); [complete](../solutions/{name}), with all answers."
         for name in names
     ]
-    parts += [_question(row) for row in asked if row.kind in ("predict", "exit")]
+    parts += [_question(row) for row in asked if row.kind in ("predict", "decide", "exit")]
     parts += [_exercise(row) for row in exercises().values() if row.key.startswith(f"{lesson}-")]
     bank = [f"`{row.key}`" for row in asked if row.kind == "bank"]
     if bank:
@@ -70,16 +70,18 @@ def answers(lesson: str) -> str:
 
 
 def _question(row: Question) -> str:
-    when = "before the code is run" if row.kind == "predict" else "exit question"
+    when = {"predict": "before the code is run", "decide": "a decision", "exit": "exit question"}[
+        row.kind
+    ]
     lines = [f"### `{row.key}`, {when}", "", row.prompt, ""]
     lines += ["```python", row.code, "```", ""] if row.code else []
     lines += [f"**Right: {LETTERS[row.right]}.** {row.options[row.right].text}", ""]
-    lines += ["| they hold up | they think that | you say |", "|---|---|---|"]
+    lines += ["| they hold up | behind it | you say |", "|---|---|---|"]
     for index, (letter, option) in enumerate(zip(LETTERS, row.options, strict=False)):
         if index == row.right:
             continue
         belief = misconception(option.slug) if option.slug else None
-        say = option.why or (f"{belief.fact[0].upper()}{belief.fact[1:]}." if belief else "")
+        say = option.reply
         lines.append(
             f"| {letter}: {_cell(option.text)} | {_cell(belief.think) if belief else 'a slip'} | {_cell(say)} |"
         )
@@ -90,14 +92,17 @@ def _exercise(row: Exercise) -> str:
     lines = [
         f"### `{row.key}`, exercise",
         "",
-        f"{row.objective} Its check knows these wrong answers by name:",
+        row.objective,
         "",
     ]
+    if not row.mistakes:
+        return "\n".join([*lines, "Its check names what is wrong with the answer that was given."])
+    lines += ["Its check knows these wrong answers by name:", ""]
     lines += ["| behind it | what the learner reads |", "|---|---|"]
     for mistake in row.mistakes:
         belief = misconception(mistake.slug) if mistake.slug else None
         lines.append(
-            f"| {_cell(belief.think) if belief else 'a slip'} | {_cell(mistake.says or (belief.fact if belief else ''))} |"
+            f"| {_cell(belief.think) if belief else 'a slip'} | {_cell(mistake.message)} |"
         )
     return "\n".join(lines)
 

@@ -38,7 +38,7 @@ def notebook(room: str) -> NotebookNode:
     """A room as a notebook that has not been run."""
     cells = [
         _text("title", _title(room)),
-        _code("setup", SETUP_CELL),
+        _code("setup", SETUP_CELL, folded=True),
         _code("imports", _imports(room)),
     ]
     known: dict[str, str] = {}
@@ -220,10 +220,11 @@ def _text(key: str, source: str) -> NotebookNode:
     return nbformat.v4.new_markdown_cell(source, id=key[:64])
 
 
-def _code(key: str, source: str, *tags: str) -> NotebookNode:
-    return nbformat.v4.new_code_cell(
-        source, id=key[:64], metadata={"tags": list(tags)} if tags else {}
-    )
+def _code(key: str, source: str, *tags: str, folded: bool = False) -> NotebookNode:
+    metadata: dict[str, object] = {"jupyter": {"source_hidden": True}} if folded else {}
+    if tags:
+        metadata["tags"] = list(tags)
+    return nbformat.v4.new_code_cell(source, id=key[:64], metadata=metadata)
 
 
 def with_table(lesson: NotebookNode) -> NotebookNode:

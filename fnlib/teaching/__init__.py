@@ -11,7 +11,9 @@ from typing import Any
 
 # The first code cell of every lesson, letter for letter (a test compares). It looks for the kit in the folder of the
 # notebook and in every folder above it. VS Code may start a kernel elsewhere, but says where the notebook lies.
+# The cell is folded, and of a folded cell JupyterLab shows the first line.
 SETUP_CELL = """\
+# Run this cell first: it gets the course ready.
 import sys
 from pathlib import Path
 

@@ -49,8 +49,8 @@ class Mistake:
 
     Attributes:
         matches: True for the value that this mistake leads to (the answer after ``Exercise.try_out``).
-        slug: the misconception behind it, or "" for a slip that has none.
-        says: what to tell the learner beyond the misconception; needed where there is none.
+        slug: the misconception behind it, for teachers, or "" for a slip that has none.
+        says: what is right, where to look, one thing to run; the misconception's fact if left out.
         examples: answers as learners write them; each must be recognised as this mistake (tested).
     """
 
@@ -67,9 +67,8 @@ class Mistake:
 
     @property
     def message(self) -> str:
-        """The misconception's two sentences, and what this exercise adds."""
-        belief = str(misconception(self.slug)) if self.slug else ""
-        return f"{belief} {self.says}".strip()
+        """What this exercise says of the answer, or else what is so in general."""
+        return self.says or misconception(self.slug).fact
 
 
 @dataclass(frozen=True)
@@ -110,12 +109,14 @@ class Result:
         outcome: one of the four.
         message: what was printed.
         slug: the misconception that the answer shows, or "".
+        judged: False if the answer could not be read, such as one with a typo; such a try costs no hint.
     """
 
     key: str
     outcome: Outcome
     message: str
     slug: str = ""
+    judged: bool = True
 
     @property
     def passed(self) -> bool:
@@ -168,9 +169,8 @@ def check(key: str, answer: Any) -> Result:
         ○ 00-keep-best: not attempted. Replace the ... and run this cell again.
     """
     result = judge(exercise(key), answer, tries=_tries[key])
-    _tries[key] = (
-        0 if result.passed else _tries[key] + (result.outcome is not Outcome.NOT_ATTEMPTED)
-    )
+    wrong = result.judged and result.outcome is Outcome.NOT_YET
+    _tries[key] = 0 if result.passed else _tries[key] + wrong
     print(_wrapped(result.message))
     return result
 
@@ -198,21 +198,22 @@ def judge(exercise: Exercise, answer: Any, tries: int = 0) -> Result:
         )
     hint = _hint(exercise, tries)
     if wanted := _other_kind(exercise.right[0](), answer):
-        text = f"Hand over the {wanted} itself, its name without brackets; you gave {in_words(answer)}. {hint}"
-        return _result(exercise, Outcome.NOT_YET, text)
+        text = f"Hand over the {wanted} itself, its name without brackets; you gave {in_words(answer)}."
+        return _result(exercise, Outcome.NOT_YET, text, judged=False)
     try:
         value = exercise.try_out(answer)
     except Unreadable as problem:
-        return _result(exercise, Outcome.NOT_YET, f"{problem} {hint}")
+        return _result(exercise, Outcome.NOT_YET, str(problem), judged=False)
     except Exception as problem:  # the learner's code: whatever it raises is reported, not raised
-        text = f"Your answer stopped{_where(problem)} with {type(problem).__name__}: {_first_line(problem)} {hint}"
-        return _result(exercise, Outcome.ERROR, text)
+        text = f"Your answer stopped{_where(problem)} with {type(problem).__name__}: {_first_line(problem)}"
+        return _result(exercise, Outcome.ERROR, text, judged=False)
     if is_stub(value):
         if callable(answer) and not any(code_blank(code) for code in _codes(answer)):
             return _result(
                 exercise,
                 Outcome.NOT_YET,
-                f"Your code ran, and nothing came back from it: is `return` missing? {hint}",
+                "Your code ran and returned None. Is `return` missing, or was what it returns never set?",
+                judged=False,
             )
         return _result(
             exercise,
@@ -289,12 +290,15 @@ def _holds(test: Callable[[Any], bool], value: Any) -> bool:
         return False
 
 
-def _result(exercise: Exercise, outcome: Outcome, text: str, slug: str = "") -> Result:
+def _result(
+    exercise: Exercise, outcome: Outcome, text: str, slug: str = "", judged: bool = True
+) -> Result:
     return Result(
         exercise.key,
         outcome,
         f"{_MARK[outcome]} {exercise.key}: {outcome.value}. {text}".strip(),
         slug,
+        judged,
     )
 
 
@@ -315,7 +319,7 @@ def _so_far(exercise: Exercise, value: Any) -> str:
         value, SimpleNamespace
     ):  # what was seen while the answer ran, for the check alone
         value = getattr(value, "given", ...)
-    return f"Wanted: {exercise.expects}{'' if value is ... else f'; you gave {in_words(value)}'}."
+    return f"Wanted {exercise.expects}{'' if value is ... else f', got {in_words(value)}'}."
 
 
 def _wrapped(text: str) -> str:

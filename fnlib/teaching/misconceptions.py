@@ -1,7 +1,7 @@
 """What people believe about state, what is so instead, and which lesson shows it.
 
 One file, ``content/misconceptions.toml``. Checks, predictions, the question bank and the lessons all name its records,
-so that a belief is always answered with the same words.
+so that a belief is always answered with the same words. Learners read the fact alone: nobody is told what they think.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Misconception(NamedTuple):
 
     Attributes:
         slug: its short name, used in tables and guides.
-        think: completes "You may think that ...".
-        fact: completes "It is not so: ...".
+        think: the belief, as a clause; for teachers.
+        fact: what is so, in sentences that stand alone.
         lesson: where it is predicted and refuted.
     """
 
@@ -27,7 +27,7 @@ class Misconception(NamedTuple):
     lesson: str
 
     def __str__(self) -> str:
-        return f"You may think that {self.think}. It is not so: {self.fact}."
+        return self.fact
 
 
 TABLE: dict[str, Misconception] = {
@@ -40,20 +40,20 @@ TABLE: dict[str, Misconception] = {
 
 
 def misconception(slug: str) -> Misconception:
-    """Look a misconception up; shown in a notebook it reads as one paragraph.
+    """Look up a misconception by its short name.
 
     Args:
         slug: its short name.
 
     Returns:
-        The row; ``str()`` of it is "You may think that ... It is not so: ...".
+        The row; ``str()`` of it is its fact.
 
     Raises:
         KeyError: there is none of that name; the message lists all names.
 
     Example:
         >>> print(misconception("zero-grad-zeroes-weights"))
-        You may think that zero_grad() sets the weights to zero. It is not so: it removes the gradients; no weight changes.
+        `zero_grad` removes gradients and leaves the weights alone.
     """
     if slug not in TABLE:
         raise KeyError(f"No misconception is called {slug!r}. There are: {', '.join(TABLE)}.")

@@ -17,7 +17,8 @@ from fnlib.teaching import records
 from fnlib.teaching.misconceptions import misconception
 
 LETTERS = "ABCD"
-KINDS = ("prerequisite", "predict", "exit", "bank")
+KINDS = ("prerequisite", "predict", "decide", "exit", "bank")
+ANSWERED_BY_BUTTON = ("decide", "exit")  # no cell after them gives the answer away
 
 
 class Option(NamedTuple):
@@ -35,9 +36,8 @@ class Option(NamedTuple):
 
     @property
     def reply(self) -> str:
-        """What is said to somebody who chose this."""
-        belief = str(misconception(self.slug)) if self.slug else ""
-        return f"{belief} {self.why}".strip()
+        """Say what is so to somebody who chose this; a reason of its own comes before the general one."""
+        return self.why or (misconception(self.slug).fact if self.slug else "")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Question:
 
     Attributes:
         key: lesson and name, such as "00-best".
-        kind: "prerequisite", "predict" (asked in the lesson before a cell is run), "exit" (its last question), "bank".
+        kind: "prerequisite"; "predict", asked before the cell that answers it; "decide", a real situation; "exit", the
+            last of a lesson; "bank", for the instructor.
         prompt: the question; backticks mark code.
         options: what can be chosen.
         right: index of the right option.
@@ -284,20 +285,33 @@ def _buttons(question: Question) -> None:
         def __repr__(self) -> str:
             return "[Choose A, B, C or D, in your head or on paper, before you go on.]"
 
-    said = widgets.HTML("Your prediction?")
+    by_button = question.kind in ANSWERED_BY_BUTTON
+    said = widgets.HTML("Your choice?" if by_button else "Your prediction?")
+    letters = [
+        widgets.Button(description=letter, tooltip=f"Choose {letter}", layout={"width": "64px"})
+        for letter in LETTERS[: len(question.options)]
+    ]
 
     def choose(button: widgets.Button) -> None:
         _predictions[question.key] = button.description
-        said.value = f"You predict <b>{button.description}</b>. Run the next cells and see."
-
-    row = []
-    for letter in LETTERS[: len(question.options)]:
-        button = widgets.Button(
-            description=letter, tooltip=f"I predict {letter}", layout={"width": "56px"}
+        for one in letters:
+            one.button_style = "primary" if one is button else ""
+            one.icon = "check" if one is button else ""
+        said.value = (
+            f"You chose <b>{button.description}</b>."
+            if by_button
+            else f"You predict <b>{button.description}</b>. Run the next cells and see."
         )
+
+    def answer(_: widgets.Button) -> None:
+        said.value = reveal(question.key).html
+
+    for button in letters:
         button.on_click(choose)
-        row.append(button)
-    display(Buttons([*row, said]))
+    show = widgets.Button(description="Show the answer", layout={"width": "160px"})
+    show.on_click(answer)
+    row = [*letters, show, said] if by_button else [*letters, said]
+    display(Buttons(row, layout={"flex_flow": "row wrap"}))
 
 
 def _plain(text: str) -> str:

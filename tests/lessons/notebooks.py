@@ -56,8 +56,7 @@ class Lesson:
     @property
     def prose(self) -> str:
         """What is read aloud: no code, no addresses, no alternative texts."""
-        text = IMAGE.sub("", INLINE.sub(" ", self.text))
-        return re.sub(r"\]\([^)]*\)", "]", text)
+        return spoken(self.text)
 
     def headings(self) -> list[tuple[int, str]]:
         """Level and words of each heading."""
@@ -83,6 +82,11 @@ class Lesson:
             for index, called, call in self.calls()
             if called == name
         ]
+
+
+def spoken(text: str) -> str:
+    """What is read aloud of Markdown: no code in a line, no pictures, no addresses."""
+    return re.sub(r"\]\([^)]*\)", "]", IMAGE.sub("", INLINE.sub(" ", text)))
 
 
 def tagged(cell: NotebookNode, tag: str = CHECKED) -> bool:

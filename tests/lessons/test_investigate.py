@@ -16,7 +16,6 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-import fnlib
 from course.editions import SOLUTIONS, read
 
 Change = dict[str, list[tuple[str, str]]]
@@ -74,21 +73,49 @@ def rows(view: Any) -> dict[str, set[str]]:
 # --- 00 -------------------------------------------------------------------------------------------
 
 
-def test_00_only_a_loop_that_reads_no_change_repeats_itself() -> None:
-    """Only the loop that reads nothing it changed gives the same result again."""
-    tried = Tried("00", ("train", "rerun-begin", "rerun-places", "rerun-function"),
-                  {"train": [("import torch\n", "import torch, fnlib\n")]})  # fmt: skip
+STORY = ("train", "best", "ruin", "ledger")
+
+
+def test_00_best_follows_the_model_and_the_copy_does_not() -> None:
+    """The story itself, and question 1: one address for `best` and the model, another for the copy."""
+    tried = Tried("00", (*STORY, "functional", "functional-run", "equal", "curves"), {})
     assert tried.error is None
-    one, two, three = (tried.names[f"cell_{number}"] for number in (1, 2, 3))
-    assert one() != one() and two() != two()
-    assert (
-        three(parameters=fnlib.Parameters(seed=3))
-        == three(parameters=fnlib.Parameters(seed=3))
-        != three()
+    names = tried.names
+    assert names["scores"][-1] > 0.95 and names["wrecked"] < 0.3
+    assert names["loaded"] == names["wrecked"] and names["again"] == names["scores"][-1]
+    assert names["same"] and names["values"].counts.overwritten == 0
+    address = names["model"][0].weight.data_ptr()
+    assert names["best"]["0.weight"].data_ptr() == address
+    assert names["in_time"]["0.weight"].data_ptr() != address
+    sizes = [sum(one.nbytes for one in names[kept].values()) for kept in ("in_time", "kept")]
+    assert sizes[0] == sizes[1], "keeping costs the same in both styles"
+
+
+def test_00_a_milder_rate_hides_that_best_is_overwritten() -> None:
+    tried = Tried("00", ("train", "best", "ruin"), {"ruin": [("lr=5.0", "lr=0.5")]})
+    assert tried.error is None and tried.names["loaded"] > 0.95
+    assert not torch.equal(tried.names["best"]["0.weight"], tried.names["in_time"]["0.weight"])
+
+
+def test_00_loading_a_deep_copy_changes_four_weights() -> None:
+    tried = Tried(
+        "00",
+        STORY,
+        {"best": [("best = model.state_dict()", "best = copy.deepcopy(model.state_dict())")]},
     )
-    assert three(parameters=fnlib.Parameters()) != three(parameters=fnlib.Parameters()), (
-        "drawn from the global generator"
-    )
+    assert tried.names["loaded"] == tried.names["scores"][-1]
+    load = tried.names["ledger"].entries[-1]
+    assert [(change.state, change.kind) for change in load.changes] == [
+        ("weight", "changed in place")
+    ] * 4
+
+
+def test_00_runs_again_from_any_cell() -> None:
+    """Every cell once after all that come later, and then the lesson once more."""
+    cells = (*STORY, "functional", "functional-run", "equal", "curves")
+    tried = Tried("00", (*cells, *reversed(cells), *cells), {})
+    assert tried.error is None and tried.names["same"]
+    assert tried.names["loaded"] == tried.names["wrecked"] < 0.3
 
 
 # --- 01 -------------------------------------------------------------------------------------------
@@ -108,22 +135,18 @@ def test_01_adam_has_state_of_its_own() -> None:
         "01",
         ("data", "stock-run"),
         {
-            "data": [
+            "stock-run": [
                 (
-                    "torch.optim.SGD(model.parameters(), lr=1 / 8)",
+                    "torch.optim.SGD(model.parameters(), lr=lr)",
                     "torch.optim.Adam(model.parameters())",
                 )
             ]
         },
     )
     step = tried.names["second"].entries[-1]
-    assert (
-        sum(
-            change.owner == "optimizer" and change.state == "optimizer state"
-            for change in step.changes
-        )
-        == 12
-    )
+    own = [change for change in step.changes if change.owner == "optimizer"]
+    assert {change.state for change in own} == {"optimizer state"} and len(own) == 12
+    assert len(tried.names["optimizer"].state[tried.names["model"][0].weight]) == 3
 
 
 def test_01_model_zero_grad_names_the_owner() -> None:
@@ -131,6 +154,51 @@ def test_01_model_zero_grad_names_the_owner() -> None:
         "01", ("data", "stock-run"), {"stock-run": [("optimizer.zero_grad()", "model.zero_grad()")]}
     )
     assert tried.names["second"].counts.at_a_distance == 2
+
+
+def test_01_both_loops_give_the_same_weights_at_this_rate() -> None:
+    tried = Tried("01", ("data", "stock-run", "functional-run", "equal-run"), {})
+    assert tried.error is None and tried.names["same"] and tried.names["intact"]
+    counts = tried.names["functional"].counts
+    assert counts.at_a_distance == counts.overwritten == 0
+
+
+def test_01_runs_again_from_any_cell() -> None:
+    cells = ("data", "stock-run", "functional-run", "equal-run", "momentum-run")
+    tried = Tried("01", (*cells, *reversed(cells), *cells), {})
+    assert tried.error is None and tried.names["same"] and tried.names["intact"]
+    assert tried.names["second"].counts.at_a_distance == 3
+
+
+def test_01_the_loop_of_the_blank_ledger_runs_as_its_answer_says() -> None:
+    """The loop is text in the lesson; here it is run, and the ledger gives the ten cells."""
+    loop = re.search(
+        r"```python\n(optimizer.zero_grad.*?)```",
+        "\n".join(cell.source for cell in read(next(SOLUTIONS.glob("01_*.ipynb"))).cells),
+        re.DOTALL,
+    )
+    assert loop is not None
+    more = (
+        "model = network()\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.5)\n"
+        "with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:\n"
+        "    for feature, label in batches:\n"
+        + "".join(f"        {line}\n" for line in loop[1].splitlines())
+    )
+    tried = Tried("01", ("data",), {}, more)
+    assert tried.error is None
+    found = {}
+    for entry in tried.names["ledger"].iteration(2).entries:
+        changed = {
+            (change.state, change.owner)
+            for change in entry.changes
+            if change.owner in ("model", "optimizer")
+        }
+        found[entry.source.strip()] = changed
+    gradients = {("gradient", "model")}
+    assert found["optimizer.zero_grad()"] == gradients and found["output = model(feature)"] == set()
+    assert found["loss_a.backward()"] == found["loss_b.backward()"] == gradients
+    assert found["optimizer.step()"] == {("weight", "model"), ("optimizer state", "optimizer")}
 
 
 # --- 02 -------------------------------------------------------------------------------------------

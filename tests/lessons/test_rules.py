@@ -14,6 +14,7 @@ from tests.lessons import essay
 from tests.lessons.notebooks import Lesson
 from tests.lessons.rules import LESSONS, RULES, anchors
 
+MORE = "more " * 200  # so that the lesson is as long as it says
 CELLS = {
     "title": (
         "core",
@@ -32,10 +33,11 @@ CELLS = {
     "draw": (None, 'teaching.show(figure, alt="It rises.")\nteaching.reveal("00-best")'),
     "look": (
         "core",
-        "You may think so. It is not so: row 4 shows it.\n\n## Investigate\n\n1. a\n2. b\n3. c\n\n## Modify: keep\n",
+        "## Investigate\n\n1. a\n2. b\n3. c\n\n<details>\n<summary>What you'll find</summary>\n\n"
+        "**1.** a\n\n**2.** b\n\n**3.** c\n\n</details>\n\n## Modify: keep\n",
     ),
     "keep": (CHECKED, 'teaching.check("00-keep-best", ...)'),
-    "make-text": ("extra", "## Make: stop"),
+    "make-text": ("extra", "## Decide: this or that\n\n" + MORE + "\n\n## Make: stop"),
     "make": (CHECKED, 'teaching.check("00-early-stop", ...)'),
     "costs": (
         "core",
@@ -50,6 +52,8 @@ def small() -> Lesson:
     for id, (tag, source) in CELLS.items():
         make = new_markdown_cell if tag in ("core", "extra") else new_code_cell
         cells.append(make(source, id=id, metadata={"tags": [tag]} if tag else {}))
+        if id == "setup":
+            cells[-1].metadata["jupyter"] = {"source_hidden": True}
         if tag == CHECKED:
             cells[-1].outputs, cells[-1].execution_count = (
                 [new_output("stream", text="0.93 1.5\n")],
@@ -104,7 +108,10 @@ BROKEN: list[tuple[str, Callable[[Lesson], None], str]] = [
     ("ending", text("exit", "00-exit", "01-exit"), "no exit question"),
     ("taught", text("look", "3. c", ""), "questions 1, 2 and 3"),
     ("taught", text("make-text", "## Make", "## Do"), "no '## Make'"),
-    ("taught", text("look", "row 4 shows it", "believe it"), "row N shows"),
+    ("taught", text("look", "**2.** b", "2 b"), "the answers **1.**, **2.** and **3.**"),
+    ("taught", text("look", "</details>", ""), "in <details>"),
+    ("taught", text("make-text", "## Decide: ", "## "), "no '## Decide: ...'"),
+    ("taught", text("make-text", "this or that", "you\n\nYou may think"), "the old formula"),
     ("size", lambda lesson: lesson.cells.extend([new_markdown_cell("x")] * 13), "26 cells"),
     ("size", text("measure", "print", "\n" * 14 + "print"), "16 lines"),
     ("size", text("measure", "print", "#" * 82 + "print"), "line of 101"),
@@ -177,8 +184,11 @@ BROKEN: list[tuple[str, Callable[[Lesson], None], str]] = [
     ("minutes", meta(number="01"), "say lesson 01"),
     ("minutes", meta(core=10), "10 of 15"),
     ("minutes", meta(minutes=30), "'30 minutes, 9 of them core'"),
+    ("minutes", text("make-text", MORE, ""), "words are read at 25 a minute"),
+    ("minutes", cell("make-text", metadata={"tags": ["core"]}), "words are core, at most 60 %"),
     ("set_up", text("setup", "import sys", "import os, sys"), "set-up cell"),
     ("set_up", cell("setup", id="begin"), "set-up cell"),
+    ("set_up", cell("setup", metadata={}), "one line of it is in sight"),
     ("keys", text("keep", "00-keep-best", "00-keep"), "no exercise is called 00-keep"),
     ("keys", text("keep", "00-keep-best", "01-blank-ledger"), "00-keep-best is in the table"),
     ("keys", text("draw", "00-best", "00-worst"), "no question is called 00-worst"),

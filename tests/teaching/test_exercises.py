@@ -23,6 +23,10 @@ from fnlib.teaching.misconceptions import TABLE
 
 ROWS = list(exercises().values())
 keys = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+# A wrong answer where a check has no row of mistakes, because it names what is wrong by itself.
+WRONG = {
+    "01-blank-ledger": lambda: lesson_01.LEDGER | {"optimizer.step()": ("weights", "model")},
+}
 
 
 def _named(value: object) -> str:
@@ -62,7 +66,7 @@ def test_a_stub_is_not_attempted(row: Exercise, stub: object) -> None:
 
 @keys
 def test_each_wrong_answer_is_answered_by_name(row: Exercise) -> None:
-    assert row.mistakes, "people get everything wrong in some way: list how"
+    assert row.mistakes or row.so_far(row.try_out(row.right[0]())), "say how people get it wrong"
     said = set()
     for mistake in row.mistakes:
         assert mistake.examples, f"no example for {mistake.message}"
@@ -89,7 +93,9 @@ def test_no_answer_makes_a_check_raise(row: Exercise, answer: object) -> None:
 @keys
 def test_hints_come_in_steps_and_the_objective_has_a_standard(row: Exercise) -> None:
     assert len(row.hints) >= 2
-    messages = [judge(row, "a word", tries=tries).message for tries in range(len(row.hints) + 2)]
+    wrong = next((one for mistake in row.mistakes for one in mistake.examples), WRONG.get(row.key))
+    assert wrong is not None, "a wrong answer"
+    messages = [judge(row, wrong(), tries=tries).message for tries in range(len(row.hints) + 2)]
     for step, wanted in enumerate(row.hints):
         assert wanted in messages[step]
     assert messages[-1] == messages[-2], "the last hint stays"
@@ -119,9 +125,9 @@ def test_the_four_outcomes_in_words() -> None:
     assert [result.message for result in said.values()] == [
         "✓ 99-double: passed. 2 + 2 is 4.",
         "○ 99-double: not attempted. Your answer has no body yet. Replace the ... and run this cell again.",
-        "✗ 99-double: error. Your answer stopped with ZeroDivisionError: division by zero. Hint 1 of 2: look",
+        "✗ 99-double: error. Your answer stopped with ZeroDivisionError: division by zero.",
         "△ 99-double: not yet. That is the number itself. Hint 1 of 2: look",
-        "△ 99-double: not yet. Wanted: a number; you gave an int, 9. Hint 1 of 2: look",
+        "△ 99-double: not yet. Wanted a number, got an int, 9. Hint 1 of 2: look",
     ]
 
 
@@ -141,7 +147,7 @@ def test_a_forgotten_return_is_no_blank() -> None:
 
     assert (
         judge(_row(), forgets).outcome is Outcome.NOT_YET
-        and "is `return` missing?" in judge(_row(), forgets).message
+        and "Is `return` missing" in judge(_row(), forgets).message
     )
     half = judge(_row(), lambda n: ... if n else 0)
     assert half.outcome is Outcome.NOT_ATTEMPTED and "A part of it is still `...`" in half.message
@@ -154,7 +160,7 @@ def test_what_the_check_saw_stays_with_the_check() -> None:
         "passes": lambda seen: False,
         "mistakes": (),
     }
-    assert "Wanted: a number; you gave an int, 9." in judge(_row(**seen), lambda n: 9).message
+    assert "Wanted a number, got an int, 9." in judge(_row(**seen), lambda n: 9).message
     assert (
         "half of it" in judge(_row(**seen, so_far=lambda seen: "half of it"), lambda n: 9).message
     )
@@ -168,8 +174,21 @@ def test_an_answer_that_cannot_be_read_says_why() -> None:
         raise Unreadable("Two words are wanted.")
 
     assert judge(_row(try_out=cannot), lambda n: 9).message.startswith(
-        "△ 99-double: not yet. Two words are wanted. Hint 1 of 2"
+        "△ 99-double: not yet. Two words are wanted."
     )
+
+
+def test_what_cannot_be_judged_costs_no_hint() -> None:
+    """A typo, a call in place of a function and an unknown word are no tries."""
+    key = "00-keep-best"
+    wrong = exercises()[key].mistakes[0].examples[0]()
+    slips = (lambda model: nothing_of_this_name, 7, lambda model: [model].clear())  # type: ignore[name-defined]  # noqa: F821
+    assert "Hint 1 of" in teaching.check(key, wrong).message
+    for slip in slips:
+        result = teaching.check(key, slip)
+        assert "Hint" not in result.message and not result.judged
+    assert "Hint 2 of" in teaching.check(key, wrong).message
+    assert teaching.check(key, exercises()[key].right[0]()).passed
 
 
 def test_an_error_in_a_cell_says_its_line() -> None:
@@ -185,12 +204,10 @@ def test_an_error_in_a_cell_says_its_line() -> None:
 def test_a_blank_ledger_takes_its_own_words_only(cells: Any) -> None:
     row, right = exercises()["01-blank-ledger"], lesson_01.LEDGER
     said = judge(row, right | {"optimizer.step()": cells}).message
-    assert "is none of the words" in said or "wants two words" in said
+    assert "Choose one of: " in said or "takes two words" in said
     assert judge(row, right | {"loss_a.backward()": ("Gradient", "model")}).passed
-    assert (
-        "6 of 10 cells are right"
-        in judge(row, dict.fromkeys(right, ("gradients", "model"))).message
-    )
+    everything = judge(row, dict.fromkeys(right, ("gradients", "model"))).message
+    assert "6 of 10 cells" in everything and "`output = model(feature)`" in everything
 
 
 @pytest.mark.parametrize(
@@ -200,7 +217,7 @@ def test_a_blank_ledger_takes_its_own_words_only(cells: Any) -> None:
         ("05-which", "ABCD", "The answer is a dict"),
         ("05-which", {"A": "box"}, '"box" is none of the four names'),
         ("05-which", {"A": "stock"}, "0 of 4 right"),
-        ("00-early-stop", lambda model, train_one_epoch, score, epochs: 3, "Give back the weights themselves"),
+        ("00-early-stop", lambda model, train_one_epoch, score, epochs: 3, "Return the weights alone"),
         ("07-no-trace", lambda model, feature: "six", "Return the output of the model, a tensor; you gave a str, 'six'"),
         ("08-reach", lambda network, *others: [network], "The network has its first weights still"),
         ("08-reach", lambda n, o, loss, p, r: loss(n(p[0][0])[0], p[0][1]).item().backward(), "item() gives a plain number"),
@@ -215,14 +232,15 @@ def test_check_prints_what_it_returns_and_gives_the_next_hint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     key = ROWS[0].key
-    messages = [teaching.check(key, "a word").message for _ in range(2)]
+    wrong = ROWS[0].mistakes[0].examples[0]()
+    messages = [teaching.check(key, wrong).message for _ in range(2)]
     printed = capsys.readouterr().out
     assert (
         printed.split() == " ".join(messages).split() and max(map(len, printed.splitlines())) <= 96
     ), "broken between words"
     assert ROWS[0].hints[0] in messages[0] and ROWS[0].hints[1] in messages[1]
     assert teaching.check(key, ROWS[0].right[0]()).passed
-    assert ROWS[0].hints[0] in teaching.check(key, "a word").message, (
+    assert ROWS[0].hints[0] in teaching.check(key, wrong).message, (
         "after a right answer hints start again"
     )
 
@@ -261,14 +279,15 @@ def test_a_mistake_says_something() -> None:
         Mistake(matches=lambda value: True)
 
 
-def test_every_misconception_is_two_sentences_and_is_shown() -> None:
-    """Every misconception is two sentences, and some lesson shows it."""
+def test_every_misconception_has_a_fact_that_stands_alone() -> None:
+    """A learner reads the fact without the belief; some lesson shows it."""
     for slug, row in TABLE.items():
         assert row.slug == slug
         assert (
             not row.think[0].isspace()
             and not row.think.endswith(".")
-            and not row.fact.endswith(".")
+            and (row.fact[0].isupper() or row.fact[0] == "`")
+            and row.fact.endswith(".")
         )
         assert row.lesson in {f"{number:02d}" for number in range(10)}
     with pytest.raises(KeyError, match="There are: assignment-copies"):

@@ -9,35 +9,50 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, in_words, names_in
 
 
+def _move(model: nn.Module) -> None:
+    """Change the weights in place, as training does."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1.0)
+
+
+def _by_name(kept: Any) -> dict[str, Any]:
+    """What was kept as name -> tensor; empty if it has no names."""
+    values = kept.state_dict() if isinstance(kept, nn.Module) else kept
+    return dict(values) if isinstance(values, Mapping) else {}
+
+
+def _same(values: Mapping[str, Any], state: Mapping[str, Tensor]) -> bool:
+    return all(
+        isinstance(values.get(name), Tensor) and torch.equal(values[name], state[name])
+        for name in state
+    )
+
+
 def _keep_then_train(keep: Callable[[nn.Module], Any]) -> Any:
-    """Let ``keep`` put a model by, change the model in place, and see what was kept."""
+    """Let ``keep`` keep a model's weights, change the model in place, and look at what was kept."""
     model = nn.Linear(3, 2)
     before = copy.deepcopy(model.state_dict())
     kept = keep(model)
     if kept is None or kept is ...:
+        if "save" in names_in(keep):
+            raise Unreadable("Saved to a file, the weights are safe. Here, return them instead.")
         return None
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(1.0)
-    values = kept.state_dict() if isinstance(kept, nn.Module) else kept
-    intact = isinstance(values, Mapping) and all(
-        torch.equal(values[name], before[name]) for name in before
-    )
-    copied = (
-        isinstance(kept, (list, tuple))
-        and all(isinstance(one, torch.Tensor) for one in kept)
-        and bool(kept)
-    )
-    copied = copied and all(map(torch.equal, kept, before.values()))
+    _move(model)
+    values = _by_name(kept)
+    if any(type(value).__name__ == "ndarray" for value in values.values()):
+        raise Unreadable("These are NumPy arrays, and `load_state_dict` takes tensors: keep those.")
+    tensors = isinstance(kept, (list, tuple)) and all(isinstance(one, Tensor) for one in kept)
     return SimpleNamespace(
         given=kept,
-        intact=intact,
-        copied=copied,
+        intact=_same(values, before),
+        named=set(before) <= set(values),
+        copied=tensors and len(kept) == 2 and all(map(torch.equal, kept, before.values())),
         is_model=kept is model,
         detached="detach" in names_in(keep),
     )
@@ -46,51 +61,57 @@ def _keep_then_train(keep: Callable[[nn.Module], Any]) -> Any:
 # --- 00-early-stop: the best epoch, not the last -------------------------------------------------
 
 
-def _stop_early(best_epoch: Callable[..., Any]) -> Any:
-    """Let ``best_epoch`` train a model whose score rises for three epochs and then falls."""
+def _best_of_five(best_epoch: Callable[..., Any]) -> Any:
+    """Let ``best_epoch`` train a model whose score goes 0.7, 0.8, 0.9, 0.8, 0.7."""
     model = nn.Linear(3, 2)
     states = [copy.deepcopy(model.state_dict())]
 
     def train_one_epoch() -> None:
-        with torch.no_grad():
-            for weight in model.parameters():
-                weight.add_(1.0)
+        _move(model)
         states.append(copy.deepcopy(model.state_dict()))
 
     def score() -> float:
-        return -abs(len(states) - 4.0)
+        return 0.9 - abs(len(states) - 4) / 10
 
     kept = best_epoch(model, train_one_epoch, score, 5)
     if kept is None or kept is ...:
         return None
-    values = kept.state_dict() if isinstance(kept, nn.Module) else kept
-    if not isinstance(values, Mapping):
+    values = _by_name(kept)
+    if not values:
         raise Unreadable(
-            f"Give back the weights themselves, as state_dict names them, and nothing else; you gave {in_words(kept)}."
+            "Return the weights alone, in a dictionary like that of `state_dict()`; "
+            f"you returned {in_words(kept)}."
         )
-    which = [
-        epoch
-        for epoch, state in enumerate(states)
-        if all(torch.equal(values[name], state[name]) for name in state)
-    ]
+    which = [epoch for epoch, state in enumerate(states) if _same(values, state)]
+    bias = values.get("bias")
     return SimpleNamespace(
+        given=kept,
         epoch=which[0] if which else None,
-        own=values["bias"].data_ptr() == model.bias.data_ptr(),
+        own=isinstance(bias, Tensor) and bias.data_ptr() == model.bias.data_ptr(),
         epochs=len(states) - 1,
     )
 
 
-def _early_stop(
+def _which_epoch(seen: Any) -> str:
+    if seen.epoch is None:
+        return "The weights you returned are those of no epoch."
+    return f"You returned the weights after epoch {seen.epoch}; epoch 3 scored highest."
+
+
+def _loop(
     keep: Callable[[nn.Module], Any],
     better: Callable[[float, float], bool] = lambda new, old: new > old,
+    start: float = 0.0,
 ) -> Callable[..., Any]:
+    """The loop as people write it, with one thing changed."""
+
     def best_epoch(
         model: nn.Module,
         train_one_epoch: Callable[[], None],
         score: Callable[[], float],
         epochs: int,
     ) -> Any:
-        best, highest = None, float("-inf")
+        best, highest = None, start
         for _ in range(epochs):
             train_one_epoch()
             if better(score(), highest):
@@ -98,6 +119,19 @@ def _early_stop(
         return best
 
     return best_epoch
+
+
+def _stops(
+    model: nn.Module, train_one_epoch: Callable[[], None], score: Callable[[], float], epochs: int
+) -> Any:
+    """Stop as soon as the score falls."""
+    best, highest = None, 0.0
+    for _ in range(epochs):
+        train_one_epoch()
+        if score() < highest:
+            break
+        best, highest = _copied(model), score()
+    return best
 
 
 def _copied(model: nn.Module) -> Any:
@@ -108,33 +142,36 @@ EXERCISES = (
     Exercise(
         key="00-keep-best",
         objective="Given a stock model, the learner keeps its weights so that later training cannot change them.",
-        expects="a function that takes a model and returns weights that stay as they are",
+        expects="the model's weights by name, in memory of their own",
         try_out=_keep_then_train,
         passes=lambda seen: seen.intact,
-        because="The kept weights stand as they were, whatever the model does next.",
+        because="We trained the model on, and the weights you kept stayed as they were.",
         hints=(
-            "Ask of what you return: does it own its numbers, or does it share storage with the model?",
-            "The standard library has a module that copies an object with all that is in it.",
-            "import copy, and wrap model.state_dict() in copy.deepcopy( ... ).",
+            "Look at what you return. Is it the model's own memory, or a copy?",
+            "A module of the standard library can copy an object with everything in it.",
+            "The function is `deepcopy`. Which object has all the weights, by name?",
         ),
         right=(
             lambda: lambda model: copy.deepcopy(model.state_dict()),
             lambda: lambda model: copy.deepcopy(model),
-            lambda: (
-                lambda model: {
-                    name: value.detach().clone() for name, value in model.state_dict().items()
-                }
-            ),
+            lambda: lambda model: copy.deepcopy(model).state_dict(),
+            lambda: lambda model: {k: v.clone() for k, v in model.state_dict().items()},
+            lambda: lambda model: {k: v.detach().clone() for k, v in model.named_parameters()},
         ),
         mistakes=(
             Mistake(
                 matches=lambda seen: seen.is_model,
                 slug="assignment-copies",
+                says="You returned the model itself, and training goes on in it: try `keep(model) is model`.",
                 examples=(lambda: lambda model: model,),
             ),
             Mistake(
                 matches=lambda seen: isinstance(seen.given, OrderedDict),
                 slug="state-dict-is-snapshot",
+                says=(
+                    "The names are right, and the dictionary is new, but its tensors use the model's memory. "
+                    "Compare the `data_ptr()` of one with that of the model's own weight."
+                ),
                 examples=(
                     lambda: lambda model: model.state_dict(),
                     lambda: lambda model: copy.copy(model.state_dict()),
@@ -142,43 +179,47 @@ EXERCISES = (
                 ),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.given, dict) and seen.detached,
+                matches=lambda seen: seen.named and seen.detached,
                 slug="detach-copies",
+                says=(
+                    "`detach()` takes a tensor out of the graph, and leaves it in the same memory: "
+                    "compare the `data_ptr()` before and after."
+                ),
                 examples=(
-                    lambda: (
-                        lambda model: {
-                            name: value.detach() for name, value in model.named_parameters()
-                        }
-                    ),
+                    lambda: lambda model: {k: v.detach() for k, v in model.named_parameters()},
                 ),
             ),
             Mistake(
-                matches=lambda seen: isinstance(seen.given, dict),
+                matches=lambda seen: seen.named and isinstance(seen.given, dict),
                 slug="assignment-copies",
-                says="The dict is new, and the tensors in it are the ones that the model trains.",
+                says=(
+                    "The dictionary is new. The tensors in it aren't: compare the `data_ptr()` of one "
+                    "with that of the model's own weight."
+                ),
                 examples=(
                     lambda: lambda model: dict(model.state_dict()),
                     lambda: lambda model: dict(model.named_parameters()),
+                    lambda: lambda model: {k: v.data for k, v in model.named_parameters()},
+                    lambda: lambda model: {k: v.cpu() for k, v in model.state_dict().items()},
                 ),
             ),
             Mistake(
                 matches=lambda seen: isinstance(seen.given, nn.Module),
-                says="A copy.copy of a module is a second shell around the same tensors.",
+                says="`copy.copy` builds a second module around the same tensors: try `kept.weight is model.weight`.",
                 examples=(lambda: lambda model: copy.copy(model),),
             ),
             Mistake(
                 matches=lambda seen: seen.copied,
-                says="These copies stay as they are, but they have no names: without them nothing can be loaded back. Keep a dict.",
-                examples=(
-                    lambda: (
-                        lambda model: [weight.detach().clone() for weight in model.parameters()]
-                    ),
-                ),
+                says="Training can't reach these copies. But they've lost their names, and `load_state_dict` needs them.",
+                examples=(lambda: lambda model: [w.detach().clone() for w in model.parameters()],),
             ),
             Mistake(
                 matches=lambda seen: isinstance(seen.given, (list, tuple)),
                 slug="assignment-copies",
-                says="A list of the parameters holds the very tensors that training changes. Keep them by name, each one copied.",
+                says=(
+                    "The list is new, and what's in it are the model's own parameters: "
+                    "try `kept[0] is model.weight`."
+                ),
                 examples=(lambda: lambda model: list(model.parameters()),),
             ),
         ),
@@ -186,49 +227,59 @@ EXERCISES = (
     Exercise(
         key="00-early-stop",
         objective="Given a training that gets worse again, the learner returns the best epoch's weights and not the last one's.",
-        expects="a function that trains and returns the weights of the epoch with the highest score",
-        try_out=_stop_early,
+        expects="the weights of the epoch with the highest score",
+        try_out=_best_of_five,
         passes=lambda seen: seen.epoch == 3 and seen.epochs == 5,
-        because="The third of five epochs scored highest, and its weights came back as they were then.",
+        so_far=_which_epoch,
+        because="Epoch 3 of 5 scored highest, and its weights came back.",
         hints=(
-            "Two names are enough: the highest score so far, and what you kept when you saw it.",
-            "What you keep must not change in the next epoch. You wrote such a line above.",
-            "if score() > highest: highest, best = score(), copy.deepcopy(model.state_dict())",
+            "You need two names: the highest score so far, and the weights that reached it.",
+            "What you keep must not change in the next epoch. You've solved that above.",
+            "Measure once an epoch, after training. When the score beats the highest, update both names.",
         ),
-        right=(lambda: _early_stop(_copied), lambda: _early_stop(copy.deepcopy)),
+        right=(
+            lambda: _loop(_copied),
+            lambda: _loop(copy.deepcopy),
+            lambda: _loop(_copied, start=float("-inf")),
+            lambda: _loop(_copied, better=lambda new, old: new >= old),
+        ),
         mistakes=(
             Mistake(
                 matches=lambda seen: seen.own,
                 slug="state-dict-is-snapshot",
-                says="What you gave back after the last epoch shares its numbers with the model.",
+                says=(
+                    "What you returned is the model's own memory, so it holds the weights of the last epoch. "
+                    "Copy them at the moment you keep them."
+                ),
                 examples=(
-                    lambda: _early_stop(lambda model: model.state_dict()),
-                    lambda: _early_stop(lambda model: model),
+                    lambda: _loop(lambda model: model.state_dict()),
+                    lambda: _loop(lambda model: model),
                 ),
             ),
             Mistake(
+                matches=lambda seen: seen.epoch == 3,
+                says=(
+                    "These are the right weights, but you didn't train all 5 epochs. "
+                    "A score that falls can rise again, so go through them all."
+                ),
+                examples=(lambda: _stops,),
+            ),
+            Mistake(
                 matches=lambda seen: seen.epochs != 5,
-                says="Train all the epochs that were asked for.",
+                says="You copied in time, but trained another number of epochs than `epochs` says, which was 5.",
                 examples=(
-                    lambda: (
-                        lambda model, train_one_epoch, score, epochs: (
-                            train_one_epoch(),
-                            _copied(model),
-                        )[1]
-                    ),
+                    lambda: lambda model, train, score, epochs: (train(), _copied(model))[1],
                 ),
             ),
             Mistake(
                 matches=lambda seen: seen.epoch == 5,
-                says="These are the weights of the last epoch. Keep a copy each time the score is higher than ever before.",
-                examples=(lambda: _early_stop(_copied, better=lambda new, old: True),),
+                says="You copied, but the last epoch and not the best. Print the score each time you copy.",
+                examples=(lambda: _loop(_copied, better=lambda new, old: True),),
             ),
             Mistake(
                 matches=lambda seen: seen.epoch == 1,
-                says="These are the weights of the first epoch. Is the highest score brought up to date?",
-                examples=(
-                    lambda: _early_stop(_copied, better=lambda new, old: old == float("-inf")),
-                ),
+                says="You copied the first epoch and none after it. Print your highest score in each epoch: does it rise?",
+                examples=(lambda: _loop(_copied, better=lambda new, old: old == 0.0),),
             ),
         ),
     ),

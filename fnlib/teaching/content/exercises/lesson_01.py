@@ -19,30 +19,23 @@ LEDGER = {
     "loss_b.backward()": ("gradients", "model"),
     "optimizer.step()": ("weights and moments", "model and optimizer"),
 }
-
-
-WORDS = (
-    ("nothing", "gradients", "weights", "moments", "weights and moments"),
-    ("nobody", "model", "optimizer", "model and optimizer"),
-)
-# What people write for them; the ledger is not a spelling test.
-MEANT = {
-    "gradient": "gradients",
-    "weight": "weights",
-    "moment": "moments",
-    "none": "nothing",
-    "moments and weights": "weights and moments",
-    "weights, moments": "weights and moments",
-    "no one": "nobody",
-    "optimizer and model": "model and optimizer",
-}
+CHANGED = ("nothing", "gradients", "weights", "moments", "weights and moments")
+OWNERS = ("nobody", "model", "optimizer", "model and optimizer")
+# What people write for these words: the ledger is no spelling test.
+ALSO = (
+    {"gradient": "gradients", ".grad": "gradients", "grad": "gradients", "grads": "gradients",
+     "weight": "weights", "moment": "moments", "none": "nothing", "no": "nothing",
+     "moments and weights": "weights and moments", "both": "weights and moments"},
+    {"no one": "nobody", "none": "nobody", "nothing": "nobody", "both": "model and optimizer",
+     "optimizer and model": "model and optimizer"},
+)  # fmt: skip
 
 
 def _cells(answer: Any) -> Any:
     """Read a filled ledger: statement -> (what changes, whose it is)."""
     if not isinstance(answer, Mapping) or set(answer) != set(LEDGER):
         raise Unreadable(
-            "The answer is a dict with the five statements as they stand in the cell: change only what is right of the colons."
+            "Keep the five statements as they were, and fill in what's right of the colons."
         )
     cells = {}
     for statement, row in answer.items():
@@ -50,24 +43,72 @@ def _cells(answer: Any) -> Any:
             return None
         if not isinstance(row, (list, tuple)) or len(row) != 2:
             raise Unreadable(
-                f'`{statement}` wants two words, what it changes and whose that is, such as ("weights", "model").'
+                f'`{statement}` takes two words in brackets, such as ("weights", "model").'
             )
-        said = [str(cell).strip().lower() for cell in row]
-        cells[statement] = tuple(MEANT.get(word, word) for word in said)
-        for word, known in zip(cells[statement], WORDS, strict=True):
-            if word not in known:
-                raise Unreadable(
-                    f'"{word}", of `{statement}`, is none of the words: {", ".join(known)}.'
-                )
+        cells[statement] = (
+            _word(statement, row[0], CHANGED, ALSO[0]),
+            _word(statement, row[1], OWNERS, ALSO[1]),
+        )
     return cells
 
 
-def _right(cells: Mapping[str, tuple[str, ...]]) -> int:
-    return sum(
-        mine == true
-        for statement, row in cells.items()
-        for mine, true in zip(row, LEDGER[statement], strict=True)
-    )
+def _word(statement: str, said: Any, known: tuple[str, ...], also: Mapping[str, str]) -> str:
+    plain = str(said).strip().lower().replace("&", "and").replace("+", "and")
+    plain = " ".join(plain.replace(",", " and ").split())
+    word = also.get(plain, plain)
+    if word not in known:
+        raise Unreadable(f'`{statement}` says "{said}". Choose one of: {", ".join(known)}.')
+    return word
+
+
+def _wrong(cells: Mapping[str, tuple[str, str]]) -> dict[str, list[int]]:
+    """Statement -> which of its two cells are wrong; nothing has no owner, whoever is named."""
+    found = {}
+    for statement, (changed, owner) in cells.items():
+        wrong = [
+            index
+            for index, (mine, true) in enumerate(
+                zip((changed, owner), LEDGER[statement], strict=True)
+            )
+            if mine != true and not (index == 1 and changed == "nothing" == LEDGER[statement][0])
+        ]
+        if wrong:
+            found[statement] = wrong
+    return found
+
+
+def _look_again(cells: Mapping[str, tuple[str, str]]) -> str:
+    """How many cells are right, which are not, and what to run."""
+    wrong = _wrong(cells)
+    count = f"{10 - sum(map(len, wrong.values()))} of 10 cells."
+    if not wrong:
+        return count
+    if all(columns == [1] for columns in wrong.values()):
+        owner = "Where do you read a gradient? `model[0].weight.grad` is one."
+        if list(wrong) == ["optimizer.step()"]:
+            owner = "Where do you find the weights, and where `momentum_buffer`?"
+        return f"{count} Look again at the owner in {_and(wrong)}. {owner}"
+    first, *others = sorted(wrong, key=lambda statement: 0 not in wrong[statement])
+    begin = "Start with" if others else "Look again at"
+    then = f" Then look at {_and(others)}." if others else ""
+    return f"{count} {begin} `{first}`: {_to_run(first, cells[first][0])}{then}"
+
+
+def _to_run(statement: str, said: str) -> str:
+    if statement == "output = model(feature)":
+        return "print `model[0].weight` and its `.grad` before and after it."
+    if statement != "optimizer.step()":
+        return "print `model[0].weight.grad` before and after it."
+    if said == "weights":
+        return "the weights aren't all it changes. Print `optimizer.state` before and after a step with momentum."
+    if said == "moments":
+        return "the moments aren't all it changes. Print `model[0].weight` before and after it."
+    return "print `model[0].weight` and `optimizer.state` before and after it."
+
+
+def _and(statements: Any) -> str:
+    *most, last = [f"`{statement}`" for statement in statements]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _filled(**changes: tuple[str, str]) -> dict[str, tuple[str, str]]:
@@ -181,79 +222,79 @@ def _averages(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> Non
     weight.sub_(lr * moment)
 
 
+def _rate_first(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    """Steps, not gradients, in the moments: another textbook form, with the same weights at this rate."""
+    moment.mul_(momentum).sub_(lr * _gradient(weight))
+    weight.add_(moment)
+
+
+def _uphill(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment.mul_(momentum).add_(_gradient(weight))
+    weight.add_(lr * moment)
+
+
+def _as(change: Callable[[Tensor, Tensor, float, float], Any]) -> list[Tensor]:
+    """The weights after each step that makes this change."""
+    step = _stepping(change)
+    return _trained(lambda weights, moments: step(weights, moments, 0.25, 0.5)).weights
+
+
+def _first_difference(seen: Any) -> str:
+    """The first step after which a weight differs, and both numbers."""
+    for index, (mine, true) in enumerate(zip(seen.weights, _with_optimizer(0.5), strict=True)):
+        if not torch.equal(mine, true):
+            got, wanted = mine.flatten().tolist(), true.flatten().tolist()
+            return f"After step {index // 2 + 1}, `weights[{index % 2}]` should hold {wanted} and holds {got}."
+    return ""
+
+
 EXERCISES = (
     Exercise(
         key="01-blank-ledger",
-        objective="Given a loop that the learner has not seen, the learner fills a blank ledger, 8 of 10 cells right.",
-        expects='a dict: statement -> (what changes, whose it is), such as ("weights", "model")',
+        objective="Given a loop that the learner has not seen, the learner fills a blank ledger, all ten cells right.",
+        expects='a dict: statement -> (what changes, who owns it), such as ("weights", "model")',
         try_out=_cells,
-        passes=lambda cells: _right(cells) >= 8,
-        so_far=lambda cells: f"{_right(cells)} of 10 cells are right, and 8 are asked for.",
-        because="You read a loop by what it changes. With momentum, step() changes two owners at once: the model's weights and its own moments.",
+        passes=lambda cells: not _wrong(cells),
+        so_far=_look_again,
+        because="10 of 10 cells. With momentum, `optimizer.step()` changes two things: the model's weights and the optimizer's moments.",
         hints=(
-            "Take one line at a time, and ask: after it, what is different, and on which object do I find it?",
-            "Gradients are stored on the model's parameters, whoever computes or removes them. Moments are the optimizer's own.",
-            "Only one line changes weights. With momentum it changes moments as well, so it has two owners.",
+            "Take one line at a time. What is different after it, and on which object do you find that?",
+            "A gradient is stored on a parameter of the model, whoever computes or removes it.",
+            "Three lines change the same thing of the same owner. One changes two things at once.",
         ),
         right=(
             lambda: dict(LEDGER),
-            lambda: _filled(forward=("nothing", "model"), step=("weights and moments", "model")),
-        ),
-        mistakes=(
-            Mistake(
-                matches=lambda cells: cells["optimizer.zero_grad()"][0] == "weights",
-                slug="zero-grad-zeroes-weights",
-                examples=(lambda: _filled(zero=("weights", "model"), step=("weights", "model")),),
-            ),
-            Mistake(
-                matches=lambda cells: "weights" in cells["loss_a.backward()"][0],
-                slug="backward-updates",
-                examples=(
-                    lambda: _filled(
-                        a=("weights", "model"),
-                        b=("weights", "model"),
-                        step=("moments", "optimizer"),
-                    ),
-                ),
-            ),
-            Mistake(
-                matches=lambda cells: cells["loss_b.backward()"][0] == "nothing",
-                slug="backward-overwrites",
-                examples=(lambda: _filled(b=("nothing", "nobody"), step=("weights", "model")),),
-            ),
-            Mistake(
-                matches=lambda cells: (
-                    "optimizer"
-                    in (cells["optimizer.zero_grad()"][1], cells["loss_a.backward()"][1])
-                ),
-                slug="optimizer-computes-gradient",
-                examples=(
-                    lambda: _filled(
-                        zero=("gradients", "optimizer"),
-                        a=("gradients", "optimizer"),
-                        b=("gradients", "optimizer"),
-                    ),
-                ),
+            lambda: _filled(forward=("nothing", "model")),
+            lambda: _filled(
+                a=("Gradient", "Model"), step=("weights, moments", "optimizer and model")
             ),
         ),
     ),
     Exercise(
         key="01-be-the-optimizer",
         objective="Given weights with gradients, the learner writes a step with momentum that has the bits of torch.optim.SGD.",
-        expects="a function that changes the weights and the moments where they are",
+        expects="a function that changes the weights and the moments in place",
         try_out=_try_step,
         passes=lambda seen: _same(seen, _with_optimizer(0.5)),
-        because="The same bits as torch.optim.SGD after each of four steps, also where the gradient is zero. Now the moments are yours to keep.",
+        so_far=_first_difference,
+        because="After each of four steps your weights have the bits of torch.optim.SGD, also where a gradient is zero.",
         hints=(
-            "Two things are written to, in this order: the moment, then the weight. Which methods change a tensor where it is?",
-            "The new moment is momentum times the old one, plus the gradient. The weight moves by lr times the moment, downhill.",
-            "with torch.no_grad(): moment.mul_(momentum).add_(weight.grad), then weight.sub_(lr * moment)",
+            "Two lines for each weight, as in the lesson: first the new moment, then the new weight.",
+            "Both must be written in place, because the lists hold these very tensors. Methods that end in `_` do that.",
+            "PyTorch refuses a write into a weight that it tracks, unless it happens under `torch.no_grad()`.",
         ),
-        right=(lambda: _stepping(_in_place), lambda: _stepping(_copied_into)),
+        right=(
+            lambda: _stepping(_in_place),
+            lambda: _stepping(_copied_into),
+            lambda: _stepping(_rate_first),
+        ),
         mistakes=(
             Mistake(
                 matches=lambda seen: _same(seen, _trained(lambda weights, moments: None).weights),
-                says="No weight moved. `weight = weight - ...` gives the name to a new tensor and leaves the old one as it is: write into it.",
+                says=(
+                    "No weight moved. `weight = weight - ...` makes a new tensor and leaves the one in the list alone: "
+                    "write into it."
+                ),
                 examples=(lambda: _stepping(_rebinds_weight),),
             ),
             Mistake(
@@ -262,7 +303,7 @@ EXERCISES = (
                     and not any(moment.any() for moment in seen.moments)
                 ),
                 slug="zero-gradient-no-movement",
-                says="Your weights move as in plain SGD: the tensors in `moments` are still zero after four steps.",
+                says="The weights move as in plain SGD, and the tensors in `moments` are still zero after four steps.",
                 examples=(
                     lambda: _stepping(_rebinds_moment),
                     lambda: _stepping(
@@ -271,49 +312,24 @@ EXERCISES = (
                 ),
             ),
             Mistake(
-                matches=lambda seen: _same(
-                    seen,
-                    _trained(
-                        lambda weights, moments: _stepping(_averages)(weights, moments, 0.25, 0.5)
-                    ).weights,
-                ),
-                says="You average: momentum times the old moment plus (1 - momentum) times the gradient. Adam does that; SGD adds the whole gradient.",
+                matches=lambda seen: _same(seen, _as(_averages)),
+                says="You multiply the gradient by `1 - momentum`, which makes an average. SGD adds the whole gradient.",
                 examples=(lambda: _stepping(_averages),),
             ),
             Mistake(
-                matches=lambda seen: _same(
-                    seen,
-                    _trained(
-                        lambda weights, moments: _stepping(_weight_first)(
-                            weights, moments, 0.25, 0.5
-                        )
-                    ).weights,
-                ),
-                says="The weight moves by the moment of the step before. First the moment takes the gradient in, then the weight moves by it.",
+                matches=lambda seen: _same(seen, _as(_weight_first)),
+                says="The weight moves before its moment has taken the gradient in: swap the two lines.",
                 examples=(lambda: _stepping(_weight_first),),
             ),
             Mistake(
-                matches=lambda seen: _same(
-                    seen,
-                    _trained(
-                        lambda weights, moments: _stepping(_without_rate)(
-                            weights, moments, 0.25, 0.5
-                        )
-                    ).weights,
-                ),
-                says="The weight moves by the whole moment: only lr times the moment is asked for.",
+                matches=lambda seen: _same(seen, _as(_without_rate)),
+                says="The moment is right. The weight moves by all of it, without `lr`.",
                 examples=(lambda: _stepping(_without_rate),),
             ),
             Mistake(
-                matches=lambda seen: bool(seen.weights[0] < 1.0),
-                says="The weights went uphill: subtract the step.",
-                examples=(
-                    lambda: _stepping(
-                        lambda weight, moment, lr, momentum: weight.add_(
-                            lr * moment.mul_(momentum).add_(_gradient(weight))
-                        )
-                    ),
-                ),
+                matches=lambda seen: _same(seen, _as(_uphill)),
+                says="The size of the step is right, and its sign isn't: subtract it.",
+                examples=(lambda: _stepping(_uphill),),
             ),
         ),
     ),
