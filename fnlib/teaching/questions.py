@@ -99,7 +99,8 @@ class Question:
         """What is said to somebody who chose ``letter``."""
         index = LETTERS.index(letter)
         verdict = "right" if index == self.right else f"the right option is {LETTERS[self.right]}"
-        return f"You predicted {letter}: {verdict}. {self.options[index].reply}"
+        did = "chose" if self.kind in ANSWERED_BY_BUTTON else "predicted"
+        return f"You {did} {letter}: {verdict}. {self.options[index].reply}"
 
 
 @lru_cache(maxsize=1)

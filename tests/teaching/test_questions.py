@@ -97,6 +97,25 @@ def test_buttons_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     assert teaching.reveal("00-best").chosen == "C"
 
 
+@pytest.mark.parametrize("key", ["00-exit", "01-memory"])
+def test_a_card_that_no_cell_answers_has_a_button(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exit question and a decision show their answer; a chosen letter looks chosen."""
+    shown: list[object] = []
+    import IPython.display
+
+    monkeypatch.setattr(IPython.display, "display", lambda thing, **_: shown.append(thing))
+    teaching.predict(key)._ipython_display_()  # type: ignore[attr-defined]
+    *letters, show, said = shown[1].children  # type: ignore[attr-defined]
+    letters[1].click()
+    letters[0].click()
+    assert [button.icon for button in letters] == ["check", "", "", ""]
+    assert "You chose <b>A</b>" in said.value and "✓" not in said.value
+    show.click()
+    assert said.value == teaching.reveal(key).html and "You chose A" in said.value
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
