@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.gradient import Gradient
 from fnlib.network.backward import Leaves, gradients
-from fnlib.network.forward import Buffers, Passes, run
+from fnlib.network.forward import Buffers, Passes, run, taken
 from fnlib.network.pool import Call, Mode, Network
 from fnlib.network.randomness import checked_seed, seeded
 from fnlib.network.source import Source
@@ -22,9 +22,8 @@ from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
 from fnlib.updates.rule import Rule, UpdateRule, checked_rule
 from fnlib.values.held import Empty, Held, check_match, lent, untied
-from fnlib.values.protect import Tensors, in_transform, owned, share
+from fnlib.values.protect import Tensors, in_transform, share
 
-_BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what its step returned"
 _STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
 _BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
 _CARRY = "model = model.carry(buffers)   # all that with_buffers returned"
@@ -104,7 +103,7 @@ class Factory(Tabular):
             )
         if isinstance(parameters._content, Empty):
             parameters = Parameters._of(self._source.initial(parameters._content))
-        mode = training if isinstance(training, bool) else _checked_mode(training, self.network)
+        mode = training if isinstance(training, bool) else self.network.mode_of(training)
         seed = checked_seed(seed, "model = ModelFactory(parameters, seed=0)")
         return Model(self, parameters, mode, seed)
 
@@ -161,7 +160,7 @@ class Model(Tabular):
     """
 
     __slots__ = (
-        *("__weakref__", "_behind", "_buffers", "_factory"),
+        *("__weakref__", "_behind", "_buffers", "_factory", "_in_order"),
         *("_leaves", "_mode", "_parameters", "_passes", "_seed"),
     )
 
@@ -176,6 +175,7 @@ class Model(Tabular):
         behind: int = 0,
     ) -> None:
         held, self._leaves = bind(parameters, factory.network)
+        self._in_order = held is parameters._content
         self._factory, self._parameters, self._mode, self._seed = factory, parameters, mode, seed
         self._buffers = held.buffers if buffers is None else buffers
         # The passes of all models made from one another, and how many led to these buffers.
@@ -263,8 +263,8 @@ class Model(Tabular):
 
     def _held(self, action: str) -> Held:
         """Return the record of the parameters, in the order of the network."""
-        held, network = self._parameters._held(action), self._leaves.network
-        return held if self._parameters._bound.network is network else in_order(held, network)
+        held = self._parameters._held(action)
+        return held if self._in_order else self._leaves.network.fit(held)
 
     # --- backward ---------------------------------------------------------------------------------
 
@@ -359,7 +359,8 @@ class Model(Tabular):
         self, held: Held, buffers: Mapping[str, Tensor] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return weights and buffers after the forward passes of this step."""
-        if self._behind_of(buffers) < self._passes.count:
+        behind = self._behind if buffers is None else self._passes.behind(buffers)
+        if behind < self._passes.count:
             kind = errors.MissingBuffers if buffers is None else errors.MissingPass
             raise kind(self._passes.changed)
         if buffers is None:
@@ -368,15 +369,7 @@ class Model(Tabular):
         if isinstance(buffers, Buffers) and buffers.weights:
             check_match("weight", buffers.weights, network.weights, _BUFFERS, partial=True)
             weights = {**weights, **buffers.weights}
-        return weights, _taken(buffers, network, _BUFFERS)
-
-    def _behind_of(self, buffers: Mapping[str, Tensor] | None) -> int:
-        """Count the passes of these models that led to buffers; all of them, if it's unknown."""
-        if buffers is None:
-            return self._behind
-        if not isinstance(buffers, Buffers):
-            return self._passes.count  # a mapping that somebody made on purpose
-        return buffers.behind if buffers.passes is self._passes else 0
+        return weights, taken(buffers, network, _BUFFERS)
 
     # --- other models of the same value -----------------------------------------------------------
 
@@ -395,8 +388,8 @@ class Model(Tabular):
         >>> buffers["0.num_batches_tracked"]
         tensor(2)
         """
-        taken = _taken(buffers, self._leaves.network, _CARRY)
-        return self._other(self._mode, taken, self._behind_of(buffers))
+        later = taken(buffers, self._leaves.network, _CARRY)
+        return self._other(self._mode, later, self._passes.behind(buffers))
 
     def eval(self) -> Model:
         """Return a new model of the same parameters that evaluates; nothing is switched.
@@ -481,53 +474,11 @@ def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
     """
     held, (known, rule, leaves) = parameters._held("be bound"), parameters._bound
     if known is not network:
-        check_match("weight", held.weights, network.weights, _BIND)
-        check_match("buffer", held.buffers, network.buffers, _BIND)
-        if [*held.weights, *held.buffers] != [*network.weights, *network.buffers]:
-            held = in_order(held, network)
-        elif known is None:
-            known = network
+        ordered = network.fit(held)
+        held, known = (ordered, known) if ordered is not held else (held, known or network)
     if leaves is None or leaves.network is not network:
         leaves = Leaves(network, held.weights.values())
         # Inside a transform or inference mode the leaves belong to it and must not outlive it.
         outlives = not (in_transform() or torch.is_inference_mode_enabled())
         parameters._bound = Bound(known, rule, leaves if outlives else parameters._bound.leaves)
     return held, leaves
-
-
-def in_order(held: Held, network: Network) -> Held:
-    """Return a record with its weights and buffers in the order of a network."""
-    return held._replace(
-        weights={name: held.weights[name] for name in network.weights},
-        buffers={name: held.buffers[name] for name in network.buffers},
-    )
-
-
-def _taken(buffers: Mapping[str, Tensor], network: Network, right: str) -> dict[str, Tensor]:
-    """Check buffers and take them over, in the order of the network."""
-    ours = isinstance(buffers, Buffers)
-    raw = buffers.raw if isinstance(buffers, Buffers) else buffers
-    raw = untied("buffer", raw, network.names.ties, right)
-    check_match("buffer", raw, network.buffers, right)
-    return {name: raw[name] if ours else owned(raw[name]) for name in network.buffers}
-
-
-def _checked_mode(training: object, network: Network) -> Mode:
-    right = 'model = ModelFactory(parameters, training={"bn": False})'
-    if not isinstance(training, Mapping) or not all(
-        isinstance(flag, bool) for flag in training.values()
-    ):
-        raise errors.WrongParameters(
-            "training= takes True, False or a mapping of submodule names to them",
-            f"got {training!r}",
-            right,
-        )
-    unknown = [str(name) for name in training if name not in network.modules]
-    if unknown:
-        known = errors._names(sorted(network.modules - {""})) or "none"
-        raise errors.WrongParameters(
-            "training= names a submodule that this network doesn't have",
-            f"{errors._names(unknown)}; there is {known}",
-            right,
-        )
-    return tuple(sorted(training.items()))

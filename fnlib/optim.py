@@ -63,7 +63,7 @@ class SGD(Formula):
     """
 
     like: ClassVar[Any] = torch.optim.SGD
-    fused_kernel = fused_sgd
+    _fused_kernel = fused_sgd
 
     lr: Number = 1e-3
     momentum: Number = 0
@@ -129,7 +129,7 @@ class Adam(Formula):
     """
 
     like: ClassVar[Any] = torch.optim.Adam
-    fused_kernel = fused_adam
+    _fused_kernel = fused_adam
     counts = True
 
     lr: Number = 1e-3

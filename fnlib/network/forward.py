@@ -12,6 +12,7 @@ from fnlib import errors
 from fnlib.network.pool import Call, Mode, Network, Tree
 from fnlib.network.randomness import Mark, preserved
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
+from fnlib.values.held import check_match, untied
 from fnlib.values.protect import (
     Tensors,
     all_unchanged,
@@ -35,6 +36,12 @@ class Passes:
     def add(self, names: list[str]) -> None:
         self.count += 1
         self.changed.extend(name for name in names if name not in self.changed)
+
+    def behind(self, buffers: Mapping[str, Tensor]) -> int:
+        """Count the passes that led to buffers; all, if somebody made the mapping on purpose."""
+        if not isinstance(buffers, Buffers):
+            return self.count
+        return buffers.behind if buffers.passes is self else 0
 
 
 class Buffers(Tensors):
@@ -61,6 +68,15 @@ class Buffers(Tensors):
 
 
 _NO_BUFFERS = Buffers({}, {}, [])
+
+
+def taken(buffers: Mapping[str, Tensor], network: Network, right: str) -> dict[str, Tensor]:
+    """Check buffers and take them over, in the order of the network."""
+    ours = isinstance(buffers, Buffers)
+    raw = buffers.raw if isinstance(buffers, Buffers) else buffers
+    raw = untied("buffer", raw, network.names.ties, right)
+    check_match("buffer", raw, network.buffers, right)
+    return {name: raw[name] if ours else owned(raw[name]) for name in network.buffers}
 
 
 def run(

@@ -16,11 +16,15 @@ from fnlib.network.hidden_state import Attributes, Place
 from fnlib.network.names import named_tensors, refuse_views
 from fnlib.network.randomness import preserved
 from fnlib.torch_private import hooks_of, outside_transforms, registries, waits_for_grad
+from fnlib.values.held import Held, check_match
 from fnlib.values.protect import share_all, unchanged
 
 Mode = bool | tuple[tuple[str, bool], ...]  # of the whole network, or by submodule
 # What a forward pass calls: a method, or None for the module itself, with its arguments.
 Call = tuple[str | None, tuple[Any, ...], dict[str, Any]]
+
+
+_BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what its step returned"
 
 
 class Network:
@@ -69,6 +73,46 @@ class Network:
         self._idle: dict[Mode, list[Tree]] = {True: [Tree(self, module, True)]}
         # Trees that a graph or an output still refers to, and will run parts of again.
         self.left: deque[Tree] = deque(maxlen=8)
+
+    def mode_of(self, training: object) -> Mode:
+        """Return what `training=` says as a mode.
+
+        Raises:
+            WrongParameters: it is no mapping of this network's submodule names to True or False.
+        """
+        right = 'model = ModelFactory(parameters, training={"bn": False})'
+        if not isinstance(training, Mapping) or not all(
+            isinstance(flag, bool) for flag in training.values()
+        ):
+            raise errors.WrongParameters(
+                "training= takes True, False or a mapping of submodule names to them",
+                f"got {training!r}",
+                right,
+            )
+        unknown = [str(name) for name in training if name not in self.modules]
+        if unknown:
+            known = errors._names(sorted(self.modules - {""})) or "none"
+            raise errors.WrongParameters(
+                "training= names a submodule that this network doesn't have",
+                f"{errors._names(unknown)}; there is {known}",
+                right,
+            )
+        return tuple(sorted(training.items()))
+
+    def fit(self, held: Held) -> Held:
+        """Return a record whose weights and buffers are in this network's order.
+
+        Raises:
+            WrongParameters: names, shapes or kinds are those of another network.
+        """
+        check_match("weight", held.weights, self.weights, _BIND)
+        check_match("buffer", held.buffers, self.buffers, _BIND)
+        if [*held.weights, *held.buffers] == [*self.weights, *self.buffers]:
+            return held
+        return held._replace(
+            weights={name: held.weights[name] for name in self.weights},
+            buffers={name: held.buffers[name] for name in self.buffers},
+        )
 
     def borrow(self, mode: Mode) -> Tree:
         """Take a tree that no other pass uses; so one factory serves threads and nested calls."""

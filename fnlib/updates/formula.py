@@ -39,7 +39,7 @@ class Formula(Rule):
     """Base of `fnlib.SGD` and `fnlib.Adam`: `move` is the formula, for one weight."""
 
     counts: ClassVar[bool] = False  # it keeps how many steps each weight has taken
-    fused_kernel: ClassVar[Callable[..., None]]
+    _fused_kernel: ClassVar[Callable[..., None]]
     foreach: bool | None
     fused: bool | None
     _has_tensors: bool
@@ -136,7 +136,7 @@ class Formula(Rule):
             places, entries = share_all(places), [_shared(entry) for entry in entries]
         for entry in entries if self.counts else ():
             entry["step"], _ = count(entry["step"])
-        type(self).fused_kernel(self, places, [gradient[name] for name in names], entries)
+        type(self)._fused_kernel(self, places, [gradient[name] for name in names], entries)
         weights.update(zip(names, places, strict=True))
         kept.update((name, entry) for name, entry in zip(names, entries, strict=True) if entry)
 
