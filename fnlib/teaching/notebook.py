@@ -8,7 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fnlib.teaching import records
+import torch
+
+from fnlib.teaching import plots, records
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = ROOT / "lessons"
@@ -35,10 +37,7 @@ def setup(seed: int = 0) -> None:
         Ready: PyTorch 2..., one thread, seed 0.
     """
     import numpy
-    import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    from fnlib.teaching import plots
 
     # Small networks gain nothing from a second thread, and two kernels that fight over the cores lose a hundredfold.
     torch.set_num_threads(1)
