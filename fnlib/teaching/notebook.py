@@ -96,9 +96,10 @@ def reset(lesson: str) -> Path:
         raise ValueError(
             f"There is no lesson {lesson!r}. There are: {', '.join(sorted(sources)) or 'none'}."
         )
-    yours = LESSONS / sources[lesson].name
+    folder = LESSONS if LESSONS.is_dir() else Path.cwd()  # the package alone: beside the notebook
+    yours = folder / sources[lesson].name
     number = 1
-    while (mine := LESSONS / f"{lesson}_my_copy_{number}.ipynb").exists():
+    while (mine := folder / f"{lesson}_my_copy_{number}.ipynb").exists():
         number += 1
     if yours.exists():
         shutil.copy2(yours, mine)
