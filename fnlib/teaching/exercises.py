@@ -135,7 +135,7 @@ def exercises() -> dict[str, Exercise]:
         # Found by their names, as the TOML files are: a new lesson is a new file.
         content = importlib.import_module(f"fnlib.teaching.content.exercises.{path.stem}")
         rows.extend(content.EXERCISES)
-    return records.by_key(rows)
+    return records.by("key", rows, "exercises")
 
 
 def exercise(key: str) -> Exercise:

@@ -30,13 +30,11 @@ class Misconception(NamedTuple):
         return self.fact
 
 
-TABLE: dict[str, Misconception] = {
-    row.slug: row
-    for row in (
-        record.make(Misconception)
-        for record in records.read("misconceptions.toml", "misconception")["misconception"]
-    )
-}
+_FILE = "misconceptions.toml"
+_ROWS = [
+    record.make(Misconception) for record in records.read(_FILE, "misconception")["misconception"]
+]
+TABLE: dict[str, Misconception] = records.by("slug", _ROWS, _FILE)
 
 
 def misconception(slug: str) -> Misconception:

@@ -143,9 +143,10 @@ _read = records.read(FILE, "room", "exhibit", "way", "source")
 _rooms = [record.make(Room) for record in _read["room"]]
 ROOMS = tuple(room.name for room in _rooms)
 FUNCTIONAL = tuple(room.name for room in _rooms if room.functional)
-WAYS = {way.name: way for way in (record.make(Way) for record in _read["way"])}
-SOURCES = {page.name: page for page in (record.make(Source) for record in _read["source"])}
-EXHIBITS: tuple[Exhibit, ...] = tuple(map(_exhibit, _read["exhibit"]))
+WAYS = records.by("name", [record.make(Way) for record in _read["way"]], FILE)
+SOURCES = records.by("name", [record.make(Source) for record in _read["source"]], FILE)
+_exhibits = records.by("code", map(_exhibit, _read["exhibit"]), FILE)
+EXHIBITS: tuple[Exhibit, ...] = tuple(_exhibits.values())
 
 
 def exhibit(code: str) -> Exhibit:
@@ -164,10 +165,9 @@ def exhibit(code: str) -> Exhibit:
         >>> exhibit("best_state_dict").today
         'silent'
     """
-    for one in EXHIBITS:
-        if one.code == code:
-            return one
-    raise KeyError(f"no exhibit {code!r}; there are {', '.join(one.code for one in EXHIBITS)}")
+    if code not in _exhibits:
+        raise KeyError(f"no exhibit {code!r}; there are {', '.join(_exhibits)}")
+    return _exhibits[code]
 
 
 def source(code: str, part: str = "bug") -> str:

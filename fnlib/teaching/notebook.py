@@ -8,7 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fnlib.teaching import records
+import torch
+
+from fnlib.teaching import plots, records
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = ROOT / "lessons"
@@ -35,10 +37,7 @@ def setup(seed: int = 0) -> None:
         Ready: PyTorch 2..., one thread, seed 0.
     """
     import numpy
-    import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    from fnlib.teaching import plots
 
     # Small networks gain nothing from a second thread, and two kernels that fight over the cores lose a hundredfold.
     torch.set_num_threads(1)
@@ -97,9 +96,10 @@ def reset(lesson: str) -> Path:
         raise ValueError(
             f"There is no lesson {lesson!r}. There are: {', '.join(sorted(sources)) or 'none'}."
         )
-    yours = LESSONS / sources[lesson].name
+    folder = LESSONS if LESSONS.is_dir() else Path.cwd()  # the package alone: beside the notebook
+    yours = folder / sources[lesson].name
     number = 1
-    while (mine := LESSONS / f"{lesson}_my_copy_{number}.ipynb").exists():
+    while (mine := folder / f"{lesson}_my_copy_{number}.ipynb").exists():
         number += 1
     if yours.exists():
         shutil.copy2(yours, mine)

@@ -116,7 +116,8 @@ def questions() -> dict[str, Question]:
         for record in records.read(file, "question")["question"]
     ]
     rows = [row.spread() if row.kind in ("bank", "prerequisite") else row for row in rows]
-    return records.by_key(sorted(rows, key=lambda row: (row.lesson != "pre", row.lesson)))
+    rows.sort(key=lambda row: (row.lesson != "pre", row.lesson))
+    return records.by("key", rows, "questions")
 
 
 def question(key: str) -> Question:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 CONTENT = Path(__file__).resolve().parent / "content"
 VERBATIM = ("code", "proof")  # lines stay lines; in other texts a line break counts as a space
@@ -23,16 +23,6 @@ T = TypeVar("T")
 
 class ContentError(ValueError):
     """A mistake in a file of content; its text says where it is and what to write."""
-
-
-class Keyed(Protocol):
-    """Whatever is found by its key."""
-
-    @property
-    def key(self) -> str: ...
-
-
-Row = TypeVar("Row", bound=Keyed)
 
 
 @dataclass(frozen=True)
@@ -136,21 +126,26 @@ def read(file: str, *kinds: str) -> dict[str, list[Record]]:
     return found
 
 
-def by_key(rows: Iterable[Row]) -> dict[str, Row]:
-    """Map key -> row.
+def by(name: str, rows: Iterable[T], place: str) -> dict[str, T]:
+    """Map the names of rows to the rows, in order.
+
+    Args:
+        name: the attribute that holds a row's name, such as "key".
+        rows: the rows.
+        place: where they were read, for the error.
 
     Raises:
-        ContentError: two rows have one key.
+        ContentError: two rows have one name.
     """
-    table: dict[str, Row] = {}
+    table: dict[str, T] = {}
     for row in rows:
-        if row.key in table:
-            raise ContentError(f'"{row.key}" is there twice: give one of the two another key.')
-        table[row.key] = row
+        if (key := getattr(row, name)) in table:
+            raise ContentError(f'{place}: "{key}" is there twice; give one another {name}.')
+        table[key] = row
     return table
 
 
-def look_up(table: dict[str, Row], key: str, kind: str) -> Row:
+def look_up(table: dict[str, T], key: str, kind: str) -> T:
     """Find a row by its key.
 
     Raises:

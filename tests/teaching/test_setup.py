@@ -177,3 +177,15 @@ def test_reset_keeps_the_learners_copy(tmp_path: Path, monkeypatch: pytest.Monke
     assert not editions.problems(), "a learner's copy is no lesson"
     with pytest.raises(ValueError, match="There is no lesson '7'. There are: 01"):
         notebook.reset("7")
+
+
+def test_reset_where_only_the_package_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lesson is put back where the notebook runs."""
+    monkeypatch.setattr(notebook, "LESSONS", tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    [shipped] = notebook.SHIPPED.glob("00_*.ipynb")
+    (tmp_path / shipped.name).write_text("what the learner wrote", encoding="utf-8")
+    assert notebook.reset("00").read_text(encoding="utf-8") == "what the learner wrote"
+    assert (tmp_path / shipped.name).read_bytes() == shipped.read_bytes()

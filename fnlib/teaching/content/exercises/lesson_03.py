@@ -6,24 +6,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fnlib import SGD, Gradient, encapsulated
+from fnlib.teaching.content.exercises.shared import criterion, layers, some_batches
 from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, names_in
 
 Box = encapsulated.Sequential
 
 _LR, _MAX_NORM = 0.25, 0.05
-
-
-def _layers() -> list[nn.Module]:
-    return [nn.Linear(4, 3), nn.LogSoftmax(dim=1)]
-
-
-def _batch() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(8, 4, generator=generator), torch.randint(3, (8,), generator=generator)
 
 
 def _near(given: Any, wanted: Any) -> bool:
@@ -35,8 +26,8 @@ def _near(given: Any, wanted: Any) -> bool:
 
 def _look(gradient_length: Callable[[Box, Tensor, Tensor], Any]) -> Any:
     """Hand over a box with a step of momentum behind it, and see what comes back and what became of the box."""
-    feature, label = _batch()
-    box = Box(*_layers(), loss=nn.NLLLoss(), optimizer=SGD(lr=_LR, momentum=0.5), seed=0)
+    feature, label = some_batches(1)[0]
+    box = Box(*layers(), loss=criterion, optimizer=SGD(lr=_LR, momentum=0.5), seed=0)
     box.step(feature, label)
     before, model = box.parameters, box.factory(box.parameters)
     loss = box.loss(model(feature), label)
@@ -98,10 +89,10 @@ def _gradient_itself(box: Box, feature: Tensor, label: Tensor) -> Any:
 
 def _open_door(kind: type[Box]) -> Any:
     """Step a box of ``kind`` with the argument and without it, and lay both beside the plain box."""
-    feature, label = _batch()
+    feature, label = some_batches(1)[0]
 
     def made(one: type[Box]) -> Box:
-        return one(*_layers(), loss=nn.NLLLoss(), optimizer=SGD(lr=_LR, momentum=0.5), seed=0)
+        return one(*layers(), loss=criterion, optimizer=SGD(lr=_LR, momentum=0.5), seed=0)
 
     plain, without, clipped, door = made(Box), made(kind), made(kind), SimpleNamespace()
     start, model = plain.parameters, plain.factory(plain.parameters)

@@ -6,27 +6,15 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fnlib import SGD, Factory, Gradient, Model, Parameters, Sequential
+from fnlib.teaching.content.exercises.shared import Batches, criterion, layers, some_batches
 from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, names_in
-
-Batches = list[tuple[Tensor, Tensor]]
-
-_criterion = nn.NLLLoss()
 
 
 def _small(optimizer: SGD) -> Factory:
-    return Sequential(nn.Linear(4, 3), nn.LogSoftmax(dim=1), optimizer=optimizer)
-
-
-def _some_batches(count: int) -> Batches:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        (torch.randn(8, 4, generator=generator), torch.randint(3, (8,), generator=generator))
-        for _ in range(count)
-    ]
+    return Sequential(*layers(), optimizer=optimizer)
 
 
 # --- 04-clip: one step with a clipped gradient ---------------------------------------------------
@@ -35,9 +23,9 @@ def _some_batches(count: int) -> Batches:
 def _one_step(clipped_step: Callable[[Model, Tensor], Any]) -> Any:
     """Let ``clipped_step`` take one step, and see which value came back."""
     model = _small(SGD(lr=0.5))(Parameters(seed=0))
-    feature, label = _some_batches(1)[0]
+    feature, label = some_batches(1)[0]
     try:
-        given = clipped_step(model, _criterion(model(20 * feature), label))
+        given = clipped_step(model, criterion(model(20 * feature), label))
     except Exception as problem:
         if "clip_grad_norm_" in names_in(clipped_step):
             raise Unreadable(
@@ -46,7 +34,7 @@ def _one_step(clipped_step: Callable[[Model, Tensor], Any]) -> Any:
         raise
     if given is None or given is ...:
         return None
-    gradient = model.backward(_criterion(model(20 * feature), label))
+    gradient = model.backward(criterion(model(20 * feature), label))
     return SimpleNamespace(
         given=given,
         old=model.parameters,
@@ -77,7 +65,7 @@ def _step_lost(model: Model, loss: Tensor) -> Parameters:
 
 def _train(careful: Callable[[Factory, Parameters, Batches], Any]) -> Any:
     """Let ``careful`` train at a rate that is often too high, and see which of the steps it took."""
-    factory, batches = _small(SGD(lr=8.0, momentum=0.9)), _some_batches(12)
+    factory, batches = _small(SGD(lr=8.0, momentum=0.9)), some_batches(12)
     start = factory(Parameters(seed=0)).parameters
     given = careful(factory, start, batches)
     if given is None or given is ...:
@@ -96,9 +84,9 @@ def _proposals(
 ) -> Parameters:
     for feature, label in batches:
         model = factory(parameters)
-        loss = _criterion(model(feature), label)
+        loss = criterion(model(feature), label)
         proposal = model.step(model.backward(loss))
-        if take_all or _criterion(factory(proposal)(feature), label) < loss:
+        if take_all or criterion(factory(proposal)(feature), label) < loss:
             parameters = proposal
     return parameters
 
@@ -118,7 +106,7 @@ def _model_instead(factory: Factory, parameters: Parameters, batches: Batches) -
 def _never(factory: Factory, parameters: Parameters, batches: Batches) -> Parameters:
     for feature, label in batches:
         model = factory(parameters)
-        model.step(model.backward(_criterion(model(feature), label)))
+        model.step(model.backward(criterion(model(feature), label)))
     return parameters
 
 
@@ -126,7 +114,7 @@ def _only_the_last(factory: Factory, parameters: Parameters, batches: Batches) -
     new = parameters
     for feature, label in batches:
         model = factory(parameters)
-        loss = _criterion(model(feature), label)
+        loss = criterion(model(feature), label)
         new = model.step(model.backward(loss))
     return new
 

@@ -7,17 +7,14 @@ from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fnlib import SGD, Model, Parameters, Sequential
+from fnlib.teaching.content.exercises.shared import Batches, criterion, layers, some_batches
 from fnlib.teaching.exercises import Exercise, Mistake
 
-Batches = list[tuple[Tensor, Tensor]]
 Train = Callable[[Any, Parameters, Batches], Any]
 Keep = Callable[[Any, Parameters, Batches, int], Any]
-
-_criterion = nn.NLLLoss()
 
 
 class _Unwritten(Exception):
@@ -28,9 +25,7 @@ class _Watched:
     """A factory that remembers the values that were bound to it."""
 
     def __init__(self) -> None:
-        self._factory = Sequential(
-            nn.Linear(4, 3), nn.LogSoftmax(dim=1), optimizer=SGD(lr=0.5, momentum=0.9)
-        )
+        self._factory = Sequential(*layers(), optimizer=SGD(lr=0.5, momentum=0.9))
         self._bound: dict[int, Parameters] = {}
 
     def __call__(self, parameters: Any, **options: Any) -> Model:
@@ -50,24 +45,16 @@ def _gone(parameters: Any) -> bool:
     return "given away" in repr(parameters)  # what a value still says when it says nothing else
 
 
-def _some_batches(count: int) -> Batches:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        (torch.randn(8, 4, generator=generator), torch.randint(3, (8,), generator=generator))
-        for _ in range(count)
-    ]
-
-
 def _one(
     ModelFactory: Any, parameters: Parameters, batch: tuple[Tensor, Tensor], donate: bool = False
 ) -> Parameters:
     model = ModelFactory(parameters)
-    return model.step(model.backward(_criterion(model(batch[0]), batch[1])), donate=donate)
+    return model.step(model.backward(criterion(model(batch[0]), batch[1])), donate=donate)
 
 
 def _watch(answer: Callable[..., Any], count: int, *more: int) -> Any:
     """Let the answer train, and see what came back, what was given away, and what every step should have made."""
-    ModelFactory, batches = _Watched(), _some_batches(count)
+    ModelFactory, batches = _Watched(), some_batches(count)
     start = ModelFactory(Parameters(seed=0)).parameters
     try:
         given = answer(ModelFactory, start, batches, *more)
@@ -114,7 +101,7 @@ def _blank(ModelFactory: Any, parameters: Any, batches: Batches) -> Any:
     """The lesson's cell as it is shipped."""
     model = ModelFactory(parameters)
     for feature, label in batches:
-        model.backward(_criterion(model(feature), label))
+        model.backward(criterion(model(feature), label))
         parameters = ...
         model = ModelFactory(parameters)
     return parameters
