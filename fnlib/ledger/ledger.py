@@ -11,10 +11,10 @@ from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownWatch
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import watch as watches_of
 from fnlib.ledger.recording.recorder import Recorder
-from fnlib.ledger.views.view import Shown
+from fnlib.ledger.views.view import Recording
 
 
-class Ledger(Shown):
+class Ledger(Recording):
     """Record which statement changes which state, in ordinary PyTorch code.
 
     Pass the objects to watch, under the names that the table shall use. Without any, the ledger watches the modules,
@@ -42,6 +42,8 @@ class Ledger(Shown):
     >>> [(change.label, change.kind) for entry in ledger.entries for change in entry.changes]
     [('total', 'created'), ('weight', 'changed in place')]
     """
+
+    part = False
 
     def __init__(
         self,
@@ -129,6 +131,11 @@ class Ledger(Shown):
             raise RecordingFailed(self._recorder.failure) from self._recorder.failure
 
     # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        """Whether the recording has ended, so that no entry will be added."""
+        return self._started and not self._recorder.on
 
     @property
     def entries(self) -> list[Entry]:  # type: ignore[override]

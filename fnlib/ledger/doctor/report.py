@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fnlib.ledger.entries import Finding
-from fnlib.ledger.findings.shown import block
+from fnlib.ledger.views.report import block
 
 if TYPE_CHECKING:
     from fnlib.ledger import Ledger

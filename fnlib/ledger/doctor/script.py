@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         options.script, options.arguments, steps=options.steps, seconds=options.seconds
     )
     sys.stdout.flush()
-    found = find(ledger)
+    found = find(ledger.entries)
     known = {finding.code for finding in found}
     standing = beside(recorder.standing, ledger)
     if "snapshot-moved" in known:  # which says more than that it could
