@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
-from fnlib.ledger.findings.elsewhere import Held, Memory, Ties
-from fnlib.ledger.findings.functional import Functional
+from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.modes import Modes

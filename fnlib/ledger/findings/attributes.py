@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import right_side
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +44,7 @@ class Attributes(Rule):
                     per=path,
                     name=path,
                     made=kept.made.line,
+                    value=right_side(kept.made.source, path) or path,
                 )
 
     def after(self, entry: Entry) -> None:

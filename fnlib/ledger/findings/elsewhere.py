@@ -1,12 +1,14 @@
-"""Optimizers that look elsewhere: weights nobody holds, ties that are lost, state that is somebody else's memory."""
+"""Steps that miss their weights: weights nobody holds, lost ties, shared state, ignored results."""
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Mapping, Sequence
 
 from fnlib.ledger.entries import Change, Entry, Event, Links
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Severity, Story, rule_of
+from fnlib.ledger.findings.texts import code_of
 
 NAMES = 8  # of one weight that are compared with each other
 
@@ -39,6 +41,7 @@ class Held(Rule):
                         weight,
                         optimizer=event.subject,
                         dead=some,
+                        **rule_of(event),
                     )
             self.reached.clear()
 
@@ -81,9 +84,7 @@ class Ties(Rule):
                     event.kind == "load_state_dict" and event.data.get("assign")
                     for event in entry.all_events
                 )
-                self.story.report(
-                    "tie-lost", "certain" if assigned else "question", entry, one, other=other
-                )
+                self.report(entry, one, other, "certain" if assigned else "question")
         for labels in groups.values():
             self.remember(labels)
         self.compare(entry)
@@ -103,7 +104,11 @@ class Ties(Rule):
                     and (label, twin) not in self.told
                 ):
                     self.told.add((label, twin))
-                    self.story.report("tie-lost", "question", entry, label, other=twin)
+                    self.report(entry, label, twin, "question")
+
+    def report(self, entry: Entry, one: str, other: str, severity: Severity) -> None:
+        """Report a tie that was lost."""
+        self.story.report("tie-lost", severity, entry, one, other=other, other_code=code_of(other))
 
 
 class Memory(Rule):
@@ -187,3 +192,29 @@ def _same_length(change: Change, moved: Mapping[str, float]) -> bool:
     weight = next(label for label in moved if change.place.startswith(label + "."))
     length = moved[weight]
     return norm is not None and abs(norm - length) <= 1e-5 * length
+
+
+class Functional(Rule):
+    """A functional step whose result goes nowhere."""
+
+    def after(self, entry: Entry) -> None:
+        if entry.shares_line == 1 and any(
+            event.kind == "functional step" for event in entry.events
+        ):
+            try:
+                body = ast.parse(entry.source).body
+            except SyntaxError:
+                return
+            call = body[0].value if body and isinstance(body[0], ast.Expr) else None
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr == "step"
+            ):
+                self.story.report(
+                    "result-ignored",
+                    "certain",
+                    entry,
+                    ast.unparse(call.func.value),
+                    source=ast.unparse(call),
+                )

@@ -11,7 +11,7 @@ from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing
-from fnlib.ledger.findings.story import Rule, Story, norm_after
+from fnlib.ledger.findings.story import Rule, Story, norm_after, rule_of
 
 
 @dataclass(eq=False, slots=True)
@@ -118,6 +118,7 @@ class Gradients(Rule):
                 "earlier": line,
                 "used": used,
                 "bare": self._bare(),
+                **rule_of(event),
             }
             self.story.report(code, "certain", entry, weight, **said)
             return

@@ -90,9 +90,7 @@ class Modes(Rule):
         for place in self.loud:
             for label in sorted(moved):
                 if label.rpartition(".")[0] == place and self.is_frozen(entry, place):
-                    self.seen.append(
-                        Seen("frozen-statistics-moved", entry, place, label, {"module": place})
-                    )
+                    self.seen.append(Seen("frozen-statistics-moved", entry, place, label))
         self.quiet.clear()
         self.loud.clear()
         for change in self.story.own(entry):
@@ -126,9 +124,7 @@ class Modes(Rule):
         for one in self.seen:
             if one.code == "frozen-statistics-moved" and one.part in self.thawed:
                 continue
-            self.story.report(
-                one.code, "question", one.entry, one.place, **{"model": "model", **one.fields}
-            )
+            self.story.report(one.code, "question", one.entry, one.place, **one.fields)
 
     @staticmethod
     def is_frozen(entry: Entry, place: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import right_side
 
 SETTINGS = frozenset(
     {"lr", "momentum", "weight_decay", "betas", "eps", "dampening", "nesterov", "alpha", "maximize"}
@@ -76,7 +77,8 @@ class Rates(Rule):
             name = builds[0].subject
             self.story.report(
                 "scheduler-reset-rate", "question", entry, change.label,
-                scheduler=name, optimizer=optimizer, before=_rate(change.before), after=_rate(change.after), since=since,
+                scheduler=name, optimizer=optimizer, before=_rate(change.before),
+                after=_rate(change.after), since=since, source=entry.source,
             )  # fmt: skip
         elif optimizer in loads and not builds:
             self.changed.append((entry, change))
@@ -106,6 +108,7 @@ class Rates(Rule):
                     source=entry.source,
                     optimizer=optimizer,
                     name=name,
+                    value=_set_to(entry.source),
                 )
 
     def written(self, entry: Entry) -> None:
@@ -134,6 +137,8 @@ class Rates(Rule):
                         optimizer,
                         source=entry.source,
                         optimizer=optimizer,
+                        name=node.slice.value,
+                        value=_set_to(entry.source),
                     )
 
     def over_a_copy(self, entry: Entry) -> None:
@@ -156,6 +161,14 @@ class Rates(Rule):
 def _rate(value: Any) -> str:
     """A rate as it was meant: 0.1 and not 0.09999999999999999."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _set_to(source: str) -> str:
+    """Return the end of an assignment, from its operator on: ``*= 0.1``."""
+    node = ast.parse(source).body[0]
+    if isinstance(node, ast.AugAssign):
+        return ast.unparse(node).removeprefix(ast.unparse(node.target)).strip()
+    return f"= {right_side(source)}"
 
 
 def _assigned(source: str) -> list[ast.expr]:

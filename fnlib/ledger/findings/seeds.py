@@ -42,9 +42,8 @@ class Seeds(Rule):
             if (
                 seeds < self.seeds
             ):  # else no seed brought the state back: checkpointed activations are computed again from it
-                self.story.report(
-                    "seed-repeated", "question", seeding, "random.torch", earlier=earlier.line
-                )
+                fields = {"earlier": earlier.line, "seed": seed}
+                self.story.report("seed-repeated", "question", seeding, "random.torch", **fields)
         if self.fresh and seed is not None:
             self.fresh = False
             if any(
@@ -53,6 +52,5 @@ class Seeds(Rule):
             ):
                 first, stood = self.built.setdefault(seed, (entry, stands))
                 if stood != stands:
-                    self.story.report(
-                        "draws-shifted", "question", entry, "random.torch", earlier=first.line
-                    )
+                    fields = {"earlier": first.line, "seed": seed}
+                    self.story.report("draws-shifted", "question", entry, "random.torch", **fields)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Severity, Story
+from fnlib.ledger.findings.texts import right_side
 
 
 @dataclass(eq=False, slots=True)
@@ -76,10 +76,11 @@ class Snapshots(Rule):
             event.kind == "load_state_dict" and event.subject.split(".")[0] == owner
             for event in entry.events
         )
-        severity = "certain" if back else "question"
+        severity: Severity = "certain" if back else "question"
         self.story.report(
-            "snapshot-moved", severity, entry, kept.moved, per=name, name=name, made=kept.made.line
-        )  # type: ignore[arg-type]
+            "snapshot-moved", severity, entry, kept.moved, per=name,
+            name=name, made=kept.made.line, value=right_side(kept.made.source, name) or name,
+        )  # fmt: skip
         kept.moved = ""
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -111,10 +112,6 @@ class Snapshots(Rule):
 
 def _other_name(entry: Entry) -> str | None:
     """The name that a statement gives another name to: ``a = b`` or ``self.a = b``."""
-    try:
-        node = ast.parse(entry.source).body[0]
-    except (SyntaxError, IndexError):
-        return None
-    if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Name, ast.Attribute)):
-        return ast.unparse(node.value)
-    return None
+    value = right_side(entry.source)
+    named = value is not None and all(part.isidentifier() for part in value.split("."))
+    return value if named else None
