@@ -22,12 +22,16 @@ _TABLE = (
     "border-collapse:collapse;margin:2px 0;color:inherit;"
     "font-size:var(--jp-code-font-size, 13px);font-variant-numeric:tabular-nums"
 )
-_CELL = "padding:2px 12px 2px 0;border:none;background:transparent;white-space:pre"
+_CELL = (
+    "padding:2px 12px 2px 0;border:none;background:transparent;"
+    "font-weight:normal;vertical-align:top"
+)
 _CODE = (
-    "white-space:pre-wrap;overflow-wrap:anywhere;"
-    "font-weight:normal;font-family:var(--jp-code-font-family, monospace)"
+    "white-space:pre-wrap;overflow-wrap:anywhere;min-width:9em;"
+    "font-family:var(--jp-code-font-family, monospace)"
 )
 _SIDES = {"<": "left", ">": "right"}
+_WRAPS = {"<": "white-space:pre-wrap", ">": "white-space:pre"}  # numbers stay on one line
 
 
 @dataclass
@@ -40,6 +44,8 @@ class Table:
         parts: rows under the name of their part; a cell for each column, of one or more lines.
         notes: lines below the rows.
         detail: summary and preformatted text to show between title and rows; HTML folds it.
+        limit: rows of a part to show; text leaves out the rest, HTML folds it.
+        code: headings of the columns of code, which wrap anywhere; the first one by default.
     """
 
     title: str
@@ -47,6 +53,8 @@ class Table:
     parts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     detail: tuple[str, str] | None = None
+    limit: int = ROWS
+    code: Sequence[str] = ()
 
     def text(self) -> str:
         """Write the table in at most 100 columns.
@@ -59,7 +67,10 @@ class Table:
           bias     3
         total: 15
         """
-        shown = [list(self.columns), *(row for rows in self._parts() for row in rows[1][:ROWS])]
+        shown = [
+            list(self.columns),
+            *(row for rows in self._parts() for row in rows[1][: self.limit]),
+        ]
         widths = _widths(shown)
         lines = _filled(self.title)
         if self.detail:
@@ -69,9 +80,9 @@ class Table:
             lines += self._lines(list(self.columns), widths)
         for part, rows in self._parts():
             lines += [part] if part and len(self._parts()) > 1 else []
-            for row in rows[:ROWS]:
+            for row in rows[: self.limit]:
                 lines += self._lines(row, widths)
-            lines += _more(rows[ROWS:])
+            lines += _more(rows[self.limit :])
         return "\n".join([*lines, *(line for note in self.notes for line in _filled(note))])
 
     def html(self) -> str:
@@ -82,10 +93,12 @@ class Table:
             pieces.append(_folded(summary, f'<pre style="color:inherit">{escape(content)}</pre>'))
         parts = self._parts()
         if parts:
-            pieces.append(self._rows(self.title, [(part, rows[:ROWS]) for part, rows in parts]))
+            pieces.append(
+                self._rows(self.title, [(part, rows[: self.limit]) for part, rows in parts])
+            )
         for part, rows in parts:
-            for summary in _more(rows[ROWS:], part if len(parts) > 1 else ""):
-                rest = self._rows(f"{self.title}, continued", [("", rows[ROWS:])])
+            for summary in _more(rows[self.limit :], part if len(parts) > 1 else ""):
+                rest = self._rows(f"{self.title}, continued", [("", rows[self.limit :])])
                 pieces.append(_folded(summary, rest))
         pieces += [f'<div style="margin-top:4px">{escape(note)}</div>' for note in self.notes]
         return f'<div style="overflow-x:auto">{"".join(pieces)}</div>'
@@ -106,7 +119,11 @@ class Table:
 
     def _rows(self, label: str, parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
         """Write rows as an HTML table whose cells know their row, column and part."""
-        places = [f"{_CELL};text-align:{_SIDES[align]}" for align in self.columns.values()]
+        code = self.code or list(self.columns)[:1]
+        places = [
+            f"{_CELL};text-align:{_SIDES[align]};{_CODE if name in code else _WRAPS[align]}"
+            for name, align in self.columns.items()
+        ]
         heads = "".join(
             f'<th scope="col" style="{place};{_LINE}">{escape(heading)}</th>'
             for heading, place in zip(self.columns, places, strict=True)
@@ -118,7 +135,7 @@ class Table:
                 span = f'scope="rowgroup" colspan="{len(self.columns)}"'
                 bodies += f'<tr><th {span} style="{places[0]}">{escape(part)}</th></tr>'
             for first, *others in rows:
-                bodies += f'<tr><th scope="row" style="{places[0]};{_CODE}">{escape(first)}</th>'
+                bodies += f'<tr><th scope="row" style="{places[0]}">{escape(first)}</th>'
                 for cell, place in zip(others, places[1:], strict=True):
                     bodies += f'<td style="{place}">{escape(cell)}</td>'
                 bodies += "</tr>"
@@ -151,9 +168,10 @@ def wrapped(cell: str, width: int) -> list[str]:
     lines = []
     for line in cell.splitlines() or [""]:
         indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
+        least = max(width // 4, len(indent) + 1)  # so that each line takes something off
         while len(line) > width:
             ends = [
-                [found.end() for found in kind.finditer(line, width // 4, width)]
+                [end for found in kind.finditer(line, least) if (end := found.end()) <= width]
                 for kind in _BREAKS
             ]
             at = next((found[-1] for found in ends if found), width)

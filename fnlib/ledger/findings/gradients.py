@@ -11,7 +11,7 @@ from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing
-from fnlib.ledger.findings.story import Rule, Story, norm_after, rule_of
+from fnlib.ledger.findings.story import Rule, Story, norm_after
 
 
 @dataclass(eq=False, slots=True)
@@ -112,13 +112,19 @@ class Gradients(Rule):
                 if line == entry.line
                 else f"its step at line {line} has used already"
             )
+            pair = (optimizer, other)
+
+            def size(name: str) -> int:
+                return len(entry.links.held.get(name, ()))
+
             said: dict[str, Any] = {
                 "optimizer": optimizer,
                 "other": other,
                 "earlier": line,
                 "used": used,
                 "bare": self._bare(),
-                **rule_of(event),
+                "larger": max(pair, key=size),
+                "smaller": min(reversed(pair), key=size),
             }
             self.story.report(code, "certain", entry, weight, **said)
             return

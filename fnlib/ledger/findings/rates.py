@@ -108,7 +108,7 @@ class Rates(Rule):
                     source=entry.source,
                     optimizer=optimizer,
                     name=name,
-                    value=_set_to(entry.source),
+                    assigned=_set_to(entry.source),
                 )
 
     def written(self, entry: Entry) -> None:
@@ -138,7 +138,7 @@ class Rates(Rule):
                         source=entry.source,
                         optimizer=optimizer,
                         name=node.slice.value,
-                        value=_set_to(entry.source),
+                        assigned=_set_to(entry.source),
                     )
 
     def over_a_copy(self, entry: Entry) -> None:

@@ -162,6 +162,8 @@ def finding(
     place = f"{first} and {len(places) - 1} more" if many else first
     module, weight = first.rpartition(".")[0] or first, code_of(first)
     fill = {"place": place, "place_code": weight, "weight": weight, "module": module, **fields}
+    modules = dict.fromkeys(code_of(one.rpartition(".")[0] or one) for one in places)
+    fill["modules"] = ", ".join(modules)
     fill |= {name: code_of(fill[name]) for name in ("model", "module") if name in fill}
     what = text.standing if standing else text.what
     fix = text.many if many and text.many else text.fix

@@ -29,6 +29,17 @@ class Text:
     many: str = ""
 
 
+_ONE_ONLY = (  # `larger` gives up the weights that `smaller` holds
+    "held = {{id(w) for group in {smaller}.param_groups for w in group['params']}}\n"
+    "for group in {larger}.param_groups:\n"
+    "    group['params'] = [w for w in group['params'] if id(w) not in held]"
+)
+_EVAL_FROZEN = (
+    "for part in {model}.modules():      # after every {model}.train()\n"
+    "    flags = [weight.requires_grad for weight in part.parameters()]\n"
+    "    if flags and not any(flags):\n        part.eval()"
+)
+
 TEXTS: dict[str, Text] = {
     # gradients that stay
     "gradient-used-twice": Text(
@@ -66,14 +77,12 @@ TEXTS: dict[str, Text] = {
         "{optimizer}.step() uses a gradient that {other}.step() at line {earlier} has already used "
         "on the same weight.",
         "The weight is in both optimizers, so one backward moves it twice.",
-        "held = {{id(w) for group in {other}.param_groups for w in group['params']}}\n"
-        "{optimizer} = {kind}([w for w in {model}.parameters() if id(w) not in held]{rate})",
+        _ONE_ONLY,
     ),
     "weight-in-two-optimizers": Text(
         "",
         "If both step after one backward, the weight moves twice.",
-        "held = {{id(w) for group in {optimizer}.param_groups for w in group['params']}}\n"
-        "{other} = {kind}([w for w in {model}.parameters() if id(w) not in held]{rate})",
+        _ONE_ONLY,
         standing="{optimizer} and {other} both hold {place}.",
     ),
     "update-is-the-average": Text(
@@ -149,16 +158,14 @@ TEXTS: dict[str, Text] = {
         "",
         "A part keeps its mode until train() or eval() is called on it or on what contains it.",
         "{model}.{call}()      # sets all parts",
-        standing="{model} is not in {mode} mode, but {place} is.",
+        standing="{place} is in {mode} mode, but {model} as a whole is not.",
     ),
     "frozen-statistics-moved": Text(
         "A forward changes {place}, though all weights of the layer are frozen.",
         "requires_grad_(False) freezes weights; running statistics follow the mode.",
         "{module}.eval()      # after every {model}.train()",
         _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
-        many="for part in {model}.modules():      # after every {model}.train()\n"
-        "    flags = [weight.requires_grad for weight in part.parameters()]\n"
-        "    if flags and not any(flags):\n        part.eval()",
+        many=_EVAL_FROZEN,
     ),
     "frozen-part-in-training-mode": Text(
         "",
@@ -166,9 +173,7 @@ TEXTS: dict[str, Text] = {
         "{module}.eval()      # after every {model}.train()",
         _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
         "The weights of {place} are frozen, but it is in training mode.",
-        "for part in {model}.modules():      # after every {model}.train()\n"
-        "    flags = [weight.requires_grad for weight in part.parameters()]\n"
-        "    if flags and not any(flags):\n        part.eval()",
+        _EVAL_FROZEN,
     ),
     "statistics-moved-before-backward": Text(
         "This backward belongs to the forward at line {earlier}, but {place} has changed since.",
@@ -195,6 +200,7 @@ TEXTS: dict[str, Text] = {
         "{optimizer}.step() moves {place}, which was frozen after its gradient was computed.",
         "The optimizer uses a gradient that is already there; requires_grad affects the next forward.",
         "{module}.requires_grad_(False)      # before the forward",
+        many="for part in [{modules}]:\n    part.requires_grad_(False)      # before the forward",
     ),
     "moved-without-gradient": Text(
         "{optimizer}.step() moves {place}, whose gradient is zero everywhere.",
@@ -234,13 +240,13 @@ TEXTS: dict[str, Text] = {
     "rate-set-on-a-copy": Text(
         "`{source}` changes a copy: {optimizer}.state_dict() builds new groups at each call.",
         "The optimizer's rate stays what it was.",
-        'for group in {optimizer}.param_groups:\n    group["{name}"] {value}',
+        'for group in {optimizer}.param_groups:\n    group["{name}"] {assigned}',
         _GITHUB + "pytorch/examples/issues/64",
     ),
     "rate-set-on-the-object": Text(
         "`{source}` sets an attribute that {optimizer} never reads.",
         "torch's optimizers read their settings from param_groups only.",
-        'for group in {optimizer}.param_groups:\n    group["{name}"] {value}',
+        'for group in {optimizer}.param_groups:\n    group["{name}"] {assigned}',
         _GITHUB + "pytorch/examples/issues/64",
         "`{place}` is an attribute that torch's optimizers never read.",
     ),

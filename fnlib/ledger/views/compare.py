@@ -10,7 +10,7 @@ from fnlib.ledger.errors import NothingToCompare
 from fnlib.ledger.views.rows import Row, rows_of
 from fnlib.ledger.views.table import LEGEND, captions, marked
 from fnlib.ledger.views.view import Recording
-from fnlib.show.wip_table import Table
+from fnlib.show.table import Table
 
 Pair = tuple[Row | None, Row | None]
 # What a statement does in a training loop, by the calls that were seen in it.
@@ -48,7 +48,10 @@ class Comparison:
         rows = [row for pair in self.rows for row in pair if row is not None]
         far = any(cell.far for row in rows for cell in row.cells)
         columns = {self.left.title: "<", f"{self.right.title} ": "<"}  # two titles may be alike
-        return Table("", columns, {"": lines}, [LEGEND] if far else [])
+        return Table(
+            "Two recordings side by side", columns, {"": lines}, [LEGEND] if far else [],
+            limit=len(lines), code=tuple(columns),
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return self._table().text()
@@ -86,8 +89,9 @@ def _paired(left: list[Row], right: list[Row]) -> list[Pair]:
     """Pair rows of the same text; between two such pairs, rows of the same role."""
     texts = [[" ".join(row.entry.source.split()) for row in side] for side in (left, right)]
     pairs: list[Pair] = []
-    for _, a, b, c, d in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
-        pairs += _by_role(left[a:b], right[c:d])
+    for tag, a, b, c, d in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+        some = left[a:b], right[c:d]
+        pairs += zip(*some, strict=True) if tag == "equal" else _by_role(*some)
     return pairs
 
 
@@ -103,13 +107,12 @@ def _by_role(left: list[Row], right: list[Row]) -> Iterator[Pair]:
 
 def _role(row: Row) -> str:
     """Name what a statement does: the last of its calls that has a role, else its text."""
-    kinds = [event.kind for event in row.entry.all_events]
-    roles = [_ROLES[kind] for kind in kinds if kind in _ROLES]
-    if not roles and "forward" in kinds:
-        roles = ["forward"]
-    if not roles and row.entry.kind == "header":
-        roles = ["header"]
-    return roles[-1] if roles else row.code.strip()
+    roles = [_ROLES[one.kind] for one in row.entry.all_events if one.kind in _ROLES]
+    if roles:
+        return roles[-1]
+    if any(one.state == "graph" and one.kind == "created" for one in row.entry.changes):
+        return "forward"
+    return "header" if row.entry.kind == "header" else row.code.strip()
 
 
 def _block(row: Row | None) -> str:

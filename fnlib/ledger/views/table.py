@@ -7,7 +7,7 @@ from html import escape
 
 from fnlib.ledger.entries import Counts, Entry
 from fnlib.ledger.views.rows import Cell, Row, generator_of, rows_of
-from fnlib.show.wip_table import Table
+from fnlib.show.table import Table
 
 FAR = "!"
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
@@ -46,7 +46,7 @@ def html(
     pieces = [_table(entries, counts, title, notes).html()]
     for number, some in enumerate(iterations[:OPENED], 1):
         name = f"iteration {number}"
-        inner = Table(name, _COLUMNS, {"": _lines(rows_of(some))}).html()
+        inner = _filled(name, rows_of(some)).html()
         pieces.append(f'<details><summary style="cursor:pointer">{name}</summary>{inner}</details>')
     if rest := len(iterations) - OPENED:
         if rest > 0:
@@ -61,7 +61,12 @@ def _table(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence
     below += [*captions(entries, counts), *(f"note: {note}" for note in notes)]
     if not rows:
         return Table(title, notes=["  no statement was recorded", *below])
-    return Table(title, _COLUMNS, {"": _lines(rows)}, below)
+    return _filled(title, rows, below)
+
+
+def _filled(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
+    lines = _lines(rows)
+    return Table(title, _COLUMNS, {"": lines}, notes, limit=len(lines), code=("statement",))
 
 
 def _lines(rows: Sequence[Row]) -> list[tuple[str, str, str, str]]:
