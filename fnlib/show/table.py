@@ -11,6 +11,7 @@ from itertools import zip_longest
 
 WIDTH = 100  # columns of a terminal
 ROWS = 20  # rows of a part to show; the rest is folded
+PROSE = 28  # columns that a last column of words keeps
 LINES = 30  # lines of a detail to show
 
 # Where a cell continues on the next line, best first: space, opening bracket, before a dot.
@@ -71,7 +72,9 @@ class Table:
             list(self.columns),
             *(row for rows in self._parts() for row in rows[1][: self.limit]),
         ]
-        widths = _widths(shown)
+        last = list(self.columns)[-1:]
+        prose = bool(last) and self.columns[last[0]] == "<" and last[0] not in self._code()
+        widths = _widths(shown, PROSE if prose else WIDTH)
         lines = _filled(self.title)
         if self.detail:
             whole = self.detail[1].splitlines()
@@ -103,6 +106,9 @@ class Table:
         pieces += [f'<div style="margin-top:4px">{escape(note)}</div>' for note in self.notes]
         return f'<div style="overflow-x:auto">{"".join(pieces)}</div>'
 
+    def _code(self) -> Sequence[str]:
+        return self.code or list(self.columns)[:1]
+
     def _parts(self) -> list[tuple[str, Sequence[Sequence[str]]]]:
         return [(part, rows) for part, rows in self.parts.items() if rows]
 
@@ -119,7 +125,7 @@ class Table:
 
     def _rows(self, label: str, parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
         """Write rows as an HTML table whose cells know their row, column and part."""
-        code = self.code or list(self.columns)[:1]
+        code = self._code()
         places = [
             f"{_CELL};text-align:{_SIDES[align]};{_CODE if name in code else _WRAPS[align]}"
             for name, align in self.columns.items()
@@ -181,14 +187,18 @@ def wrapped(cell: str, width: int) -> list[str]:
     return lines
 
 
-def _widths(rows: Iterable[Sequence[str]]) -> list[int]:
-    """Give each column the room it needs; the widest ones give way until a row fits."""
+def _widths(rows: Iterable[Sequence[str]], least: int) -> list[int]:
+    """Give each column the room it needs, and take from the widest ones until a row fits.
+
+    The last column gives way first, down to ``least`` columns.
+    """
     widths = [
         max(len(line) for cell in column for line in cell.splitlines() or [""])
         for column in zip(*rows, strict=True)
     ]
     while sum(widths) + 2 * len(widths) > WIDTH:
-        widths[widths.index(max(widths))] -= 1
+        at = -1 if widths[-1] > least else widths.index(max(widths))
+        widths[at] -= 1
     return widths
 
 

@@ -323,7 +323,7 @@ def test_values_of_the_package_are_seen_whole() -> None:
     cells = {cell.what: cell.how for cell in rows_of(ledger.entries[4:5])[0].cells}
     assert cells == {
         **dict.fromkeys(("parameters: 7 tensors", "model: 7 tensors"), "given away"),
-        "later (4 tensors)": "name bound again",
+        "later (4 tensors)": "rebound",
     }
     bound = next(change for change in ledger.entries[4].changes if change.owner == "later")
     assert bound.kind == "replaced" and str(bound.after) == "Parameters, 4 tensors"

@@ -18,7 +18,6 @@ from types import TracebackType
 from fnlib.ledger import Ledger, RecordingFailed
 from fnlib.ledger.doctor.limits import ScriptLimits
 from fnlib.ledger.doctor.report import Report, explained
-from fnlib.show.location import short, where
 
 USAGE, LITTLE = 2, 3  # exit statuses
 
@@ -87,8 +86,7 @@ def report_on(ledger: Ledger, limits: ScriptLimits) -> Report:
     entries = ledger.walk()
     left_out = [limits.stopped] if limits.stopped else []
     if ledger.failure is not None:
-        last = where(short(entries[-1].file), entries[-1].line) if entries else "its beginning"
-        left_out.append(f"the recording broke off after {last}, with {ledger.failure!r}")
+        left_out.append(f"the recording broke off, with {ledger.failure!r}: a fault of fnlib")
     seen = replace(
         limits.objects, steps=limits.steps + functional, broken=ledger.failure is not None,
         left_out=(*left_out, *ledger.notes),

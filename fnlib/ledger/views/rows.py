@@ -20,7 +20,12 @@ _FLAGS = {"mode flag": "training", "requires_grad flag": "requires_grad"}
 _ONE_AT_A_TIME = 5  # from so many places on, "5 weights (one at a time)" replaces a cell for each
 _DEEP = 4  # calls shown by a mark each
 _NAME = {"created": "bound", "replaced": "rebound", "removed": "unbound"}
-_GRAPH = {"created": "built", "removed": "freed", "kept": "kept", "changed in place": "grown"}
+_GRAPH = {
+    "created": "graph built",
+    "removed": "graph freed",
+    "kept": "graph kept",
+    "changed in place": "graph grown",
+}
 
 
 @dataclass(slots=True)
@@ -159,7 +164,7 @@ def cells_of(entry: Entry) -> list[Cell]:
     for (far, *_), changes in grouped.items():
         one = changes[0]
         if one.state == "graph":
-            graph = f"graph {_GRAPH[one.kind]}"
+            graph = _GRAPH[one.kind]
             named = [
                 cell for cell in found if cell.what.split(" ")[0] == one.owner and _is_name(cell)
             ]
