@@ -70,6 +70,8 @@ class ScriptLimits(Limits):
     def closed(self, entry: Entry, loops: tuple[Loop, ...], code: CodeType) -> None:
         """Count the statements that change nothing of interest."""
         dull = all(change.state in UNOWNED or change.state == "value" for change in entry.changes)
+        if not self.objects.models and any(one.kind == "backward" for one in entry.events):
+            self.objects = seen_in(self._objects())  # a loop without optimizer ends unseen
         if not (dull and not entry.events and not entry.inside):
             self._dull.update(dict.fromkeys((*loops, code), -sys.maxsize))
         elif loops:
@@ -97,7 +99,12 @@ class ScriptLimits(Limits):
 
     def stopping(self, frames: list[FrameType]) -> None:
         """Look at the objects once more, and keep the frames that restore something."""
-        self._inspect()
+        trace = sys.gettrace()
+        sys.settrace(None)  # the recording is still on, and this is no code of the script
+        try:
+            self._inspect()
+        finally:
+            sys.settrace(trace)
         self.frames = [frame for frame in frames if restores(frame)]
 
     def ended(self, source: str, file: str, world: dict[str, Any]) -> None:
@@ -114,14 +121,16 @@ class ScriptLimits(Limits):
         self.frames = []
 
     def _inspect(self) -> None:
-        given: dict[str, Any] = {
-            one.label: value
-            for one in self._recorder.keeper.watches
-            if isinstance(value := one.value(), nn.Module | Optimizer)
-        }
+        given = self._objects()
         if given:
             self.objects = seen_in(given)
         # A model that no name is bound to is not found, so that nobody's tensors are no evidence.
         doubtful = ("weight-not-in-optimizer", "question")
         found = inspect(given)
         self.standing += [one for one in found if (one.code, one.severity) != doubtful]
+
+    def _objects(self) -> dict[str, Any]:
+        """Return the models and optimizers that are watched and still exist."""
+        values = {one.label: one.value() for one in self._recorder.keeper.watches}
+        kinds = nn.Module | Optimizer
+        return {label: value for label, value in values.items() if isinstance(value, kinds)}

@@ -32,15 +32,17 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was looked at: names of models, optimizers and other objects, and recorded steps.
+    """What was looked at: names of models, optimizers and other objects; what was recorded.
 
-    ``steps`` is None where nothing was recorded; ``broken``: the recording broke off.
+    ``steps`` is None where nothing was recorded; ``backwards`` counts backward passes;
+    ``broken``: the recording broke off.
     """
 
     models: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     steps: int | None = None
+    backwards: int = 0
     left_out: tuple[str, ...] = ()
     broken: bool = False
 
@@ -48,7 +50,7 @@ class Seen:
     def little(self) -> bool:
         """Whether too little was seen to call anything healthy."""
         nothing = not (self.models or self.optimizers or self.others)
-        return self.broken or (nothing if self.steps is None else self.steps == 0)
+        return self.broken or (nothing if self.steps is None else not self.steps + self.backwards)
 
     def __str__(self) -> str:
         groups = (("model", self.models), ("optimizer", self.optimizers), ("value", self.others))
@@ -56,11 +58,10 @@ class Seen:
         for noun, names in groups:
             said += names if len(names) <= SHOWN else [counted(len(names), noun)]
         objects = listed(said) if said else "no model and no optimizer"
-        return (
-            objects
-            if self.steps is None
-            else f"{counted(self.steps, 'optimizer step')} of {objects}"
-        )
+        if self.steps is None:
+            return objects
+        calls = f" and {counted(self.backwards, 'backward call')}" if not self.steps else ""
+        return f"{counted(self.steps, 'optimizer step')}{calls} of {objects}"
 
 
 class Report(tuple[Finding, ...]):

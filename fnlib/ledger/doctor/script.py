@@ -82,14 +82,15 @@ def record(
 
 def report_on(ledger: Ledger, limits: ScriptLimits) -> Report:
     """Report what a recording of a script shows, and what it left out."""
-    functional = sum(event.kind == "functional step" for event in ledger.events)
+    kinds = [event.kind for event in ledger.events]
+    functional = kinds.count("functional step")
     entries = ledger.walk()
     left_out = [limits.stopped] if limits.stopped else []
     if ledger.failure is not None:
         left_out.append(f"the recording broke off, with {ledger.failure!r}: a fault of fnlib")
     seen = replace(
-        limits.objects, steps=limits.steps + functional, broken=ledger.failure is not None,
-        left_out=(*left_out, *ledger.notes),
+        limits.objects, steps=limits.steps + functional, backwards=kinds.count("backward"),
+        broken=ledger.failure is not None, left_out=(*left_out, *ledger.notes),
     )  # fmt: skip
     return Report(ledger.findings, explained(limits.standing, entries), seen)
 
