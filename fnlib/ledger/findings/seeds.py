@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 
@@ -42,7 +44,7 @@ class Seeds(Rule):
             if (
                 seeds < self.seeds
             ):  # else no seed brought the state back: checkpointed activations are computed again from it
-                fields = {"earlier": earlier.line, "seed": seed}
+                fields: dict[str, Any] = {"earlier": earlier.line, "seed": seed}
                 self.story.report("seed-repeated", "question", seeding, "random.torch", **fields)
         if self.fresh and seed is not None:
             self.fresh = False

@@ -167,8 +167,8 @@ def finding(
     fill |= {name: code_of(fill[name]) for name in ("model", "module") if name in fill}
     what = text.standing if standing else text.what
     fix = text.many if many and text.many else text.fix
-    said = [sentence.format(**fill) for sentence in (what, text.why, fix)]
-    return Finding(code, severity, line, place, *said, text.link, file)
+    what, why, fix = (sentence.format(**fill) for sentence in (what, text.why, fix))
+    return Finding(code, severity, line, place, what, why, fix, text.link, file)
 
 
 def rule_of(step: Event) -> dict[str, str]:

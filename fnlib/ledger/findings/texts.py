@@ -339,7 +339,9 @@ def right_side(source: str, target: str = "") -> str | None:
         return None
     if isinstance(node, ast.AnnAssign | ast.AugAssign) and node.value is not None:
         return ast.unparse(node.value)
-    for one in node.targets if isinstance(node, ast.Assign) else ():
+    if not isinstance(node, ast.Assign):
+        return None
+    for one in node.targets:
         pairs = [(one, node.value)]
         if isinstance(one, ast.Tuple) and isinstance(node.value, ast.Tuple):
             if len(one.elts) == len(node.value.elts):

@@ -74,10 +74,23 @@ def compare(left: Recording, right: Recording) -> Comparison:
     >>> from fnlib.ledger import Ledger
     >>> weight = torch.ones(2)
     >>> with Ledger(weight=weight) as in_place:
-    ...     _ = weight.mul_(3)
+    ...     scaled = weight.mul_(3)
     >>> with Ledger(weight=weight) as out_of_place:
+    ...     copied = weight.clone()
     ...     scaled = weight.mul(3)
     >>> print(compare(in_place, out_of_place))
+    Two recordings side by side
+      Ledger of weight                                  Ledger of weight
+      scaled = weight.mul_(3)
+          weight: changed in place
+          scaled: bound
+                                                        copied = weight.clone()
+                                                            copied: bound
+                                                        scaled = weight.mul(3)
+                                                            scaled: rebound
+    <BLANKLINE>
+      0 of 1 statement acts at a distance; 1 value      0 of 2 statements act at a distance; 0 values
+        overwritten; 0 names rebound                      overwritten; 1 name rebound
     """
     for side in (left, right):
         if not isinstance(side, Recording):
@@ -87,17 +100,19 @@ def compare(left: Recording, right: Recording) -> Comparison:
 
 def _paired(left: list[Row], right: list[Row]) -> list[Pair]:
     """Pair rows of the same text; between two such pairs, rows of the same role."""
-    texts = [[" ".join(row.entry.source.split()) for row in side] for side in (left, right)]
+    a_texts, b_texts = (
+        [" ".join(row.entry.source.split()) for row in side] for side in (left, right)
+    )
     pairs: list[Pair] = []
-    for tag, a, b, c, d in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+    for tag, a, b, c, d in SequenceMatcher(None, a_texts, b_texts, False).get_opcodes():
         some = left[a:b], right[c:d]
         pairs += zip(*some, strict=True) if tag == "equal" else _by_role(*some)
     return pairs
 
 
 def _by_role(left: list[Row], right: list[Row]) -> Iterator[Pair]:
-    roles = [[_role(row) for row in side] for side in (left, right)]
-    for tag, a, b, c, d in SequenceMatcher(None, *roles, autojunk=False).get_opcodes():
+    a_roles, b_roles = list(map(_role, left)), list(map(_role, right))
+    for tag, a, b, c, d in SequenceMatcher(None, a_roles, b_roles, False).get_opcodes():
         if tag == "equal":
             yield from zip(left[a:b], right[c:d], strict=True)
         else:  # what has no partner is alone in its row

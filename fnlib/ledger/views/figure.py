@@ -258,8 +258,8 @@ class Panel:
     def _heights(self) -> list[float]:
         """Return the upper edge of each row below the heads, and the lower edge of the last."""
         lines: dict[int, int] = {row: 1 for row, _ in self.scene.still}
-        for (row, _), marks in self.cells.items():
-            lines[row] = max(lines.get(row, 0), sum(len(mark.labels) for mark in marks))
+        for (number, _), marks in self.cells.items():
+            lines[number] = max(lines.get(number, 0), sum(len(mark.labels) for mark in marks))
         tops = [0.0]
         for row in self.scene.rows:
             words = lines.get(row.number, 0)
@@ -337,7 +337,7 @@ class Panel:
             _warning(axes, at[lane] + (13 if (row, lane) in self.cells else 0), middle[row])
         for row, lane in self.scene.still:
             how = {"style": "italic", "color": "#333333", "halo": True}
-            _centred(axes, at[lane], middle[row] + 14, "still there", **how)  # type: ignore[arg-type]
+            _centred(axes, at[lane], middle[row] + 14, "still there", **how)
 
     def _rank(self, arrow: Arrow) -> int:
         """Rank the arrows of a row by length: the longer passes over the shorter."""

@@ -284,7 +284,8 @@ def _join_places(cells: dict[tuple[str, str, bool], Cell], runs: int) -> None:
         first = cells[keys[0]]
         for key in keys[1:]:
             del cells[key]
-        first.what = _counted(*of, len(keys), flags=first.values is not None)
+        owner, state = of
+        first.what = _counted(owner, state, len(keys), flags=first.values is not None)
         first.when = "one at a time" + (f", {times} of {runs} times" if times < runs else "")
 
 
