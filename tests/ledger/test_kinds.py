@@ -414,7 +414,8 @@ def test_an_optimizer_inside_of_another_is_watched_too(watched: str) -> None:
     assert all(
         change.named for change in moments
     )  # what it holds is part of it, and it alone is named
-    assert f"{inside}: 6 entries" in str(ledger) and ledger.findings == []
+    cells = [cell.what for row in rows_of(ledger.entries) for cell in row.cells]
+    assert f"{inside}: 6 entries of its state" in cells and ledger.findings == []
 
 
 def test_a_graph_that_grows_under_a_name_is_told() -> None:

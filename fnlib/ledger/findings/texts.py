@@ -327,26 +327,31 @@ def built(kind: str) -> str:
     return f"torch.optim.{name}" if kind.startswith("torch.optim.") else name
 
 
-def right_side(source: str, target: str = "") -> str | None:
-    """Return what a statement assigns to a target, or to its only one, as source text.
-
-    >>> right_side("self.score, self.best = 0.5, model.state_dict()", "self.best")
-    'model.state_dict()'
-    """
+def assigned(source: str) -> list[tuple[str, ast.expr]]:
+    """Return the targets of a statement, each with its value: ``a.x, b = value, other``."""
     try:
         node = ast.parse(source).body[0]
     except (SyntaxError, IndexError):
-        return None
+        return []
     if isinstance(node, ast.AnnAssign | ast.AugAssign) and node.value is not None:
-        return ast.unparse(node.value)
+        return [(ast.unparse(node.target), node.value)]
+    found: list[tuple[str, ast.expr]] = []
     if not isinstance(node, ast.Assign):
-        return None
+        return []
     for one in node.targets:
         pairs = [(one, node.value)]
         if isinstance(one, ast.Tuple) and isinstance(node.value, ast.Tuple):
             if len(one.elts) == len(node.value.elts):
                 pairs = list(zip(one.elts, node.value.elts, strict=True))
-        for left, value in pairs:
-            if not target or ast.unparse(left) == target:
-                return ast.unparse(value)
-    return None
+        found += [(ast.unparse(left), value) for left, value in pairs]
+    return found
+
+
+def right_side(source: str, target: str = "") -> str | None:
+    """Return what a statement assigns to a target, or to its first one, as source text.
+
+    >>> right_side("self.score, self.best = 0.5, model.state_dict()", "self.best")
+    'model.state_dict()'
+    """
+    values = (value for name, value in assigned(source) if target in ("", name))
+    return next(map(ast.unparse, values), None)
