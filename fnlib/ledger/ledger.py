@@ -10,6 +10,7 @@ from fnlib.ledger.entries import STATES, Alias, Entry
 from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownWatch
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import watch as watches_of
+from fnlib.ledger.recording.limits import Limits
 from fnlib.ledger.recording.recorder import Recorder
 from fnlib.ledger.views.view import Shown
 
@@ -26,6 +27,8 @@ class Ledger(Shown):
         keep: whether changes keep copies of the tensors (``change.before.value``) beside norms and checksums.
         watch: kinds of state to watch, all by default: a set of "weight", "gradient", "buffer", "optimizer state" ...
             Watching less costs less; what is left out is not compared and not copied.
+        only: folders or files outside of which code counts as a library's; empty for all that isn't installed.
+        limits: decides which calls and loops are recorded, and when the recording stops by itself.
         follow: whether the tensors, dicts of tensors and fnlib values that the statements' names are bound to are watched too.
 
     Raises:
@@ -50,6 +53,8 @@ class Ledger(Shown):
         keep: bool = False,
         watch: set[str] | None = None,
         follow: bool = True,
+        only: tuple[str, ...] = (),
+        limits: Limits | None = None,
         **objects: Any,
     ) -> None:
         objects = {
@@ -69,7 +74,12 @@ class Ledger(Shown):
         self.watched: tuple[str, ...] = tuple(objects)
         self.raised: str | None = None
         self._recorder = Recorder(
-            self._keeper, depth=depth, discover=not objects, follow=follow and watch is None
+            self._keeper,
+            depth=depth,
+            discover=not objects,
+            follow=follow and watch is None,
+            only=only,
+            limits=limits,
         )
         self._started = False
 
@@ -129,6 +139,11 @@ class Ledger(Shown):
             raise RecordingFailed(self._recorder.failure) from self._recorder.failure
 
     # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> Exception | None:
+        """What went wrong in the ledger itself, ``None`` if nothing did."""
+        return self._recorder.failure
 
     @property
     def entries(self) -> list[Entry]:  # type: ignore[override]

@@ -14,7 +14,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, thread_time
 from types import FrameType
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from fnlib.ledger.looks.sighting import Delta, merge
 from fnlib.ledger.recording.bindings import Bindings
 from fnlib.ledger.recording.calls import handlers
 from fnlib.ledger.recording.graphs import Graph, age_now, graph_of
+from fnlib.ledger.recording.limits import Limits
 from fnlib.ledger.recording.names import values_along
 from fnlib.ledger.recording.source import Loop, Region, Statement, region
 from fnlib.ledger.recording.tracing import Outcome, Users, both, forget_locals, raised_text
@@ -85,8 +86,9 @@ class Recorder:
         discover: bool,
         follow: bool,
         only: tuple[str, ...] = (),
+        limits: Limits | None = None,
     ) -> None:
-        self.keeper = keeper
+        self.keeper, self.limits = keeper, limits
         self.depth, self.discover, self.follow, self.users = depth, discover, follow, Users(only)
         self._entries: list[Entry] = []
         self._untold = Untold(keeper.keep)
@@ -139,6 +141,8 @@ class Recorder:
         if self._froze:
             gc.freeze()  # the many small objects of a recording would have all of PyTorch's searched for garbage
         self.on = True
+        if self.limits is not None:
+            self._guard(self.limits.begin, self)
         with quietly():
             self.keeper.look()
         if frame is not None:
@@ -152,6 +156,8 @@ class Recorder:
         """End the last statement and put back the tracer that was there before."""
         if not self.on:
             return
+        if self.limits is not None:
+            self._guard(self.limits.stopping, [one.frame for one in self._frames])
         self.on = False
         if self._froze:
             gc.unfreeze()
@@ -235,7 +241,9 @@ class Recorder:
         frame.f_trace_lines = self._previous is not None
         return Outcome(data)
 
-    def _begin(self, frame: FrameType) -> Trace:
+    def _begin(self, frame: FrameType) -> Trace | None:
+        if self.limits is not None and not self.limits.enter(frame.f_code):
+            return None
         self._enter(frame, inside_with=False, before=None)
         return self._local
 
@@ -265,11 +273,15 @@ class Recorder:
                 self._deaf = self._deaf and bool(self._frames)
         if one.before is not None:
             one.before = one.before(frame, event, argument)
+        if event == "line" and self.on and self.limits is not None and self.limits.over():
+            self.stop(None)
+            return None
         return self._local
 
     def _guard(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do the ledger's own work; what fails in it must not reach the program that is watched."""
         self._paused = perf_counter()
+        begin = 0.0 if self.limits is None else thread_time()
         try:
             return work(*arguments)
         except Exception as error:
@@ -277,6 +289,8 @@ class Recorder:
         finally:
             now = perf_counter()
             self._overhead += now - self._paused
+            if self.limits is not None:
+                self.limits.spent(thread_time() - begin)
             if self._fresh is not None:
                 self._fresh.started, self._fresh.overhead, self._fresh = now, self._overhead, None
 
@@ -287,11 +301,21 @@ class Recorder:
         at_first = one.frame.f_lasti == one.first.get(statement, -1)
         if statement is one.statement and not at_first:
             return  # a further line of it
+        if self.limits is not None and self._passes_over(one, statement, self.limits):
+            return
         modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         with quietly():
             self._close(one)
             self._count_loops(one, statement, at_first)
             self._open(one, statement, modes)
+
+    def _passes_over(self, one: _Frame, statement: Statement, limits: Limits) -> bool:
+        """Whether the limits leave a statement of a loop to the entry of the one before it."""
+        running = one.running
+        if running is None or not statement.loops:
+            return False
+        loop, busy = statement.loops[-1], bool(running.events or running.inside)
+        return loop in running.statement.loops and not limits.look(loop, busy)
 
     def _end(self, one: _Frame) -> None:
         with quietly():
@@ -383,6 +407,8 @@ class Recorder:
         entry.events, entry.inside = tuple(running.events), tuple(running.inside)
         self._untold.add(entry, running.deltas, changes)
         entry.links, entry.sites = self.keeper.links, self.keeper.sites()
+        if self.limits is not None:
+            self.limits.closed(entry, running.statement.loops, one.frame.f_code)
         if (count := _thread._count()) > self._threads:
             self._threads = count
             self.notes.append(
@@ -437,6 +463,8 @@ class Recorder:
     def stepped(self) -> None:
         """An optimizer has stepped."""
         self._steps += 1
+        if self.limits is not None:
+            self.limits.stepped(self._steps)
 
     def _running(self) -> _Open | None:
         return next(
