@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fnlib.encapsulated import Sequential as Box
 from fnlib.errors import Donated, FnlibError
 from fnlib.gradient import Gradient
 from fnlib.ledger.entries import State
@@ -384,7 +385,7 @@ def parameters_of(value: Any) -> Any:
     """Return the mapping of tensors behind an fnlib value; ``None`` for anything else."""
     if isinstance(value, (Parameters, Gradient)):
         return value
-    if not isinstance(value, Model):
+    if not isinstance(value, (Model, Box)):
         return None
     try:
         return value.parameters
