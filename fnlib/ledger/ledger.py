@@ -7,7 +7,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from fnlib.ledger.entries import STATES, Alias, Entry
-from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownWatch
+from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownObject, UnknownWatch
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import FOLLOWED
 from fnlib.ledger.looks.watches import watch as watches_of
@@ -71,10 +71,15 @@ class Ledger(Shown):
         keeper = self._keeper = Keeper(keep, frozenset(STATES if watch is None else watch))
         given = set(map(id, objects.values()))
         for name, value in objects.items():
-            found = watches_of(name, value, keeper.weight_label)
-            keeper.add(
-                [one for one in found if one.value() is value or id(one.value()) not in given]
-            )
+            try:
+                found = watches_of(name, value, keeper.weight_label)
+            except UnknownObject:
+                raise
+            except Exception as error:
+                keeper.fault(name, error)
+                continue
+            own = [one for one in found if one.value() is value or id(one.value()) not in given]
+            keeper.add(own)
         self.watched: tuple[str, ...] = tuple(objects)
         self.raised: str | None = None
         follow = follow and watch is None
@@ -139,6 +144,11 @@ class Ledger(Shown):
             raise RecordingFailed(self.failure) from self.failure
 
     # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether the recording has ended, so that no entry will be added."""
+        return self._started and not self._recorder.on
 
     @property
     def failure(self) -> Exception | None:

@@ -145,6 +145,13 @@ class Keeper(Owners):
         for known in changed:
             whole.update(known, self._rewritten(one, known, known.held))
         self.at.update(whole.at)
+        if isinstance(one, ModuleWatch) and "gradient" in self.kinds:
+            self._now, seen = one.seen, one.seen
+            for place, weight in whole.weights:
+                if (gradient := weight.grad) is not None:
+                    self._tensor(place, "gradient", gradient)
+                elif place in seen:
+                    self._deltas.append(Delta(seen.pop(place), None))
         return True
 
     def _rewritten(self, one: Watch, known: Seen, tensor: Tensor) -> Seen:
@@ -352,6 +359,8 @@ class Whole:
         self._form = _form(tensors)
         self._views = [seen.view for seen in sights]
         self._octets = [seen.octets for seen in sights]
+        weights = [seen for seen in sights if seen.state == "weight"]
+        self.weights = [(f"{seen.place}.grad", seen.held) for seen in weights]  # of a module
         self.at = {seen.spots[0]: [seen] for seen in sights}
         self._numbers = {spot: number for number, spot in enumerate(self.at)}
 

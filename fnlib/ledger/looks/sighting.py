@@ -51,13 +51,13 @@ class Seen:
     def compare_quickly(self, tensor: Tensor, twin: Seen | None = None) -> None:
         """Set what quick comparisons go by: the copy of a twin in the same bytes, or a new one."""
         self.stride, self.view, self.octets = tensor.stride(), None, None
-        if twin is not None:
-            self.octets = twin.octets if twin.stride == self.stride else None
-        elif gapless(tensor):
-            self.octets = bytearray(view_of(self.spots[0], tensor.nbytes))
-            self.copies = (over(self.octets, tensor),)
-        if self.octets is not None:
+        if twin is not None and (twin.octets is None or twin.stride != self.stride):
+            return
+        if twin is not None or gapless(tensor):
             self.view = view_of(self.spots[0], tensor.nbytes)
+            self.octets = bytearray(self.view) if twin is None else twin.octets
+        if twin is None and self.octets is not None:
+            self.copies = (over(self.octets, tensor),)
 
     def unchanged(self, tensor: Tensor) -> bool:
         """Say whether an ordinary tensor that hasn't moved has the bytes that it had."""

@@ -35,7 +35,6 @@ FOLLOWED = 4  # the order of what is watched without having been asked for
 _FLAT = SCALAR | {tuple}
 _NONE: dict[str, Any] = {}  # an attribute of a module whose ``__init__`` has only begun
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
-_grad: Callable[[Tensor], Tensor | None] = Tensor.grad.__get__  # type: ignore[union-attr]
 Visit = Callable[[str, State, Any], None]
 
 
@@ -130,30 +129,22 @@ class ModuleWatch(Watch):
     def flat(
         self, value: nn.Module, kinds: frozenset[str]
     ) -> tuple[list[Any], list[Tensor]] | None:
+        """List all but the gradients, which come and go twice a step."""
+        if "weight" not in kinds and "gradient" in kinds:
+            return None  # the gradients are read from the weights that were seen
         tables = self.tables(value)
-        parts, held, buffers = (
-            [table.get(name, _NONE) for table in tables]
-            for name in ("_modules", "_parameters", "_buffers")
-        )
-        weights = [weight for table in held for weight in table.values() if weight is not None]
+        held = [table.get("_parameters", _NONE) for table in tables]
+        buffers = [table.get("_buffers", _NONE) for table in tables]
+        weights = [weight for some in held for weight in some.values() if weight is not None]
         plain: list[Any] = [table.get("training") for table in tables]
         plain += map(_requires_grad, weights)
-        for some in (parts, held, buffers):  # the names, and how many of them each part has
-            plain += map(len, some)
-            plain += chain.from_iterable(some)
-        tensors = weights
+        plain += map(tuple, (*held, *buffers))  # the names
+        plain += map(tuple, [table.get("_modules", _NONE) for table in tables])
         if "weight" not in kinds:
-            plain, tensors = [*plain, *map(id, weights)], []
+            plain, weights = [*plain, *map(id, weights)], []
         if "buffer" in kinds:
-            tensors = tensors + [
-                one for some in buffers for one in some.values() if one is not None
-            ]
-        if "gradient" in kinds:
-            gradients = list(map(_grad, weights))
-            missing = [gradient is None for gradient in gradients]
-            plain += missing
-            tensors = tensors + [one for one in gradients if one is not None]
-        return plain, tensors
+            weights += [one for some in buffers for one in some.values() if one is not None]
+        return plain, weights
 
     def tables(self, value: nn.Module) -> list[dict[str, Any]]:
         """Return the attributes of a module and of all its parts; quick while the parts stay."""

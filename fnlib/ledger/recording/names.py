@@ -75,6 +75,14 @@ class Scope:
             return local[name]
         return MISSING if name in self._own else self._world.get(name, MISSING)
 
+    def find_all(self, names: list[str]) -> list[Any]:
+        """Do what `find` does for many names, without a call for each."""
+        local, own, world = self.local, self._own, self._world
+        return [
+            local[name] if name in local else MISSING if name in own else world.get(name, MISSING)
+            for name in names
+        ]
+
     def along(self, path: Path) -> Iterator[Any]:
         """Yield the value of each prefix of a path, as far as it is found without a call."""
         return _along(self.find(str(path[0])), path)
@@ -204,7 +212,7 @@ class Names:
     def rebound(self) -> list[Change]:
         """Return a change for each name with another value than at the last look; follow those."""
         changes: list[Change] = []
-        values = list(map(self.scope.find, self.names))
+        values = self.scope.find_all(self.names)
         if self._are_unchanged(values):
             return changes
         self._ids = None

@@ -156,8 +156,14 @@ class Recorder:
         with quietly():
             self.keeper.look()
 
-    def stop(self, error: BaseException | None) -> None:
-        """End the last statement and put back the tracer that was there before."""
+    def stop(self, error: BaseException | None, *, inside: bool = False) -> None:
+        """End the last statement and put back the tracer that was there before.
+
+        Args:
+            error: with which the recorded code ends.
+            inside: whether a trace function asks; Python then writes its copy of the frame's
+                variables back, so the copy must not be emptied.
+        """
         if not self.on:
             return
         if self.limits is not None:
@@ -182,7 +188,8 @@ class Recorder:
             self._frames.pop()
             if len(self._frames) == 0 or one.depth == 0:
                 one.frame.f_trace = one.before
-                forget_locals(one.frame)
+                if not inside:
+                    forget_locals(one.frame)
         self._guard(self._settle)
         self.keeper.close()
 
@@ -285,7 +292,7 @@ class Recorder:
             one.before = one.before(frame, event, argument)
         if event == "line" and self.on and self.limits is not None:
             if self._guard(self.limits.over):
-                self.stop(None)
+                self.stop(None, inside=True)
                 return None
         return self._local
 
