@@ -12,6 +12,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import fnlib
+from fnlib.teaching.museum import LOOPS
 
 ROOT = Path(__file__).resolve().parents[2]
 CORRECT = sorted((LOOPS / "correct").glob("*.py"))
@@ -19,7 +20,7 @@ CORRECT = sorted((LOOPS / "correct").glob("*.py"))
 
 def load(path: str | Path) -> ModuleType:
     """Import one file as a module of its own."""
-    path = ROOT / path
+    path = Path(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
