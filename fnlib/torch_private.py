@@ -258,11 +258,10 @@ def computes_itself(tensor: Tensor) -> bool:
     return bool(keys(tensor).has(key))
 
 
-def coordinates(sparse: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the indices and values of a sparse COO tensor as they are stored."""
+def coordinates(sparse: Tensor) -> tuple[Tensor, ...]:
+    """Return the indices and values of a sparse COO tensor as they are stored, () if hidden."""
     if _found("Tensor._indices") is None or _found("Tensor._values") is None:
-        sparse = sparse.coalesce()
-        return sparse.indices(), sparse.values()
+        return (sparse.indices(), sparse.values()) if sparse.is_coalesced() else ()
     return sparse._indices(), sparse._values()
 
 
