@@ -20,11 +20,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.encapsulated import Sequential as Box
 from fnlib.errors import Donated, FnlibError
+from fnlib.factory import Model
 from fnlib.gradient import Gradient
 from fnlib.ledger.entries import State
 from fnlib.ledger.errors import UnknownObject
 from fnlib.ledger.looks.bytes import window
-from fnlib.factory import Model
 from fnlib.parameters import Parameters
 from fnlib.torch_private import scaler_state
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fnlib.factory import Model
 from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import saved_by
-from fnlib.factory import Model
 from fnlib.network.backward import differentiate
 from fnlib.torch_private import (
     DROPOUTS,
