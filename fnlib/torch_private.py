@@ -331,11 +331,11 @@ wrapped_step: CodeType | None = None if _wrapper is None else _wrapper(lambda: N
 _first = _found("optim.lr_scheduler.LRScheduler._initial_step")
 initial_step: CodeType | None = None if _first is None else _first.__code__
 
-DROPOUTS: tuple[type, ...] = (_found("nn.modules.dropout._DropoutNd"),)
+DROPOUTS: Any = (_found("nn.modules.dropout._DropoutNd"),)
 if None in DROPOUTS:
     DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
     DROPOUTS += (nn.AlphaDropout, nn.FeatureAlphaDropout)
-NORMS: tuple[type, ...] = (_found("nn.modules.batchnorm._NormBase"),)
+NORMS: Any = (_found("nn.modules.batchnorm._NormBase"),)
 if None in NORMS:
     NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     NORMS += (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
