@@ -81,14 +81,11 @@ Subjects of objects that are not watched are ``"(SGD)"``, the class in brackets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from fnlib.ledger.looks.aliases import Sites
 
 State = Literal[
     "weight",
@@ -110,6 +107,7 @@ STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 UNOWNED = frozenset({"random state", "graph", "name"})  # listed, never counted as somebody's state
 GIVEN_AWAY = "given away"
+UNNAMED = "(unnamed)"  # the owner of a graph that no name stood for
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -253,7 +251,7 @@ class Entry:
     grad_enabled: bool = True
     inference: bool = False
     links: Links = field(default_factory=Links, repr=False)
-    sites: Sites | None = field(default=None, repr=False)
+    sites: Callable[[], tuple[Alias, ...]] | None = field(default=None, repr=False)
     inside: tuple[Entry, ...] = field(default=(), repr=False)
     depth: int = 0
     file: str = ""
@@ -263,7 +261,7 @@ class Entry:
     @property
     def aliases(self) -> tuple[Alias, ...]:
         """Who shared storage with whom after the statement."""
-        return () if self.sites is None else self.sites.aliases()
+        return () if self.sites is None else self.sites()
 
     @property
     def iteration(self) -> int | None:

@@ -46,12 +46,7 @@ class ScriptLimits(Limits):
     def begin(self, recorder: Recorder) -> None:
         """Leave worker processes that are forked off alone."""
         self._recorder = recorder
-        os.register_at_fork(after_in_child=self._let_go)
-
-    def _let_go(self) -> None:
-        if self._recorder.on:
-            self._recorder.on = False
-            sys.settrace(None)
+        os.register_at_fork(after_in_child=recorder.abandon)
 
     def enter(self, code: CodeType) -> bool:
         """Pass over a function that changed nothing in many calls."""
