@@ -58,7 +58,7 @@ class Crossing(Rule):
         self.last[token] = step
 
     def judge(self, mine: Step, other: Step) -> None:
-        """Report a step that follows a loss of its own and one that the other step follows too."""
+        """Report a step that follows its own loss and one that the other step follows too."""
         both = (one for one in mine.passes if one in other.passes)
         crossing = sorted(both, key=lambda one: one.order)
         own = [one for one in mine.passes if one not in other.passes]
@@ -69,7 +69,7 @@ class Crossing(Rule):
             return  # more than two optimizers train a part, or each loss goes everywhere
         shared = _reached(crossing) & mine.holds
         if shared != _reached(own) & mine.holds:
-            return  # one of the losses does not use some parts: a head or a stem of its own
+            return  # one of the losses does not use some parts: a separate head or stem
         if {one.entry.where for one in own} & {one.entry.where for one in crossing}:
             return  # one line, run several times: gradients are accumulated
         if all(self.last_call(one, mine) >= 0 for one in own) and all(

@@ -42,7 +42,7 @@ _TWO_LANES = ("Parameters", "Gradient")  # of these the old value is drawn too i
 class Lane:
     """One column: ``head`` is its owner, written over all its lanes, ``title`` the part.
 
-    ``since`` is the row that made it; ``apart``: it stands apart from the others.
+    ``since`` is the row that made it; ``apart``: drawn apart from the others.
     """
 
     key: Key

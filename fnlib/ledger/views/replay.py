@@ -209,6 +209,8 @@ def _row(change: Change) -> str:
 
 
 def _short(value: Any, most: int = 40) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     text = "" if value is None else " ".join(str(value).split())
     return text if len(text) <= most else text[: most - 1] + "…"
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fnlib.ledger.entries import Change, Counts, Entry, Finding
+from fnlib.ledger.findings.story import own_changes
 from fnlib.ledger.views.captions import counted, in_words, short
 from fnlib.ledger.views.lanes import Key, Lane, Lanes
-from fnlib.ledger.views.rows import one_line, own_changes, rows_of
+from fnlib.ledger.views.rows import one_line, rows_of
 
 
 @dataclass(slots=True)
