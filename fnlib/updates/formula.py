@@ -225,6 +225,11 @@ def _shared(kept: Moments) -> Moments:
 # --- arithmetic whose factors may be tensors: scheduled in a compiled step, stacked under vmap ----
 
 
+def used(number: Any) -> bool:
+    """Say whether a setting takes part in the formula: 0 leaves its term out."""
+    return isinstance(number, Tensor) or bool(number)
+
+
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
     if isinstance(factor, Tensor):
