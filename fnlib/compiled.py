@@ -15,7 +15,7 @@ from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
 from fnlib.network.randomness import Mark, seeded
 from fnlib.parameters import Bound, Parameters
-from fnlib.torch_private import flat, map_tensors
+from fnlib.torch_private import flat, leave_to_python, map_tensors
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
@@ -59,7 +59,7 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     >>> parameters.step_count, loss.requires_grad
     (1, False)
     """
-    return _TrainStep(factory, criterion).step
+    return leave_to_python(_TrainStep(factory, criterion).step)
 
 
 Stepped = tuple[Parameters, Tensor]
@@ -95,8 +95,6 @@ class _TrainStep:
         self.group_of: list[int] = []  # the group of each moving weight
         self.graphs: dict[Any, Graph] = {}
 
-    # The compiler leaves this function alone, and looks at what it calls: the graph.
-    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def step(
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
     ) -> Stepped:

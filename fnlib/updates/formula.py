@@ -232,7 +232,8 @@ def used(number: Any) -> bool:
 
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
-    if isinstance(factor, Tensor):
+    # PyTorch 2.13's inductor drops alpha where b is a matrix product.
+    if isinstance(factor, Tensor) or torch.compiler.is_compiling():
         return a + factor * b
     return torch.add(a, b, alpha=factor, out=out)
 
