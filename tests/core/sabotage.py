@@ -128,7 +128,7 @@ TABLE = [
     s(7, "an independent loss gives an empty gradient", "backward.py", "    if not tensors:\n", "    if False:\n", f"{ERROR}[backward: of another model]"),
     s(7, "a checkpoint of the old kind drops gradients", "backward.py", "    if any(type(node)", "    if False and any(type(node)", f"{ERROR}[backward: past an old checkpoint]"),
     s(7, "a loss of several numbers is summed", "backward.py", "if not isinstance(loss, Tensor) or loss.numel() != 1:", "if not isinstance(loss, Tensor):", f"{ERROR}[backward: several numbers]"),
-    s(7, "a foreign state is used unread", "model.py", "if isinstance(rule, Rule) and not old._made_here and old._state is not None:", "if False:", "test_files.py::test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used"),
+    s(7, "a foreign state is used unread", "model.py", "if isinstance(rule, Rule) and not old._made_here and old._state is not None:", "if False:", "test_files.py::test_an_impossible_state_is_refused_before_it_is_used"),
     s(7, "a layer that is not known to redraw is redrawn", "initial.py", "if own and type(part) not in REDRAWABLE:", "if False:", "test_initial.py::test_anything_else_is_refused"),
     s(7, "a rate that is set on a finished rule", "updates/rule.py", "            raise errors.Immutable.rule(self._call(), name, value, known)\n", "            pass\n", f"{ERROR}[rule: a rate set later]"),
     # --- 8: errors teach

@@ -104,7 +104,8 @@ def test_what_does_not_match_is_refused_and_changes_nothing() -> None:
     assert box.parameters is before
 
 
-def test_arrays_that_cannot_be_written_to_and_arrays_that_are_written_to_later() -> None:
+def test_arrays_read_only_or_written_to_later() -> None:
+    """Accept arrays that can't be written to, and arrays that are written to later."""
     feature, label = (part.numpy().copy() for part in data())
     feature.flags.writeable = False
     box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0).fit(

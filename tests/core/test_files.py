@@ -316,9 +316,8 @@ MISLED: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("how", MISLED)
-def test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used(
-    how: str, tmp_path: Path
-) -> None:
+def test_an_impossible_state_is_refused_before_it_is_used(how: str, tmp_path: Path) -> None:
+    """Refuse an optimizer state that no step could have left, before using it."""
     ModelFactory = fnlib.Sequential(nn.Linear(4, 3), optimizer=fnlib.Adam())
     model = ModelFactory(fnlib.Parameters(seed=0))
     gradient = model.backward(model(torch.ones(2, 4)).sum())
