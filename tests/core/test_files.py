@@ -85,6 +85,7 @@ def train(run: str, parameters: fnlib.Parameters, steps: int) -> fnlib.Parameter
     return parameters
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_resumes_to_the_bit_in_a_new_process(run: str, tmp_path: Path) -> None:
     half = train(run, fnlib.Parameters(seed=0), 10)
@@ -94,7 +95,7 @@ def test_a_run_resumes_to_the_bit_in_a_new_process(run: str, tmp_path: Path) -> 
         [sys.executable, "-c", script],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=600,  # a process that starts on a busy machine takes a minute
     )
     resumed = fnlib.Parameters.load(tmp_path / "run.whole")
     assert resumed == train(run, half, 10)

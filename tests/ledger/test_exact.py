@@ -178,6 +178,7 @@ def test_swapping_tensors_is_still_possible() -> None:
     assert {change.label for change in ledger.entries[0].changes} >= {"model.weight", "model.bias"}
 
 
+@pytest.mark.usefixtures("only_new_objects")
 def test_nothing_is_kept_alive() -> None:
     def train() -> tuple[Ledger, list[weakref.ref]]:
         model = nn.Linear(2, 2)
