@@ -66,6 +66,7 @@ def test_a_second_fit_goes_on_and_restart_begins_again() -> None:
     assert boxes[0].parameters == boxes[1].parameters and len(boxes[0].loss_curve_) == 1
 
 
+@pytest.mark.long
 def test_scikit_learn_restarts_as_the_docstring_says() -> None:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -135,6 +136,7 @@ def test_an_interrupted_fit_stands_after_its_last_whole_step() -> None:
     assert box.fit(feature, label, epochs=1, batch_size=16).parameters.step_count == 5
 
 
+@pytest.mark.long
 def test_the_progress_bar_is_loaded_when_first_used() -> None:
     code = "import sys, fnlib.encapsulated; sys.exit('tqdm.auto' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

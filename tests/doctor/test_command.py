@@ -49,7 +49,13 @@ def run(*arguments: object, doctor: bool, **options: object) -> subprocess.Compl
     )
 
 
-@pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem == "compiled_model"))
+        for path in CORRECT
+    ],
+)
 def test_no_false_alarm(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--strict", str(path)]) == 0
     output = capsys.readouterr()

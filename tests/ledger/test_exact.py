@@ -274,6 +274,7 @@ def test_the_interpreter_is_left_as_it_was() -> None:
     assert frame.f_trace is trace
 
 
+@pytest.mark.long
 def test_a_compiled_model() -> None:
     def train(*, recorded: bool) -> tuple[Any, ...]:
         torch.manual_seed(0)
