@@ -411,6 +411,7 @@ def test_a_tracer_that_takes_over_is_named() -> None:
     )
 
 
+@pytest.mark.long
 def test_coverage_that_traces_already(tmp_path: Path) -> None:
     coverage = pytest.importorskip("coverage")
     assert coverage
