@@ -6,9 +6,17 @@ result; `tests/core/test_torch_private.py` trains with each name taken away.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import ctypes
+import functools
+import random
+import struct
+import sys
+import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 import torch
@@ -216,3 +224,171 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
     if type(tree) in (list, tuple):
         return type(tree)(map_tensors(function, value) for value in tree)
     return tree
+
+
+# --- ledger -------------------------------------------------------------------------------------
+
+# Where a storage's bytes begin; asking `data_ptr()` would make a lazy copy real. None: not known.
+data_address: Callable[[Tensor], int] | None = _found("_C._data_address")
+
+
+def storage_address(tensor: Tensor) -> int:
+    """Say where a tensor's storage begins; a number that only identifies it where that's hidden."""
+    return memory_of(tensor) if data_address is None else data_address(tensor)
+
+
+def version_of(tensor: Tensor) -> int:
+    """Count the writes to a tensor as far as autograd knows them; -1 where that cannot be known."""
+    return getattr(tensor, "_version", -1)
+
+
+def computes_itself(tensor: Tensor) -> bool:
+    """Say whether a tensor's class computes its operations in Python."""
+    keys, key = _found("_C._dispatch_keys"), _found("_C.DispatchKey.Python")
+    if keys is None or key is None:
+        return type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    return bool(keys(tensor).has(key))
+
+
+def coordinates(sparse: Tensor) -> tuple[Tensor, ...]:
+    """Return the indices and values of a sparse COO tensor as they are stored, () if hidden."""
+    if _found("Tensor._indices") is None or _found("Tensor._values") is None:
+        return (sparse.indices(), sparse.values()) if sparse.is_coalesced() else ()
+    return sparse._indices(), sparse._values()
+
+
+class quietly:
+    """Run PyTorch operations that no mode, hook or graph of the watched program notices.
+
+    Without the private names, a mode or a subclass of the program may see the ledger's reads.
+    """
+
+    __slots__ = ("_entered",)
+
+    def __enter__(self) -> None:
+        self._entered = [_no_functions(), _inference()]
+        if _modes_running():
+            self._entered.append(_no_modes())
+        for one in self._entered:
+            one.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for one in reversed(self._entered):
+            one.__exit__(*error)
+
+
+_no_functions: Callable[[], Any] = _found("_C.DisableTorchFunction") or contextlib.nullcontext
+# 0.4 us, where the public context takes 2 us, twice a statement.
+_inference: Callable[[], Any] = (
+    functools.partial(torch._C._InferenceMode, True)
+    if _found("_C._InferenceMode")
+    else torch.inference_mode
+)
+_modes_running: Callable[[], int] = _found("_C._len_torch_dispatch_stack") or (lambda: 0)
+_no_modes: Callable[[], Any] = (
+    _found("utils._python_dispatch._disable_current_modes") or contextlib.nullcontext
+)
+
+# --- graphs: without the ages of nodes, nothing is said of when a graph was built
+
+_next_age: Callable[[], int] | None = _found("_C._autograd._get_sequence_nr")
+
+
+def next_age() -> int:
+    """Return the age that the next node of this thread will have; ages only grow."""
+    return 0 if _next_age is None else int(_next_age())
+
+
+def age_of(node: Any) -> int | None:
+    """Return when a node of an autograd graph was made, ``None`` where that cannot be known."""
+    age = getattr(node, "_sequence_nr", None)
+    return None if age is None or _next_age is None else int(age())
+
+
+def saved_names(kind: type) -> tuple[str, ...]:
+    """Name the attributes under which a kind of node saved tensors, to be read without unpacking."""
+    return tuple([name for name in dir(kind) if name.startswith("_raw_saved_")])
+
+
+def normalised_by_batch(node: Any) -> bool:
+    """Say whether a BatchNorm's node normalised by the batch, and not by its statistics."""
+    return bool(getattr(node, "_saved_training", False))
+
+
+# --- calls that are recognised by their code
+
+# One wrapper around the step of every class of optimizers; else the step of each class is looked up.
+_wrapper = _found("optim.Optimizer.profile_hook_step")
+wrapped_step: CodeType | None = None if _wrapper is None else _wrapper(lambda: None).__code__
+_first = _found("optim.lr_scheduler.LRScheduler._initial_step")
+initial_step: CodeType | None = None if _first is None else _first.__code__
+
+DROPOUTS: Any = (_found("nn.modules.dropout._DropoutNd"),)
+if None in DROPOUTS:
+    DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+    DROPOUTS += (nn.AlphaDropout, nn.FeatureAlphaDropout)
+NORMS: Any = (_found("nn.modules.batchnorm._NormBase"),)
+if None in NORMS:
+    NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    NORMS += (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+
+def steps_before(scheduler: Any) -> bool:
+    """Say whether a scheduler takes its first step before its optimizer's first."""
+    held = vars(scheduler)
+    optimizer = held.get("optimizer") or scheduler
+    return held.get("_step_count") == 1 and not vars(optimizer).get("_opt_called", False)
+
+
+def scaler_state(scaler: Any) -> dict[str, Any]:
+    """Return the scale of a gradient scaler and its count of steps, as they are stored."""
+    names = ("_scale", "_growth_tracker")
+    held = {name[1:]: vars(scaler)[name] for name in names if name in vars(scaler)}
+    if held:
+        return {name: entry for name, entry in held.items() if isinstance(entry, Tensor)}
+    state = scaler.state_dict()
+    return {name: state[name] for name in ("scale", "growth_tracker") if name in state}
+
+
+def thread_count() -> int:
+    """Count the running threads that Python started."""
+    count = getattr(_thread, "_count", None)
+    return threading.active_count() - 1 if count is None else int(count())
+
+
+def never_compiled(*functions: Any) -> None:
+    """Keep `torch.compile` out of functions and all that they call.
+
+    `torch.compiler.disable` does the same for 4 us a call, more than a trace function takes.
+    Without the private names, PyTorch may compile them, which is slow and changes no result.
+    """
+    if None not in (_set_strategy, _strategy, _action):
+        for function in functions:
+            _set_strategy(function.__code__, _strategy(_action.SKIP, _action.SKIP))
+
+
+# --- generators of Python and NumPy: where the words of a Mersenne Twister are, None if not known
+
+_WORDS = 624
+
+
+def python_words() -> tuple[int, int] | None:
+    """Return address and size of the words of Python's global generator, as `getstate` has them."""
+    generator = getattr(random, "_inst", None)
+    size = 4 * (_WORDS + 1)
+    room = object.__basicsize__ + size
+    if sys.implementation.name != "cpython" or type(generator).__basicsize__ < room:
+        return None
+    address = id(generator) + object.__basicsize__
+    index, *words = struct.unpack(f"={_WORDS + 1}I", ctypes.string_at(address, size))
+    return (address, size) if random.getstate()[1] == (*words, index) else None
+
+
+def numpy_words(bits: Any) -> tuple[int, int] | None:
+    """Return address and size of the words of a NumPy bit generator, if it is a Mersenne Twister."""
+    if type(bits).__name__ != "MT19937":
+        return None
+    try:
+        return bits.ctypes.state_address, 4 * (_WORDS + 1)
+    except (AttributeError, ImportError):
+        return None

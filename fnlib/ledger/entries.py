@@ -38,7 +38,8 @@ A `Change` has an ``owner`` (label of a watched object, or the name for names an
 * *created*: the place held nothing before; *removed*: it holds nothing now (``note`` "given away": an fnlib value whose
   memory went to the next one by ``donate=True``)
 * *changed in place*: the same place, and the old value is lost (bytes overwritten, a rate or a flag assigned)
-* *replaced*: the place holds another tensor, or the name another value; the old one may live on elsewhere
+* *replaced*: the place holds another tensor; the old one may live on elsewhere
+* *rebound*: only for ``state == "name"``: the name has another value
 * *kept*: only for ``state == "graph"``: a backward pass left the graph standing (``retain_graph=True``)
 
 ``before`` and ``after`` are a `Summary` for tensors, a `Bound` for names (and where the graph of a value grew in place,
@@ -81,14 +82,11 @@ Subjects of objects that are not watched are ``"(SGD)"``, the class in brackets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from fnlib.ledger.looks.aliases import Sites
 
 State = Literal[
     "weight",
@@ -104,12 +102,13 @@ State = Literal[
     "graph",
     "name",
 ]
-Kind = Literal["created", "changed in place", "replaced", "removed", "kept"]
+Kind = Literal["created", "changed in place", "replaced", "rebound", "removed", "kept"]
 
 STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 UNOWNED = frozenset({"random state", "graph", "name"})  # listed, never counted as somebody's state
 GIVEN_AWAY = "given away"
+UNNAMED = "(unnamed)"  # the owner of a graph that no name stood for
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -190,7 +189,7 @@ class Change:
     @property
     def rebound(self) -> bool:
         """Whether a name that had a value was bound to another one."""
-        return self.state == "name" and self.kind == "replaced"
+        return self.kind == "rebound"
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -253,7 +252,7 @@ class Entry:
     grad_enabled: bool = True
     inference: bool = False
     links: Links = field(default_factory=Links, repr=False)
-    sites: Sites | None = field(default=None, repr=False)
+    sites: Callable[[], tuple[Alias, ...]] | None = field(default=None, repr=False)
     inside: tuple[Entry, ...] = field(default=(), repr=False)
     depth: int = 0
     file: str = ""
@@ -263,7 +262,7 @@ class Entry:
     @property
     def aliases(self) -> tuple[Alias, ...]:
         """Who shared storage with whom after the statement."""
-        return () if self.sites is None else self.sites.aliases()
+        return () if self.sites is None else self.sites()
 
     @property
     def iteration(self) -> int | None:

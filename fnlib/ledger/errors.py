@@ -1,4 +1,4 @@
-"""Every exception of the ledger; its text stands beside it."""
+"""Every exception of the ledger, each with its text."""
 
 from __future__ import annotations
 
@@ -48,12 +48,13 @@ class AlreadyRecording(LedgerError, RuntimeError):
 
 
 class RecordingFailed(LedgerError, RuntimeError):
-    """The ledger itself failed; the code that it watched ran on without it."""
+    """The ledger itself failed at a statement; the code that it watched ran on."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(
-            f"the ledger itself failed, with {type(error).__name__}: {error}. The recorded code ran to its end, unrecorded from there on. "
-            "This is a fault of fnlib, not of your code; what was recorded before it is in the ledger."
+            f"the ledger itself failed, with {type(error).__name__}: {error}. The recorded code ran to "
+            "its end, and at least one of its statements has no entry. This is a fault of fnlib, not "
+            "of your code; what was recorded is in the ledger."
         )
 
 

@@ -1,4 +1,4 @@
-"""`Ledger`: a record of which statement changed which state, of code that was not written for it."""
+"""`Ledger`: a record of which statement changed which state, in ordinary PyTorch code."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from fnlib.ledger.entries import STATES, Alias, Entry
-from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownWatch
+from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownObject, UnknownWatch
 from fnlib.ledger.looks.differ import Keeper
+from fnlib.ledger.looks.watches import FOLLOWED
 from fnlib.ledger.looks.watches import watch as watches_of
+from fnlib.ledger.recording.limits import Limits
 from fnlib.ledger.recording.recorder import Recorder
-from fnlib.ledger.views.view import Shown
+from fnlib.ledger.views.view import Recording
+from fnlib.torch_private import never_compiled
 
 
-class Ledger(Shown):
+class Ledger(Recording):
     """Record which statement changes which state, in ordinary PyTorch code.
 
-    Pass the objects to watch, under the names that the table shall use. Without any, the ledger watches the modules,
-    optimizers and schedulers that the recorded statements name. Inside the ``with``, every statement is an entry.
+    Pass the objects to watch, under the names that the table shall use. Without any, the ledger
+    watches the modules, optimizers and schedulers that the recorded statements name. Inside the
+    ``with``, every statement is an entry.
 
     Args:
-        objects: modules, optimizers, schedulers, tensors, dicts of tensors, fnlib values, or lists of these.
+        objects: modules, optimizers, schedulers, tensors, dicts of tensors, fnlib values, or lists
+            of these.
         depth: how many calls deep the statements of called functions are recorded too; 0 is none.
-        keep: whether changes keep copies of the tensors (``change.before.value``) beside norms and checksums.
-        watch: kinds of state to watch, all by default: a set of "weight", "gradient", "buffer", "optimizer state" ...
-            Watching less costs less; what is left out is not compared and not copied.
-        follow: whether the tensors, dicts of tensors and fnlib values that the statements' names are bound to are watched too.
+        keep: whether changes keep copies of the tensors (``change.before.value``) beside norms and
+            checksums.
+        watch: kinds of state to watch, all by default: a set of "weight", "gradient", "buffer",
+            "optimizer state" ... What is left out costs nothing.
+        follow: whether the tensors, dicts of tensors and fnlib values that the statements' names
+            are bound to are watched too.
+        only: folders or files; code elsewhere counts as a library's, whose statements are not
+            recorded. Without any, all that isn't installed is yours.
+        limits: decides which calls and loops are recorded, and when the recording stops by itself.
 
     Raises:
         UnknownObject: an object is of a kind that the ledger does not know.
@@ -43,6 +53,8 @@ class Ledger(Shown):
     [('total', 'created'), ('weight', 'changed in place')]
     """
 
+    part = False
+
     def __init__(
         self,
         *positional: Any,
@@ -50,26 +62,31 @@ class Ledger(Shown):
         keep: bool = False,
         watch: set[str] | None = None,
         follow: bool = True,
+        only: tuple[str, ...] = (),
+        limits: Limits | None = None,
         **objects: Any,
     ) -> None:
-        objects = {
-            **{f"object {number + 1}": value for number, value in enumerate(positional)},
-            **objects,
-        }
+        numbered = {f"object {number}": value for number, value in enumerate(positional, 1)}
+        objects = {**numbered, **objects}
         for wrong in set(watch or ()) - set(STATES):
             raise UnknownWatch(wrong, STATES)
-        kinds = frozenset(STATES if watch is None else watch)
-        self._keeper = Keeper(keep, kinds)
+        keeper = self._keeper = Keeper(keep, frozenset(STATES if watch is None else watch))
         given = set(map(id, objects.values()))
         for name, value in objects.items():
-            found = watches_of(name, value, self._keeper.weight_label)
-            self._keeper.add(
-                [one for one in found if one.value() is value or id(one.value()) not in given]
-            )
+            try:
+                found = watches_of(name, value, keeper.weight_label)
+            except UnknownObject:
+                raise
+            except Exception as error:
+                keeper.fault(name, error)
+                continue
+            own = [one for one in found if one.value() is value or id(one.value()) not in given]
+            keeper.add(own)
         self.watched: tuple[str, ...] = tuple(objects)
         self.raised: str | None = None
+        follow = follow and watch is None
         self._recorder = Recorder(
-            self._keeper, depth=depth, discover=not objects, follow=follow and watch is None
+            keeper, depth=depth, discover=not objects, follow=follow, only=only, limits=limits
         )
         self._started = False
 
@@ -125,10 +142,30 @@ class Ledger(Shown):
         self._recorder.stop(error)
         if error is not None:
             self.raised = f"{type(error).__name__}: {error}"
-        if self._recorder.failure is not None and error is None:
-            raise RecordingFailed(self._recorder.failure) from self._recorder.failure
+        if self.failure is not None and error is None:
+            raise RecordingFailed(self.failure) from self.failure
 
     # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        """Whether the recording has ended, so that no entry will be added."""
+        return self._started and not self._recorder.on
+
+    @property
+    def failure(self) -> Exception | None:
+        """What kept the ledger from recording a statement, the first time; ``None`` if nothing did."""
+        return self._recorder.failure
+
+    @property
+    def faults(self) -> dict[str, Exception]:
+        """What the ledger could not look at, by label, and why; the rest was recorded."""
+        return dict(self._keeper.faults)
+
+    @property
+    def overhead(self) -> float:
+        """Seconds that the recording itself has taken so far."""
+        return self._recorder.overhead
 
     @property
     def entries(self) -> list[Entry]:  # type: ignore[override]
@@ -136,7 +173,7 @@ class Ledger(Shown):
         return self._recorder.entries
 
     def walk(self) -> list[Entry]:
-        """All entries, those inside of called functions too, in the order in which they started."""
+        """Return all entries in the order in which they started, those of called functions too."""
         found: list[Entry] = []
         waiting = list(self.entries)
         while waiting:
@@ -155,7 +192,7 @@ class Ledger(Shown):
         """What was recorded, for the head of the table."""
         watched = ", ".join(
             self.watched
-            or dict.fromkeys(one.label for one in self._keeper.watches if one.order < 4)
+            or dict.fromkeys(one.label for one in self._keeper.watches if one.order < FOLLOWED)
         )
         loops = self.iterations
         runs = f"; {loops} iterations folded, ledger.iteration(1) opens one" if loops > 1 else ""
@@ -164,7 +201,13 @@ class Ledger(Shown):
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
         """What the recording does not cover, in sentences."""
-        return [
-            *self._recorder.notes,
-            *(f"{label} {why}" for label, why in self._keeper.unfollowed.items()),
+        faults = [
+            f"{label} could not be looked at ({type(error).__name__}: {error}), which is a fault of "
+            "fnlib; the rest was recorded"
+            for label, error in self._keeper.faults.items()
         ]
+        unfollowed = [f"{label} {why}" for label, why in self._keeper.unfollowed.items()]
+        return [*self._recorder.notes, *unfollowed, *faults]
+
+
+never_compiled(Ledger.__init__, Ledger.__enter__, Ledger.__exit__)

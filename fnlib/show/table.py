@@ -11,6 +11,7 @@ from itertools import zip_longest
 
 WIDTH = 100  # columns of a terminal
 ROWS = 20  # rows of a part to show; the rest is folded
+PROSE = 28  # columns that a last column of words keeps
 LINES = 30  # lines of a detail to show
 
 # Where a cell continues on the next line, best first: space, opening bracket, before a dot.
@@ -22,12 +23,16 @@ _TABLE = (
     "border-collapse:collapse;margin:2px 0;color:inherit;"
     "font-size:var(--jp-code-font-size, 13px);font-variant-numeric:tabular-nums"
 )
-_CELL = "padding:2px 12px 2px 0;border:none;background:transparent;white-space:pre"
+_CELL = (
+    "padding:2px 12px 2px 0;border:none;background:transparent;"
+    "font-weight:normal;vertical-align:top"
+)
 _CODE = (
-    "white-space:pre-wrap;overflow-wrap:anywhere;"
-    "font-weight:normal;font-family:var(--jp-code-font-family, monospace)"
+    "white-space:pre-wrap;overflow-wrap:anywhere;min-width:9em;"
+    "font-family:var(--jp-code-font-family, monospace)"
 )
 _SIDES = {"<": "left", ">": "right"}
+_WRAPS = {"<": "white-space:pre-wrap", ">": "white-space:pre"}  # numbers stay on one line
 
 
 @dataclass
@@ -40,6 +45,8 @@ class Table:
         parts: rows under the name of their part; a cell for each column, of one or more lines.
         notes: lines below the rows.
         detail: summary and preformatted text to show between title and rows; HTML folds it.
+        limit: rows of a part to show; text leaves out the rest, HTML folds it.
+        code: headings of the columns of code, which wrap anywhere; the first one by default.
     """
 
     title: str
@@ -47,6 +54,8 @@ class Table:
     parts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     detail: tuple[str, str] | None = None
+    limit: int = ROWS
+    code: Sequence[str] = ()
 
     def text(self) -> str:
         """Write the table in at most 100 columns.
@@ -59,8 +68,13 @@ class Table:
           bias     3
         total: 15
         """
-        shown = [list(self.columns), *(row for rows in self._parts() for row in rows[1][:ROWS])]
-        widths = _widths(shown)
+        shown = [
+            list(self.columns),
+            *(row for rows in self._parts() for row in rows[1][: self.limit]),
+        ]
+        last = list(self.columns)[-1:]
+        prose = bool(last) and self.columns[last[0]] == "<" and last[0] not in self._code()
+        widths = _widths(shown, PROSE if prose else WIDTH)
         lines = _filled(self.title)
         if self.detail:
             whole = self.detail[1].splitlines()
@@ -69,9 +83,9 @@ class Table:
             lines += self._lines(list(self.columns), widths)
         for part, rows in self._parts():
             lines += [part] if part and len(self._parts()) > 1 else []
-            for row in rows[:ROWS]:
+            for row in rows[: self.limit]:
                 lines += self._lines(row, widths)
-            lines += _more(rows[ROWS:])
+            lines += _more(rows[self.limit :])
         return "\n".join([*lines, *(line for note in self.notes for line in _filled(note))])
 
     def html(self) -> str:
@@ -82,13 +96,18 @@ class Table:
             pieces.append(_folded(summary, f'<pre style="color:inherit">{escape(content)}</pre>'))
         parts = self._parts()
         if parts:
-            pieces.append(self._rows(self.title, [(part, rows[:ROWS]) for part, rows in parts]))
+            pieces.append(
+                self._rows(self.title, [(part, rows[: self.limit]) for part, rows in parts])
+            )
         for part, rows in parts:
-            for summary in _more(rows[ROWS:], part if len(parts) > 1 else ""):
-                rest = self._rows(f"{self.title}, continued", [("", rows[ROWS:])])
+            for summary in _more(rows[self.limit :], part if len(parts) > 1 else ""):
+                rest = self._rows(f"{self.title}, continued", [("", rows[self.limit :])])
                 pieces.append(_folded(summary, rest))
         pieces += [f'<div style="margin-top:4px">{escape(note)}</div>' for note in self.notes]
         return f'<div style="overflow-x:auto">{"".join(pieces)}</div>'
+
+    def _code(self) -> Sequence[str]:
+        return self.code or list(self.columns)[:1]
 
     def _parts(self) -> list[tuple[str, Sequence[Sequence[str]]]]:
         return [(part, rows) for part, rows in self.parts.items() if rows]
@@ -106,7 +125,11 @@ class Table:
 
     def _rows(self, label: str, parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
         """Write rows as an HTML table whose cells know their row, column and part."""
-        places = [f"{_CELL};text-align:{_SIDES[align]}" for align in self.columns.values()]
+        code = self._code()
+        places = [
+            f"{_CELL};text-align:{_SIDES[align]};{_CODE if name in code else _WRAPS[align]}"
+            for name, align in self.columns.items()
+        ]
         heads = "".join(
             f'<th scope="col" style="{place};{_LINE}">{escape(heading)}</th>'
             for heading, place in zip(self.columns, places, strict=True)
@@ -118,7 +141,7 @@ class Table:
                 span = f'scope="rowgroup" colspan="{len(self.columns)}"'
                 bodies += f'<tr><th {span} style="{places[0]}">{escape(part)}</th></tr>'
             for first, *others in rows:
-                bodies += f'<tr><th scope="row" style="{places[0]};{_CODE}">{escape(first)}</th>'
+                bodies += f'<tr><th scope="row" style="{places[0]}">{escape(first)}</th>'
                 for cell, place in zip(others, places[1:], strict=True):
                     bodies += f'<td style="{place}">{escape(cell)}</td>'
                 bodies += "</tr>"
@@ -151,9 +174,10 @@ def wrapped(cell: str, width: int) -> list[str]:
     lines = []
     for line in cell.splitlines() or [""]:
         indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
+        least = max(width // 4, len(indent) + 1)  # so that each line takes something off
         while len(line) > width:
             ends = [
-                [found.end() for found in kind.finditer(line, width // 4, width)]
+                [end for found in kind.finditer(line, least) if (end := found.end()) <= width]
                 for kind in _BREAKS
             ]
             at = next((found[-1] for found in ends if found), width)
@@ -163,14 +187,18 @@ def wrapped(cell: str, width: int) -> list[str]:
     return lines
 
 
-def _widths(rows: Iterable[Sequence[str]]) -> list[int]:
-    """Give each column the room it needs; the widest ones give way until a row fits."""
+def _widths(rows: Iterable[Sequence[str]], least: int) -> list[int]:
+    """Give each column the room it needs, and take from the widest ones until a row fits.
+
+    The last column gives way first, down to ``least`` columns.
+    """
     widths = [
         max(len(line) for cell in column for line in cell.splitlines() or [""])
         for column in zip(*rows, strict=True)
     ]
     while sum(widths) + 2 * len(widths) > WIDTH:
-        widths[widths.index(max(widths))] -= 1
+        at = -1 if widths[-1] > least else widths.index(max(widths))
+        widths[at] -= 1
     return widths
 
 

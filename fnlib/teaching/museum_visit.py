@@ -269,10 +269,9 @@ def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:
         "",
         ledger.watched,
     )
-    _, *lines = str(view).split(f"\n{view.counts}")[0].splitlines()
-    return "\n".join(
-        line for line in lines if not re.match(r" {7}\S", line)
-    )  # an error's text has been shown already
+    lines = str(view).split(f"\n{view.counts}")[0].splitlines()
+    # an error's text has been shown already
+    return "\n".join(line for line in lines if not re.match(" +raised ", line))
 
 
 def _wrapped(text: str) -> str:

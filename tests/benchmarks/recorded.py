@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -70,14 +69,13 @@ def statements(weights: int, watch: set[str] | None) -> float:
     feature = torch.randn(4, width)
     spent: list[float] = []
     with Ledger(model=model, optimizer=optimizer, watch=watch) as ledger:
-        meter: Any = ledger._recorder
         for _ in range(3):
             optimizer.zero_grad()
-            spent.append(meter._overhead)
+            spent.append(ledger.overhead)
             loss = model(feature).square().mean()
-            spent.append(meter._overhead)
+            spent.append(ledger.overhead)
             loss.backward()
-            spent.append(meter._overhead)
+            spent.append(ledger.overhead)
             optimizer.step()
-            spent.append(meter._overhead)
+            spent.append(ledger.overhead)
     return max(after - before for before, after in zip(spent[4:], spent[5:], strict=False))

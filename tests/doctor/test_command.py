@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fnlib.ledger.doctor.limits import ScriptLimits
 from fnlib.ledger.doctor.script import main, record
 from fnlib.teaching.museum import LOOPS
 from tests.museum.load import CORRECT, ROOT
@@ -27,6 +28,12 @@ for step in range(STEPS):
     loss.backward()
     optimizer.step()
 """
+
+
+HEALTHY = (
+    "fnlib doctor: recorded 3 optimizer steps of model (Sequential, 4 weights) "
+    "and optimizer (Adam): nothing found\n"
+)
 
 
 def script(folder: Path, text: str, steps: int = 3) -> Path:
@@ -59,7 +66,8 @@ def run(*arguments: object, doctor: bool, **options: object) -> subprocess.Compl
 def test_no_false_alarm(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--strict", str(path)]) == 0
     output = capsys.readouterr()
-    assert output.out and output.err == ""
+    assert output.out and output.err.startswith("fnlib doctor: recorded ")
+    assert output.err.splitlines()[0].endswith(": nothing found"), output.err
 
 
 @pytest.mark.long
@@ -71,7 +79,8 @@ def test_output_status_and_numbers_are_the_scripts_own(tmp_path: Path) -> None:
         run(path, "--rate", "x", doctor=doctor, input="typed\n") for doctor in (False, True)
     )
     assert alone.stdout == watched.stdout and "typed" in alone.stdout
-    assert alone.stderr == watched.stderr == "to stderr\n"
+    assert alone.stderr == "to stderr\n"
+    assert watched.stderr == f"{alone.stderr}{HEALTHY}"
     assert alone.returncode == watched.returncode == 3
 
 
@@ -80,13 +89,18 @@ def test_an_exception_is_the_scripts_own(tmp_path: Path) -> None:
     path = script(tmp_path, "TRAIN\ndef broken():\n    raise ValueError('on purpose')\nbroken()\n")
     alone, watched = (run(path, doctor=doctor) for doctor in (False, True))
     assert alone.returncode == watched.returncode == 1
-    assert alone.stderr == watched.stderr and "ValueError: on purpose" in alone.stderr
+    assert watched.stderr == f"{alone.stderr}{HEALTHY}"
+    assert "ValueError: on purpose" in alone.stderr
 
 
-@pytest.mark.parametrize(("ending", "status"), [("'a text'", 1), ("0", 0), ("", 0), ("None", 0)])
+@pytest.mark.parametrize(
+    ("ending", "status"), [("'a text'", 1), ("7", 7), ("0", 3), ("", 3), ("None", 3)]
+)
 def test_exit(tmp_path: Path, ending: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(script(tmp_path, f"import sys\nsys.exit({ending})\n"))]) == status
-    assert capsys.readouterr().err == ("a text\n" if "text" in ending else "")
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == "a text" if "text" in ending else not rest
+    assert "too little to judge" in [first, *rest][-1]
 
 
 ARGUMENT = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', type=float)\nparser.parse_args()\n"
@@ -102,36 +116,33 @@ if __name__ == "__main__":
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("text", "status", "says"),
+    ("text", "statuses", "says"),
     [
-        (ARGUMENT, 2, "usage: train.py [-h] [--lr LR]"),
+        (ARGUMENT, (2, 2), "usage: train.py [-h] [--lr LR]"),
         (
             SPAWN.replace("TRAIN_INSIDE", "import torch"),
-            0,
+            (0, 3),
             "[(1, '__mp_main__', True), (4, '__mp_main__', True)]",
         ),
     ],
     ids=["a wrong argument", "processes that are spawned"],
 )
 def test_what_else_scripts_do_is_their_own(
-    tmp_path: Path, text: str, status: int, says: str
+    tmp_path: Path, text: str, statuses: tuple[int, int], says: str
 ) -> None:
     path = script(tmp_path, text)
     alone, watched = (
         run(path, "--lr", "x", doctor=doctor, cwd=tmp_path) for doctor in (False, True)
     )
-    assert (alone.stdout, alone.stderr, alone.returncode) == (
-        watched.stdout,
-        watched.stderr,
-        watched.returncode,
-    )
-    assert says in alone.stdout + alone.stderr and alone.returncode == status
+    assert alone.stdout == watched.stdout and watched.stderr.startswith(alone.stderr)
+    assert says in alone.stdout + alone.stderr
+    assert (alone.returncode, watched.returncode) == statuses
 
 
 @pytest.mark.long
 def test_ctrl_c_ends_the_script_as_python_would(tmp_path: Path) -> None:
     done = run(script(tmp_path, "TRAIN\nraise KeyboardInterrupt\n"), doctor=True)
-    assert done.returncode == 130 and done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert done.returncode == 130 and done.stderr.endswith(f"\nKeyboardInterrupt\n{HEALTHY}")
 
 
 @pytest.mark.long
@@ -194,7 +205,9 @@ def test_what_is_restored_long_after_the_first_steps(
     assert main(["--strict", "--steps", "5", str(path)]) == int(asks)
     report = capsys.readouterr().err
     assert (f"QUESTION snapshot-shares-memory, {path}:{line}, best" in report) == asks, report
-    assert asks or report == ""
+    assert asks or report.endswith(
+        ": nothing found\n    left out: what ran after 5 optimizer steps (--steps records more)\n"
+    )
 
 
 def test_a_restore_that_the_recording_saw_is_told_once(
@@ -216,9 +229,9 @@ def test_a_functions_variables_go_when_the_script_has_ended(tmp_path: Path) -> N
             "RESTORE", "model.load_state_dict(best)"
         ),
     )
-    _, recorder, _ = record(str(path), [], steps=5)
-    assert recorder.failure is None and recorder._kept == []
-    assert [one.code for one in recorder.standing] == ["snapshot-shares-memory"]
+    ledger, limits, _ = record(str(path), [], steps=5)
+    assert ledger.failure is None and limits.frames == []
+    assert [one.code for one in limits.standing] == ["snapshot-shares-memory"]
 
 
 @pytest.mark.long
@@ -242,7 +255,9 @@ def test_recording_stops_and_the_script_goes_on(
         main(["--steps", "5", str(path)]) == 0
     )  # the step without zero_grad comes too late to be seen
     output = capsys.readouterr()
-    assert output.out == "end 39 None\n" and output.err == ""
+    assert output.out == "end 39 None\n"
+    assert "recorded 5 optimizer steps" in output.err and "nothing found" in output.err
+    assert "left out: what ran after 5 optimizer steps (--steps records more)" in output.err
     assert main(["--steps", "100", str(path)]) == 1
     assert "gradient-used-twice" in capsys.readouterr().err
 
@@ -250,7 +265,7 @@ def test_recording_stops_and_the_script_goes_on(
 def test_it_says_so_when_the_time_was_too_short(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--seconds", "0", str(script(tmp_path, "TRAIN\n"))]) == 0
+    assert main(["--seconds", "0", str(script(tmp_path, "TRAIN\n"))]) == 3
     assert "before the first optimizer.step()" in capsys.readouterr().err
 
 
@@ -258,8 +273,8 @@ def test_loops_in_which_nothing_happens_are_passed_over(tmp_path: Path) -> None:
     words = "def words():\n    table = {}\n    for n in range(3000):\n        table[n % 7] = n\n        n += 1\n    return table\n"
     called = "def key(n):\n    return n % 7\nkeys = [key(n) for n in range(3000)]\nfor n in range(3000):\n    k = key(n)\n"
     path = script(tmp_path, f"{words}{called}words()\nTRAIN\nwords()\noptimizer.step()\n")
-    ledger, recorder, status = record(str(path), [])
-    assert (recorder.failure, status) == (None, 0)
+    ledger, _, status = record(str(path), [])
+    assert (ledger.failure, status) == (None, 0)
     assert [finding.code for finding in ledger.findings] == ["gradient-used-twice"]
     for where in ("words", "key"):
         assert 0 < sum(entry.function == where for entry in ledger.walk()) < 1000, (
@@ -272,8 +287,8 @@ def test_code_without_a_file_is_not_recorded(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checked = "import collections.abc\nclass Odd(collections.abc.Mapping):\n    pass\nfor n in range(3):\n    isinstance(n, Odd)\n"
-    ledger, recorder, _ = record(str(script(tmp_path, f"{checked}TRAIN\n")), [])
-    assert recorder.failure is None
+    ledger, _, _ = record(str(script(tmp_path, f"{checked}TRAIN\n")), [])
+    assert ledger.failure is None
     assert {Path(entry.file).name for entry in ledger.walk()} == {"train.py"}
 
 
@@ -298,7 +313,7 @@ def test_workers_that_are_forked_off_are_left_alone(tmp_path: Path) -> None:
                   "if __name__ == '__main__':\n"
                   "    print([batch.tolist() for batch in DataLoader(Numbers(), 2, num_workers=1)])\n")  # fmt: skip
     done = run(path, doctor=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[[0, 1], [2, 3]]\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[[0, 1], [2, 3]]\n", HEALTHY)
 
 
 def test_nothing_of_the_run_stays_behind(tmp_path: Path) -> None:
@@ -311,3 +326,45 @@ def test_nothing_of_the_run_stays_behind(tmp_path: Path) -> None:
         sys.gettrace(),
         torch.optim.Optimizer.step,
     )
+
+
+def test_a_recording_that_broke_off_is_not_healthy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(self: ScriptLimits, *_: object) -> None:
+        if self.steps:
+            raise KeyError("on purpose")
+
+    monkeypatch.setattr(ScriptLimits, "closed", closed)
+    path = script(tmp_path, "TRAIN\nprint(loss.numel())\n")
+    assert main([str(path)]) == 3
+    output = capsys.readouterr()
+    assert output.out == "1\n"
+    assert "recorded 1 optimizer step of" in output.err and "too little to judge" in output.err
+    assert "left out: the recording broke off, with KeyError('on purpose')" in output.err
+
+
+WAKES = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.BatchNorm1d(4), nn.Linear(4, 2))
+model[:2].requires_grad_(False)
+optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+for epoch in range(2):
+    model.train()
+    optimizer.zero_grad()
+    with torch.no_grad():
+        hidden = torch.randn(8, 4)
+    model[2](hidden).mean().backward()
+    optimizer.step()
+"""
+
+
+def test_a_finding_without_recording_has_the_line_to_look_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = script(tmp_path, WAKES)
+    assert main([str(path)]) == 0
+    report = capsys.readouterr().err
+    first = f"QUESTION frozen-part-in-training-mode, {path}:8, model.0.1 and 1 more"
+    assert first in report.splitlines(), report

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import fnlib
+from fnlib.ledger.doctor.standing import inspect
+from fnlib.ledger.findings.texts import TEXTS
 
 
 def codes(*objects: object, **named: object) -> list[tuple[str, str]]:
@@ -31,7 +36,9 @@ def test_says_nothing_of_what_is_sound(capsys: pytest.CaptureFixture[str]) -> No
     best = copy.deepcopy(model.state_dict())
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     report = fnlib.doctor(model, optimizer, scheduler, best=best)
-    assert report == () and repr(report) == "<nothing found>"
+    assert report == () and repr(report).startswith(
+        "<nothing found in model (Sequential, 6 weights), "
+    )
     assert capsys.readouterr().out == ""
     model.eval()
     assert fnlib.doctor(model, optimizer, best) == ()
@@ -43,10 +50,12 @@ def test_prints_the_fix_as_code(capsys: pytest.CaptureFixture[str]) -> None:
     report = fnlib.doctor(model, optimizer, best)
     printed = capsys.readouterr().out
     assert (
-        printed.startswith("QUESTION snapshot-shares-memory, best\n")
-        and "        best = copy.deepcopy(best)\n" in printed
+        "\nQUESTION snapshot-shares-memory, best\n" in printed
+        and "        best = copy.deepcopy(best)      # where it is kept\n" in printed
     )
-    assert repr(report) == "<0 certain, 1 question>"
+    seen = "model (Sequential, 6 weights), optimizer (Adam) and best (OrderedDict)"
+    assert printed.startswith(f"looked at {seen}: 0 certain, 1 question\n")
+    assert repr(report) == f"<0 certain, 1 question in {seen}>"
     assert report._ipython_display_() is None
 
 
@@ -233,3 +242,131 @@ def test_inspecting_changes_nothing() -> None:
     fnlib.doctor(model, optimizer)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(noise, torch.random.get_rng_state())
+
+
+def nested() -> nn.Sequential:
+    """Three BatchNorm layers, two of them inside parts that Python reaches by number."""
+    inner = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4))
+    return nn.Sequential(inner, nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def frozen(layers: int) -> dict[str, Any]:
+    model = nested()
+    for layer in [part for part in model.modules() if isinstance(part, nn.BatchNorm1d)][:layers]:
+        layer.requires_grad_(False)
+    return {"model": model}
+
+
+def replaced_layer() -> dict[str, Any]:
+    model, optimizer = trained()
+    model[3] = nn.Linear(8, 3)
+    return {"model": model, "optimizer": optimizer}
+
+
+def one_weight_twice() -> dict[str, Any]:
+    model, optimizer = trained()
+    return {
+        "model": model,
+        "optimizer": optimizer,
+        "other": torch.optim.SGD(model[3].parameters(), lr=0.1),
+    }
+
+
+def lost_tie() -> dict[str, Any]:
+    embed, decode = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+    decode.weight = nn.Parameter(embed.weight.detach().clone())
+    return {"model": nn.Sequential(embed, decode)}
+
+
+def shared_state() -> dict[str, Any]:
+    model, optimizer = trained()
+    student = copy.deepcopy(model)
+    second = torch.optim.Adam(student.parameters(), lr=0.1)
+    second.load_state_dict(optimizer.state_dict())
+    return {"model": model, "student": student, "optimizer": optimizer, "second": second}
+
+
+def aliased() -> dict[str, Any]:
+    model, _ = trained()
+    return {"model": model, "best": model.state_dict()}
+
+
+def same_module() -> dict[str, Any]:
+    policy, _ = trained()
+    return {"policy": policy, "target": policy}
+
+
+def frozen_with_moments() -> dict[str, Any]:
+    model, optimizer = trained()
+    optimizer.zero_grad(set_to_none=False)
+    model[0].requires_grad_(False)
+    return {"model": model, "optimizer": optimizer}
+
+
+def part_asleep() -> dict[str, Any]:
+    model, _ = trained()
+    model[2].eval()
+    return {"model": model}
+
+
+def rate_on_the_object() -> dict[str, Any]:
+    model, optimizer = trained()
+    optimizer.lr = 0.01
+    return {"model": model, "optimizer": optimizer}
+
+
+def rate_of_a_checkpoint() -> dict[str, Any]:
+    model, optimizer = trained()
+    optimizer.param_groups[0]["lr"] = 0.5
+    return {"model": model, "optimizer": optimizer}
+
+
+CURED = [
+    (lambda: frozen(1), "frozen-part-in-training-mode"),
+    (lambda: frozen(3), "frozen-part-in-training-mode"),
+    (replaced_layer, "weight-not-in-optimizer"),
+    (one_weight_twice, "weight-in-two-optimizers"),
+    (lost_tie, "tie-lost"),
+    (shared_state, "state-shared"),
+    (aliased, "snapshot-shares-memory"),
+    (same_module, "one-module-two-names"),
+    (frozen_with_moments, "frozen-weight-with-moments"),
+    (part_asleep, "modes-differ"),
+    (rate_of_a_checkpoint, "rate-overwritten"),
+]
+
+
+@pytest.mark.parametrize(("make", "code"), CURED)
+def test_a_pasted_fix_cures(make: Callable[[], dict[str, Any]], code: str) -> None:
+    """The fix is Python that runs as it is, and covers every place of the finding."""
+    objects = make()
+    (found,) = inspect(objects)
+    assert found.code == code
+    world = {"copy": copy, "torch": torch, **objects}
+    exec(found.fix, world)
+    assert inspect({name: world[name] for name in objects}) == []
+
+
+def test_the_fix_of_a_rate_on_the_object_sets_the_rate() -> None:
+    objects = rate_on_the_object()
+    (found,) = inspect(objects)
+    exec(found.fix, objects)
+    assert objects["optimizer"].param_groups[0]["lr"] == 0.01
+
+
+class Dummy(dict[str, str]):
+    """A value for every field of a text."""
+
+    def __missing__(self, name: str) -> str:
+        return {"assigned": "= 1", "rate": ", lr=0.1", "lr": "0.1"}.get(name, "x")
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_every_text_has_sentences_and_a_fix_in_python(code: str) -> None:
+    text = TEXTS[code]
+    for fix in filter(None, (text.fix, text.many)):
+        ast.parse(fix.format_map(Dummy()))
+        assert "..." not in fix
+    for sentence in filter(None, (text.what, text.standing, text.why)):
+        assert sentence.format_map(Dummy()).endswith((".", "x", "?")), sentence
+    assert text.what or text.standing

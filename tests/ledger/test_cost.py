@@ -111,7 +111,7 @@ def test_bytes_that_cannot_be_read_in_place_are_compared(
     seen = []
     for far in (False, True):
         if far:  # on an accelerator
-            for name in ("memory", "sighting", "content"):
+            for name in ("sighting", "bytes"):
                 monkeypatch.setattr(f"fnlib.ledger.looks.{name}.gapless", lambda tensor: False)
         weight, turned = torch.ones(3), torch.arange(6.0).view(2, 3).t()
         with Ledger(weight=weight, turned=turned, gaps=torch.arange(8.0)[::2]) as ledger:

@@ -323,10 +323,10 @@ def test_values_of_the_package_are_seen_whole() -> None:
     cells = {cell.what: cell.how for cell in rows_of(ledger.entries[4:5])[0].cells}
     assert cells == {
         **dict.fromkeys(("parameters: 7 tensors", "model: 7 tensors"), "given away"),
-        "later (4 tensors)": "name bound again",
+        "later (4 tensors)": "rebound",
     }
     bound = next(change for change in ledger.entries[4].changes if change.owner == "later")
-    assert bound.kind == "replaced" and str(bound.after) == "Parameters, 4 tensors"
+    assert bound.kind == "rebound" and str(bound.after) == "Parameters, 4 tensors"
 
 
 def test_a_value_that_is_changed_after_all_is_told() -> None:
@@ -414,7 +414,8 @@ def test_an_optimizer_inside_of_another_is_watched_too(watched: str) -> None:
     assert all(
         change.named for change in moments
     )  # what it holds is part of it, and it alone is named
-    assert f"{inside}: 6 entries" in str(ledger) and ledger.findings == []
+    cells = [cell.what for row in rows_of(ledger.entries) for cell in row.cells]
+    assert f"{inside}: 6 entries of its state" in cells and ledger.findings == []
 
 
 def test_a_graph_that_grows_under_a_name_is_told() -> None:

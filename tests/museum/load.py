@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import warnings
@@ -29,21 +30,13 @@ def load(path: str | Path) -> ModuleType:
 def recorded(module: ModuleType, run: Callable[..., Any]) -> fnlib.Ledger:
     """Record a run of an exhibit; an error of the loop itself (a loud bug) is part of the recording."""
     things = module.setup()
-    ledger = fnlib.Ledger(depth=3)
-    ledger._recorder.only = (module.__file__,)
-    with warnings.catch_warnings():
+    ledger = fnlib.Ledger(depth=3, only=(module.__file__,))
+    code = compile("run(**things)", "<run>", "exec")
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
         warnings.simplefilter("ignore")
-        ledger._begin(None, inside_with=False)
-        error = None
-        try:
-            run(**things)
-        except RuntimeError as caught:
-            error = caught
-        finally:
-            ledger._end(error)
-    assert ledger._recorder.failure is None, (
-        f"the recording broke off: {ledger._recorder.failure!r}"
-    )
+        ledger.run(code, namespace={"run": run, "things": things})
+    assert ledger.failure is None, f"the recording broke off: {ledger.failure!r}"
+    assert not ledger.faults, ledger.faults
     return ledger
 
 

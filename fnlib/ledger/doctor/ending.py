@@ -1,8 +1,8 @@
-"""A look at a script's end: is what it restores a snapshot, or the very weights that it is restored to?
+"""A look at a script's end: is what it restores a snapshot, or an alias of the weights themselves?
 
-The first steps do not see what stands after the loop. When the script has ended, its variables are there still: those of the
-module, and those of functions that were running when the recording stopped (their frames are kept, if they restore anything).
-So each ``model.load_state_dict(best)`` can be looked up as it was written: does `best` share memory with `model`?
+The first steps don't show what follows the loop. When the script has ended, the variables of its
+module still exist, and so do those of functions that were running when the recording stopped. So
+each ``model.load_state_dict(best)`` can be looked up: does `best` share memory with `model`?
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESTORES = "load_state_dict"
 
 
 def restores(frame: FrameType) -> bool:
-    """Whether a frame belongs to a function that restores something; only such frames are worth keeping.
+    """Say whether a frame belongs to a function that restores something.
 
     Example:
         >>> import sys
@@ -37,7 +37,7 @@ def restores(frame: FrameType) -> bool:
 
 
 def restored_in_frame(frame: FrameType) -> list[Finding]:
-    """What a function restores that is no snapshot, by the variables that it ended with.
+    """Find what a function restores that is no snapshot, by the variables that it ended with.
 
     Args:
         frame: of a function that has ended, or runs still.
@@ -56,7 +56,7 @@ def restored_in_frame(frame: FrameType) -> list[Finding]:
 
 
 def restored_in_module(source: str, file: str, world: dict[str, Any]) -> list[Finding]:
-    """What a script restores that is no snapshot, by the variables of its module.
+    """Find what a script restores that is no snapshot, by the variables of its module.
 
     Args:
         source: of the script.
@@ -102,7 +102,7 @@ def _restored(
 
 
 def _value(path: Path | None, local: dict[str, Any], world: dict[str, Any]) -> Any:
-    """The value of a dotted name, found without calling anything; None if it cannot be found so."""
+    """Return the value of a dotted name without calling anything; None if that can't be done."""
     found = list(values_along(path, local, world)) if path else []
     return found[-1] if path and len(found) == len(path) else None
 

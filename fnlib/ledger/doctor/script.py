@@ -1,8 +1,8 @@
-"""``python -m fnlib doctor train.py``: run a script as it is, record its first steps, and report.
+"""``python -m fnlib doctor train.py``: run a script, record its first steps, and report.
 
-The script runs as ``__main__`` with its own arguments, and nothing of PyTorch is patched: it is watched through the
-interpreter's line events, and after the first steps it runs on alone. Its output, exit status and numbers are its own;
-the report goes to stderr when it has ended.
+The script runs as ``__main__`` with its own arguments. Nothing of PyTorch is patched: the recording
+uses the interpreter's line events, and after the first steps the script runs on alone. Its output
+and numbers are unchanged. The report goes to stderr when the script has ended.
 """
 
 from __future__ import annotations
@@ -12,54 +12,43 @@ import os
 import sys
 import traceback
 import types
+from dataclasses import replace
 from types import TracebackType
 
-from fnlib.ledger import Ledger
-from fnlib.ledger.doctor.recording import ScriptRecorder
-from fnlib.ledger.doctor.report import Report, beside
-from fnlib.ledger.findings import find
+from fnlib.ledger import Ledger, RecordingFailed
+from fnlib.ledger.doctor.limits import ScriptLimits
+from fnlib.ledger.doctor.report import Report, explained
+
+USAGE, LITTLE = 2, 3  # exit statuses
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status.
 
     Args:
-        arguments: what stands after ``python -m fnlib doctor``.
+        arguments: what follows ``python -m fnlib doctor``.
 
     Returns:
-        The script's own exit status if that is not 0; else 1 on a certain finding (with ``--strict``, on any), else 0.
+        The script's own exit status if that is not 0. Else 1 on a certain finding (with
+        ``--strict``, on any), 3 if no optimizer step was seen or the recording broke off, else 0.
     """
     options = _parser().parse_args(arguments)
     if not os.path.isfile(options.script):
         print(f"fnlib doctor: there is no file {options.script}", file=sys.stderr)
-        return 2
-    ledger, recorder, status = record(
+        return USAGE
+    ledger, limits, status = record(
         options.script, options.arguments, steps=options.steps, seconds=options.seconds
     )
+    report = report_on(ledger, limits)
     sys.stdout.flush()
-    found = find(ledger)
-    known = {finding.code for finding in found}
-    standing = beside(recorder.standing, ledger)
-    if "snapshot-moved" in known:  # which says more than that it could
-        standing = [one for one in standing if one.code != "snapshot-shares-memory"]
-    report = Report([*found, *standing])
-    if report:
-        print(f"fnlib doctor: {report!r}\n{report.text()}", file=sys.stderr)
-    if recorder.failure is not None:
-        print(f"fnlib doctor: the recording broke off: {recorder.failure!r}", file=sys.stderr)
-    elif recorder.stopped_early:
-        print(
-            f"fnlib doctor: stopped recording before the first optimizer.step(), as it had cost {options.seconds:g} s of processor time;"
-            " --seconds gives it more",
-            file=sys.stderr,
-        )
-    sick = report if options.strict else report.certain
-    return status or int(bool(sick))
+    print(f"fnlib doctor: {report.text()}", file=sys.stderr)
+    sick = bool(report if options.strict else report.certain)
+    return status or (1 if sick else LITTLE if report.seen.little else 0)
 
 
 def record(
     script: str, arguments: list[str], *, steps: int = 100, seconds: float = 60.0
-) -> tuple[Ledger, ScriptRecorder, int]:
+) -> tuple[Ledger, ScriptLimits, int]:
     """Run a script as the main program and record its first steps.
 
     Args:
@@ -69,12 +58,41 @@ def record(
         seconds: processor time that the recording may cost.
 
     Returns:
-        The recording, its recorder (which has the findings on standing state), and the script's exit status.
+        The recording, its limits (which have looked at the objects), and the exit status.
     """
-    ledger = Ledger()
-    recorder = ScriptRecorder(ledger._keeper, steps=steps, seconds=seconds)
-    ledger._recorder = recorder
-    return ledger, recorder, _run(script, arguments, recorder)
+    limits = ScriptLimits(steps=steps, seconds=seconds)
+    ledger = Ledger(depth=50, limits=limits)
+    with open(script, "rb") as file:
+        source = file.read()
+    module = types.ModuleType("__main__")
+    module.__dict__.update(__file__=script, __builtins__=__builtins__, __cached__=None)
+    before = sys.modules["__main__"], sys.argv, sys.path
+    sys.modules["__main__"], sys.argv = module, [script, *arguments]
+    sys.path = [os.path.dirname(os.path.abspath(script)), *sys.path[1:]]
+    error: BaseException | None = None
+    try:
+        ledger.run(compile(source, script, "exec"), namespace=module.__dict__)
+    except BaseException as caught:  # the script's own end, however it ends
+        error = None if isinstance(caught, RecordingFailed) and ledger.failure else caught
+    finally:
+        limits.ended(source.decode("utf-8", "replace"), script, module.__dict__)
+        sys.modules["__main__"], sys.argv, sys.path = before
+    return ledger, limits, _status(error)
+
+
+def report_on(ledger: Ledger, limits: ScriptLimits) -> Report:
+    """Report what a recording of a script shows, and what it left out."""
+    kinds = [event.kind for event in ledger.events]
+    functional = kinds.count("functional step")
+    entries = ledger.walk()
+    left_out = [limits.stopped] if limits.stopped else []
+    if ledger.failure is not None:
+        left_out.append(f"the recording broke off, with {ledger.failure!r}: a fault of fnlib")
+    seen = replace(
+        limits.objects, steps=limits.steps + functional, backwards=kinds.count("backward"),
+        broken=ledger.failure is not None, left_out=(*left_out, *ledger.notes),
+    )  # fmt: skip
+    return Report(ledger.findings, explained(limits.standing, entries), seen)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,26 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(script: str, arguments: list[str], recorder: ScriptRecorder) -> int:
-    """Run a file as the main program, recorded; returns its exit status."""
-    with open(script, "rb") as file:
-        source = file.read()
-    module = types.ModuleType("__main__")
-    module.__dict__.update(__file__=script, __builtins__=__builtins__, __cached__=None)
-    before = sys.modules["__main__"], sys.argv, sys.path
-    sys.modules["__main__"], sys.argv = module, [script, *arguments]
-    sys.path = [os.path.dirname(os.path.abspath(script)), *sys.path[1:]]
-    error: BaseException | None = None
-    try:
-        code = compile(source, script, "exec")
-        recorder.start(None, inside_with=False)
-        exec(code, module.__dict__)
-    except BaseException as caught:  # the script's own end, however it ends
-        error = caught
-    finally:
-        recorder.stop(error)
-        recorder.ended(source.decode("utf-8", "replace"), script, module.__dict__)
-        sys.modules["__main__"], sys.argv, sys.path = before
+def _status(error: BaseException | None) -> int:
+    """Return the status that Python would exit with, and print what it would print."""
     if error is None:
         return 0
     if isinstance(error, SystemExit):
@@ -130,7 +130,7 @@ def _run(script: str, arguments: list[str], recorder: ScriptRecorder) -> int:
 
 
 def _exit_status(error: SystemExit) -> int:
-    """The status that Python makes of ``sys.exit(...)``."""
+    """Return the status that Python makes of ``sys.exit(...)``."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):
@@ -140,9 +140,10 @@ def _exit_status(error: SystemExit) -> int:
 
 
 def _print_like_python(error: BaseException) -> None:
-    """Print the traceback as if the script had been run by Python itself."""
+    """Print the traceback as if Python itself had run the script."""
     trace: TracebackType | None = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    ours = (__file__, Ledger.run.__code__.co_filename)
+    while trace is not None and trace.tb_frame.f_code.co_filename in ours:
         trace = trace.tb_next
     sys.stdout.flush()
     traceback.print_exception(type(error), error.with_traceback(trace), trace)

@@ -1,4 +1,4 @@
-"""What can be seen without a recording: who holds which tensor, in which mode, at which rate."""
+"""What shows without a recording: who holds which tensor, in which mode, at which rate."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fnlib.ledger.doctor.texts import finding
+from fnlib.ledger.doctor.report import Seen
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.rates import SETTINGS
+from fnlib.ledger.findings.story import Severity, finding
+from fnlib.ledger.findings.texts import built, code_of
 from fnlib.ledger.looks.watches import leaves, wrapped_by
 from fnlib.ledger.recording.calls import depends_on_mode
+from fnlib.ledger.views.captions import counted
 
 Named = dict[str, Any]
 
 
 def inspect(given: Named) -> list[Finding]:
-    """Look at named objects as they stand.
+    """Look for silent bugs in named objects as they are.
 
     Args:
         given: modules, optimizers, schedulers, dicts of tensors, tensors, by name; anything else is passed over.
@@ -51,8 +54,26 @@ def inspect(given: Named) -> list[Finding]:
     return found
 
 
+def seen_in(given: Named) -> Seen:
+    """Say which of some named objects are looked at."""
+    models, optimizers, others, left_out = [], [], [], []
+    for name, value in given.items():
+        kind = type(value).__name__
+        if isinstance(value, nn.Module):
+            weights = sum(1 for _ in value.parameters())
+            size = f", {counted(weights, 'weight')}" if weights else ""
+            models.append(f"{name} ({kind}{size})")
+        elif isinstance(value, Optimizer):
+            optimizers.append(f"{name} ({kind})")
+        elif isinstance(value, dict | Tensor):
+            others.append(f"{name} ({kind})")
+        else:
+            left_out.append(f"{name} ({kind}) is no module, optimizer, tensor or dict")
+    return Seen(tuple(models), tuple(optimizers), tuple(others), left_out=tuple(left_out))
+
+
 def names_for(objects: tuple[Any, ...], frame: FrameType) -> Named:
-    """The names that objects have where they were passed; else their class, numbered where that is needed."""
+    """Return the names that objects have where they were passed, else their class."""
     names: Named = {}
     for value in objects:
         spaces = (frame.f_locals, frame.f_globals)
@@ -93,12 +114,20 @@ def memory_of(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if tensor.numel() else 0
 
 
-def _some(labels: list[str]) -> str:
+def _found(code: str, severity: Severity, places: list[str], **fields: Any) -> Finding:
+    fields.setdefault("model", places[0].partition(".")[0])
+    return finding(code, severity, places, standing=True, **fields)
+
+
+def _rule_of(optimizer: Optimizer) -> dict[str, str]:
+    """Return an optimizer's class and rate as Python."""
+    rate = optimizer.param_groups[0].get("lr")
+    kind = built(f"{type(optimizer).__module__}.{type(optimizer).__qualname__}")
+    return {"kind": kind, "rate": "" if rate is None else f", lr={float(rate):g}"}
+
+
+def _and_more(labels: list[str]) -> str:
     return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
-
-
-def _tensors(found: list[Any]) -> str:
-    return f"{len(found)} tensor{'s' * (len(found) != 1)}"
 
 
 def _one_module(modules: Named) -> Iterator[Finding]:
@@ -106,7 +135,7 @@ def _one_module(modules: Named) -> Iterator[Finding]:
     for name, module in modules.items():
         other = names.setdefault(id(module), name)
         if other != name:
-            yield finding("one-module-two-names", "question", name, other=other)
+            yield _found("one-module-two-names", "question", [name], name=name, other=other)
 
 
 def _held(weights: Named, optimizers: Named) -> Iterator[Finding]:
@@ -136,12 +165,13 @@ def _held(weights: Named, optimizers: Named) -> Iterator[Finding]:
             continue
         trained = any(weights[label].grad is not None for label in loose)
         dead = all(weight.grad is None or weight.is_meta for weight in orphans)
-        yield finding(
+        yield _found(
             "weight-not-in-optimizer",
             "certain" if trained and dead else "question",
-            _some(loose),
+            loose,
             optimizer=name,
-            count=_tensors(orphans),
+            dead=counted(len(orphans), "tensor"),
+            **_rule_of(optimizer),
         )
 
 
@@ -160,13 +190,18 @@ def _twice(weights: Named, optimizers: Named) -> Iterator[Finding]:
             holders.setdefault(weight, []).append(name)
     shared = [label for label, weight in weights.items() if len(holders.get(id(weight), ())) > 1]
     if shared:
-        names = holders[id(weights[shared[0]])]
-        yield finding(
+        first, second = holders[id(weights[shared[0]])][:2]
+
+        def size(name: str) -> int:
+            return sum(len(group["params"]) for group in optimizers[name].param_groups)
+
+        yield _found(
             "weight-in-two-optimizers",
             "question",
-            _some(shared),
-            optimizer=names[0],
-            other=names[1],
+            shared,
+            optimizer=first,
+            other=second,
+            **dict(zip(("smaller", "larger"), sorted((first, second), key=size), strict=True)),
         )
 
 
@@ -192,7 +227,9 @@ def _ties(weights: Named) -> Iterator[Finding]:
                     and torch.equal(a, b)
                     and not bool((a == a.flatten()[0]).all())
                 ):
-                    yield finding("tie-lost", "question", one, other=other)
+                    yield _found(
+                        "tie-lost", "question", [one], other=other, other_code=code_of(other)
+                    )
 
 
 def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
@@ -216,16 +253,13 @@ def _memory(weights: Named, optimizers: Named) -> Iterator[Finding]:
                 if start and owner.setdefault(start, (name, place))[0] != name:
                     shared.append((place, owner[start][1]))
         if mine:
-            yield finding(
-                "state-is-the-gradient", "certain", _some(mine), other="the gradient of its weight"
-            )
+            yield _found("state-is-the-gradient", "certain", mine)
         if shared:
             other = shared[0][1]
-            places = _some([place for place, _ in shared])
-            yield finding(
+            yield _found(
                 "state-shared",
                 "question",
-                places,
+                [place for place, _ in shared],
                 other=other,
                 optimizer=name,
                 source=other.split(".")[0],
@@ -243,7 +277,7 @@ def _snapshots(weights: Named, kept: Named) -> Iterator[Finding]:
             if isinstance(leaf, Tensor) and (start := memory_of(leaf)) in at
         ]
         if places:
-            yield finding("snapshot-shares-memory", "question", name, other=_some(places))
+            yield _found("snapshot-shares-memory", "question", [name], other=_and_more(places))
 
 
 def _frozen(weights: Named, optimizers: Named) -> Iterator[Finding]:
@@ -258,9 +292,7 @@ def _frozen(weights: Named, optimizers: Named) -> Iterator[Finding]:
             and optimizer.state.get(weight)
         ]
         if will_move:
-            yield finding(
-                "frozen-weight-with-moments", "question", _some(will_move), optimizer=name
-            )
+            yield _found("frozen-weight-with-moments", "question", will_move, optimizer=name)
 
 
 def _modes(modules: Named) -> Iterator[Finding]:
@@ -283,41 +315,36 @@ def _modes(modules: Named) -> Iterator[Finding]:
             elif not part.training and module.training and id(part) not in frozen:
                 asleep.append(place)
         if thawed:
-            yield finding(
-                "frozen-part-in-training-mode", "question", _some(thawed), module=thawed[0]
-            )
+            fields = {"module": thawed[0], "model": label}
+            yield _found("frozen-part-in-training-mode", "question", thawed, **fields)
         for places, mode in ((asleep, "evaluation"), (awake, "training")):
             if places:
-                yield finding(
-                    "modes-differ",
-                    "question",
-                    _some(places),
-                    mode=mode,
-                    module=label,
-                    call="train" if mode == "evaluation" else "eval",
-                )
+                call = "train" if mode == "evaluation" else "eval"
+                fields = {"mode": mode, "model": label, "call": call}
+                yield _found("modes-differ", "question", places, **fields)
 
 
 def _rates(optimizers: Named) -> Iterator[Finding]:
     for name, optimizer in optimizers.items():
         if type(optimizer).__module__.startswith("torch.optim"):
             for setting in sorted(SETTINGS & vars(optimizer).keys()):
-                yield finding(
+                yield _found(
                     "rate-set-on-the-object",
                     "certain",
-                    f"{name}.{setting}",
+                    [f"{name}.{setting}"],
                     optimizer=name,
-                    setting=setting,
+                    name=setting,
+                    assigned=f"= {getattr(optimizer, setting)!r}",
                 )
         if len(optimizer.param_groups) == 1 and "initial_lr" not in (
             group := optimizer.param_groups[0]
         ):
             built, now = optimizer.defaults.get("lr"), group.get("lr")
             if isinstance(built, float) and isinstance(now, float) and built != now:
-                yield finding(
+                yield _found(
                     "rate-overwritten",
                     "question",
-                    f"{name}.param_groups[0].lr",
+                    [f"{name}.param_groups[0].lr"],
                     optimizer=name,
                     before=built,
                     after=now,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from fnlib.ledger.entries import Finding
+from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
-from fnlib.ledger.findings.elsewhere import Held, Memory, Ties
-from fnlib.ledger.findings.functional import Functional
+from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.modes import Modes
@@ -15,9 +14,6 @@ from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.story import Story
-
-if TYPE_CHECKING:
-    from fnlib.ledger.views.view import Shown
 
 RULES = (
     Gradients,
@@ -34,11 +30,11 @@ RULES = (
 )
 
 
-def find(ledger: Shown) -> list[Finding]:
+def find(entries: Sequence[Entry]) -> list[Finding]:
     """Look for silent bugs in a recording.
 
     Args:
-        ledger: a recording that has ended, or a part of one.
+        entries: of a recording that has ended, or of a part of one.
 
     Returns:
         The findings, the certain ones first. A ``certain`` finding is a bug; a ``question`` may be meant.
@@ -52,9 +48,9 @@ def find(ledger: Shown) -> list[Finding]:
         ...         loss = model(torch.ones(1, 2)).sum()
         ...         loss.backward()
         ...         optimizer.step()
-        >>> [(finding.code, finding.severity) for finding in find(ledger)]
+        >>> [(finding.code, finding.severity) for finding in find(ledger.entries)]
         [('gradient-used-twice', 'certain')]
     """
-    story = Story(ledger.entries)
+    story = Story(list(entries))
     story.tell([rule(story) for rule in RULES])
     return story.findings()

@@ -1,7 +1,8 @@
-"""A step that follows two losses: its own, and one that ran through its weights on the way to another optimizer's.
+"""A step that follows two losses: its own, and one that ran through its weights to another part.
 
-The generator's loss of a GAN runs through the discriminator, the actor's through the critic. With both steps at the end, the
-discriminator's step finds both gradients. A part that two losses share on purpose looks much the same, so the rule is narrow.
+The generator's loss of a GAN runs through the discriminator, the actor's through the critic. With
+both steps at the end, the discriminator's step finds both gradients. A part that two losses share
+on purpose looks much the same, so the rule is narrow.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Step:
-    """One step: the weights that had a gradient, all that its optimizer holds, and the backward passes that lay in them."""
+    """One step: the weights that had a gradient, all that its optimizer holds, and its deposits."""
 
     entry: Entry
     optimizer: str
@@ -29,7 +30,7 @@ class Step:
 
 
 class Crossing(Rule):
-    """Compares each step with the last one of every other optimizer; `Gradients` tells it what lies where."""
+    """Compares each step with the last one of every other optimizer; `Gradients` calls it."""
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
@@ -44,13 +45,12 @@ class Crossing(Rule):
     def after(self, entry: Entry) -> None:
         self.outer.update((inner.index, entry.index) for inner in entry.inside)
 
-    def step(self, entry: Entry, event: Event, lies: dict[str, list[Deposit]]) -> None:
-        """A step uses what lies in the gradients of its weights."""
+    def step(self, entry: Entry, event: Event, held: dict[str, list[Deposit]]) -> None:
+        """Compare a step with the others; ``held`` are the deposits in each gradient."""
         weights, token = event.data["weights"], event.data["token"]
-        passes = {deposit: None for weight in weights for deposit in lies.get(weight, ())}
-        step = Step(
-            entry, event.subject, weights, frozenset((*weights, *event.data["without"])), passes
-        )
+        passes = {deposit: None for weight in weights for deposit in held.get(weight, ())}
+        holds = frozenset((*weights, *event.data["without"]))
+        step = Step(entry, event.subject, weights, holds, passes)
         for key, other in self.last.items():
             if key != token:
                 self.judge(step, other)
@@ -58,19 +58,18 @@ class Crossing(Rule):
         self.last[token] = step
 
     def judge(self, mine: Step, other: Step) -> None:
-        """Did this step follow a loss of its own, and one that the other step followed too?"""
-        crossing = sorted(
-            (one for one in mine.passes if one in other.passes), key=lambda one: one.order
-        )
+        """Report a step that follows a loss of its own and one that the other step follows too."""
+        both = (one for one in mine.passes if one in other.passes)
+        crossing = sorted(both, key=lambda one: one.order)
         own = [one for one in mine.passes if one not in other.passes]
         rest = [one for one in other.passes if one not in mine.passes]
         if not crossing:
             return
         if _reached([*crossing, *own]) - mine.holds - other.holds or _reached(rest) - other.holds:
-            return  # a part that more than two optimizers train, or losses that each go everywhere
+            return  # more than two optimizers train a part, or each loss goes everywhere
         shared = _reached(crossing) & mine.holds
         if shared != _reached(own) & mine.holds:
-            return  # parts of this side that one of the losses does not use: a head or a stem of its own
+            return  # one of the losses does not use some parts: a head or a stem of its own
         if {one.entry.where for one in own} & {one.entry.where for one in crossing}:
             return  # one line, run several times: gradients are accumulated
         if all(self.last_call(one, mine) >= 0 for one in own) and all(
@@ -80,13 +79,15 @@ class Crossing(Rule):
                 if weight in shared:
                     self.story.report(
                         "gradient-of-another-loss", "question", mine.entry, weight,
-                        optimizer=mine.optimizer, other=other.optimizer, earlier=crossing[-1].entry.line,
+                        optimizer=mine.optimizer, other=other.optimizer,
+                        earlier=crossing[-1].entry.line,
                     )  # fmt: skip
 
     def last_call(self, deposit: Deposit, side: Step) -> int:
-        """When the forward of a backward last called a module with weights of one side alone; -1: it called none.
+        """Return when a forward last called a module with weights of one side alone; -1: never.
 
-        A decoder runs after its encoder, and a discriminator after its generator: who ran last is nearer to the loss.
+        A decoder runs after its encoder, a discriminator after its generator: who ran last is
+        nearer to the loss.
         """
         there = _reached([deposit])
         places = {use for weight in there & side.holds for use in deposit.reached[weight]}

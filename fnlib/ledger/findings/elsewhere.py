@@ -1,12 +1,14 @@
-"""Optimizers that look elsewhere: weights nobody holds, ties that are lost, state that is somebody else's memory."""
+"""Steps that miss their weights: weights nobody holds, lost ties, shared state, ignored results."""
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Mapping, Sequence
 
 from fnlib.ledger.entries import Change, Entry, Event, Links
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Severity, Story, rule_of
+from fnlib.ledger.findings.texts import code_of
 
 NAMES = 8  # of one weight that are compared with each other
 
@@ -22,24 +24,14 @@ class Held(Rule):
         if event.kind == "backward" and not event.data.get("raised"):
             self.reached.update(dict.fromkeys(event.data["weights"], entry))
         elif event.kind == "step" and not event.data.get("closure"):
-            held = {token for tokens in entry.links.held.values() for token in tokens}
-            dead = event.data.get("dead", 0)
-            loose = [
-                weight
-                for weight in self.reached
-                if entry.links.weights.get(weight) not in {*held, None}
-            ]
-            if dead and loose and event.subject in entry.links.held:
+            tokens = {token for some in entry.links.held.values() for token in some} | {None}
+            dead, weights = event.data.get("dead", 0), entry.links.weights
+            loose = [one for one in self.reached if weights.get(one) not in tokens]
+            if dead and event.subject in entry.links.held:
+                fields = {"dead": f"{dead} tensor{'s' * (dead != 1)}", **rule_of(event)}
+                fields["optimizer"] = event.subject
                 for weight in loose:
-                    some = f"{dead} tensor{'s' * (dead != 1)}"
-                    self.story.report(
-                        "weight-not-in-optimizer",
-                        "certain",
-                        entry,
-                        weight,
-                        optimizer=event.subject,
-                        dead=some,
-                    )
+                    self.story.report("weight-not-in-optimizer", "certain", entry, weight, **fields)
             self.reached.clear()
 
 
@@ -49,7 +41,7 @@ class Ties(Rule):
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.tied: dict[tuple[str, str], None] = {}
-        self.told: set[tuple[str, str]] = set()
+        self.known: set[tuple[str, str]] = set()
         self.links = Links()
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -57,7 +49,7 @@ class Ties(Rule):
             self.remember(labels)
 
     def remember(self, labels: Sequence[str]) -> None:
-        """Names of one weight in one module; a layer that two modules share is no tie."""
+        """Note names of one weight in one module; a layer that two modules share is no tie."""
         for one, other in itertools.combinations(sorted(labels)[:NAMES], 2):
             if one.split(".")[0] == other.split(".")[0]:
                 self.tied[one, other] = None
@@ -65,45 +57,32 @@ class Ties(Rule):
     def after(self, entry: Entry) -> None:
         if entry.links is self.links:
             return
-        self.links, weights = entry.links, entry.links.weights
-        groups: dict[int, list[str]] = {}
-        for label, token in weights.items():
-            groups.setdefault(token, []).append(label)
+        self.links = entry.links
+        loads = (event for event in entry.all_events if event.kind == "load_state_dict")
+        assigned = any(event.data.get("assign") for event in loads)
         for one, other in self.tied:
-            if (
-                one in weights
-                and other in weights
-                and weights[one] != weights[other]
-                and (one, other) not in self.told
-            ):
-                self.told.add((one, other))
-                assigned = any(
-                    event.kind == "load_state_dict" and event.data.get("assign")
-                    for event in entry.all_events
-                )
-                self.story.report(
-                    "tie-lost", "certain" if assigned else "question", entry, one, other=other
-                )
+            self.judge(entry, one, other, "certain" if assigned else "question")
+        groups: dict[int, list[str]] = {}
+        for label, token in entry.links.weights.items():
+            groups.setdefault(token, []).append(label)
         for labels in groups.values():
             self.remember(labels)
-        self.compare(entry)
-
-    def compare(self, entry: Entry) -> None:
-        """A copy of a tied module whose own two weights are not tied."""
-        weights = entry.links.weights
-        roots = {label.split(".")[0] for label in weights}
+        # a copy of a tied module whose own two weights are not tied
+        roots = {label.split(".")[0] for label in entry.links.weights}
         for one, other in self.tied:
             owner = one.split(".")[0]
             for root in roots - {owner}:
-                label, twin = root + one.removeprefix(owner), root + other.removeprefix(owner)
-                if (
-                    label in weights
-                    and twin in weights
-                    and weights[label] != weights[twin]
-                    and (label, twin) not in self.told
-                ):
-                    self.told.add((label, twin))
-                    self.story.report("tie-lost", "question", entry, label, other=twin)
+                pair = root + one.removeprefix(owner), root + other.removeprefix(owner)
+                self.judge(entry, *pair, "question")
+
+    def judge(self, entry: Entry, one: str, other: str, severity: Severity) -> None:
+        """Report two weights that are two tensors now."""
+        weights = entry.links.weights
+        if one in weights and other in weights and weights[one] != weights[other]:
+            if (one, other) not in self.known:
+                self.known.add((one, other))
+                fields = {"other": other, "other_code": code_of(other)}
+                self.story.report("tie-lost", severity, entry, one, **fields)
 
 
 class Memory(Rule):
@@ -112,7 +91,7 @@ class Memory(Rule):
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.optimizers: set[str] = set()
-        self.told: list[set[str]] = []
+        self.known: list[set[str]] = []
 
     def after(self, entry: Entry) -> None:
         self.optimizers.update(entry.links.held)
@@ -120,40 +99,25 @@ class Memory(Rule):
             if change.state == "optimizer state":
                 self.shared(entry, change)
         steps = [event for event in entry.events if event.kind == "step"]
-        if len(steps) == 1 and not steps[0].data["type"].startswith(
-            "torch.optim."
-        ):  # Rprop keeps the length of its step
+        # torch's Rprop keeps the length of its step
+        if len(steps) == 1 and not steps[0].data["type"].startswith("torch.optim."):
             self.average(entry, steps[0])
 
     def shared(self, entry: Entry, change: Change) -> None:
-        """Who else writes this memory?"""
+        """Report who else writes this memory."""
+        mine, place = change.owner, change.label
         for other in change.also:
             if other.endswith(".grad"):
-                self.story.report(
-                    "state-is-the-gradient", "certain", entry, change.label, other=other
-                )
-            owner = next(
-                (
-                    name
-                    for name in self.optimizers
-                    if other.startswith(name + ".") and name != change.owner
-                ),
-                None,
-            )
-            if owner is not None and {owner, change.owner} not in self.told:
-                self.told.append({owner, change.owner})
-                self.story.report(
-                    "state-shared",
-                    "question",
-                    entry,
-                    change.label,
-                    other=other,
-                    optimizer=change.owner,
-                    source=owner,
-                )
+                self.story.report("state-is-the-gradient", "certain", entry, place, other=other)
+            owners = (name for name in self.optimizers - {mine} if other.startswith(name + "."))
+            owner = next(owners, None)
+            if owner is not None and {owner, mine} not in self.known:
+                self.known.append({owner, mine})
+                fields = {"other": other, "optimizer": mine, "source": owner}
+                self.story.report("state-shared", "question", entry, place, **fields)
 
     def average(self, entry: Entry, step: Event) -> None:
-        """Is the average just as long as the step that it caused, although there is a rate?"""
+        """Report an average that is just as long as the step that it caused, despite a rate."""
         moved = {
             change.label: change.moved
             for change in entry.changes
@@ -162,28 +126,43 @@ class Memory(Rule):
         state: dict[str, list[Change]] = {}
         for change in entry.changes:
             if change.owner == step.subject and change.state == "optimizer state":
-                weight = next(
-                    (label for label in moved if change.place.startswith(label + ".")), None
-                )
+                weight = _weight_of(change, moved)
                 if weight is not None:
-                    state.setdefault(change.place.removeprefix(weight + "."), []).append(change)
+                    state.setdefault(change.place.removeprefix(weight), []).append(change)
+        scaled = all(rate not in (None, 1.0) for rate in step.data["rates"])
         for changes in state.values():
             alike = [change for change in changes if _same_length(change, moved)]
-            if len(alike) == len(changes) == len(moved) and all(
-                rate not in (None, 1.0) for rate in step.data["rates"]
-            ):
+            if scaled and len(alike) == len(changes) == len(moved):
                 for change in alike:
                     self.story.report(
-                        "update-is-the-average",
-                        "question",
-                        entry,
-                        change.label,
+                        "update-is-the-average", "question", entry, change.label,
                         optimizer=step.subject,
-                    )
+                    )  # fmt: skip
+
+
+def _weight_of(change: Change, moved: Mapping[str, float]) -> str | None:
+    return next((label for label in moved if change.place.startswith(label + ".")), None)
 
 
 def _same_length(change: Change, moved: Mapping[str, float]) -> bool:
     norm = getattr(change.after, "norm", None)
-    weight = next(label for label in moved if change.place.startswith(label + "."))
-    length = moved[weight]
+    length = moved[_weight_of(change, moved) or ""]
     return norm is not None and abs(norm - length) <= 1e-5 * length
+
+
+class Functional(Rule):
+    """A functional step whose result goes nowhere."""
+
+    def after(self, entry: Entry) -> None:
+        steps = any(event.kind == "functional step" for event in entry.events)
+        if entry.shares_line > 1 or not steps:
+            return
+        try:
+            body = ast.parse(entry.source).body
+        except SyntaxError:
+            return
+        call = body[0].value if body and isinstance(body[0], ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            if call.func.attr == "step":
+                model, source = ast.unparse(call.func.value), ast.unparse(call)
+                self.story.report("result-ignored", "certain", entry, model, source=source)

@@ -1,157 +1,142 @@
 """Gradients that stay, are thrown away, or are used twice; frozen weights that move.
 
-For every weight it is known which backward passes lie in its ``.grad``, and which steps have used each of them.
+For every weight we know which backward passes its ``.grad`` contains, and which steps used each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing
 from fnlib.ledger.findings.story import Rule, Story, norm_after
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A step that used the gradient of a weight."""
+
+    optimizer: str
+    token: int | None  # optimizers that are not watched share a label
+    line: int
+    weight: str
+    order: int
+
+
 @dataclass(eq=False, slots=True)
 class Deposit:
-    """One backward pass: the weights that it ``reached``, and the statements that used each of them in its forward.
+    """One backward pass: the weights that it ``reached``, and the steps that used its gradients.
 
-    ``used`` says who has used what it left in ``.grad``: (optimizer, line, weight, order, its token).
+    ``reached`` also has the statements that used each weight in the forward.
     """
 
     entry: Entry
     order: int
     reached: Mapping[str, list[int]]
-    used: list[tuple[str, int, str, int, int | None]] = field(default_factory=list)
+    used: list[Use] = field(default_factory=list)
 
-    @property
-    def weights(self) -> set[str]:
-        """The weights on which a step has used it."""
-        return {used[2] for used in self.used}
+    def unused(self, weight: str) -> bool:
+        """Say whether no step has used it on a weight."""
+        return all(use.weight != weight for use in self.used)
 
 
 class Gradients(Rule):
-    """Deposits of backward passes in ``.grad``, and the steps that draw on them."""
+    """Deposits of backward passes in ``.grad``, and the steps that use them."""
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.lies: dict[str, list[Deposit]] = {}
+        self.held: dict[str, list[Deposit]] = {}
         self.thrown: dict[str, Deposit] = {}
         self.zero: set[str] = set()
         self.stepped: dict[str, tuple[str, bool]] = {}
-        self.knows: set[int] = set()
+        self.known: set[int] = set()  # statements whose writes to .grad are accounted for
         self.crossing = Crossing(story)
 
     def event(self, entry: Entry, event: Event) -> None:
         self.crossing.event(entry, event)
         if event.kind == "backward" and not event.data.get("raised"):
-            self.knows.add(entry.index)
+            self.known.add(entry.index)
             deposit = Deposit(entry, event.order, event.data["weights"])
-            for weight in event.data["weights"]:
-                self.lies.setdefault(weight, []).append(deposit)
+            for weight in deposit.reached:
+                self.held.setdefault(weight, []).append(deposit)
                 self.zero.discard(weight)
         elif event.kind == "zero_grad":
-            for weight in {
-                *event.data["weights"],
-                *self.story.weights_of(event.subject, entry.links),
-            }:
-                self.knows.add(entry.index)
+            cleared = self.story.weights_of(event.subject, entry.links)
+            for weight in cleared.union(event.data["weights"]):
+                self.known.add(entry.index)
                 self.clear(weight)
-        elif (
-            event.kind == "step" and not event.data["wraps"]
-        ):  # one that wraps another (Lookahead, SAM) has it use the gradients
-            self.step(entry, event)
+        elif event.kind == "step" and event.data.get("closure"):
+            for weight in event.data["weights"]:  # computed inside the step, as often as it likes
+                self.held.pop(weight, None)
+        elif event.kind == "step" and not event.data["wraps"]:
+            self.step(entry, event)  # a wrapper (Lookahead, SAM) lets another optimizer step
 
     def clear(self, weight: str) -> None:
-        """A gradient is gone; remember a backward that nobody has used."""
-        for deposit in self.lies.pop(weight, ()):
-            if weight not in deposit.weights:
+        """Drop a gradient; remember a backward that no step has used."""
+        for deposit in self.held.pop(weight, ()):
+            if deposit.unused(weight):
                 self.thrown[weight] = deposit
 
     def step(self, entry: Entry, event: Event) -> None:
-        """A step uses what lies in the gradients of its weights."""
-        optimizer, weights = event.subject, event.data["weights"]
-        if event.data.get(
-            "closure"
-        ):  # its gradients are computed inside the step, as often as it likes
-            for weight in weights:
-                self.lies.pop(weight, None)
-            return
+        """Judge what a step uses, and note that it did."""
+        weights, token = event.data["weights"], event.data["token"]
         for weight in weights:
-            lying = self.lies.get(weight, [])
-            for deposit in lying:
-                self.judge(entry, event, weight, deposit, lying)
-            self.stepped[weight] = (
-                optimizer,
-                any(weight not in deposit.weights for deposit in lying),
-            )
+            held = self.held.get(weight, [])
+            for deposit in held:
+                self.judge(entry, event, weight, deposit)
+            fresh = any(deposit.unused(weight) for deposit in held)
+            self.stepped[weight] = (event.subject, fresh)
         for weight in weights:
-            for deposit in self.lies.get(weight, ()):
-                deposit.used.append(
-                    (optimizer, entry.line, weight, event.order, event.data["token"])
-                )
-        self.crossing.step(entry, event, self.lies)
-        self.judge_nothing(entry, optimizer, [*weights, *event.data["without"]])
+            use = Use(event.subject, token, entry.line, weight, event.order)
+            for deposit in self.held.get(weight, ()):
+                deposit.used.append(use)
+        self.crossing.step(entry, event, self.held)
+        self.judge_nothing(entry, event.subject, [*weights, *event.data["without"]])
 
-    def judge(
-        self, entry: Entry, event: Event, weight: str, deposit: Deposit, lying: list[Deposit]
-    ) -> None:
-        """Has this backward been used before, here or elsewhere?"""
-        optimizer, token = (
-            event.subject,
-            event.data["token"],
-        )  # optimizers that are not watched share a label
-        here = [used for used in deposit.used if used[2] == weight]
+    def judge(self, entry: Entry, event: Event, weight: str, deposit: Deposit) -> None:
+        """Report a backward that was used before, on this weight or by another optimizer."""
+        optimizer, token = event.subject, event.data["token"]
+        here = [use for use in deposit.used if use.weight == weight]
+        elsewhere = [use for use in deposit.used if use.token != token]
         if here:
-            other, line, *_ = here[-1]
-            code = "gradient-used-twice" if here[-1][4] == token else "weight-stepped-twice"
-            used = (
-                "it used when it ran before"
-                if line == entry.line
-                else f"its step at line {line} has used already"
-            )
-            said: dict[str, Any] = {
-                "optimizer": optimizer,
-                "other": other,
-                "earlier": line,
-                "used": used,
-                "bare": self._bare(),
+            last = here[-1]
+            said = "it used when it ran before"
+            if last.line != entry.line:
+                said = f"its step at line {last.line} has already used"
+            sizes = {
+                name: len(entry.links.held.get(name, ())) for name in (optimizer, last.optimizer)
             }
-            self.story.report(code, "certain", entry, weight, **said)
-            return
-        elsewhere = [used for used in deposit.used if used[4] != token]
-        if elsewhere and any(later.order > elsewhere[0][3] for later in lying):
+            larger, smaller = sorted((optimizer, last.optimizer), key=sizes.__getitem__)[::-1]
             self.story.report(
-                "gradient-of-another-loss", "question", entry, weight,
-                optimizer=optimizer, other=elsewhere[0][0], earlier=deposit.entry.line,
+                "gradient-used-twice" if last.token == token else "weight-stepped-twice",
+                "certain", entry, weight, optimizer=optimizer, other=last.optimizer,
+                earlier=last.line, used=said, bare=self._bare(), larger=larger, smaller=smaller,
+            )  # fmt: skip
+        elif elsewhere and any(one.order > elsewhere[0].order for one in self.held[weight]):
+            self.story.report(
+                "gradient-of-another-loss", "question", entry, weight, optimizer=optimizer,
+                other=elsewhere[0].optimizer, earlier=deposit.entry.line,
             )  # fmt: skip
 
     def _bare(self) -> str:
-        """What to add where a line names ``zero_grad`` and lacks the parentheses."""
+        """Point out a line that names ``zero_grad`` and lacks the parentheses."""
         for entry in self.story.by_index.values():
             code = entry.source.partition("#")[0].rstrip()
             if code.endswith(".zero_grad"):
-                return (
-                    f" Line {entry.line} only names {code}: without parentheses nothing is called."
-                )
+                called = "without parentheses nothing is called"
+                return f" Line {entry.line} only names {code}: {called}."
         return ""
 
     def judge_nothing(self, entry: Entry, optimizer: str, weights: list[str]) -> None:
-        """Did the step find nothing although a backward had been made for it?"""
-        thrown = [weight for weight in weights if weight in self.thrown]
-        if thrown and not any(self.lies.get(weight) for weight in weights):
-            for weight in thrown:
-                line = self.thrown[weight].entry.line
-                self.story.report(
-                    "gradient-thrown-away",
-                    "certain",
-                    entry,
-                    weight,
-                    optimizer=optimizer,
-                    earlier=line,
-                )
+        """Report a step that finds no gradient although a backward was made for it."""
+        if not any(self.held.get(weight) for weight in weights):
+            for weight in weights:
+                if weight in self.thrown:
+                    self.story.report(
+                        "gradient-thrown-away", "certain", entry, weight, optimizer=optimizer,
+                        earlier=self.thrown[weight].entry.line,
+                    )  # fmt: skip
         for weight in weights:
             self.thrown.pop(weight, None)
 
@@ -165,35 +150,27 @@ class Gradients(Rule):
         self.stepped.clear()
 
     def written(self, entry: Entry, change: Change, weight: str) -> None:
-        """A gradient was written: by a backward, by clearing it, by scaling it before a step, or by hand."""
-        empty = change.kind == "removed" or norm_after(change) == 0.0
-        if entry.index not in self.knows:
-            scaled_for_a_step = any(
-                weight not in deposit.weights for deposit in self.lies.get(weight, ())
-            )
-            if empty:
+        """Follow a write to a gradient: cleared, scaled before a step, or set by hand."""
+        zero = norm_after(change) == 0.0
+        if entry.index not in self.known:
+            scaled_for_a_step = any(one.unused(weight) for one in self.held.get(weight, ()))
+            if zero or change.kind == "removed":
                 self.clear(weight)
             elif not scaled_for_a_step:
-                self.lies.pop(weight, None)  # whose it is now cannot be told
-        made_zero = norm_after(change) == 0.0 and not any(
-            event.kind == "backward" for event in entry.events
-        )
-        (self.zero.add if made_zero else self.zero.discard)(weight)
+                self.held.pop(weight, None)  # where it comes from is unknown
+        by_backward = any(event.kind == "backward" for event in entry.events)
+        (self.zero.add if zero and not by_backward else self.zero.discard)(weight)
 
     def judge_move(self, entry: Entry, weight: str) -> None:
-        """A step moved this weight: was it meant to stand still?"""
+        """Report a step that moves a frozen weight, or one without gradient."""
         optimizer, fresh = self.stepped[weight]
-        frozen = (
-            entry.links.flags.get(weight) is False
-            and self.story.before.flags.get(weight, False) is False
-        )
-        if frozen and fresh:
-            self.story.report(
-                "frozen-after-backward", "question", entry, weight, optimizer=optimizer
-            )
-        elif frozen:
-            self.story.report("frozen-weight-moved", "certain", entry, weight, optimizer=optimizer)
+        flags = (entry.links.flags.get(weight), self.story.before.flags.get(weight, False))
+        if flags == (False, False) and fresh:
+            code, severity = "frozen-after-backward", "question"
+        elif flags == (False, False):
+            code, severity = "frozen-weight-moved", "certain"
         elif weight in self.zero:
-            self.story.report(
-                "moved-without-gradient", "question", entry, weight, optimizer=optimizer
-            )
+            code, severity = "moved-without-gradient", "question"
+        else:
+            return
+        self.story.report(code, severity, entry, weight, optimizer=optimizer)  # type: ignore[arg-type]

@@ -1,13 +1,15 @@
-"""Randomness: seeds that make training repeat its noise, and networks that draw their weights in another order."""
+"""Randomness: seeds that make training repeat its noise, and networks that draw in another order."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 
 
 class Seeds(Rule):
-    """Where PyTorch's generator stood after the statements that drew from it."""
+    """The state of PyTorch's generator after the statements that drew from it."""
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
@@ -26,33 +28,25 @@ class Seeds(Rule):
 
     def after(self, entry: Entry) -> None:
         training, self.training = self.training, False
-        stands = next(
-            (change.after for change in self.story.own(entry) if change.label == "random.torch"),
-            None,
-        )
-        if (
-            stands is None
-            or self.seeded is None
-            or any(event.kind == "seed" for event in entry.events)
-        ):
+        own = self.story.own(entry)
+        state = next((change.after for change in own if change.label == "random.torch"), None)
+        sets = any(event.kind == "seed" for event in entry.events)
+        if state is None or self.seeded is None or sets:
             return
         seeding, seed = self.seeded
         if training:
-            earlier, seeds = self.drew.setdefault(stands, (entry, self.seeds))
-            if (
-                seeds < self.seeds
-            ):  # else no seed brought the state back: checkpointed activations are computed again from it
-                self.story.report(
-                    "seed-repeated", "question", seeding, "random.torch", earlier=earlier.line
-                )
+            earlier, seeds = self.drew.setdefault(state, (entry, self.seeds))
+            if seeds < self.seeds:  # else no seed did it: checkpointed activations are recomputed
+                self.report("seed-repeated", seeding, earlier, seed)
         if self.fresh and seed is not None:
             self.fresh = False
-            if any(
-                change.state == "name" and getattr(change.after, "is_module", False)
-                for change in entry.changes
-            ):
-                first, stood = self.built.setdefault(seed, (entry, stands))
-                if stood != stands:
-                    self.story.report(
-                        "draws-shifted", "question", entry, "random.torch", earlier=first.line
-                    )
+            names = (change.after for change in entry.changes if change.state == "name")
+            if any(getattr(value, "is_module", False) for value in names):
+                first, known = self.built.setdefault(seed, (entry, state))
+                if known != state:
+                    self.report("draws-shifted", entry, first, seed)
+
+    def report(self, code: str, entry: Entry, earlier: Entry, seed: object) -> None:
+        """Report a repetition or a shift of random draws."""
+        fields: dict[str, Any] = {"earlier": earlier.line, "seed": seed}
+        self.story.report(code, "question", entry, "random.torch", **fields)

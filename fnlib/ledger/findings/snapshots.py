@@ -1,17 +1,17 @@
-"""Snapshots that move: values that were kept, share memory with what is trained, and are used after it has changed."""
+"""Snapshots that move: values that share memory with what is trained, and are used after a step."""
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Severity, Story
+from fnlib.ledger.findings.texts import right_side
 
 
 @dataclass(eq=False, slots=True)
 class Kept:
-    """A name that was bound to a value, and the place under it that has moved since."""
+    """A name that was bound to a value, and the place in its memory that has changed since."""
 
     made: Entry
     moved: str = ""
@@ -26,11 +26,11 @@ class Snapshots(Rule):
         self.kept: dict[str, Kept] = {}
         self.same: dict[str, str] = {}
         self.modes: dict[str, set[bool]] = {}
-        self.told: set[tuple[str, str]] = set()
+        self.known: set[tuple[str, str]] = set()
 
     def after(self, entry: Entry) -> None:
         for name in entry.reads:
-            root = name.split(".")[0].split("[")[0]
+            root = _root(name)
             kept = self.kept.get(root)
             if kept is not None and kept.moved and kept.moved_at != entry.index:
                 self.judge(entry, root, kept)
@@ -41,80 +41,56 @@ class Snapshots(Rule):
                 self.moved(entry, change)
 
     def bound(self, entry: Entry, change: Change) -> None:
-        """A name has a new value, which may be the memory of something else."""
-        self.kept.pop(change.owner, None)
-        if getattr(change.after, "type", "") in ("Tensor", "dict", "OrderedDict"):
-            self.kept[change.owner] = Kept(entry)
-        self.same.pop(change.owner, None)
-        other = _other_name(entry) if getattr(change.after, "is_module", False) else None
-        if other is not None:
-            self.same[change.owner] = other
+        """Follow a name to its new value, which may be the memory of something else."""
+        name, now = change.owner, change.after
+        self.kept.pop(name, None)
+        self.same.pop(name, None)
+        if getattr(now, "type", "") in ("Tensor", "dict", "OrderedDict"):
+            self.kept[name] = Kept(entry)
+        other = right_side(entry.source) if getattr(now, "is_module", False) else None
+        if other is not None and all(part.isidentifier() for part in other.split(".")):
+            self.same[name] = other  # ``a = b`` or ``a = self.b``
 
     def moved(self, entry: Entry, change: Change) -> None:
-        """State has been overwritten; whoever shares its memory, under another tensor object, has moved too."""
+        """Note which kept values an overwritten place has changed, under another tensor object."""
         for other in change.also:
-            root = other.split(".")[0].split("[")[0]
-            if root in self.kept and not self.is_handle(self.kept[root], entry, change, other):
-                kept = self.kept[root]
-                if not kept.moved:
-                    kept.moved, kept.moved_at = change.label, entry.index
-
-    @staticmethod
-    def is_handle(kept: Kept, entry: Entry, change: Change, other: str) -> bool:
-        """Whether a name stands for the very tensor that is trained, to work on it, and not for something kept of it."""
-        if any(event.kind == "state_dict" for event in kept.made.events):
-            return False
-        return any(
-            alias.kind == "same tensor" and change.label in alias.names and other in alias.names
-            for alias in entry.aliases
-        )
+            kept = self.kept.get(_root(other))
+            if kept is not None and not kept.moved and not _is_handle(kept, entry, change, other):
+                kept.moved, kept.moved_at = change.label, entry.index
 
     def judge(self, entry: Entry, name: str, kept: Kept) -> None:
-        """A kept value is used after it has moved: certain if it is loaded back into where it came from."""
+        """Report a use after a change: certain if the value is loaded back to where it came from."""
         owner = kept.moved.split(".")[0]
-        back = any(
-            event.kind == "load_state_dict" and event.subject.split(".")[0] == owner
-            for event in entry.events
-        )
-        severity = "certain" if back else "question"
+        loads = (event for event in entry.events if event.kind == "load_state_dict")
+        back = any(event.subject.split(".")[0] == owner for event in loads)
+        severity: Severity = "certain" if back else "question"
         self.story.report(
-            "snapshot-moved", severity, entry, kept.moved, per=name, name=name, made=kept.made.line
-        )  # type: ignore[arg-type]
+            "snapshot-moved", severity, entry, kept.moved, per=name, name=name,
+            made=kept.made.line, value=right_side(kept.made.source, name) or name,
+        )  # fmt: skip
         kept.moved = ""
 
     def event(self, entry: Entry, event: Event) -> None:
-        if event.kind == "forward":
-            self.called(entry, event)
-
-    def called(self, entry: Entry, event: Event) -> None:
-        """One module, called with a gradient under one name and without under another."""
-        for name, other in self.same.items():
-            for one in (name, other):
-                if one in entry.reads:
-                    self.modes.setdefault(one, set()).add(event.data["grad_enabled"])
+        """Report one module that is called with gradients under one name, and without by another."""
+        for name, other in self.same.items() if event.kind == "forward" else ():
+            for one in {name, other} & {*entry.reads}:
+                self.modes.setdefault(one, set()).add(event.data["grad_enabled"])
             for quiet, loud in ((name, other), (other, name)):
-                if (
-                    self.modes.get(quiet) == {False}
-                    and True in self.modes.get(loud, ())
-                    and (quiet, loud) not in self.told
-                ):
-                    self.told.add((quiet, loud))
-                    self.story.report(
-                        "one-module-two-names",
-                        "question",
-                        entry,
-                        event.subject,
-                        name=quiet,
-                        other=loud,
-                    )
+                differs = self.modes.get(quiet) == {False} and True in self.modes.get(loud, ())
+                if differs and (quiet, loud) not in self.known:
+                    self.known.add((quiet, loud))
+                    fields = {"name": quiet, "other": loud}
+                    code = "one-module-two-names"
+                    self.story.report(code, "question", entry, event.subject, **fields)
 
 
-def _other_name(entry: Entry) -> str | None:
-    """The name that a statement gives another name to: ``a = b`` or ``self.a = b``."""
-    try:
-        node = ast.parse(entry.source).body[0]
-    except (SyntaxError, IndexError):
-        return None
-    if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Name, ast.Attribute)):
-        return ast.unparse(node.value)
-    return None
+def _root(name: str) -> str:
+    return name.split(".")[0].split("[")[0]
+
+
+def _is_handle(kept: Kept, entry: Entry, change: Change, other: str) -> bool:
+    """Say whether a name is the very tensor that is trained, not something kept of it."""
+    if any(event.kind == "state_dict" for event in kept.made.events):
+        return False
+    same = (alias.names for alias in entry.aliases if alias.kind == "same tensor")
+    return any(change.label in names and other in names for names in same)

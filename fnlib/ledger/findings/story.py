@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from fnlib.ledger.entries import Change, Entry, Event, Finding, Links
-from fnlib.ledger.findings.texts import TEXTS
+from fnlib.ledger.findings.texts import TEXTS, built, code_of
 
 Severity = Literal["certain", "question"]
 
@@ -34,6 +34,7 @@ class Story:
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = entries
         self.by_index: dict[int, Entry] = {}
+        self.owners: set[str] = set()
         self.before = Links()
         self._reports: dict[
             tuple[str, str, int, str], tuple[Severity, Entry, list[str], dict[str, Any]]
@@ -61,14 +62,16 @@ class Story:
         """The findings, the certain ones first, each in the order in which it happened."""
         found = []
         for (code, *_), (severity, entry, places, fields) in self._reports.items():
-            place = places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
-            text = TEXTS[code]
-            fill = {"place": place, **fields}
-            what, why, fix = (part.format(**fill) for part in (text.what, text.why, text.fix))
-            found.append(
-                Finding(code, severity, entry.line, place, what, why, fix, text.link, entry.file)
-            )
-        return sorted(found, key=lambda finding: finding.severity != "certain")
+            fields = {"model": self.owner(places[0]), **fields}
+            one = finding(code, severity, places, line=entry.line, file=entry.file, **fields)
+            found.append(one)
+        return sorted(found, key=lambda one: one.severity != "certain")
+
+    def owner(self, label: str) -> str:
+        """Return the watched object that a label is a part of: ``self.model`` for its weights."""
+        parts = label.split(".")
+        starts = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+        return next((start for start in starts if start in self.owners), parts[0])
 
     @staticmethod
     def own(entry: Entry) -> list[Change]:
@@ -105,6 +108,8 @@ class Story:
         """Play the recording to the rules."""
         for entry, event in moments(self.entries):
             self.by_index[entry.index] = entry
+            if event is None:
+                self.owners |= {change.owner for change in entry.changes} | entry.named
             for rule in rules:
                 if event is not None:
                     rule.event(entry, event)
@@ -130,6 +135,49 @@ class Rule:
 
     def end(self) -> None:
         """The recording has ended."""
+
+
+def finding(
+    code: str,
+    severity: Severity,
+    places: list[str],
+    *,
+    line: int = 0,
+    file: str = "",
+    standing: bool = False,
+    **fields: Any,
+) -> Finding:
+    """Make a finding from its text.
+
+    Args:
+        code: of the text.
+        severity: whether it is certain.
+        places: labels of what it is about; the fix covers all of them.
+        line: where it was seen.
+        file: where it was seen.
+        standing: whether it was seen in objects as they are, not in a recording.
+        fields: what the text's sentences need.
+    """
+    text, first, many = TEXTS[code], places[0], len(places) > 1
+    place = f"{first} and {len(places) - 1} more" if many else first
+    module, weight = first.rpartition(".")[0] or first, code_of(first)
+    fill = {"place": place, "place_code": weight, "weight": weight, "module": module, **fields}
+    modules = dict.fromkeys(code_of(one.rpartition(".")[0] or one) for one in places)
+    fill["modules"] = ", ".join(modules)
+    fill |= {name: code_of(fill[name]) for name in ("model", "module") if name in fill}
+    what = text.standing if standing else text.what
+    fix = text.many if many and text.many else text.fix
+    what, why, fix = (sentence.format(**fill) for sentence in (what, text.why, fix))
+    return Finding(code, severity, line, place, what, why, fix, text.link, file)
+
+
+def rule_of(step: Event) -> dict[str, str]:
+    """Return the class and the rate of the optimizer that a step belongs to, as Python."""
+    rate = next(iter(step.data["rates"]), None)
+    return {
+        "kind": built(step.data["type"]),
+        "rate": "" if rate is None else f", lr={float(rate):g}",
+    }
 
 
 def norm_after(change: Change) -> float | None:

@@ -1,210 +1,357 @@
-"""What each finding says: what happened, why it matters, the right line, and where it was met."""
+"""What each finding says: what happened, why it matters, the lines to write, where it was met.
+
+The one table for recorded findings and for the doctor's look at objects without a recording.
+"""
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import dataclass
+
+_TORCH = "https://github.com/pytorch/pytorch/issues/"
+_GITHUB = "https://github.com/"
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The sentences of one code; ``what`` has fields that the finding fills in."""
+    """The sentences of one code; a finding fills in the fields in braces.
+
+    ``what`` is said of a recording, ``standing`` of objects as they are. ``fix`` is Python for one
+    place, ``many`` for several of them, if that takes other lines.
+    """
 
     what: str
     why: str
     fix: str
     link: str = ""
+    standing: str = ""
+    many: str = ""
 
 
-_TORCH = "https://github.com/pytorch/pytorch/issues/"
-_GITHUB = "https://github.com/"
+_ONE_ONLY = (  # `larger` gives up the weights that `smaller` holds
+    "held = {{id(w) for group in {smaller}.param_groups for w in group['params']}}\n"
+    "for group in {larger}.param_groups:\n"
+    "    group['params'] = [w for w in group['params'] if id(w) not in held]"
+)
+_EVAL_FROZEN = (
+    "for part in {model}.modules():      # after every {model}.train()\n"
+    "    flags = [weight.requires_grad for weight in part.parameters()]\n"
+    "    if flags and not any(flags):\n        part.eval()"
+)
 
 TEXTS: dict[str, Text] = {
     # gradients that stay
     "gradient-used-twice": Text(
         "{optimizer}.step() uses a gradient that {used}.",
-        "`.grad` adds up: each step then follows the sum of all gradients so far, not the last one.{bare}",
+        "`.grad` accumulates, so each step follows the sum of all gradients so far.{bare}",
         "{optimizer}.zero_grad()      # once for each step, before backward",
         _TORCH + "47175",
     ),
     "gradient-thrown-away": Text(
         "{optimizer}.step() finds no gradient: it was cleared after the backward at line {earlier}.",
-        "The step changes nothing, and nothing says so.",
-        "{optimizer}.zero_grad()      # before backward, not between backward and step\nloss.backward()\n{optimizer}.step()",
+        "The step changes nothing, and PyTorch doesn't warn.",
+        "{optimizer}.zero_grad()      # before backward, not between backward and step\n"
+        "loss.backward()\n{optimizer}.step()",
         _GITHUB + "sacmehta/EdgeNets/issues/14",
     ),
     "gradient-of-another-loss": Text(
-        "{optimizer}.step() also uses the gradient of the backward at line {earlier}, which {other}.step() uses.",
-        "A backward leaves gradients in every weight that it reaches, also in those of another optimizer.",
+        "{optimizer}.step() also uses the gradient of the backward at line {earlier}, "
+        "which {other}.step() uses.",
+        "A backward adds to the gradient of every weight that it reaches, "
+        "also to weights of another optimizer.",
         "{optimizer}.zero_grad()      # these three in a row\nloss.backward()\n{optimizer}.step()",
         _GITHUB + "Lightning-AI/pytorch-lightning/issues/591",
     ),
-    # optimizers that look elsewhere
+    # optimizers that hold other tensors
     "weight-not-in-optimizer": Text(
-        "A backward leaves a gradient in {place}, which no optimizer holds, while {optimizer} holds {dead} that the loss does not reach.",
-        "An optimizer keeps the tensors that it was given; a weight that took their place later is never trained.",
-        "{optimizer} = ...(model.parameters(), ...)      # build it after the model is final",
+        "No optimizer holds {place}, for which a backward computes gradients; "
+        "{optimizer} holds {dead} that the loss doesn't reach.",
+        "An optimizer keeps the tensors that it was built with. A weight that replaced one of them "
+        "later is never trained.",
+        "{optimizer} = {kind}({model}.parameters(){rate})      # after the last change of the model",
         _GITHUB + "FasterAI-Labs/fasterai/pull/92",
+        "No optimizer holds {place}, and {optimizer} holds {dead} that belong to none of the models.",
     ),
     "weight-stepped-twice": Text(
-        "{optimizer}.step() uses a gradient that {other}.step() at line {earlier} has used on the same weight.",
-        "The weight is in both optimizers, and one backward moves it twice.",
-        "{optimizer} = ...(head.parameters(), ...)      # each weight in one optimizer only",
+        "{optimizer}.step() uses a gradient that {other}.step() at line {earlier} has already used "
+        "on the same weight.",
+        "The weight is in both optimizers, so one backward moves it twice.",
+        _ONE_ONLY,
+    ),
+    "weight-in-two-optimizers": Text(
+        "",
+        "If both step after one backward, the weight moves twice.",
+        _ONE_ONLY,
+        standing="{optimizer} and {other} both hold {place}.",
     ),
     "update-is-the-average": Text(
-        "The update that was applied, learning rate included, is what {optimizer} keeps in {place}.",
-        "The rule scaled its average in place: the next step averages over scaled gradients.",
+        "{optimizer} keeps the applied update, learning rate included, as its average in {place}.",
+        "The rule scaled its average in place, so the next step averages scaled gradients.",
         "update = average.clone()      # then scale the copy",
         _GITHUB + "yangluo7/CAME/issues/2",
     ),
     "state-is-the-gradient": Text(
-        "In {place} stands {other} itself, not a copy.",
-        "The optimizer kept `.grad` itself; the next zero_grad or backward writes into its average.",
+        "{place} is {other} itself, not a copy.",
+        "The next zero_grad or backward overwrites the optimizer's average.",
         'state["average"] = weight.grad.clone()',
         _GITHUB + "yangluo7/CAME/issues/2",
-    ),
-    "tie-lost": Text(
-        "{place} and {other} were one weight and are two.",
-        "Both are trained now, and they drift apart.",
-        "copy.deepcopy(model)      # the whole model keeps its ties\nmodel.load_state_dict(checkpoint)      # without assign=True",
-        _TORCH + "188346",
-    ),
-    # snapshots that move
-    "snapshot-moved": Text(
-        "`{name}` is used as it was at line {made}, but it shares memory with {place}, which has changed since.",
-        "A state dict or a detached tensor is a second name for the same memory, not a copy.",
-        "{name} = copy.deepcopy(...)      # for a tensor: .detach().clone()",
-        _GITHUB + "pytorch/tutorials/pull/188",
+        "{place} is the gradient of its weight itself, not a copy.",
     ),
     "state-shared": Text(
         "{place} and {other} are one tensor: a step of either optimizer changes both.",
         "load_state_dict keeps the tensors that it is given.",
         "{optimizer}.load_state_dict(copy.deepcopy({source}.state_dict()))",
         _TORCH + "196083",
+        "{place} and {other} are one tensor: a step of either optimizer changes both.",
+    ),
+    "tie-lost": Text(
+        "{place} and {other} were one weight and are now two.",
+        "Both are trained, so they drift apart. Deep-copy the whole model, and load without "
+        "assign=True, to keep ties.",
+        "{other_code} = {place_code}      # ties them again",
+        _TORCH + "188346",
+        "{place} and {other} have equal values in different memory. Were they tied?",
+    ),
+    # snapshots that move
+    "snapshot-moved": Text(
+        "`{name}`, made at line {made}, is used here, but it shares memory with {place}, "
+        "which has changed since.",
+        "A state dict or a detached tensor is an alias of the same memory, not a copy.",
+        "{name} = copy.deepcopy({value})",
+        _GITHUB + "pytorch/tutorials/pull/188",
+    ),
+    "snapshot-shares-memory": Text(
+        "",
+        "A state dict or a detached tensor is an alias of the same memory, not a copy.",
+        "{place} = copy.deepcopy({place})      # where it is kept",
+        _GITHUB + "pytorch/tutorials/pull/188",
+        "`{place}` shares memory with {other}, so it changes whenever that is trained.",
     ),
     "one-module-two-names": Text(
-        "`{name}` and `{other}` are one module, run with a gradient under one name and without under the other.",
+        "`{name}` and `{other}` are one module: one runs with gradients, the other without.",
         "A target that is the network itself moves with every step.",
         "{name} = copy.deepcopy({other})",
         _GITHUB + "andri27-ts/Reinforcement-Learning/issues/14",
+        "`{name}` and `{other}` are one module: training one trains the other.",
     ),
     # modes and statistics
     "training-mode-without-gradient": Text(
-        "A forward without gradient, in training mode: {place} ({type}).",
-        "In this mode the output is random: predictions differ from call to call.",
+        "A forward without gradients runs in training mode: {place} ({type}).",
+        "In training mode the output is random, so predictions differ from call to call.",
         "{model}.eval()      # before; {model}.train() afterwards",
     ),
     "statistics-moved-without-gradient": Text(
-        "A forward without gradient changes {place}.",
-        "no_grad and inference_mode stop gradients, not running statistics: they now hold this data too.",
+        "A forward without gradients changes {place}.",
+        "no_grad and inference_mode stop gradients, not running statistics, "
+        "which now include this data.",
         "{model}.eval()      # before; {model}.train() afterwards",
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
     ),
     "trained-in-eval-mode": Text(
-        "Training, in evaluation mode: {place} ({type}). At line {earlier} it was training mode.",
-        "eval() stays until somebody calls train(): dropout is off, statistics stand still.",
-        "model.train()      # at the start of each epoch",
+        "{place} ({type}) trains in evaluation mode. At line {earlier} it was in training mode.",
+        "eval() lasts until train() is called: dropout is off, running statistics don't change.",
+        "{model}.train()      # at the start of each epoch",
         _GITHUB + "fartashf/vsepp/issues/4",
+    ),
+    "modes-differ": Text(
+        "",
+        "A part keeps its mode until train() or eval() is called on it or on what contains it.",
+        "{model}.{call}()      # sets all parts",
+        standing="{place} is in {mode} mode, but {model} as a whole is not.",
     ),
     "frozen-statistics-moved": Text(
         "A forward changes {place}, though all weights of the layer are frozen.",
         "requires_grad_(False) freezes weights; running statistics follow the mode.",
-        "{module}.eval()      # after every model.train()",
+        "{module}.eval()      # after every {model}.train()",
         _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
+        many=_EVAL_FROZEN,
+    ),
+    "frozen-part-in-training-mode": Text(
+        "",
+        "Every forward in training mode changes running statistics, also those of frozen layers.",
+        "{module}.eval()      # after every {model}.train()",
+        _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
+        "The weights of {place} are frozen, but it is in training mode.",
+        _EVAL_FROZEN,
     ),
     "statistics-moved-before-backward": Text(
-        "The gradient of the forward at line {earlier} is taken after a change of {place}.",
-        "The backward reads the changed values and gives a wrong gradient; the version counter misses this change.",
+        "This backward belongs to the forward at line {earlier}, but {place} has changed since.",
+        "The backward reads the changed statistics, so the gradient is wrong; "
+        "PyTorch's version counter misses this change.",
         "loss.backward()      # before the next forward in training mode",
         _TORCH + "13402",
     ),
-    # frozen weights that thaw
+    # frozen weights that move
     "frozen-weight-moved": Text(
-        "{optimizer}.step() moves {place}, with requires_grad=False.",
-        "Its gradient is not None but zero, so momentum and weight decay still apply.",
-        "{optimizer}.zero_grad()      # set_to_none=True is the default: the optimizer then passes over the weight",
+        "{optimizer}.step() moves {place}, although requires_grad is False.",
+        "Its gradient is zero, not None, so momentum and weight decay still apply.",
+        "{optimizer}.zero_grad(set_to_none=True)      # the optimizer skips weights without gradient",
         _GITHUB + "facebookresearch/fairseq/issues/4702",
     ),
+    "frozen-weight-with-moments": Text(
+        "",
+        "The next step moves it: an optimizer skips a weight only if its gradient is None.",
+        "{optimizer}.zero_grad(set_to_none=True)",
+        _GITHUB + "facebookresearch/fairseq/issues/4702",
+        "{optimizer} still has a gradient and moments for {place}, which is frozen.",
+    ),
     "frozen-after-backward": Text(
-        "{optimizer}.step() moves {place}, frozen after the gradient had been computed.",
-        "A gradient that is already there is used; requires_grad matters for the next forward.",
-        "module.requires_grad_(False)      # before the forward",
+        "{optimizer}.step() moves {place}, which was frozen after its gradient was computed.",
+        "The optimizer uses a gradient that is already there; requires_grad affects the next forward.",
+        "{module}.requires_grad_(False)      # before the forward",
+        many="for part in [{modules}]:\n    part.requires_grad_(False)      # before the forward",
     ),
     "moved-without-gradient": Text(
         "{optimizer}.step() moves {place}, whose gradient is zero everywhere.",
         "Momentum and weight decay apply to every weight whose gradient is not None.",
-        "weight.grad = None      # the optimizer then passes over it",
+        "{weight}.grad = None      # the optimizer then skips it",
+        many="for group in {optimizer}.param_groups:\n    for weight in group['params']:\n"
+        "        if weight.grad is not None and not weight.grad.any():\n"
+        "            weight.grad = None      # the optimizer then skips it",
     ),
     # rates and schedulers
     "scheduler-before-optimizer": Text(
-        "{scheduler}.step() comes before the first {optimizer}.step().",
+        "{scheduler}.step() runs before the first {optimizer}.step().",
         "The first rate of the schedule is never used.",
         "{optimizer}.step()\n{scheduler}.step()",
         _GITHUB + "huggingface/transformers/issues/2277",
     ),
     "scheduler-reset-rate": Text(
-        "Building {scheduler} changes {optimizer}'s rate from {before} to {after}, after it had been {since}.",
+        "Building {scheduler} changes {optimizer}'s rate from {before} to {after}, "
+        "after it had been {since}.",
         "A scheduler sets its first rate when it is built.",
-        "scheduler = ...({optimizer}, ...)\n{optimizer}.load_state_dict(checkpoint)      # last",
+        "{source}\n{optimizer}.load_state_dict(checkpoint)      # after the scheduler is built",
         _TORCH + "119168",
     ),
     "load-changed-rate": Text(
         "load_state_dict changes {optimizer}'s rate from {before} to {after}.",
-        "An optimizer's state dict brings its rates along; the one given when it was built is gone.",
+        "An optimizer's state dict contains its rates; they replace those it was built with.",
         'for group in {optimizer}.param_groups:\n    group["lr"] = {before}',
         _TORCH + "156846",
     ),
+    "rate-overwritten": Text(
+        "",
+        "If your code didn't set it, load_state_dict did: the state dict contains the rate.",
+        'for group in {optimizer}.param_groups:\n    group["lr"] = {before}      # if you want that',
+        _TORCH + "156846",
+        "{optimizer} was built with a rate of {before} and has {after}.",
+    ),
     "rate-set-on-a-copy": Text(
-        "`{source}` changes a copy: {optimizer}.state_dict() makes its groups anew each time.",
+        "`{source}` changes a copy: {optimizer}.state_dict() builds new groups at each call.",
         "The optimizer's rate stays what it was.",
-        'for group in {optimizer}.param_groups:\n    group["lr"] = rate',
+        'for group in {optimizer}.param_groups:\n    group["{name}"] {assigned}',
         _GITHUB + "pytorch/examples/issues/64",
     ),
     "rate-set-on-the-object": Text(
         "`{source}` sets an attribute that {optimizer} never reads.",
-        "torch's optimizers read their settings from param_groups alone.",
-        'for group in {optimizer}.param_groups:\n    group["{name}"] = ...',
+        "torch's optimizers read their settings from param_groups only.",
+        'for group in {optimizer}.param_groups:\n    group["{name}"] {assigned}',
+        _GITHUB + "pytorch/examples/issues/64",
+        "`{place}` is an attribute that torch's optimizers never read.",
     ),
     # graphs
     "weights-moved-before-backward": Text(
-        "The gradient of the forward at line {earlier} is taken after a change of {place}.",
-        "The backward needs the values of the forward. Changes through .data or a fused step go unseen: the gradient is wrong.",
+        "This backward belongs to the forward at line {earlier}, but {place} has changed since.",
+        "The backward needs the weights of the forward. PyTorch doesn't notice changes through "
+        ".data or a fused step, so the gradient is wrong.",
         "loss.backward()      # first\noptimizer.step()     # then change weights",
         _TORCH + "39141",
     ),
     "saved-value-changed": Text(
-        "`{place}` has changed since the forward at line {earlier}, whose gradient is taken here.",
-        "The backward reuses values that the forward saved; .data changes them without anyone noticing.",
+        "`{place}` has changed since the forward at line {earlier}, to which this backward belongs.",
+        "The backward reuses values that the forward saved; PyTorch doesn't notice changes "
+        "through .data.",
         "shown = {place}.detach().clone()      # change the copy",
     ),
     "graph-kept": Text(
         "`{name}` grows by the graph of every loss ({nodes} nodes by now).",
-        "A running total of losses keeps what their backward needed: memory grows with every batch.",
+        "A running total of losses keeps their graphs alive, so memory grows with every batch.",
         "{name} += loss.item()",
         _GITHUB + "google/brax/pull/152",
     ),
     "graph-used-twice": Text(
-        "A backward meets a graph that an earlier one has used up{through}.",
-        "State that is carried from batch to batch brings the graph of the batch before.",
+        "This backward runs through a graph that an earlier one has freed{through}.",
+        "State that is carried from batch to batch keeps the graph of the previous batch.",
         "{name} = {name}.detach()      # at the start of each batch",
         "https://discuss.pytorch.org/t/6795",
     ),
     # randomness
     "draws-shifted": Text(
-        "After the same seed, this statement leaves the generator elsewhere than line {earlier} did.",
-        "All layers take their initial weights from one generator: one draw more shifts every later one.",
-        "torch.manual_seed(...)      # before each part that is to start alike",
+        "After the same seed, this statement draws another number of random values than line "
+        "{earlier} did.",
+        "All layers draw their initial weights from one generator: "
+        "one extra draw shifts all later ones.",
+        "torch.manual_seed({seed})      # before each part that must start alike",
     ),
     "seed-repeated": Text(
         "The seed is set to the same state as at line {earlier}, and training draws from it.",
-        "Every round then meets the same noise: the same dropout masks, the same order.",
-        "generator = torch.Generator().manual_seed(...)      # a generator of its own for what must repeat",
+        "Every round then has the same noise: the same dropout masks, the same order.",
+        "generator = torch.Generator().manual_seed({seed})      # a separate one for what must repeat",
         "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
     ),
-    # the functional wing
+    # the functional style
     "result-ignored": Text(
         "The result of `{source}` is not bound to a name.",
-        "A functional step changes nothing; the new parameters are its result.",
+        "A functional step changes nothing; it returns the new parameters.",
         "parameters = {source}",
         _GITHUB + "google/flax/issues/233",
     ),
 }
+
+
+def code_of(label: str) -> str:
+    """Write a label as Python that can be typed.
+
+    >>> code_of("model.conv1.1.weight"), code_of("net.my-layer"), code_of("model")
+    ('model.conv1[1].weight', 'net.get_submodule("my-layer")', 'model')
+    """
+    first, *parts = re.split(r"\.(?![^\[]*\])", label)
+    for part in parts:
+        if part.isdigit():
+            first += f"[{part}]"
+        elif part.partition("[")[0].isidentifier():
+            first += f".{part}"
+        else:
+            first += f'.get_submodule("{part}")'
+    return first
+
+
+def built(kind: str) -> str:
+    """Write an optimizer's class, given with its module, as one that can be typed.
+
+    >>> built("torch.optim.sgd.SGD"), built("__main__.Lion")
+    ('torch.optim.SGD', 'Lion')
+    """
+    name = kind.rpartition(".")[2]
+    return f"torch.optim.{name}" if kind.startswith("torch.optim.") else name
+
+
+def assigned(source: str) -> list[tuple[str, ast.expr]]:
+    """Return the targets of a statement, each with its value: ``a.x, b = value, other``."""
+    try:
+        node = ast.parse(source).body[0]
+    except (SyntaxError, IndexError):
+        return []
+    if isinstance(node, ast.AnnAssign | ast.AugAssign) and node.value is not None:
+        return [(ast.unparse(node.target), node.value)]
+    found: list[tuple[str, ast.expr]] = []
+    if not isinstance(node, ast.Assign):
+        return []
+    for one in node.targets:
+        pairs = [(one, node.value)]
+        if isinstance(one, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            if len(one.elts) == len(node.value.elts):
+                pairs = list(zip(one.elts, node.value.elts, strict=True))
+        found += [(ast.unparse(left), value) for left, value in pairs]
+    return found
+
+
+def right_side(source: str, target: str = "") -> str | None:
+    """Return what a statement assigns to a target, or to its first one, as source text.
+
+    >>> right_side("self.score, self.best = 0.5, model.state_dict()", "self.best")
+    'model.state_dict()'
+    """
+    values = (value for name, value in assigned(source) if target in ("", name))
+    return next(map(ast.unparse, values), None)

@@ -1,15 +1,17 @@
-"""Who is who among the watched objects: labels, tokens, and the owners that a value stands for."""
+"""Who is who among the watched objects: labels, tokens, owners, and who shares storage."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fnlib.ledger.looks.content import address, parts, unreadable
+from fnlib.ledger.entries import Alias
+from fnlib.ledger.looks.bytes import address, parts, unreadable
 from fnlib.ledger.looks.watches import (
     ModuleWatch,
     OptimizerWatch,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Owners:
-    """The watched objects by label. ``at`` maps the place of each storage to what was seen there, first owner first."""
+    """The watched objects; ``at`` maps where each storage is to what was seen there, owner first."""
 
     def __init__(self) -> None:
         self.watches: list[Watch] = []
@@ -32,37 +34,31 @@ class Owners:
         self._tokens: dict[int, tuple[Any, int, bool]] = {}
         self._next_token, self._many = 1, 1000
         self._weights: dict[int, str] = {}
-        self.before_renaming: Callable[[], None] = lambda: None
 
     def add(self, watches: Iterable[Watch]) -> None:
-        """Watch more objects; storage that several share belongs to the first in order."""
+        """Watch more objects; storage that several share belongs to the first of them in order."""
         self.watches = sorted([*self.watches, *watches], key=lambda one: one.order)
 
-    def drop(self, gone: Iterable[Watch]) -> None:
-        """Stop watching: a name that was followed was bound to something else."""
-        out = set()
+    def drop(self, gone: list[Watch]) -> None:
+        """Stop watching what a name was bound to before."""
+        out = {id(one) for one in gone}
         for one in gone:
             one.forget()
-            out.add(id(one))
         self.watches = [one for one in self.watches if id(one) not in out]
 
     def renamed(self, label: str) -> None:
-        """A name is bound to another value than the one watched under it: that one is the earlier one from now on."""
+        """Label what is watched under a rebound name as the earlier value from now on."""
         for one in self.watches:
             if one.label == label:
-                self.before_renaming()
                 one.label = f"{label} (earlier)"
                 for seen in one.seen.values():
                     seen.label = f"{one.label}.{seen.place}" if seen.place else one.label
                 one.let_go()
 
     def free_label(self, label: str) -> str:
-        """A label that no other watched object has."""
-        taken, number, found = (
-            {one.label for one in self.watches if one.value() is not None},
-            1,
-            label,
-        )
+        """Return a label that no other watched object has."""
+        taken = {one.label for one in self.watches if one.value() is not None}
+        number, found = 1, label
         while found in taken:
             number += 1
             found = f"{label} ({number})"
@@ -71,9 +67,10 @@ class Owners:
     # --- tokens and labels ---------------------------------------------------------------------
 
     def token(self, value: Any, *, weakly: bool = True) -> int | None:
-        """A number for an object, the same for as long as the object lives; ``None`` if it cannot be told apart.
+        """Return a number that an object keeps while it lives; ``None`` if it takes no reference.
 
-        Not ``weakly``, the object is held until it is `release`d: PyTorch refuses to swap a tensor that has weak references.
+        Not ``weakly``, the object is held until `release`, as PyTorch refuses to swap a tensor that
+        has weak references.
         """
         key = id(value)
         known = self._tokens.get(key)
@@ -99,22 +96,22 @@ class Owners:
             self._tokens[id(value)] = (weakref.ref(value), known[1], True)
 
     def label_weight(self, tensor: Tensor, label: str, *, weakly: bool) -> None:
-        """A tensor is the weight of this label; its first label stays."""
+        """Label a weight; its first label stays."""
         if (token := self.token(tensor, weakly=weakly)) is not None:
             self._weights.setdefault(token, label)
 
     def unlabel(self, seen: Seen) -> None:
-        """A tensor has left its place: it is the weight of that label no longer."""
+        """Forget the label of a tensor that has left its place."""
         if seen.token is not None and self._weights.get(seen.token) == seen.label:
             del self._weights[seen.token]
 
     def weight_label(self, tensor: Tensor) -> str | None:
-        """``model.0.weight`` for a weight of a watched module or a watched tensor, else ``None``."""
+        """Return ``model.0.weight`` for a weight of a watched object, else ``None``."""
         token = self.token(tensor)
         return None if token is None else self._weights.get(token)
 
     def module_label(self, module: Any) -> str | None:
-        """``model`` or ``model.1`` for a watched module or a part of one, else ``None``."""
+        """Return ``model`` or ``model.1`` for a watched module or a part of one, else ``None``."""
         key = id(module)
         for one in self.watches:
             if (
@@ -127,7 +124,7 @@ class Owners:
         return None
 
     def label_of(self, value: Any) -> str:
-        """Label of a watched object, or its class in brackets."""
+        """Return the label of a watched object, or its class in brackets."""
         for one in self.watches:
             if one.value() is value:
                 return one.label
@@ -136,7 +133,7 @@ class Owners:
     # --- what a statement's names stand for ----------------------------------------------------
 
     def owners(self, value: Any) -> set[str]:
-        """Labels of the watched objects that a value is, is part of, contains, or is a tensor of."""
+        """Return labels of the watched objects that a value is, is in, contains or is a tensor of."""
         if isinstance(value, Tensor):
             found = {one.label for one in self.watches if one.value() is value}
             if unreadable(value) is None:
@@ -156,19 +153,56 @@ class Owners:
         return found
 
     def _held_by(self, module: nn.Module) -> set[str]:
-        """Labels of the watched modules and optimizers that a module or a part of it holds, as a part or an attribute."""
+        """Return labels of the watched modules and optimizers that a module or its parts hold."""
         roots = [
-            (one, one.value())
+            (one, value)
             for one in self.watches
-            if isinstance(one, (ModuleWatch, OptimizerWatch))
+            if isinstance(one, (ModuleWatch, OptimizerWatch)) and (value := one.value()) is not None
         ]
         others = {id(root): one.label for one, root in roots if root is not module}
         if not others:
             return set()
         for one, root in roots:
             if root is module and isinstance(one, ModuleWatch):
-                return one.holds(module, others)
-        table = module.__dict__
-        return held_in(
-            ModuleWatch("", module).tables(module) if table["_modules"] else [table], others
-        )
+                return held_in(one.tables(module), others)
+        return held_in(ModuleWatch("", module).tables(module), others)
+
+
+@dataclass(eq=False, slots=True)
+class Sites:
+    """Where the watched tensors were after a statement; who shares storage is worked out when asked.
+
+    ``places`` has for each storage its span, and (label, token) of each place in it; ``held`` maps
+    tokens of tensors to the places in optimizers that hold them.
+    """
+
+    places: list[tuple[tuple[int, int] | None, list[tuple[str, int | None]]]]
+    held: Mapping[int, tuple[str, ...]]
+    found: tuple[Alias, ...] | None = None
+
+    def aliases(self) -> tuple[Alias, ...]:
+        """Return the sets of labels in the same bytes, and the pairs that overlap."""
+        if self.found is None:
+            same = [alias for _, here in self.places if (alias := self._same(here)) is not None]
+            self.found = (*same, *self._overlaps())
+        return self.found
+
+    def _same(self, here: list[tuple[str, int | None]]) -> Alias | None:
+        tokens = dict.fromkeys(token for _, token in here if token is not None)
+        labels = dict.fromkeys(label for label, _ in here)
+        for token in tokens:
+            labels.update(dict.fromkeys(self.held.get(token, ())))
+        if len(labels) < 2:
+            return None
+        return Alias(tuple(labels), "same tensor" if len(tokens) == 1 else "same storage")
+
+    def _overlaps(self) -> list[Alias]:
+        spans = sorted((span, here[0][0]) for span, here in self.places if span and here)
+        found = []
+        reach, holder = 0, ""
+        for (first, end), label in spans:
+            if first < reach:
+                found.append(Alias((holder, label), "overlap"))
+            if end > reach:
+                reach, holder = end, label
+        return found

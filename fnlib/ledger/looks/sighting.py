@@ -1,4 +1,4 @@
-"""What stood in a watched place at the last look, and how two looks differ."""
+"""What a watched place held at a look, how two looks differ, and what the table says of it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 from torch import Tensor
 
-from fnlib.ledger.entries import State, Summary
-from fnlib.ledger.looks.content import same
-from fnlib.ledger.looks.memory import gapless, over
-from fnlib.ledger.looks.octets import view_of
-from fnlib.ledger.looks.watches import FOLLOWED, Watch
+from fnlib.ledger.entries import GIVEN_AWAY, Change, Entry, Kind, State, Summary
+from fnlib.ledger.looks.bytes import distance, gapless, over, same, summarise, view_of
+from fnlib.ledger.looks.watches import Membership, Watch
+
+ENOUGH = 1 << 20  # bytes of copies that may wait
 
 
 @dataclass(eq=False, slots=True)
 class Seen:
-    """What stood in a place: which object, where its numbers lay, and a copy of them that nobody writes to.
+    """What a place held: which object, where its numbers were, and a copy of them.
 
-    ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak reference (``weak``) where
-    holding it would hold a graph. ``copies`` are those of its dense parts: one for an ordinary tensor, none for a plain
-    ``value``. Ordinary tensors, which can be compared quickly, have a ``stride``. Where such a one and its copy lie in main
-    memory without gaps, ``view`` shows its bytes as they are now, to be read only while it lies there, and ``octets`` are
-    those of the copy.
+    ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak
+    reference (``weak``) where holding it would hold a graph. ``copies`` are those of its dense
+    parts: one for an ordinary tensor, none for a plain ``value``. Ordinary tensors have a
+    ``stride`` and can be compared quickly. Where such a one and its copy are single pieces of main
+    memory, ``view`` shows its bytes as they are now, and ``octets`` are those of the copy.
     """
 
     watch: Watch
@@ -45,30 +45,41 @@ class Seen:
     summary: Summary | None = None
 
     def is_of(self, tensor: Tensor) -> bool:
-        """Whether it was this very object that was seen."""
+        """Say whether this very object was seen."""
         return (self.held() if self.weak else self.held) is tensor
 
     def compare_quickly(self, tensor: Tensor, twin: Seen | None = None) -> None:
-        """Set what quick comparisons of an ordinary tensor go by: the copy that it has, or shares with a twin, or a new one."""
+        """Set what quick comparisons go by: the copy of a twin in the same bytes, or a new one."""
         self.stride, self.view, self.octets = tensor.stride(), None, None
-        if twin is not None:
-            self.octets = twin.octets if twin.stride == self.stride else None
-        elif gapless(tensor):
-            self.octets = bytearray(view_of(self.spots[0], tensor.nbytes))
-            self.copies = (over(self.octets, tensor),)
-        if self.octets is not None:
+        if twin is not None and (twin.octets is None or twin.stride != self.stride):
+            return
+        if twin is not None or gapless(tensor):
             self.view = view_of(self.spots[0], tensor.nbytes)
+            self.octets = bytearray(self.view) if twin is None else twin.octets
+        if twin is None and self.octets is not None:
+            self.copies = (over(self.octets, tensor),)
 
     def unchanged(self, tensor: Tensor) -> bool:
-        """Whether an ordinary tensor that still lies where it lay holds the bytes that it held."""
+        """Say whether an ordinary tensor that hasn't moved has the bytes that it had."""
         if self.octets is not None:
             return bool(eq(self.octets, self.view))
         return same(tensor, self.copies[0])
 
 
+def rewritten(known: Seen, tensor: Tensor) -> Seen:
+    """Return the sight of an ordinary tensor that hasn't moved and has other bytes now."""
+    octets = None if known.view is None else bytearray(known.view)
+    copy = tensor.clone() if octets is None else over(octets, tensor)
+    return Seen(
+        *(known.watch, known.place, known.label, known.state, known.held, known.weak),
+        *(known.token, known.spots, (copy,), known.value, False),
+        *(known.stride, known.span, known.view, octets),
+    )
+
+
 @dataclass(eq=False, slots=True)
 class Delta:
-    """A place that differs between two looks; ``also`` are the labels of the other places in the same storage."""
+    """A place that differs between two looks; ``also`` labels the other places of its storage."""
 
     before: Seen | None
     after: Seen | None
@@ -82,87 +93,127 @@ class Delta:
         return one
 
 
-_OF_A_TENSOR = (
-    "gradient",
-    "requires_grad flag",
-)  # what a tensor has, under whatever names it is known
+def once(deltas: list[Delta]) -> list[Delta]:
+    """Keep one delta for each gradient and flag: a tied weight or a loop's ``p`` shows it twice."""
+    found, met = [], set()
+    for delta in deltas:
+        identity = _identity(delta)
+        if identity is None or identity not in met:
+            found.append(delta)
+            met.add(identity)
+    return found
 
 
-def told_once(deltas: list[Delta]) -> list[Delta]:
-    """Leave out what befell the gradient or the flag of a followed name, where its module tells it: ``p`` of a loop is the weight."""
-    twice = [
-        delta
-        for delta in deltas
-        if delta.seen.watch.order == FOLLOWED and delta.seen.state in _OF_A_TENSOR
-    ]
-    if not twice:
-        return deltas
-    told = {
-        _identity(delta)
-        for delta in deltas
-        if delta.seen.watch.order < FOLLOWED and delta.seen.state in _OF_A_TENSOR
-    }
-    return [delta for delta in deltas if delta not in twice or _identity(delta) not in told]
-
-
-def _identity(delta: Delta) -> tuple[Any, ...]:
-    """Which gradients came and went, or whose flag it was."""
+def _identity(delta: Delta) -> tuple[Any, ...] | None:
+    """Say which gradients came and went, or of which tensor the flag is; ``None`` for the rest."""
     one = delta.seen
-    if one.state == "gradient":
-        return tuple(None if side is None else side.token for side in (delta.before, delta.after))
-    owner = one.watch.seen.get(one.place.removesuffix("requires_grad").removesuffix("."))
-    return ("flag", id(one) if owner is None else owner.token)
-
-
-def rewritten(known: Seen, tensor: Tensor) -> Seen:
-    """The same ordinary tensor in the same place, with other bytes: those that it holds now."""
-    octets = None if known.view is None else bytearray(known.view)
-    copy = tensor.clone() if octets is None else over(octets, tensor)
-    return Seen(
-        known.watch,
-        known.place,
-        known.label,
-        known.state,
-        known.held,
-        known.weak,
-        known.token,
-        known.spots,
-        (copy,),
-        known.value,
-        False,
-        known.stride,
-        known.span,
-        known.view,
-        octets,
-    )
+    if one.state == "gradient" and one.watch.order != 1:
+        tokens = tuple(None if side is None else side.token for side in (delta.before, delta.after))
+        return None if tokens == (None, None) else tokens
+    if one.state == "requires_grad flag":
+        owner = one.watch.seen.get(one.place.removesuffix("requires_grad").removesuffix("."))
+        return None if owner is None or owner.token is None else ("flag", owner.token)
+    return None
 
 
 def merge(earlier: list[Delta], later: Iterable[Delta]) -> list[Delta]:
-    """The difference over two looks from the differences of each."""
+    """Return the difference over two looks from the differences of each."""
     found = {(id(delta.seen.watch), delta.seen.place): delta for delta in earlier}
     for delta in later:
         key = (id(delta.seen.watch), delta.seen.place)
         first = found.pop(key, None)
         if first is None:
             found[key] = delta
-        elif not alike(first.before, delta.after):
+        elif not _alike(first.before, delta.after):
             found[key] = Delta(first.before, delta.after, delta.also or first.also)
     return list(found.values())
 
 
-def alike(a: Seen | None, b: Seen | None) -> bool:
-    """Whether there is nothing to tell between two sights of a place."""
+def _alike(a: Seen | None, b: Seen | None) -> bool:
+    """Say whether two sights of a place show the same."""
     if a is None or b is None:
         return a is b
-    if (
-        a.token != b.token
-        or len(a.copies) != len(b.copies)
-        or (a.spots != b.spots and not (a.cow or b.cow))
-    ):
+    if a.token != b.token or len(a.copies) != len(b.copies):
+        return False
+    if a.spots != b.spots and not (a.cow or b.cow):
         return False
     return equal(a.value, b.value) and all(map(same, a.copies, b.copies))
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Equality of plain values: of one type, and NaN equal to itself."""
+    """Compare plain values: of one type, and NaN equal to itself."""
     return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
+# --- from differences to changes ----------------------------------------------------------------
+
+
+class Pending:
+    """Changes whose two sides aren't summed up yet; until they are, their copies are held.
+
+    Norms and checksums of many small tensors in a row take a third of the time that they take
+    between two statements, when PyTorch has just emptied the processor's caches.
+    """
+
+    def __init__(self, keep: bool) -> None:
+        self._keep, self._bytes = keep, 0
+        self._waiting: list[tuple[Change, Delta]] = []
+
+    def add(self, entry: Entry, deltas: list[Delta], others: list[Change]) -> None:
+        """Enter what a statement changed: differences in what is watched, and other changes."""
+        changes = [_change(delta, entry.named) for delta in deltas]
+        entry.changes = (*changes, *others)
+        self._waiting += zip(changes, deltas, strict=True)
+        self._bytes += sum([copy.nbytes for delta in deltas for copy in delta.seen.copies])
+        if self._bytes > ENOUGH:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sum up all that waits."""
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        for change, delta in waiting:
+            try:
+                _sum_up(change, delta, self._keep)
+            except Exception as error:  # a kind of number that PyTorch has no norm of
+                change.note += "; " * bool(change.note) + f"could not be summed up: {error}"
+
+
+def _change(delta: Delta, named: frozenset[str]) -> Change:
+    one = delta.seen
+    kind, note = _kind(delta.before, delta.after)
+    owner = one.watch.label
+    is_named, also = owner in named, delta.also
+    return Change(owner, one.place, one.state, kind, named=is_named, also=also, note=note)
+
+
+def _sum_up(change: Change, delta: Delta, keep: bool) -> None:
+    before, after = delta.before, delta.after
+    change.before, change.after = _shown(before, keep), _shown(after, keep)
+    if before is not None and after is not None:
+        if len(before.copies) == len(after.copies) == 1:
+            change.moved = distance(before.copies[0], after.copies[0])
+
+
+def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
+    """Return which of the kinds of change it was, and what to add to it."""
+    if before is None:
+        return "created", ""
+    if after is None:
+        return "removed", GIVEN_AWAY if before.watch.given_away else ""
+    if before.token != after.token and None not in (before.token, after.token):
+        return "replaced", ""
+    moved = bool(before.copies and after.copies) and before.spots != after.spots
+    if moved and not (before.cow or after.cow):
+        return "replaced", "the same tensor object, with other storage (.data, set_ or resize_)"
+    return "changed in place", ""
+
+
+def _shown(seen: Seen | None, keep: bool) -> Any:
+    """Return what is kept of one side of a change: a summary of a tensor, or the plain value."""
+    if seen is None:
+        return None
+    if not seen.copies and seen.token is None:
+        return str(seen.value) if isinstance(seen.value, Membership) else seen.value
+    if seen.summary is None:
+        seen.summary = summarise(seen.copies, seen.value, seen.token, keep, seen.octets)
+    return seen.summary

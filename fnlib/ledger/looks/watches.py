@@ -1,7 +1,7 @@
-"""What is watched: for each kind of object, its places and what stands in them.
+"""What is watched: for each kind of object, its places and what they hold.
 
-A `Watch` reads one object. It reports every tensor and every plain value that training may change, under a place name
-and a kind of state; it calls nothing of the user's and keeps no copies (see fnlib/ledger/keeper.py).
+A `Watch` reads one object. It reports every tensor and every plain value that training may change,
+under a place name and a kind of state. It calls no code of the user's and keeps no copies.
 """
 
 from __future__ import annotations
@@ -18,35 +18,38 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fnlib.encapsulated import Sequential as Box
 from fnlib.errors import Donated, FnlibError
+from fnlib.factory import Model
+from fnlib.gradient import Gradient
 from fnlib.ledger.entries import State
 from fnlib.ledger.errors import UnknownObject
-from fnlib.ledger.looks.octets import octets
-from fnlib.ledger.recording.names import MISSING
+from fnlib.ledger.looks.bytes import window
+from fnlib.parameters import Parameters
+from fnlib.torch_private import scaler_state
 
+MISSING: Any = object()  # what a name or an attribute holds that isn't there
 PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)
 SCALAR = frozenset({bool, int, float, str, type(None)})
+FOLLOWED = 4  # the order of what is watched without having been asked for
 _FLAT = SCALAR | {tuple}
-# A number that grows with each write to a dict: one call instead of a comparison of all that is in it.
-_guards = getattr(torch._C._dynamo, "guards", None)
-dict_version: Callable[[dict[str, Any]], int] | None = getattr(_guards, "dict_version", None)
+_NONE: dict[str, Any] = {}  # an attribute of a module whose ``__init__`` has only begun
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 Visit = Callable[[str, State, Any], None]
-FOLLOWED = 4  # the order of what is watched without having been asked for
 
 
 class Watch:
-    """One watched object under one label. ``ids`` are the identities by which a statement may name it."""
+    """One watched object under one label. ``ids`` are the identities by which a statement names it."""
 
     given_away = False  # of an fnlib value: its memory went to the next one
-    order = 3  # who owns storage that several share: modules, then fnlib values, then optimizers, then the rest
+    order = 3  # who owns storage that several share: modules, fnlib values, optimizers, the rest
 
     def __init__(self, label: str, value: Any, *, weakly: bool = False) -> None:
         self.label = label
         self.value: Callable[[], Any] = weakref.ref(value) if weakly else (lambda: value)
         self.weakly = weakly
         self.seen: dict[str, Any] = {}
-        self.still: Any = None
+        self.whole: Any = None
         self.ids: dict[int, str] = {}
 
     def let_go(self) -> None:
@@ -59,8 +62,8 @@ class Watch:
             self.value = lambda: None
 
     def forget(self) -> None:
-        """Let go of what was seen, which refers back to the watch."""
-        self.seen, self.still = {}, None
+        """Drop what was seen, which refers back to the watch."""
+        self.seen, self.whole = {}, None
 
     def follow(self) -> None:
         """Watch without having been asked to: what others own stays theirs."""
@@ -71,9 +74,14 @@ class Watch:
         raise NotImplementedError
 
     def flat(self, value: Any, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
-        """All of it at once, for a quick comparison: plain values and identities, and tensors. ``None``: it has no such form.
+        """List all of it for a quick comparison: plain values and identities, and tensors.
 
-        ``kinds`` are the kinds of state that are watched; tensors of others are left out.
+        Args:
+            value: the object.
+            kinds: of state that are watched; tensors of others are left out.
+
+        Returns:
+            ``None`` for an object that has no such form.
         """
         return None
 
@@ -84,162 +92,99 @@ class ModuleWatch(Watch):
     order = 0
     _parts: list[nn.Module] = []
     _children: list[Any] = []
-    _last: _Reading | None = None
-    _held: tuple[Any, dict[int, str], set[str]] | None = None
 
     def forget(self) -> None:
         super().forget()
-        self._let_go_of_parts()
+        self._parts, self._children = [], []
 
     def let_go(self) -> None:
         super().let_go()
-        self._let_go_of_parts()
-
-    def _let_go_of_parts(self) -> None:
-        self._parts, self._children, self._last, self._held = [], [], None, None
+        self._parts, self._children = [], []
 
     def read(self, value: nn.Module, tensor: Visit, plain: Visit) -> None:
-        ids: dict[int, str] = {}
-        self.ids = ids
-        self._part("", value, tensor, plain, ids)
+        self.ids = {}
+        self._part("", value, tensor, plain)
 
-    def _part(
-        self, prefix: str, module: nn.Module, tensor: Visit, plain: Visit, ids: dict[int, str]
-    ) -> None:
-        if id(module) in ids:
+    def _part(self, prefix: str, module: nn.Module, tensor: Visit, plain: Visit) -> None:
+        if id(module) in self.ids:
             return
-        ids[id(module)] = prefix[:-1]
+        self.ids[id(module)] = prefix[:-1]
         tables = module.__dict__
         if "training" in tables:  # a compiled module leaves the mode to the module inside of it
             plain(prefix + "training", "mode flag", tables["training"])
-        for name, weight in tables["_parameters"].items():
+        for name, weight in tables.get("_parameters", _NONE).items():
             if weight is not None:
                 place = prefix + name
                 tensor(place, "weight", weight)
                 plain(place + ".requires_grad", "requires_grad flag", weight.requires_grad)
                 if (gradient := weight.grad) is not None:
                     tensor(place + ".grad", "gradient", gradient)
-        for name, buffer in tables["_buffers"].items():
+        for name, buffer in tables.get("_buffers", _NONE).items():
             if buffer is not None:
                 tensor(prefix + name, "buffer", buffer)
-        for name, child in tables["_modules"].items():
+        for name, child in tables.get("_modules", _NONE).items():
             if child is not None:
-                self._part(f"{prefix}{name}.", child, tensor, plain, ids)
+                self._part(f"{prefix}{name}.", child, tensor, plain)
 
     def flat(
         self, value: nn.Module, kinds: frozenset[str]
     ) -> tuple[list[Any], list[Tensor]] | None:
-        """All but the gradients, which come and go: `Keeper` takes them from the weights.
-
-        The very answer of the last time, if no dict of the module or of its parts was written to, and no flag differs.
-        """
-        if self._last is not None and self._last.holds(value):
-            return self._last.flat
+        """List all but the gradients, which come and go twice a step."""
         if "weight" not in kinds and "gradient" in kinds:
-            return None
+            return None  # the gradients are read from the weights that were seen
         tables = self.tables(value)
-        parts, held, buffers = (
-            [table[name] for table in tables] for name in ("_modules", "_parameters", "_buffers")
-        )
-        weights = [weight for table in held for weight in table.values() if weight is not None]
+        held = [table.get("_parameters", _NONE) for table in tables]
+        buffers = [table.get("_buffers", _NONE) for table in tables]
+        weights = [weight for some in held for weight in some.values() if weight is not None]
         plain: list[Any] = [table.get("training") for table in tables]
         plain += map(_requires_grad, weights)
-        for some in (parts, held, buffers):  # the names, and how many of them each part has
-            plain += map(len, some)
-            plain += chain.from_iterable(some)
-        tensors = weights
+        plain += map(tuple, (*held, *buffers))  # the names
+        plain += map(tuple, [table.get("_modules", _NONE) for table in tables])
         if "weight" not in kinds:
-            plain, tensors = [*plain, *map(id, weights)], []
+            plain, weights = [*plain, *map(id, weights)], []
         if "buffer" in kinds:
-            tensors = tensors + [
-                buffer for table in buffers for buffer in table.values() if buffer is not None
-            ]
-        dicts = [*tables, *parts, *held, *buffers]
-        flat = plain, tensors
-        if dict_version is not None and not self.weakly and all(type(one) is dict for one in dicts):
-            self._last = _Reading(dict_version, dicts, weights, flat)
-        return flat
-
-    def holds(self, value: nn.Module, others: dict[int, str]) -> set[str]:
-        """The labels of those objects, given by identity, that the module or a part of it holds, as a part or an attribute."""
-        if (
-            self._last is not None
-            and self._held is not None
-            and self._held[0] is self._last
-            and self._held[1] == others
-        ):
-            return self._held[2]  # nothing was written to it up to the last look
-        found = held_in(self.tables(value), others)
-        self._held = self._last, others, found
-        return found
+            weights += [one for some in buffers for one in some.values() if one is not None]
+        return plain, weights
 
     def tables(self, value: nn.Module) -> list[dict[str, Any]]:
-        """The attributes of a module and of all its parts; those of the last look, if the parts are still the same."""
+        """Return the attributes of a module and of all its parts; quick while the parts stay."""
         parts = self._parts
         if parts and parts[0] is value:
             tables = [part.__dict__ for part in parts]
-            children = [child for table in tables for child in table["_modules"].values()]
+            children = _children_in(tables)
             if len(children) == len(self._children) and all(map(is_, children, self._children)):
                 return tables
         parts, met = [value], {id(value)}
         for part in parts:
-            for child in part.__dict__["_modules"].values():
+            for child in part.__dict__.get("_modules", _NONE).values():
                 if child is not None and id(child) not in met:
                     met.add(id(child))
                     parts.append(child)
         tables = [part.__dict__ for part in parts]
         if not self.weakly:
-            self._parts, self._children = (
-                parts,
-                [child for table in tables for child in table["_modules"].values()],
-            )
+            self._parts, self._children = parts, _children_in(tables)
         return tables
 
 
-class _Reading:
-    """What a module and its parts held when their dicts were gone through, and whether they still do.
-
-    Args:
-        version: tells the version of a dict.
-        dicts: the attributes of the module, first, and of its parts, and the dicts of parts, weights and buffers in them.
-        weights: all of them.
-        flat: the answer of `ModuleWatch.flat`.
-    """
-
-    __slots__ = ("_dicts", "_flags", "_version", "_versions", "_weights", "flat")
-
-    def __init__(
-        self,
-        version: Callable[[dict[str, Any]], int],
-        dicts: list[dict[str, Any]],
-        weights: list[Tensor],
-        flat: Any,
-    ) -> None:
-        self._version, self._dicts, self._weights, self.flat = version, dicts, weights, flat
-        self._versions, self._flags = list(map(version, dicts)), list(map(_requires_grad, weights))
-
-    def holds(self, module: nn.Module) -> bool:
-        """Whether no dict was written to since, and no weight frozen or thawed."""
-        if (
-            self._dicts[0] is not module.__dict__
-            or list(map(self._version, self._dicts)) != self._versions
-        ):
-            return False
-        return list(map(_requires_grad, self._weights)) == self._flags
+def _children_in(tables: list[dict[str, Any]]) -> list[Any]:
+    return [child for table in tables for child in table.get("_modules", _NONE).values()]
 
 
 def held_in(tables: list[dict[str, Any]], others: dict[int, str]) -> set[str]:
-    """The labels of those objects, given by identity, that stand in the attributes of modules, or are parts of them."""
+    """Return the labels of those objects, given by identity, that modules hold as attributes."""
     held = {
-        id(one) for table in tables for some in (table["_modules"], table) for one in some.values()
+        id(one)
+        for table in tables
+        for some in (table.get("_modules", _NONE), table)
+        for one in some.values()
     }
     return {others[key] for key in others.keys() & held}
 
 
 class OptimizerWatch(Watch):
-    """Moments and other state, and every entry of the groups. ``label_of`` names the weights that it updates.
+    """Moments and other state, and every entry of the groups; ``label_of`` names its weights.
 
-    Groups and state that an optimizer shares with one inside it (Lookahead, SAM) are told of that one.
+    Groups and state that it shares with an optimizer inside of it (Lookahead, SAM) belong to that.
     """
 
     order = 2
@@ -250,9 +195,8 @@ class OptimizerWatch(Watch):
         super().__init__(label, value, **how)
         self.label_of = label_of
         self._wraps = bool(wrapped_by(value))
-        self.named: dict[
-            int, str
-        ] = {}  # state stays in its place when its weight has left the model
+        # State stays in its place when its weight has left the model.
+        self.named: dict[int, str] = {}
 
     def read(self, value: Optimizer, tensor: Visit, plain: Visit) -> None:
         self.ids = ids = {
@@ -261,7 +205,7 @@ class OptimizerWatch(Watch):
             id(value.state): "state",
         }
         own: dict[int, str] = {}
-        groups, states = self._told_here(value)
+        groups, states = self._own(value)
         for number, group in enumerate(groups):
             prefix = f"param_groups[{number}]"
             ids[id(group)] = prefix
@@ -269,7 +213,7 @@ class OptimizerWatch(Watch):
                 if name == "params":
                     held = tuple(map(id, entry))
                     own.update((key, f"{prefix}.params[{at}]") for at, key in enumerate(held))
-                    plain(prefix + ".params", "group entry", Held(held))
+                    plain(prefix + ".params", "group entry", Membership(held))
                 elif type(entry) in SCALAR:
                     plain(f"{prefix}.{name}", "group entry", entry)
                 else:
@@ -295,7 +239,7 @@ class OptimizerWatch(Watch):
     ) -> tuple[list[Any], list[Tensor]] | None:
         plain: list[Any] = []
         tensors: list[Tensor] = []
-        groups, states = self._told_here(value)
+        groups, states = self._own(value)
         for group in groups:
             plain.extend([entry for name, entry in group.items() if name != "params"])
             plain.extend(map(id, group["params"]))
@@ -307,8 +251,8 @@ class OptimizerWatch(Watch):
                 (tensors if isinstance(entry, Tensor) else plain).append(entry)
         return (plain, tensors) if _FLAT.issuperset(map(type, plain)) else None
 
-    def _told_here(self, value: Optimizer) -> tuple[list[dict[str, Any]], Mapping[Any, Any]]:
-        """Its groups and state, without those that belong to an optimizer inside it."""
+    def _own(self, value: Optimizer) -> tuple[list[dict[str, Any]], Mapping[Any, Any]]:
+        """Return its groups and state without those of an optimizer inside of it."""
         groups, states = value.param_groups, value.state
         for inner in wrapped_by(value).values() if self._wraps else ():
             groups = [] if inner.param_groups is groups else groups
@@ -316,7 +260,7 @@ class OptimizerWatch(Watch):
         return groups, states
 
 
-class Held(tuple[int, ...]):
+class Membership(tuple[int, ...]):
     """Identities of the tensors that a group holds; prints as their number."""
 
     def __str__(self) -> str:
@@ -362,7 +306,7 @@ class DictWatch(Watch):
 
 
 class ValueWatch(Watch):
-    """An fnlib value: parameters, a gradient, or a model by its parameters."""
+    """An fnlib value: parameters, a gradient, or the parameters of a model."""
 
     order = 1
 
@@ -371,11 +315,11 @@ class ValueWatch(Watch):
 
     def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
         self.ids = {id(value): ""}
-        held = parameters_of(value)
-        if held is not value:
-            self.ids[id(held)] = "parameters"
         try:
-            kind: State = "gradient" if type(value).__name__ == "Gradient" else "weight"
+            held = parameters_of(value)
+            if held is not value:
+                self.ids[id(held)] = "parameters"
+            kind: State = "gradient" if isinstance(value, Gradient) else "weight"
             for name, weight in held.items():
                 tensor(name, kind, weight)
             for name, buffer in getattr(held, "buffers", {}).items():
@@ -389,7 +333,7 @@ class ValueWatch(Watch):
                     (tensor if isinstance(leaf, Tensor) else plain)(place, kind, leaf)
             if (steps := getattr(held, "step_count", None)) is not None:
                 plain("step_count", "optimizer state", steps)
-        except FnlibError as error:  # given away or empty: there is nothing to read, and its places count as removed
+        except FnlibError as error:  # given away or empty: its places count as removed
             self.given_away = isinstance(error, Donated)
 
 
@@ -398,7 +342,8 @@ class GeneratorWatch(Watch):
 
     def read(self, value: torch.Generator, tensor: Visit, plain: Visit) -> None:
         self.ids = {id(value): ""}
-        plain("", "random state", zlib.crc32(octets(value.get_state())))
+        state = value.get_state()
+        plain("", "random state", zlib.crc32(window(state)))
 
 
 class ScalerWatch(Watch):
@@ -406,15 +351,14 @@ class ScalerWatch(Watch):
 
     def read(self, value: Any, tensor: Visit, plain: Visit) -> None:
         self.ids = {id(value): ""}
-        for name in ("_scale", "_growth_tracker"):
-            if isinstance(entry := vars(value).get(name), Tensor):
-                tensor(name[1:], "scheduler state", entry)
+        for name, entry in scaler_state(value).items():
+            (tensor if isinstance(entry, Tensor) else plain)(name, "scheduler state", entry)
 
 
 def leaves(place: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Yield the tensors and plain values in nested dicts, lists and tuples, each with its place.
 
-    ``around``: the identities of the containers around it; one that contains itself is not gone through again.
+    ``around`` are the identities of the containers around it; one that contains itself is left out.
     """
     if isinstance(value, (Tensor, *PLAIN)):
         yield place, value
@@ -429,34 +373,33 @@ def leaves(place: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tup
 
 
 def parameters_of(value: Any) -> Any:
-    """The mapping of tensors behind an fnlib value; ``MISSING`` for anything else."""
-    kind = type(value)
-    if not kind.__module__.startswith("fnlib"):
-        return MISSING
-    if kind.__name__ in ("Parameters", "Gradient"):
+    """Return the mapping of tensors behind an fnlib value; ``None`` for anything else."""
+    if isinstance(value, (Parameters, Gradient)):
         return value
+    if not isinstance(value, (Model, Box)):
+        return None
     try:
-        return getattr(value, "parameters", MISSING)
+        return value.parameters
     except FnlibError:
         return {}
 
 
 def holds_tensors(value: Any) -> bool:
-    """Whether a dict is one of tensors: a state dict, a checkpoint, a list of moments inside."""
+    """Say whether a dict has tensors in it: a state dict, a checkpoint."""
     return isinstance(value, dict) and any(
         isinstance(leaf, Tensor) for _, leaf in leaves("", value)
     )
 
 
 def is_scripted(module: nn.Module) -> bool:
-    """Whether a module or a part of it is one of torch.jit, whose tables are not those of a module."""
+    """Say whether a module or a part of it is one of torch.jit, which has other tables."""
     if "_modules" not in vars(module):  # so it is, or its ``__init__`` has only begun
         return isinstance(module, torch.jit.ScriptModule)
     return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
 def wrapped_by(value: Optimizer) -> dict[str, Optimizer]:
-    """The optimizers that an optimizer holds and steps itself, by attribute."""
+    """Return the optimizers that an optimizer holds and steps itself, by attribute."""
     return {
         name: one
         for name, one in vars(value).items()
@@ -490,7 +433,7 @@ def watch(
         return [GeneratorWatch(name, value)]
     if isinstance(value, torch.amp.GradScaler):
         return [ScalerWatch(name, value, weakly=weakly)]
-    if parameters_of(value) is not MISSING:
+    if parameters_of(value) is not None:
         return [ValueWatch(name, value, weakly=weakly)]
     if isinstance(value, dict) and (not value or holds_tensors(value)):
         return [DictWatch(name, value)]

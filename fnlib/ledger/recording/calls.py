@@ -1,7 +1,7 @@
-"""The calls that a recording takes note of: forward, backward, step and their like.
+"""The calls that a recording notes: forward, backward, step and their like.
 
-They are recognised by their code objects while the statement runs. Nothing is patched and no hook is registered, so the
-program that is watched is the program that runs without a ledger.
+They are recognised by their code objects while the statement runs. Nothing is patched and no hook
+is registered, so the program that is watched is the program that runs without a ledger.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.factory import Model
 from fnlib.ledger.looks.watches import wrapped_by
-from fnlib.ledger.recording.saved import saved_by
+from fnlib.ledger.recording.graphs import saved_by
 from fnlib.network.backward import differentiate
-from fnlib.values.protect import in_transform
+from fnlib.torch_private import (
+    DROPOUTS,
+    NORMS,
+    active_transform,
+    initial_step,
+    steps_before,
+    wrapped_step,
+)
 
 if TYPE_CHECKING:
     from fnlib.ledger.recording.recorder import Recorder
@@ -29,17 +36,13 @@ if TYPE_CHECKING:
 Handler = Callable[["Recorder", FrameType], "dict[str, Any] | None"]
 
 _alive: list[CodeType] = []  # an identity tells an object only while it lives
-_DROPOUT = (nn.modules.dropout._DropoutNd,)
-_NORM = (nn.modules.batchnorm._NormBase,)
-# Asked anew at each call: a table of classes would keep alive those that `torch.nn.utils.parametrize` makes, and their modules with them.
-_MAY_DEPEND_ON_MODE = (*_DROPOUT, *_NORM, nn.RNNBase, nn.MultiheadAttention, nn.RReLU)
 
 
 @functools.cache
 def handlers() -> dict[int, Handler]:
-    """Identities of the code objects of the calls of interest, each with what notes it down.
+    """Map identities of the code objects of the calls of interest to what notes them.
 
-    Identities, because the hash of a code object goes through all its constants, for every call in the program anew.
+    Identities, because hashing a code object goes through all its constants, at every call.
     """
     found: dict[int, Handler] = {}
 
@@ -50,13 +53,15 @@ def handlers() -> dict[int, Handler]:
         _alive.append(code)
         found[id(code)] = handler
 
-    on(nn.Module._call_impl, _forward)
+    on(nn.Module.__call__, _forward)
     on(torch.Tensor.backward, _tensor_backward)
     on(torch.autograd.backward, _backward)
     on(torch.autograd.grad, _grad)
-    of(
-        Optimizer.profile_hook_step(lambda: None).__code__, _step
-    )  # one wrapper around the step of every class
+    if wrapped_step is not None:
+        of(wrapped_step, _step)
+    else:  # each class has a step of its own
+        for kind in _optimizers():
+            on(kind.step, _step)
     on(Optimizer.zero_grad, _zero_grad)
     on(nn.Module.zero_grad, _zero_grad)
     on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))
@@ -75,10 +80,15 @@ def handlers() -> dict[int, Handler]:
     return found
 
 
+def _optimizers() -> list[type[Optimizer]]:
+    kinds = [kind for kind in vars(torch.optim).values() if isinstance(kind, type)]
+    return [kind for kind in kinds if issubclass(kind, Optimizer) and kind is not Optimizer]
+
+
 def _forward(recorder: Recorder, frame: FrameType) -> None:
     module = frame.f_locals["self"]
-    caller = frame.f_back.f_back if frame.f_back is not None else None
-    depends = isinstance(module, _MAY_DEPEND_ON_MODE) and depends_on_mode(module)
+    caller = frame.f_back
+    depends = depends_on_mode(module)
     if not (depends or recorder.records(caller) or recorder.is_root(module)):
         return
     label = recorder.keeper.module_label(module)
@@ -96,12 +106,12 @@ def _forward(recorder: Recorder, frame: FrameType) -> None:
     )
 
 
-def depends_on_mode(module: nn.Module) -> bool:
-    """Whether a module by itself computes something else, or keeps statistics, in training mode."""
-    if isinstance(module, _DROPOUT):
-        return module.p > 0
-    if isinstance(module, _NORM):
-        return module.track_running_stats
+def depends_on_mode(module: Any) -> bool:
+    """Say whether a module computes something else, or keeps statistics, in training mode."""
+    if isinstance(module, DROPOUTS):
+        return bool(module.p > 0)
+    if isinstance(module, NORMS):
+        return bool(module.track_running_stats)
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
         return bool(module.dropout)
     return isinstance(module, nn.RReLU)
@@ -129,13 +139,13 @@ def _grad(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
 
 def _differentiate(recorder: Recorder, frame: FrameType) -> dict[str, Any] | None:
     here = frame.f_locals
-    if not isinstance(here["loss"], Tensor) or in_transform():
+    if not isinstance(here["loss"], Tensor) or active_transform() is not None:
         return None  # an error of its own, or noted as torch.autograd.grad
     return _pass(recorder, "grad", (here["loss"],), {**here, "create_graph": False}, here["leaves"])
 
 
 def _tensors(given: Any) -> tuple[Any, ...] | None:
-    """The tensors in an argument; ``None`` for a generator (``model.parameters()``), which only the function itself may use up."""
+    """Return the tensors in an argument; ``None`` for a generator, which the function uses up."""
     if isinstance(given, Tensor):
         return (given,)
     if isinstance(given, Iterator):
@@ -146,7 +156,7 @@ def _tensors(given: Any) -> tuple[Any, ...] | None:
 def _pass(
     recorder: Recorder, kind: str, roots: tuple[Any, ...], here: dict[str, Any], inputs: Any
 ) -> dict[str, Any]:
-    """Note a backward pass: which weights it reaches, and in which statements its graph used them."""
+    """Note a backward pass: which weights it reaches, and which statements used them."""
     graph = recorder.graph_behind(roots)
     create = bool(here["create_graph"])
     retain = create if here["retain_graph"] is None else bool(here["retain_graph"])
@@ -176,8 +186,9 @@ def _pass(
 
 
 def _step(recorder: Recorder, frame: FrameType) -> None:
-    arguments = frame.f_locals.get("args", ())
-    optimizer = arguments[0] if arguments else None
+    here = frame.f_locals
+    arguments = here.get("args", ())
+    optimizer = arguments[0] if arguments else here.get("self")
     if not isinstance(optimizer, Optimizer):
         return
     with_gradient: list[Any] = []
@@ -191,9 +202,8 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
                 dead += weight.grad is None
             else:
                 (without if weight.grad is None else with_gradient).append(label)
-    closure = frame.f_locals.get("kwargs", {}).get(
-        "closure", arguments[1] if len(arguments) > 1 else None
-    )
+    given = arguments[1] if len(arguments) > 1 else None
+    closure = here.get("kwargs", here).get("closure", given)
     recorder.event(
         "step",
         recorder.keeper.label_of(optimizer),
@@ -211,7 +221,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
 
 
 def _zero_grad(recorder: Recorder, frame: FrameType) -> None:
-    """Note whose gradients are cleared: an optimizer that is not watched may hold weights that are."""
+    """Note whose gradients are cleared: an unwatched optimizer may hold watched weights."""
     one = frame.f_locals["self"]
     held = (
         [group["params"] for group in one.param_groups]
@@ -236,7 +246,7 @@ def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
 
 
 def _ties(label: str, value: Any) -> tuple[tuple[str, ...], ...]:
-    """The weights of a module that have several names, as labels."""
+    """Return the weights of a module that have several names, as labels."""
     names: dict[int, list[str]] = {}
     if isinstance(value, nn.Module):
         for name, weight in value.named_parameters(remove_duplicate=False):
@@ -252,24 +262,12 @@ def _module_state_dict(recorder: Recorder, frame: FrameType) -> None:
 
 def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
     scheduler = frame.f_locals["self"]
-    if frame.f_back is not None and frame.f_back.f_code in (
-        LRScheduler.__init__.__code__,
-        _initial_step(),
-    ):
+    caller = None if frame.f_back is None else frame.f_back.f_code
+    if caller is not None and caller in (LRScheduler.__init__.__code__, initial_step):
         return
-    optimizer = vars(scheduler).get("optimizer")
-    recorder.event(
-        "scheduler step",
-        recorder.keeper.label_of(scheduler),
-        optimizer=recorder.keeper.label_of(optimizer),
-        early=vars(scheduler).get("_step_count") == 1
-        and not vars(optimizer or scheduler).get("_opt_called", False),
-    )
-
-
-@functools.cache
-def _initial_step() -> CodeType:
-    return LRScheduler._initial_step.__code__
+    label, optimizer = recorder.keeper.label_of, vars(scheduler).get("optimizer")
+    early = steps_before(scheduler)
+    recorder.event("scheduler step", label(scheduler), optimizer=label(optimizer), early=early)
 
 
 def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:

@@ -2,163 +2,138 @@
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import asdict
+from collections.abc import Iterator
 from difflib import SequenceMatcher
-from html import escape
 from typing import Any
 
 from fnlib.ledger.errors import NothingToCompare
-from fnlib.ledger.views.html import side_cell
 from fnlib.ledger.views.rows import Row, rows_of
-from fnlib.ledger.views.table import FAR, LEGEND, WIDTH, captions, one_line
-from fnlib.ledger.views.view import Shown
+from fnlib.ledger.views.table import LEGEND, captions, marked
+from fnlib.ledger.views.view import Recording
+from fnlib.show.table import Table
 
-_SIDE = (WIDTH - 3) // 2
+Pair = tuple[Row | None, Row | None]
+# What a statement does in a training loop, by the calls that were seen in it.
+_ROLES = {
+    "zero_grad": "clear",
+    "backward": "backward",
+    "grad": "backward",
+    "step": "step",
+    "functional step": "step",
+    "scheduler step": "schedule",
+}
 
 
 class Comparison:
-    """Two recordings in one table; statements with the same text stand side by side.
+    """Two recordings in one table, made by `compare`.
 
-    Made by `compare`. It prints in at most 100 columns and shows as HTML in a notebook.
+    Statements with the same text or the same role (forward, backward, step) are in one row.
     """
 
-    def __init__(self, left: Shown, right: Shown) -> None:
+    def __init__(self, left: Recording, right: Recording) -> None:
         self.left, self.right = left, right
-        self.rows: list[tuple[Row | None, Row | None]] = _aligned(
-            rows_of(left.entries), rows_of(right.entries)
-        )
+        self.rows: list[Pair] = _paired(rows_of(left.entries), rows_of(right.entries))
 
     def to_dict(self) -> dict[str, Any]:
-        """The pairs of rows and both counts, ready for JSON."""
-        rows = [[None if row is None else asdict(row) for row in pair] for pair in self.rows]
-        return {"rows": rows, "counts": [asdict(self.left.counts), asdict(self.right.counts)]}
+        """Return the pairs of rows and both counts, ready for JSON."""
+        rows = [[row and row.to_dict() for row in pair] for pair in self.rows]
+        counts = [side.to_dict()["counts"] for side in (self.left, self.right)]
+        return {"rows": rows, "counts": counts}
 
-    def __str__(self) -> str:
-        lines = _beside([self.left.title], [self.right.title])
-        lines.append("-" * (_SIDE + 1) + "+" + "-" * (_SIDE + 1))
-        for left, right in self.rows:
-            lines += _beside(_block(left), _block(right))
-        lines.append("-" * (_SIDE + 1) + "+" + "-" * (_SIDE + 1))
-        lines += _beside(
-            captions(self.left.entries, self.left.counts),
-            captions(self.right.entries, self.right.counts),
-        )
-        if any(
-            cell.far for pair in self.rows for row in pair if row is not None for cell in row.cells
-        ):
-            lines.append(LEGEND)
-        return "\n".join(lines)
+    def _table(self) -> Table:
+        sides = (self.left, self.right)
+        lines = [tuple(map(_block, pair)) for pair in self.rows]
+        lines.append(("", ""))
+        lines.append(tuple("\n".join(captions(side.entries, side.counts)) for side in sides))
+        rows = [row for pair in self.rows for row in pair if row is not None]
+        far = any(cell.far for row in rows for cell in row.cells)
+        columns = {self.left.title: "<", f"{self.right.title} ": "<"}  # two titles may be alike
+        return Table(
+            "Two recordings side by side", columns, {"": lines}, [LEGEND] if far else [],
+            limit=len(lines), code=tuple(columns),
+        )  # fmt: skip
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return self._table().text()
 
     def _repr_html_(self) -> str:
-        cell = "text-align:left;vertical-align:top;padding:3px 16px 3px 0;background:transparent;color:inherit;border:none"
-        line = "border-bottom:1px solid var(--jp-border-color1, rgba(128,128,128,.5))"
-        heads = "".join(
-            f'<th scope="col" style="{cell};{line}">{escape(side.title)}</th>'
-            for side in (self.left, self.right)
-        )
-        body = "".join(
-            '<tr style="background:transparent">'
-            + "".join(f'<td style="{cell};{line}">{side_cell(row)}</td>' for row in pair)
-            + "</tr>"
-            for pair in self.rows
-        )
-        feet = "".join(
-            f'<td style="{cell}">{"<br>".join(map(escape, captions(side.entries, side.counts)))}</td>'
-            for side in (self.left, self.right)
-        )
-        style = "border-collapse:collapse;margin:0;color:inherit;font-size:var(--jp-code-font-size, 13px)"
-        table = f'<table style="{style}"><thead><tr style="background:transparent">{heads}</tr></thead><tbody>{body}</tbody>'
-        far = any(
-            one.far for pair in self.rows for row in pair if row is not None for one in row.cells
-        )
-        legend = f'<p style="margin:4px 0 0 0">{escape(LEGEND)}</p>' if far else ""
-        return (
-            '<div style="overflow-x:auto;color:var(--jp-content-font-color1, inherit)">'
-            f'{table}<tfoot><tr style="background:transparent">{feet}</tr></tfoot></table>{legend}</div>'
-        )
+        return self._table().html()
 
 
-def compare(left: Shown, right: Shown) -> Comparison:
-    """Put two recordings side by side, row by row.
+def compare(left: Recording, right: Recording) -> Comparison:
+    """Put two recordings side by side: what changes where, and both counts.
 
     Args:
-        left: a ledger, or one iteration of one: ``ledger.iteration(2)``.
-        right: another.
-
-    Returns:
-        A table: print it, or leave it at the end of a notebook cell.
+        left: a ledger, or one iteration of it.
+        right: another one.
 
     Raises:
-        NothingToCompare: one of them is no recording.
+        NothingToCompare: one of them is not a recording.
 
     >>> import torch
     >>> from fnlib.ledger import Ledger
     >>> weight = torch.ones(2)
     >>> with Ledger(weight=weight) as in_place:
-    ...     weight.mul_(3)
-    tensor([3., 3.])
+    ...     scaled = weight.mul_(3)
     >>> with Ledger(weight=weight) as out_of_place:
+    ...     copied = weight.clone()
     ...     scaled = weight.mul(3)
     >>> print(compare(in_place, out_of_place))
-    Ledger of weight                                 | Ledger of weight
-    -------------------------------------------------+-------------------------------------------------
-    weight.mul_(3)                                   | scaled = weight.mul(3)
-        weight: changed in place                     |     scaled: name bound
-    -------------------------------------------------+-------------------------------------------------
-    0 of 1 statement acts at a distance; 1 value     | 0 of 1 statement acts at a distance; 0 values
-    overwritten; 0 names rebound                     | overwritten; 0 names rebound
+    Two recordings side by side
+      Ledger of weight                                  Ledger of weight
+      scaled = weight.mul_(3)
+          weight: changed in place
+          scaled: bound
+                                                        copied = weight.clone()
+                                                            copied: bound
+                                                        scaled = weight.mul(3)
+                                                            scaled: rebound
+    <BLANKLINE>
+      0 of 1 statement acts at a distance; 1 value      0 of 2 statements act at a distance; 0 values
+        overwritten; 0 names rebound                      overwritten; 1 name rebound
     """
     for side in (left, right):
-        if not isinstance(side, Shown):
+        if not isinstance(side, Recording):
             raise NothingToCompare(side)
     return Comparison(left, right)
 
 
-def _aligned(left: list[Row], right: list[Row]) -> list[tuple[Row | None, Row | None]]:
-    """Pair the rows: those of the same text, and between two such pairs the others in their order."""
-    matcher = SequenceMatcher(
-        None, [_key(row) for row in left], [_key(row) for row in right], autojunk=False
+def _paired(left: list[Row], right: list[Row]) -> list[Pair]:
+    """Pair rows of the same text; between two such pairs, rows of the same role."""
+    a_texts, b_texts = (
+        [" ".join(row.entry.source.split()) for row in side] for side in (left, right)
     )
-    pairs: list[tuple[Row | None, Row | None]] = []
-    for _, a, b, c, d in matcher.get_opcodes():
-        for step in range(max(b - a, d - c)):
-            pairs.append(
-                (
-                    left[a + step] if a + step < b else None,
-                    right[c + step] if c + step < d else None,
-                )
-            )
+    pairs: list[Pair] = []
+    for tag, a, b, c, d in SequenceMatcher(None, a_texts, b_texts, False).get_opcodes():
+        some = left[a:b], right[c:d]
+        pairs += zip(*some, strict=True) if tag == "equal" else _by_role(*some)
     return pairs
 
 
-def _key(row: Row) -> str:
-    return " ".join(row.source.split())
+def _by_role(left: list[Row], right: list[Row]) -> Iterator[Pair]:
+    a_roles, b_roles = list(map(_role, left)), list(map(_role, right))
+    for tag, a, b, c, d in SequenceMatcher(None, a_roles, b_roles, False).get_opcodes():
+        if tag == "equal":
+            yield from zip(left[a:b], right[c:d], strict=True)
+        else:  # what has no partner is alone in its row
+            yield from ((row, None) for row in left[a:b])
+            yield from ((None, row) for row in right[c:d])
 
 
-def _block(row: Row | None) -> list[str]:
-    """A row in half the width: the statement, and below it what it changed."""
+def _role(row: Row) -> str:
+    """Name what a statement does: the last of its calls that has a role, else its text."""
+    roles = [_ROLES[one.kind] for one in row.entry.all_events if one.kind in _ROLES]
+    if roles:
+        return roles[-1]
+    if any(one.state == "graph" and one.kind == "created" for one in row.entry.changes):
+        return "forward"
+    return "header" if row.entry.kind == "header" else row.code.strip()
+
+
+def _block(row: Row | None) -> str:
+    """Write the statement, and below it what it changed."""
     if row is None:
-        return [""]
-    lines = [one_line(row)]
-    for cell in row.cells:
-        when = f" ({cell.when})" if cell.when else ""
-        lines.append(
-            " " * row.indent + f"  {FAR if cell.far else ' '} {cell.what}: {cell.how}{when}"
-        )
-    return lines + [" " * row.indent + f"    {note}" for note in row.notes]
-
-
-def _beside(left: list[str], right: list[str]) -> list[str]:
-    """Two blocks of lines next to each other."""
-    sides = [[part for text in block for part in _wrapped(text)] for block in (left, right)]
-    height = max(map(len, sides))
-    sides = [side + [""] * (height - len(side)) for side in sides]
-    return [f"{a:<{_SIDE}} | {b}".rstrip() for a, b in zip(*sides, strict=True)]
-
-
-def _wrapped(content: str) -> list[str]:
-    indent = " " * (len(content) - len(content.lstrip()))
-    return textwrap.wrap(content, _SIDE, subsequent_indent=indent) or [""]
+        return ""
+    below = [f"{marked(cell)}: {cell.done}" for cell in row.cells]
+    below += [f"  {note}" for note in row.notes]
+    return "\n".join([row.code, *(" " * (row.indent + 2) + line for line in below)])

@@ -1,17 +1,20 @@
-"""Lanes of state: which there are, in which order they stand, and which of them a statement reads.
+"""Lanes of state: which there are, in which order, and which of them a statement reads.
 
-Names come first in the order in which they are bound, then modules (``.grad``, weights, buffers, mode), then optimizers
-(itself, moments, rate), then the rest, and the random generators apart. So the same state stands at the same place in
-two pictures, and a functional loop, which binds one value after the other, runs down a staircase.
+Names come first in the order in which they are bound, then modules (``.grad``, weights, buffers,
+mode), then optimizers (itself, moments, rate), schedulers, the rest, and random generators. So the
+same state has the same place in two pictures, and a functional loop runs down a staircase.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from fnlib.ledger.entries import Bound, Change
-from fnlib.ledger.views.shown import Row
+
+if TYPE_CHECKING:
+    from fnlib.ledger.views.scene import Line
 
 Key = tuple[str, str]  # (owner, part): ("model", "weights"); ("loss", "") for a name
 
@@ -28,19 +31,19 @@ _PARTS = {
     "name": "itself",
     "graph": "itself",
 }
-_ORDER = (
-    "", "old", "new", "itself", ".grad", "weights", "requires_grad", "buffers", "mode", "moments", "rate", "settings", "state", "values",
-)  # fmt: skip
-_KEPT_BESIDE = (
-    "Parameters",
-    "Gradient",
-)  # values whose earlier one is drawn beside the new one if it lives on
+_ORDER = ["", "old", "new", "itself", ".grad", "weights", "requires_grad", "buffers", "mode"]
+_ORDER += ["moments", "rate", "settings", "state", "values"]
+_OTHER = ("", "other")  # the lane that many names of plain numbers share
 _NAMES_AT_MOST = 8
+_TWO_LANES = ("Parameters", "Gradient")  # of these the old value is drawn too if it lives on
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One column: ``head`` is its owner, written over all its lanes, ``title`` the part. ``since``: the row that made it."""
+    """One column: ``head`` is its owner, written over all its lanes, ``title`` the part.
+
+    ``since`` is the row that made it; ``apart``: it stands apart from the others.
+    """
 
     key: Key
     head: str
@@ -52,115 +55,79 @@ class Lane:
 class Lanes:
     """The lanes of some rows."""
 
-    def __init__(self, rows: list[Row], watched: tuple[str, ...]) -> None:
-        changes = [(row, change) for row in rows for change in row.entry.changes]
+    def __init__(self, rows: list[Line], watched: tuple[str, ...]) -> None:
+        changes = [(row, change) for row in rows for change in row.changes]
         events = [event for row in rows for event in row.entry.events]
-        self.optimizers = {
-            event.subject
-            for event in events
-            if event.kind == "step" and not event.subject.startswith("(")
+
+        def subjects(*kinds: str) -> set[str]:
+            return {event.subject for event in events if event.kind in kinds}
+
+        self._rows, self._watched = rows, watched
+        self._labels = {label for row in rows for label in row.entry.named} | {*watched}
+        self._labels |= {
+            change.owner
+            for _, change in changes
+            if change.state not in ("graph", "name", "random state")
         }
+        # a loss or an activation has no weights
+        self.weighty = {self.root(label) for row in rows for label in row.entry.links.weights}
+        self._bound: dict[str, Change] = {}
+        self._names: dict[str, int] = {}  # name -> the row that binds it last; -1 if none does
+        for row, change in changes:
+            if change.state == "graph":
+                self._names.setdefault(change.owner, -1)
+            elif change.state == "name" and row.entry.kind == "statement":
+                if change.kind != "removed":
+                    self._names[change.owner] = row.number
+                    self._bound[change.owner] = change
+        functional = {name for name in self._bound if self._type(name) in ("Model", *_TWO_LANES)}
+        called = map(self.root, subjects("forward", "state_dict", "load_state_dict"))
+        self.modules = {*called} & self.weighty
+        self.modules |= {change.owner for _, change in changes if _is_module(change)}
         self.schedulers = {
             change.owner for _, change in changes if change.state == "scheduler state"
         }
-        self.schedulers |= {
-            event.subject
-            for event in events
-            if event.kind == "scheduler step" and not event.subject.startswith("(")
-        }
-        self._labels = {
-            *watched,
-            *(
-                change.owner
-                for _, change in changes
-                if change.state not in ("graph", "name", "random state")
-            ),
-        }
-        self._labels |= {label for row in rows for label in row.entry.named}
-        weighty = {
-            self.root(label) for row in rows for label in row.entry.links.weights
-        }  # a loss or an activation has none
-        forwards = {
-            self.root(event.subject)
-            for event in events
-            if event.kind in ("forward", "state_dict", "load_state_dict")
-        } & weighty
-        modules = {
+        self.schedulers |= {name for name in subjects("scheduler step") if name[0] != "("}
+        self.optimizers = {name for name in subjects("step") if name[0] != "("}
+        self.optimizers |= {
             change.owner
             for _, change in changes
-            if change.state in ("buffer", "mode flag") or _is_module(change)
+            if change.state in ("optimizer state", "group entry")
+            and change.owner not in self.modules | functional
         }
-        self._rows = rows
-        self._names: dict[str, int] = {}  # name -> the row that binds it last; -1 if none does
-        self._bound: dict[str, Change] = {}
-        for row, change in changes:
-            self.optimizers |= self._optimizer(change, modules | forwards)
-            if (
-                change.state == "name"
-                and row.entry.kind == "statement"
-                and change.kind != "removed"
-            ):
-                self._names[change.owner] = row.number
-                self._bound[change.owner] = change
-            elif change.state == "graph":
-                self._names.setdefault(change.owner, -1)
-        values = {
-            name
-            for name, change in self._bound.items()
-            if isinstance(change.after, Bound) and change.after.type == "Model"
-        }
-        self.modules = (modules | forwards) - values
-        self._names = {
-            name: row
-            for name, row in self._names.items()
-            if name not in self.modules | self.optimizers | self.schedulers
-        }
+        self.modules -= {name for name in functional if self._type(name) == "Model"}
+        self._owners = self.modules | self.optimizers | self.schedulers
+        self._names = {name: at for name, at in self._names.items() if name not in self._owners}
         self._split = {
             name
-            for name, change in self._bound.items()
-            if name in self._names
-            and isinstance(now := change.after, Bound)
-            and now.alive
-            and now.type in _KEPT_BESIDE
+            for name in self._names
+            if self._type(name) in _TWO_LANES and self._bound[name].after.alive
         }
-        self.still: list[tuple[int, Key]] = [
+        self.still = [
             (self._names[name], (name, "old")) for name in self._names if name in self._split
         ]
-        self._others = self._too_many(rows)
-        self._watched = watched
+        self._others = self._too_many()
 
-    def _optimizer(self, change: Change, modules: set[str]) -> set[str]:
-        of_optimizers = (
-            change.state in ("optimizer state", "group entry") and change.owner not in modules
-        )
-        kind = self._bound.get(change.owner)
-        is_value = (
-            kind is not None
-            and isinstance(kind.after, Bound)
-            and kind.after.type in ("Parameters", "Model", "Gradient")
-        )
-        return {change.owner} if of_optimizers and not is_value else set()
+    def _type(self, name: str) -> str:
+        return getattr(self._after(name), "type", "")
 
-    def _too_many(self, rows: list[Row]) -> set[str]:
-        """Where there are many names, those of plain numbers and of values that no other statement reads share a lane."""
-        if len(self._names) <= _NAMES_AT_MOST:
-            return set()
-        plain = [
+    def _after(self, name: str) -> Any:
+        return self._bound[name].after if name in self._bound else None
+
+    def _too_many(self) -> set[str]:
+        """Among many names, those of values without tensors share one lane."""
+        plain = {
             name
-            for name, change in self._bound.items()
-            if name in self._names and not _has_graph(change) and name not in self._split
-        ]
-        plain = [
-            name
-            for name in plain
-            if isinstance(now := self._bound[name].after, Bound) and "tensor" not in now.text
-        ]
-        return set(plain if len(plain) > 1 else ())
+            for name in self._names
+            if isinstance(now := self._after(name), Bound)
+            and not (now.nodes or now.type in _TWO_LANES or "tensor" in now.text)
+        }
+        return plain if len(self._names) > _NAMES_AT_MOST and len(plain) > 1 else set()
 
     # --- where something belongs ---------------------------------------------------------------
 
     def root(self, label: str) -> str:
-        """The watched object that a label is a part of: ``self.model`` for ``self.model.0.weight``."""
+        """Return the watched object that a label is a part of: ``self.model`` for its weights."""
         parts = label.replace("[", ".[").split(".")
         for length in range(len(parts), 0, -1):
             if (start := ".".join(parts[:length]).replace(".[", "[")) in self._labels:
@@ -168,7 +135,7 @@ class Lanes:
         return parts[0]
 
     def of(self, change: Change, row: int) -> Key:
-        """The lane of a change."""
+        """Return the lane of a change."""
         if change.state == "random state":
             return ("random", change.place)
         owner = change.owner.removesuffix(" (earlier)")
@@ -176,15 +143,13 @@ class Lanes:
             if change.owner != owner and owner in self._split:
                 return (owner, "old")
             return self._name(owner, row, binds=change.state == "name")
-        part = _PARTS[change.state]
         if owner in self.schedulers:
-            part = "state"
-        elif change.state == "group entry" and change.place.endswith(".lr"):
-            part = "rate"
-        return (change.owner, part)
+            return (change.owner, "state")
+        rate = change.state == "group entry" and change.place.endswith(".lr")
+        return (change.owner, "rate" if rate else _PARTS[change.state])
 
     def of_label(self, label: str, change: Change, row: int) -> Key | None:
-        """The lane of another name of the same storage: ``best.0.weight``."""
+        """Return the lane of another name of the same storage: ``best.0.weight``."""
         owner = self.root(label)
         if owner in self._names:
             return self._name(owner, row)
@@ -192,63 +157,8 @@ class Lanes:
             return None  # it holds the weight to update it; that is no second place
         return (owner, _PARTS[change.state] if owner in self.modules else "values")
 
-    def _name(self, name: str, row: int, *, binds: bool = False) -> Key:
-        if name in self._others:
-            return ("", "other")
-        if name not in self._split:
-            return (name, "")
-        return (name, "new" if binds or row > self._names[name] else "old")
-
-    # --- what a statement reads ----------------------------------------------------------------
-
-    def reads(self, row: Row) -> list[Key]:
-        """The lanes that a statement reads, as its text names them and as its calls were seen to."""
-        found: list[Key] = []
-        for read in row.entry.reads:
-            name = read.partition(".")[0].partition("[")[0]
-            if name in self._names and name not in self._others:
-                found.append(self._name(name, row.number))
-        for label in sorted(row.entry.named):
-            if label in self.optimizers:
-                found.append((label, "itself"))
-            elif label in self.schedulers:
-                found.append((label, "state"))
-        for event in row.entry.all_events:
-            if event.kind in ("forward", "state_dict"):
-                found.append((self.root(event.subject), "weights"))
-            elif event.kind == "step":
-                found.extend((self.root(label), ".grad") for label in event.data["weights"])
-        owners = self.modules | self.optimizers | self.schedulers
-        return [
-            lane for lane in dict.fromkeys(found) if lane[0] in self._names or lane[0] in owners
-        ]
-
-    def source(self, row: Row, target: Key, reads: list[Key]) -> Key | None:
-        """Of the lanes that a statement reads, the one through which it changes another lane."""
-        if target[0] in self._names or target == ("", "other"):
-            fresh = [lane for lane in reads if lane[0] in self._names]
-            if fresh:
-                return max(
-                    fresh,
-                    key=lambda lane: (
-                        -1 if self._names[lane[0]] >= row.number else self._names[lane[0]]
-                    ),
-                )
-            order = [lane for lane in reads if lane[1] == "weights"]
-            return order[0] if order else reads[0] if reads else None
-        called = [read.partition(".")[0] for read in row.entry.reads if "." in read]
-        through = [lane for lane in reads if lane[0] in called]
-        acting = [lane for lane in reads if lane[1] in ("itself", "state")] or [
-            lane for lane in reads if lane[0] in self._names
-        ]
-        if target[0] in row.entry.named and not any(
-            lane[0] == target[0] and lane[1] == "itself" for lane in reads
-        ):
-            return None  # the statement names the owner itself: the change comes from the text
-        return next(iter([lane for lane in acting if lane in through] or acting or through), None)
-
     def of_finding(self, place: str, row: int) -> Key:
-        """The lane of what a finding is about: ``discriminator.2.weight and 1 more``."""
+        """Return the lane of what a finding is about: ``discriminator.2.weight and 1 more``."""
         label = place.split(" ")[0].rstrip(",")
         owner = self.root(label)
         if owner in self._names:
@@ -256,47 +166,79 @@ class Lanes:
         if owner in self.schedulers:
             return (owner, "state")
         if owner in self.optimizers:
-            return (
-                owner,
-                "itself" if label == owner else "rate" if label.endswith(".lr") else "moments",
-            )
+            part = "rate" if label.endswith(".lr") else "moments"
+            return (owner, "itself" if label == owner else part)
         return (owner, ".grad" if label.endswith(".grad") else "weights")
+
+    def _name(self, name: str, row: int, *, binds: bool = False) -> Key:
+        if name in self._others:
+            return _OTHER
+        if name not in self._split:
+            return (name, "")
+        return (name, "new" if binds or row > self._names[name] else "old")
+
+    # --- what a statement reads ----------------------------------------------------------------
+
+    def reads(self, row: Line) -> list[Key]:
+        """Return the lanes that a statement reads, by its text and by the calls in it."""
+        found: list[Key] = []
+        for read in row.entry.reads:
+            name = read.partition(".")[0].partition("[")[0]
+            if name in self._names and name not in self._others:
+                found.append(self._name(name, row.number))
+        for label in sorted(row.entry.named & (self.optimizers | self.schedulers)):
+            found.append((label, "itself" if label in self.optimizers else "state"))
+        for event in row.entry.all_events:
+            if event.kind in ("forward", "state_dict"):
+                found.append((self.root(event.subject), "weights"))
+            elif event.kind == "step":
+                found += [(self.root(label), ".grad") for label in event.data["weights"]]
+        known = self._owners | self._names.keys()
+        return [lane for lane in dict.fromkeys(found) if lane[0] in known]
+
+    def source(self, row: Line, target: Key, reads: list[Key]) -> Key | None:
+        """Return the lane through which a statement changes another one."""
+        names = [lane for lane in reads if lane[0] in self._names]
+        if target[0] in self._names or target == _OTHER:
+            if names:  # the one that was bound last before this row
+                bound = [self._names[lane[0]] for lane in names]
+                ages = [-1 if at >= row.number else at for at in bound]
+                return names[ages.index(max(ages))]
+            weights = [lane for lane in reads if lane[1] == "weights"]
+            return next(iter(weights or reads), None)
+        itself = [lane for lane in reads if lane[1] in ("itself", "state")]
+        if target[0] in row.entry.named and (target[0], "itself") not in itself:
+            return None  # the statement names the owner: the change comes from its text
+        called = [read.partition(".")[0] for read in row.entry.reads if "." in read]
+        through = [lane for lane in reads if lane[0] in called]
+        acting = itself or names
+        best = [lane for lane in acting if lane in through]
+        return next(iter(best or acting or through), None)
 
     # --- in which order ------------------------------------------------------------------------
 
     def in_order(self, used: Iterable[Key]) -> list[Lane]:
-        """The lanes that are used, from left to right."""
+        """Return the lanes that are used, from left to right."""
         found = set(used)
         binds = [row.entry.binds for row in self._rows]
-        written = {
-            name: binds[row].index(name) if row >= 0 and name in binds[row] else 0
-            for name, row in self._names.items()
-        }
-        names = {
-            name: at
-            for at, name in enumerate(
-                sorted(self._names, key=lambda name: (self._names[name], written[name]))
-            )
-        }
-        owners = [*self._watched, *sorted({owner for owner, _ in found} - set(self._watched))]
+
+        def bound(name: str) -> tuple[int, int]:
+            row = self._names[name]
+            return row, binds[row].index(name) if row >= 0 and name in binds[row] else 0
+
+        names = sorted(self._names, key=bound)
+        owners = [*self._watched, *sorted({owner for owner, _ in found} - {*self._watched})]
 
         def place(key: Key) -> tuple[int, int, int]:
             owner, part = key
             if owner == "random":
                 return (9, 0, 0)
-            if owner in names:
-                return (0, names[owner], _ORDER.index(part))
-            if key == ("", "other"):
+            if owner in self._names:
+                return (0, names.index(owner), _ORDER.index(part))
+            if key == _OTHER:
                 return (1, 0, 0)
-            group = (
-                4
-                if owner in self.schedulers
-                else 3
-                if owner in self.optimizers
-                else 2
-                if owner in self.modules
-                else 5
-            )
+            groups = (self.modules, self.optimizers, self.schedulers)
+            group = next((n for n, some in enumerate(groups, 2) if owner in some), 5)
             return (group, owners.index(owner), _ORDER.index(part))
 
         return [self._lane(key, found) for key in sorted(found, key=place)]
@@ -305,36 +247,23 @@ class Lanes:
         owner, part = key
         if owner == "random":
             return Lane(key, "random generator", part, apart=True)
-        if key == ("", "other"):
+        if key == _OTHER:
             return Lane(key, "", "other names")
         if owner in self._names:
-            born = self._bound.get(owner)
-            since = (
-                self._names[owner]
-                if part == "new" or (born is not None and born.kind == "created")
-                else None
-            )
+            made = part == "new" or (owner in self._bound and self._bound[owner].kind == "created")
+            since = self._names[owner] if made else None
             return Lane(key, owner if part else "", part or owner, since)
-        if part in ("values", "state") and not any(
-            other != key and other[0] == owner for other in found
-        ):
+        alone = not any(other[0] == owner and other != key for other in found)
+        if part in ("values", "state") and alone:
             return Lane(key, "", owner)
         return Lane(key, owner, part)
 
 
 def _is_module(change: Change) -> bool:
-    """Whether a change shows that its owner is a network: its weight's name has a place, or a name was bound to one."""
+    """Say whether a change shows that its owner is a network."""
     if change.state == "name":
         return isinstance(change.after, Bound) and change.after.is_module
+    if change.state in ("buffer", "mode flag"):
+        return True
     of_a_weight = change.state in ("weight", "gradient", "requires_grad flag")
-    return (
-        of_a_weight
-        and bool(change.place.strip("."))
-        and change.place not in ("grad", "requires_grad")
-    )
-
-
-def _has_graph(change: Change) -> bool:
-    return isinstance(change.after, Bound) and (
-        change.after.nodes > 0 or change.after.type in _KEPT_BESIDE
-    )
+    return of_a_weight and change.place.strip(".") not in ("", "grad", "requires_grad")

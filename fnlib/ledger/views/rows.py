@@ -1,24 +1,25 @@
-"""The rows of a table: for each statement what it changed, iterations folded into one row."""
+"""The one fold of entries into rows: a row a statement, all its runs together."""
 
 from __future__ import annotations
 
+import io
+import tokenize
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from fnlib.ledger.entries import GIVEN_AWAY, Change, Entry, Summary
 
-_MANY = {  # how several places of a kind of state are called
-    "weight": "weight",
-    "gradient": "gradient",
-    "buffer": "buffer",
-    "group entry": "group entry",
-    "mode flag": "mode flag",
-    "requires_grad flag": "requires_grad flag",
-    "value": "tensor",
+_NOUNS = {  # of several places of one kind of state; the others keep their name
+    "value": ("tensor", "tensors"),
+    "group entry": ("group entry", "group entries"),
+    "optimizer state": ("entry of its state", "entries of its state"),
+    "scheduler state": ("entry of its state", "entries of its state"),
 }
-_FLAGS = ("mode flag", "requires_grad flag")
-_ONE_AT_A_TIME = 5  # places: so many rows of a statement in a loop become one; fewer are named
-_NAME = {"created": "name bound", "replaced": "name bound again", "removed": "name unbound"}
+_FLAGS = {"mode flag": "training", "requires_grad flag": "requires_grad"}
+_ONE_AT_A_TIME = 5  # from so many places on, "5 weights (one at a time)" replaces a cell for each
+_DEEP = 4  # calls shown by a mark each
+_NAME = {"created": "bound", "rebound": "rebound", "removed": "unbound"}
 _GRAPH = {
     "created": "graph built",
     "removed": "graph freed",
@@ -29,71 +30,215 @@ _GRAPH = {
 
 @dataclass(slots=True)
 class Cell:
-    """One thing that a statement changed: ``what``, ``how``, whether ``far`` from what its text names, and when."""
+    """One thing that a statement changed: ``what``, ``how``, and ``when`` if not in every run.
+
+    ``far`` marks action at a distance. ``values`` are a number or flag before and after, ``over``
+    what it was in between. ``of`` is the owner and the kind of state of a single place.
+    """
 
     what: str
     how: str
     far: bool = False
     kind: str = ""
-    values: tuple[str, str] | None = None  # of a single number or flag: before and after
-    over: str = ""  # what such a number or flag was in between, if it ended as it had begun
-    of: tuple[str, str] | None = None  # of a single place: its owner and its kind of state
+    values: tuple[str, str] | None = None
+    over: str = ""
+    of: tuple[str, str] | None = None
     iterations: list[int] = field(default_factory=list)
     when: str = ""
+
+    @property
+    def done(self) -> str:
+        """How it changed, and when."""
+        return f"{self.how} ({self.when})" if self.when else self.how
 
 
 @dataclass(slots=True)
 class Row:
-    """One statement, all its iterations together."""
+    """One statement: its ``runs``, what they changed, and its indent in columns."""
 
-    line: int
-    source: str
+    number: int
+    runs: list[Entry]
     indent: int
-    depth: int
-    kind: str
     cells: list[Cell]
-    runs: int
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
+
+    @property
+    def entry(self) -> Entry:
+        """Its last run."""
+        return self.runs[-1]
+
+    @property
+    def line(self) -> int:
+        """First line of the statement."""
+        return self.entry.line
+
+    @property
+    def code(self) -> str:
+        """The statement on one line, indented, with a mark for each call that it is inside of."""
+        depth = self.entry.depth
+        marks = "> " * depth if depth <= _DEEP else f"{depth}> "
+        return f"{' ' * self.indent}{marks}{one_line(self.entry.source)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row without its entries, ready for JSON."""
+        cells, entry = [asdict(cell) for cell in self.cells], self.entry
+        shown = {"line": entry.line, "source": entry.source, "kind": entry.kind}
+        nested = {"indent": self.indent, "depth": entry.depth, "runs": len(self.runs)}
+        return {**shown, **nested, "cells": cells, "notes": self.notes}
 
 
 def rows_of(entries: Sequence[Entry]) -> list[Row]:
-    """Fold entries into rows: one for each statement, in the order in which they first ran.
+    """Fold entries into rows, one for each statement.
 
     Args:
         entries: of a ledger or a view.
 
     Returns:
-        Rows; each cell says in which iterations it happened, unless it was all of them.
+        The rows: statements of one function in the order of their lines, those of a called
+        function after its caller. Each cell says in which iterations it happened, if not in all.
     """
-    groups: dict[tuple[object, ...], list[Entry]] = {}
-    order: list[tuple[object, ...]] = []
+    groups: dict[tuple[Any, ...], list[Entry]] = {}
 
     def gather(some: Iterable[Entry]) -> None:
         for entry in some:
-            key = (entry.depth, *entry.where)
-            if key not in groups:
-                groups[key] = []
-                order.append(key)
-            groups[key].append(entry)
+            groups.setdefault((entry.depth, *entry.where), []).append(entry)
             gather(entry.inside)
 
     gather(entries)
-    least = min((group[0].indent for group in groups.values() if group[0].depth == 0), default=0)
-    return [_row(groups[key], least) for key in _as_written(order)]
+    order: list[tuple[Any, ...]] = []
+    for key in groups:
+        later = [n for n, other in enumerate(order) if other[:3] == key[:3] and other[3] > key[3]]
+        order.insert(later[0] if later else len(order), key)
+    left: dict[int, int] = {}
+    for key, (first, *_) in groups.items():
+        left[key[0]] = min(left.get(key[0], first.indent), first.indent)
+    return [
+        Row(n, runs, runs[0].indent - left[runs[0].depth], _cells(runs), _notes(runs))
+        for n, runs in enumerate(groups[key] for key in order)
+    ]
 
 
-def _as_written(order: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """Statements of one function stand in the order of their lines, those of a called function after its caller."""
-    found: list[tuple[object, ...]] = []
-    for key in order:
-        same = [at for at, other in enumerate(found) if other[:3] == key[:3]]
-        later = [at for at in same if found[at][3] > key[3]]  # type: ignore[operator]
-        found.insert(later[0] if later else len(found), key)
+def own_changes(entry: Entry) -> list[Change]:
+    """Return the changes of a statement without those that the statements inside it account for."""
+    inner = {(change.label, change.state) for one in entry.inside for change in one.changes}
+    return [change for change in entry.changes if (change.label, change.state) not in inner]
+
+
+def one_line(source: str) -> str:
+    """Write a statement on one line, without its comments; strings stay as they are."""
+    lines = source.splitlines()
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source + "\n").readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                lines[row - 1] = lines[row - 1][:column]
+    except (tokenize.TokenError, IndentationError):
+        pass  # a header alone is no whole statement
+    text = ""
+    for part in filter(None, map(str.strip, lines)):
+        glue = "" if not text or text.endswith(("(", "[", "{")) or part[0] in ")]}" else " "
+        text += glue + part
+    return text
+
+
+def generator_of(change: Change) -> str:
+    """Name the random generator that moved: "torch", "numpy", "python", or the program's own."""
+    return change.place if change.owner == "random" else change.owner
+
+
+# --- cells of one run ------------------------------------------------------------------------
+
+
+def cells_of(entry: Entry) -> list[Cell]:
+    """Return what one run of a statement changed, places of one kind counted together."""
+    grouped: dict[tuple[Any, ...], list[Change]] = {}
+    for change in entry.changes:
+        far = change.at_a_distance and entry.has_source
+        key: tuple[Any, ...] = (far, change.owner, change.state, change.kind)
+        if change.state in ("random state", "name", "graph"):
+            key = (*key, change.place)
+        elif change.note == GIVEN_AWAY:
+            key = (far, change.owner, GIVEN_AWAY)
+        grouped.setdefault(key, []).append(change)
+    found: list[Cell] = []
+    for (far, *_), changes in grouped.items():
+        one = changes[0]
+        if one.state == "graph":
+            graph = _GRAPH[one.kind]
+            named = [
+                cell for cell in found if cell.what.split(" ")[0] == one.owner and _is_name(cell)
+            ]
+            if named:
+                named[0].how += f", {graph}"
+            else:
+                found.append(Cell(one.owner, graph, kind=one.kind))
+        elif one.state == "name":
+            held = str(one.after or "").rpartition(", ")[2]
+            size = f" ({held})" if held.endswith((" tensors", " tensor")) else ""
+            found.append(Cell(one.owner + size, _NAME[one.kind], kind=one.kind))
+        elif one.state == "random state":
+            what = f"random state ({generator_of(one)})"
+            found.append(Cell(what, "moved", kind="changed in place"))
+        elif one.note == GIVEN_AWAY:
+            tensors = sum(isinstance(change.before, Summary) for change in changes)
+            what = f"{one.owner}: {tensors} tensor{'s' * (tensors != 1)}"
+            found.append(Cell(what, GIVEN_AWAY, far, one.kind))
+        else:
+            found.append(_state_cell(changes, far))
     return found
 
 
-def _row(runs: list[Entry], least: int) -> Row:
-    first = runs[0]
+def _is_name(cell: Cell) -> bool:
+    return cell.how.partition(",")[0] in _NAME.values()
+
+
+def _state_cell(changes: list[Change], far: bool) -> Cell:
+    """Make the cell of owned state: a single place by its label, several by their number."""
+    one, number = changes[0], len(changes)
+    values = {_pair(change) for change in changes}
+    plain = any(isinstance(side, bool | int | float | str) for side in (one.before, one.after))
+    pair = values.pop() if plain and len(values) == 1 else None
+    pair = pair if number == 1 or one.state in _FLAGS else None
+    if number > 1:
+        what = _counted(one.owner, one.state, number, flags=pair is not None)
+    elif pair is not None:
+        what = f"{one.owner}: {one.place.removeprefix('param_groups[0].')}"
+    else:
+        what = one.label
+    of = (one.owner, one.state) if number == 1 else None
+    return Cell(what, one.kind + _also(changes), far, one.kind, pair, of=of)
+
+
+def _counted(owner: str, state: str, number: int, *, flags: bool) -> str:
+    """Count places: ``model: 4 weights``, or ``model: training (5)`` for flags set alike."""
+    if flags:
+        return f"{owner}: {_FLAGS[state]} ({number})"
+    single, several = _NOUNS.get(state, (state, f"{state}s"))
+    return f"{owner}: {number} {single if number == 1 else several}"
+
+
+def _also(changes: list[Change]) -> str:
+    """Name the other owners of the same storage, which change along."""
+    labels = [label.partition(".")[0] for change in changes for label in change.also]
+    others = [label for label in dict.fromkeys(labels) if label != changes[0].owner]
+    if not others:
+        return ""
+    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
+    return f", and with it {' and '.join(others[:2])}{more}"
+
+
+def _pair(change: Change) -> tuple[str, str]:
+    """Write both sides of a change, with all digits where six would not tell them apart."""
+    sides = ["nothing" if side is None else side for side in (change.before, change.after)]
+    before, after = (f"{side:.6g}" if isinstance(side, float) else str(side) for side in sides)
+    return (before, after) if before != after else (str(sides[0]), str(sides[1]))
+
+
+# --- cells of all runs -----------------------------------------------------------------------
+
+
+def _cells(runs: list[Entry]) -> list[Cell]:
+    """Fold the runs of a statement: what happened, and in which iterations."""
     cells: dict[tuple[str, str, bool], Cell] = {}
     numbers = [entry.iteration or 0 for entry in runs]
     for entry, number in zip(runs, numbers, strict=True):
@@ -113,54 +258,34 @@ def _row(runs: list[Entry], least: int) -> Row:
                     if len(set(numbers)) == len(numbers)
                     else f"{len(cell.iterations)} of {len(runs)} times"
                 )
-    notes = []
-    if first.shares_line > 1:
-        notes.append(f"{first.shares_line} statements share this line and are one entry")
-    for entry in runs:
-        if entry.raised:
-            notes.append(
-                f"raised {entry.raised}"
-                + (f" (iteration {entry.iteration})" if entry.iteration and len(runs) > 1 else "")
-            )
-    return Row(
-        first.line,
-        first.source,
-        max(0, first.indent - least),
-        first.depth,
-        first.kind,
-        _gathered(cells.values()),
-        len(runs),
-        notes,
-    )
+    return _gathered(cells.values())
 
 
 def _join_names(cells: dict[tuple[str, str, bool], Cell]) -> None:
-    """A name that is bound in the first iteration and again in each later one is told of once."""
-    for key, first in list(cells.items()):
-        again = cells.get((key[0], key[1].replace("name bound", "name bound again"), key[2]))
-        if key[1].startswith("name bound") and again is not None and again is not first:
+    """Join a name's first binding with its rebindings in later iterations."""
+    for (what, how, far), first in list(cells.items()):
+        again = cells.get((what, f"re{how}", far))
+        if how.startswith("bound") and again is not None:
             first.iterations += again.iterations
-            del cells[(again.what, again.how, again.far)]
+            del cells[what, again.how, far]
 
 
 def _join_places(cells: dict[tuple[str, str, bool], Cell], runs: int) -> None:
-    """Of a loop over the weights: what happens to one place at a time is told of once, and how many places there are."""
-    alike: dict[tuple[object, ...], list[tuple[str, str, bool]]] = {}
+    """Join what a loop does to one place at a time: ``6 weights (one at a time)``."""
+    alike: dict[tuple[Any, ...], list[tuple[str, str, bool]]] = {}
     for key, cell in cells.items():
-        if cell.of is not None and (
-            cell.values is None or cell.of[1] in _FLAGS
-        ):  # a rate is told with its numbers
+        # a rate is shown with its numbers
+        if cell.of is not None and (cell.values is None or cell.of[1] in _FLAGS):
             alike.setdefault((cell.of, cell.how, cell.far, cell.values), []).append(key)
-    for keys in alike.values():
+    for (of, *_), keys in alike.items():
         times = sum(len(cells[key].iterations) for key in keys)
-        first = cells[keys[0]]
-        if len(keys) < _ONE_AT_A_TIME or times > runs or first.of is None:
+        if len(keys) < _ONE_AT_A_TIME or times > runs:
             continue
+        first = cells[keys[0]]
         for key in keys[1:]:
             del cells[key]
-        first.what = (
-            _many(*first.of, len(keys)) if first.values is None else _flags(*first.of, len(keys))
-        )
+        owner, state = of
+        first.what = _counted(owner, state, len(keys), flags=first.values is not None)
         first.when = "one at a time" + (f", {times} of {runs} times" if times < runs else "")
 
 
@@ -174,148 +299,32 @@ def _gathered(cells: Iterable[Cell]) -> list[Cell]:
             way = f"{before}, {cell.over}, {after}" if before == after else f"{before} to {after}"
             cell.what = f"{what} {way}" + (f" ({many}" if many else "")
         last = found[-1] if found else None
-        if (
-            last is not None
-            and cell.how.startswith("name")
-            and (cell.how, cell.when) == (last.how, last.when)
-        ):
+        if last is not None and _is_name(cell) and cell.done == last.done:
             last.what += f", {cell.what}"
         else:
             found.append(cell)
     return found
 
 
-def cells_of(entry: Entry) -> list[Cell]:
-    """What one run of a statement changed, alike things together and counted."""
-    grouped: dict[tuple[object, ...], list[Change]] = {}
-    for change in entry.changes:
-        key: tuple[object, ...] = (
-            change.owner,
-            change.state,
-            change.kind,
-            change.at_a_distance and entry.has_source,
-        )
-        if change.state in ("random state", "name", "graph"):
-            key = (*key, change.place)
-        elif change.note == GIVEN_AWAY:
-            key = (change.owner, GIVEN_AWAY, key[-1])
-        grouped.setdefault(key, []).append(change)
-    found: list[Cell] = []
-    for changes in grouped.values():
-        one = changes[0]
-        far = one.at_a_distance and entry.has_source
-        if one.state == "name":
-            found.append(Cell(_name(one), _NAME[one.kind], kind=one.kind))
-        elif one.state == "graph":
-            same = next(
-                (
-                    cell
-                    for cell in found
-                    if cell.what.split(" ")[0] == one.owner and cell.how.startswith("name")
-                ),
-                None,
-            )
-            if same is not None:
-                same.how += f", {_GRAPH[one.kind]}"
-            else:
-                found.append(Cell(one.owner, _GRAPH[one.kind], kind=one.kind))
-        elif one.state == "random state":
-            found.append(
-                Cell(f"random state ({generator_of(one)})", "moved", kind="changed in place")
-            )
-        elif one.note == GIVEN_AWAY:
-            tensors = sum(isinstance(change.before, Summary) for change in changes)
-            found.append(
-                Cell(
-                    f"{one.owner}: {tensors} tensor{'s' * (tensors != 1)}",
-                    GIVEN_AWAY,
-                    far,
-                    one.kind,
-                )
-            )
-        else:
-            what, values = _what(changes)
-            of = (one.owner, one.state) if len(changes) == 1 else None
-            found.append(Cell(what, one.kind + _also(changes), far, one.kind, values, of=of))
+def _notes(runs: list[Entry]) -> list[str]:
+    """Say which statements share a line, and what a run raised."""
+    shared = runs[0].shares_line
+    found = [f"{shared} statements share this line and are one entry"] if shared > 1 else []
+    for entry in runs:
+        if entry.raised:
+            at = f" (iteration {entry.iteration})" if entry.iteration and len(runs) > 1 else ""
+            found.append(f"raised {entry.raised}{at}")
     return found
 
 
-def _name(change: Change) -> str:
-    """A name, and how many tensors the value holds that it is bound to."""
-    held = str(change.after or "").rpartition(", ")[2]
-    return f"{change.owner} ({held})" if held.endswith((" tensors", " tensor")) else change.owner
-
-
-def generator_of(change: Change) -> str:
-    """Which random generator moved: "torch", "numpy", "python", or the name of one of the program's own."""
-    return change.place if change.owner == "random" else change.owner
-
-
-def _what(changes: list[Change]) -> tuple[str, tuple[str, str] | None]:
-    """``model: 4 weights``, and the values before and after of a single number or flag, or of flags that all went one way."""
-    one = changes[0]
-    plain = isinstance(one.after, (bool, int, float, str)) or isinstance(
-        one.before, (bool, int, float, str)
-    )
-    values = {_pair(change.before, change.after) for change in changes}
-    if plain and len(values) == 1 and (len(changes) == 1 or one.state in _FLAGS):
-        place = one.place.removeprefix("param_groups[0].")
-        return f"{one.owner}: {place}" if len(changes) == 1 else _flags(
-            one.owner, one.state, len(changes)
-        ), next(iter(values))
-    if len(changes) == 1 and not plain:
-        return one.label, None
-    return _many(one.owner, one.state, len(changes)), None
-
-
-def _many(owner: str, state: str, number: int) -> str:
-    """``model: 4 weights``."""
-    if state in ("optimizer state", "scheduler state"):
-        return f"{owner}: {number} {'entry' if number == 1 else 'entries'} of its state"
-    noun = _MANY[state]
-    if number > 1:
-        noun = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{owner}: {number} {noun}"
-
-
-def _flags(owner: str, state: str, number: int) -> str:
-    """``model: training (5)``, of flags that all went one way."""
-    return f"{owner}: {'training' if state == 'mode flag' else 'requires_grad'} ({number})"
-
-
-def _also(changes: list[Change]) -> str:
-    """The other owners of the same storage: a change to it is a change to them."""
-    others = dict.fromkeys(label.partition(".")[0] for change in changes for label in change.also)
-    others.pop(changes[0].owner, None)
-    if not others:
-        return ""
-    shown = list(others)[:2]
-    return f", and with it {' and '.join(shown)}" + (
-        f" and {len(others) - 2} more" if len(others) > 2 else ""
-    )
-
-
-def _pair(before: object, after: object) -> tuple[str, str]:
-    """Both sides of a change, with all digits where fewer would not tell them apart."""
-    pair = _number(before), _number(after)
-    return pair if pair[0] != pair[1] else (str(before), str(after))
-
-
-def _number(value: object) -> str:
-    return (
-        f"{value:.6g}" if isinstance(value, float) else "nothing" if value is None else str(value)
-    )
-
-
 def _spans(numbers: list[int]) -> str:
-    """``iterations 2-4, 7``."""
+    """Write iterations as spans: ``iterations 2-4, 7``."""
     parts: list[list[int]] = []
     for number in sorted(set(numbers)):
         if parts and parts[-1][1] == number - 1:
             parts[-1][1] = number
         else:
             parts.append([number, number])
-    text = ", ".join(
-        str(first) if first == last else f"{first}-{last}" for first, last in parts[:3]
-    ) + (", ..." if len(parts) > 3 else "")
-    return f"iteration{'' if len(set(numbers)) == 1 else 's'} {text}"
+    spans = [str(first) if first == last else f"{first}-{last}" for first, last in parts[:3]]
+    text = ", ".join(spans) + (", ..." if len(parts) > 3 else "")
+    return f"iteration{'s' * (len(set(numbers)) > 1)} {text}"

@@ -1,6 +1,6 @@
-"""What a picture of a recording is made of: rows of statements, lanes of state, and a mark where a row changed a lane.
+"""What a picture shows: a row a statement, a lane a kind of state, a mark where a row changes a lane.
 
-`scene` decides, `fnlib.ledger.picture` draws and `fnlib.ledger.replay` steps through. Nothing here knows matplotlib.
+`scene` decides, `fnlib.ledger.views.figure` draws. Nothing here knows matplotlib.
 """
 
 from __future__ import annotations
@@ -9,19 +9,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fnlib.ledger.entries import Change, Counts, Finding
+from fnlib.ledger.entries import Change, Counts, Entry, Finding
+from fnlib.ledger.views.captions import counted, in_words, short
 from fnlib.ledger.views.lanes import Key, Lane, Lanes
-from fnlib.ledger.views.shown import Row, rows_of
-from fnlib.ledger.views.view import View
-from fnlib.ledger.views.words import counted, short
+from fnlib.ledger.views.rows import one_line, own_changes, rows_of
+
+
+@dataclass(slots=True)
+class Line:
+    """A statement in the picture, as it ran last: its ``code`` on one line, and what it changed."""
+
+    number: int
+    entry: Entry
+    code: str
+    indent: int
+    changes: list[Change]
+    alerts: list[Finding] = field(default_factory=list)
+
+    @property
+    def line(self) -> int:
+        """Its line number."""
+        return self.entry.line
+
+    def holds(self, finding: Finding) -> bool:
+        """Say whether a finding is about this statement."""
+        same_file = finding.file in ("", self.entry.file) or not self.entry.file
+        return same_file and self.entry.line <= finding.line <= self.entry.end_line
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One kind of change of one lane in one row: created, changed in place, replaced, removed, or what became of a graph.
+    """One kind of change of one lane in one row, with the words below it.
 
-    ``labels`` are the words beneath it, ``distant`` says that the statement does not name the owner, ``twin`` that the
-    lane changed because it shares storage with another one. ``listed``: shown, and not counted as somebody's state.
+    ``distant``: the statement doesn't name the owner. ``twin``: the lane changed because it shares
+    storage with another one. ``listed``: shown, but not counted as somebody's state.
     """
 
     row: int
@@ -36,7 +57,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From the lane that a statement names, or reads, to one that it changes."""
+    """From the lane that a statement acts through to one that it changes."""
 
     row: int
     source: Key
@@ -49,19 +70,19 @@ class Arrow:
 class Scene:
     """A picture before it is drawn.
 
-    ``rings`` are what rows read, as (row, lane); ``still`` are values that outlive their name; ``alerts`` are what
-    findings are about.
+    ``rings`` are what rows read, as (row, lane); ``still`` are values that outlive their name;
+    ``alerts`` are what findings are about. ``folded`` iterations were drawn as one.
     """
 
-    rows: list[Row]
+    rows: list[Line]
     lanes: list[Lane]
     marks: list[Mark]
     rings: list[tuple[int, Key]]
     arrows: list[Arrow]
     still: list[tuple[int, Key]]
     counts: Counts
-    findings: list[Finding] = field(default_factory=list)
-    alerts: list[tuple[int, Key]] = field(default_factory=list)
+    findings: list[Finding]
+    alerts: list[tuple[int, Key]]
     which: str = ""
     notes: int = 0
     folded: int = 0
@@ -72,195 +93,166 @@ def scene(recording: Any, *, iteration: int | None = None) -> Scene:
 
     Args:
         recording: a ledger, or a part of one.
-        iteration: which iteration of the outermost loop; the last run of every statement if not given.
-
-    Returns:
-        A `Scene`. Loops are folded: one row a statement, as it ran last.
+        iteration: which iteration of the outermost loop; by default every statement as it ran last.
 
     Raises:
         NoSuchIteration: it was not recorded.
     """
     part = recording if iteration is None else recording.iteration(iteration)
-    rows = rows_of(part.entries)
-    lanes = Lanes(rows, tuple(recording.watched))
-    marks = [mark for row in rows for mark in _marks(row, lanes)]
-    marked = {(mark.row, mark.lane) for mark in marks if not mark.twin}
-    reads = [(row.number, lanes.reads(row)) for row in rows]
-    arrows = [arrow for mark in marks for arrow in _arrows(mark, reads[mark.row][1], rows, lanes)]
-    used = {mark.lane for mark in marks} | {lane for _, found in reads for lane in found}
-    kept = lanes.in_order(used | {lane for _, lane in lanes.still})
-    findings = [
-        finding for finding in getattr(part, "findings", []) if finding.severity == "certain"
-    ]
+    rows = [
+        Line(row.number, row.entry, one_line(row.entry.source),
+             row.indent // 4 + row.entry.depth, own_changes(row.entry))
+        for row in rows_of(part.entries)
+    ]  # fmt: skip
+    findings = [finding for finding in part.findings if finding.severity == "certain"]
     for row in rows:
         row.alerts = [finding for finding in findings if row.holds(finding)]
-    shown = {lane.key for lane in kept}
-    alerts = [
-        (row.number, lanes.of_finding(finding.place, row.number))
+    lanes = Lanes(rows, tuple(recording.watched))
+    marks = [mark for row in rows for mark in _marks(row, lanes)]
+    reads = {row.number: lanes.reads(row) for row in rows}
+    arrows = [arrow for mark in marks for arrow in _arrows(mark, reads[mark.row], rows, lanes)]
+    shown = {mark.lane[0] for mark in marks} | {*recording.watched} | lanes.weighty
+    rings = [
+        (row, lane)
+        for row, found in reads.items()
+        for lane in found
+        if lane[0] in shown  # what nobody asked for and nothing changes has no lane
+    ]
+    marked = {(mark.row, mark.lane) for mark in marks if not mark.twin}
+    used = {mark.lane for mark in marks} | {lane for _, lane in [*rings, *lanes.still]}
+    alerts = {
+        (row.number, lanes.of_finding(finding.place, row.number)): None
         for row in rows
         for finding in row.alerts
-    ]
+    }
     return Scene(
-        rows,
-        kept,
-        marks,
-        [(row, lane) for row, found in reads for lane in found if (row, lane) not in marked],
-        arrows,
-        lanes.still,
-        part.counts,
-        findings,
-        [alert for alert in dict.fromkeys(alerts) if alert[1] in shown],
-        _which(recording, iteration),
-        len(getattr(recording, "notes", ())),
-        0 if iteration is not None else getattr(recording, "iterations", 0),
-    )
+        rows, lanes.in_order(used), marks, [ring for ring in rings if ring not in marked],
+        [arrow for arrow in arrows if arrow.source in used], lanes.still, part.counts, findings,
+        [alert for alert in alerts if alert[1] in used], _which(recording, iteration),
+        len(recording.notes), 0 if iteration is not None else recording.iterations,
+    )  # fmt: skip
+
+
+def describe(recording: Any, *, iteration: int | None = None) -> str:
+    """Say in words what the picture of a recording shows: its alternative text.
+
+    Args:
+        recording: a ledger, or a part of one.
+        iteration: which iteration of the outermost loop, as in ``plot``.
+
+    Returns:
+        A sentence for each statement with what it changed, then the caption.
+
+    >>> import torch
+    >>> from fnlib.ledger import Ledger
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> with Ledger(weight=weight) as ledger:
+    ...     loss = weight.sum()
+    ...     loss.backward()
+    >>> print(describe(ledger))
+    What each statement changes. Line 2, loss = weight.sum(): creates loss.
+    Line 3, loss.backward(): creates weight's .grad (1 tensor), at a distance; uses up the graph behind loss.
+    1 of 2 statements changes state whose owner it does not name. 0 values overwritten and lost. 0 names rebound.
+    Not counted: the graph behind loss is used up (line 3).
+    """
+    return in_words(scene(recording, iteration=iteration))
 
 
 def _which(recording: Any, iteration: int | None) -> str:
-    """Which runs of a loop are drawn, in words; nothing without a loop."""
-    total = getattr(recording, "iterations", 0)
+    """Say which runs of a loop are drawn; nothing without a loop."""
     if iteration is not None:
-        return f"iteration {iteration} of {total}"
-    if total > 1:
-        return f"{total} iterations, folded: each statement as it ran last"
-    return recording.title if type(recording) is View else ""
+        return f"iteration {iteration} of {recording.iterations}"
+    if recording.iterations > 1:
+        return f"{recording.iterations} iterations, folded: each statement as it ran last"
+    return str(recording.title) if recording.part else ""
 
 
-def _marks(row: Row, lanes: Lanes) -> list[Mark]:
-    """The marks of one row: changes of one lane and kind together."""
+# --- marks -----------------------------------------------------------------------------------
+
+
+def _marks(row: Line, lanes: Lanes) -> list[Mark]:
+    """Make the marks of one row: one for all changes of a lane that are of one kind."""
     found: dict[tuple[Key, str], list[Change]] = {}
     twins: dict[tuple[Key, str], list[Change]] = {}
-    for change in row.entry.changes:
+    for change in row.changes:
         if change.state == "name" and (row.entry.kind != "statement" or change.kind == "removed"):
-            continue  # the loop's own names, and ``del``
+            continue  # a loop's own names, and ``del``
         if change.state == "graph" and change.kind == "created":
             continue  # it comes with the value
-        kind = (
-            _graph_kind(change)
-            if change.state == "graph"
-            else "moved"
-            if change.state == "random state"
-            else change.kind
-        )
+        kind = _kind(change)
         lane = lanes.of(change, row.number)
         found.setdefault((lane, kind), []).append(change)
         for other in change.also:
-            if (twin := lanes.of_label(other, change, row.number)) not in (None, lane):
+            twin = lanes.of_label(other, change, row.number)
+            if twin is not None and twin != lane:
                 twins.setdefault((twin, kind), []).append(change)
     marks = []
     for (lane, kind), changes in found.items():
-        first = changes[0]
-        distant = any(change.at_a_distance for change in changes) and row.entry.has_source
-        listed = first.state in ("graph", "random state")
-        marks.append(
-            Mark(
-                row.number,
-                lane,
-                kind,
-                _labels(changes, lane),
-                distant,
-                False,
-                listed,
-                tuple(changes),
-            )
-        )
+        distant = row.entry.has_source and any(change.at_a_distance for change in changes)
+        listed, labels = changes[0].state in ("graph", "random state"), _labels(changes, lane)
+        kinds = [other for key, other in found if key == lane and not other.startswith("graph")]
+        if len(kinds) > 1 and not listed:  # each label says which kind it counts
+            labels = (f"{len(changes)} {kind.removesuffix(' in place')}",)
+        marks.append(Mark(row.number, lane, kind, labels, distant, False, listed, tuple(changes)))
     for (lane, kind), changes in twins.items():
         if (lane, kind) not in found:
             labels = (counted(len(changes), "tensor"), "same storage")
             marks.append(Mark(row.number, lane, kind, labels, True, True, False, tuple(changes)))
-    cells: dict[Key, int] = {}
-    for mark in marks:
-        cells[mark.lane] = cells.get(mark.lane, 0) + (not mark.listed)
-    return [
-        mark if cells[mark.lane] < 2 or mark.listed or mark.twin else _named_apart(mark)
-        for mark in marks
-    ]  # two kinds in one cell: each label says which it counts
+    return marks
 
 
-def _named_apart(mark: Mark) -> Mark:
-    verb = {
-        "created": "created",
-        "changed in place": "changed",
-        "replaced": "replaced",
-        "removed": "removed",
-    }.get(mark.kind, mark.kind)
-    return Mark(
-        mark.row,
-        mark.lane,
-        mark.kind,
-        (f"{len(mark.changes)} {verb}",),
-        mark.distant,
-        mark.twin,
-        mark.listed,
-        mark.changes,
-    )
-
-
-def _graph_kind(change: Change) -> str:
+def _kind(change: Change) -> str:
+    if change.state == "random state":
+        return "moved"
+    if change.state != "graph":
+        return "replaced" if change.rebound else change.kind  # one sign for both
     return {"removed": "graph used up", "kept": "graph kept"}.get(change.kind, "graph grows")
 
 
 def _labels(changes: Sequence[Change], lane: Key) -> tuple[str, ...]:
-    """The words beneath a mark: counts written out, or the values where they are few and short."""
+    """Write the words below a mark: counts, or the values where they are few and short."""
     first = changes[0]
     if first.state == "graph":
-        return {"removed": ("graph", "used up"), "kept": ("graph", "kept")}.get(
-            first.kind, ("graph grows", first.note)
-        )
+        kind = _kind(first)
+        return (kind, first.note) if kind == "graph grows" else ("graph", kind[len("graph ") :])
     if first.state == "random state":
         return ()
     if first.state == "name":
         if lane[1] == "other":
             return (counted(len(changes), "name"),)
-        _, comma, size = str(first.after).partition(", ")
-        counts = first.after.type in (
-            "Parameters",
-            "Gradient",
-        )  # a model holds the tensors of its parameters
-        return (size,) if comma and counts else ()
-    plain = [change for change in changes if not hasattr(change.after or change.before, "shape")]
+        size = str(first.after).partition(", ")[2]  # a model's tensors are those of its parameters
+        return (size,) if size and first.after.type in ("Parameters", "Gradient") else ()
     tensors = [change for change in changes if hasattr(change.after or change.before, "shape")]
     counters = [
         change
         for change in tensors
         if change.state == "optimizer state" and change.place.endswith(".step")
     ]
-    labels = []
-    if len(tensors) > len(counters):
-        labels.append(counted(len(tensors) - len(counters), "tensor"))
-    if counters:
-        labels.append(counted(len(counters), "counter"))
-    if plain:
-        labels.extend(_plain(plain))
-    return tuple(labels)
+    plain = [change for change in changes if not hasattr(change.after or change.before, "shape")]
+    number, labels = len(tensors) - len(counters), []
+    labels += [counted(number, "tensor")] if number else []
+    labels += [counted(len(counters), "counter")] if counters else []
+    return (*labels, *(_plain(plain) if plain else ()))
 
 
 def _plain(changes: Sequence[Change]) -> tuple[str, ...]:
-    """Numbers and flags: the change itself if all are alike, else how many."""
+    """Write numbers and flags: the change itself if all are alike, else how many."""
     steps = {(repr(change.before), repr(change.after)) for change in changes}
-    first = changes[0]
-    if first.state == "mode flag" and len(steps) == 1:
-        return (
-            "train mode" if first.after else "eval mode",
-            *((counted(len(changes), "part"),) if len(changes) > 1 else ()),
-        )
-    if len(steps) == 1 and first.kind != "removed":
-        name = (
-            ""
-            if first.place.endswith((".lr", "requires_grad")) or not first.place
-            else first.place.rpartition(".")[2] + " "
-        )
-        text = (
-            short(first.after)
-            if first.before is None
-            else f"{short(first.before)} \N{RIGHTWARDS ARROW} {short(first.after)}"
-        )
-        return (f"{name}{text}", *((f"{len(changes)} times",) if len(changes) > 1 else ()))
-    return (counted(len(changes), "entry"),)
+    first, several = changes[0], len(changes) > 1
+    if len(steps) > 1 or first.kind == "removed":
+        return (counted(len(changes), "entry"),)
+    if first.state == "mode flag":
+        mode = "train mode" if first.after else "eval mode"
+        return (mode, counted(len(changes), "part")) if several else (mode,)
+    obvious = first.place.endswith((".lr", "requires_grad")) or not first.place
+    name = "" if obvious else first.place.rpartition(".")[2] + " "
+    before = "" if first.before is None else f"{short(first.before)} → "
+    text = f"{name}{before}{short(first.after)}"
+    return (text, f"{len(changes)} times") if several else (text,)
 
 
-def _arrows(mark: Mark, reads: list[Key], rows: list[Row], lanes: Lanes) -> list[Arrow]:
-    """The one arrow that ends in a mark: from what the statement acts through, to what it changes."""
+def _arrows(mark: Mark, reads: list[Key], rows: list[Line], lanes: Lanes) -> list[Arrow]:
+    """Return the one arrow that ends in a mark, if the statement acts through another lane."""
     if mark.twin or mark.listed:
         return []
     others = [lane for lane in reads if lane != mark.lane]

@@ -1,40 +1,57 @@
-"""`View`: entries with counts, a table, a picture, a player and a dict. One iteration of a loop is one; so is a whole ledger."""
+"""What a ledger and a part of one show: counts, findings, a table, a picture, a player, a dict."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, cast
 
 from fnlib.ledger.entries import Alias, Counts, Entry, Event, count
 from fnlib.ledger.errors import NoSuchIteration
-from fnlib.ledger.views.html import html
-from fnlib.ledger.views.plain import as_dict
-from fnlib.ledger.views.table import text
+from fnlib.ledger.findings import find
+from fnlib.ledger.views.replay import replay
+from fnlib.ledger.views.report import Findings
+from fnlib.ledger.views.table import html, text
 
-if TYPE_CHECKING:
-    from fnlib.ledger.findings.shown import Findings
+T = TypeVar("T")
+_LEFT_OUT = ("links", "sites", "value", "tensor")  # of a dict: what is no plain value
 
 
-class Shown:
-    """What a ledger and a part of one have in common: counts, a table, a picture, a player, a dict."""
+class Recording:
+    """Entries with counts, findings and views; a ledger is one, and so is one iteration of it."""
 
     entries: list[Entry]
     title: str
     watched: tuple[str, ...]
     notes: Sequence[str] = ()
+    part = True  # a part of a ledger
+    ended = True  # no entry will be added
+
+    def _once(self, what: str, make: Callable[[], T]) -> T:
+        """Compute something once, when the recording has ended."""
+        if not self.ended:
+            return make()
+        known = self.__dict__.setdefault("_known", {})
+        if what not in known:
+            known[what] = make()
+        return cast("T", known[what])
 
     @property
     def counts(self) -> Counts:
         """Statements that act at a distance, values overwritten, names rebound."""
-        return count(self.entries)
+        return self._once("counts", lambda: count(self.entries))
 
     @property
     def events(self) -> list[Event]:
         """The calls that were seen, in order."""
-        return sorted(
-            (event for entry in self.entries for event in entry.all_events),
-            key=lambda event: event.order,
-        )
+        seen = (event for entry in self.entries for event in entry.all_events)
+        return self._once("events", lambda: sorted(seen, key=lambda event: event.order))
+
+    @property
+    def findings(self) -> Findings:
+        """Silent bugs that show in these entries, certain ones first; a list that reads as a report."""
+        return self._once("findings", lambda: Findings(find(self.entries)))
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
@@ -43,7 +60,7 @@ class Shown:
 
     @property
     def iterations(self) -> int:
-        """How many iterations of the loop around the first statement in a loop were recorded; 0 without one."""
+        """How many iterations of the first loop were recorded; 0 without a loop."""
         return len(self._iterations(None))
 
     def iteration(self, number: int, *, line: int | None = None) -> View:
@@ -51,7 +68,8 @@ class Shown:
 
         Args:
             number: from 1; the iterations of an inner loop are counted through.
-            line: first line of the loop's header; by default the loop around the first statement that stands in one.
+            line: first line of the loop's header; by default the loop around the first statement
+                that is inside one.
 
         Raises:
             NoSuchIteration: it was not recorded.
@@ -62,56 +80,41 @@ class Shown:
         return View(found[number - 1], f"iteration {number} of {len(found)}", self.watched)
 
     def _iterations(self, line: int | None) -> list[list[Entry]]:
-        """The entries of each iteration of a loop."""
+        """Return the entries of each iteration of a loop."""
         if line is None:
-            line = next(
-                (
-                    entry.iterations[-1][0]
-                    for entry in self.entries
-                    if entry.iterations and entry.kind == "statement"
-                ),
-                None,
-            )
+            inside = (one for one in self.entries if one.iterations and one.kind == "statement")
+            line = next((entry.iterations[-1][0] for entry in inside), None)
         found: dict[tuple[tuple[int, int], ...], list[Entry]] = {}
         for entry in self.entries:
             lines = [header for header, _ in entry.iterations]
             if line in lines:
                 found.setdefault(entry.iterations[: lines.index(line) + 1], []).append(entry)
-        return [some for some in found.values() if any(entry.kind == "statement" for entry in some)]
-
-    @property
-    def findings(self) -> Findings:
-        """Silent bugs that show in these entries, certain ones first; a list that reads as a report."""
-        from fnlib.ledger.findings import find
-        from fnlib.ledger.findings.shown import Findings
-
-        return Findings(find(self))
+        return [some for some in found.values() if any(one.kind == "statement" for one in some)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as dicts, lists, numbers and strings, ready for JSON."""
-        return as_dict(self.entries, self.counts, self.watched, self.aliases, self.notes)
+        """Return everything as dicts, lists, numbers and strings, ready for JSON."""
+        names = ("watched", "counts", "entries", "aliases", "notes")
+        return {name: _plain(getattr(self, name)) for name in names}
 
     def plot(self, **options: Any) -> Any:
-        """Draw lanes of state against statements; see `fnlib.ledger.picture.plot`.
+        """Draw lanes of state against statements; see `fnlib.ledger.views.figure.plot`.
 
-        It returns the figure, which a notebook shows where it is a cell's last line, without a semicolon behind it.
+        Returns the figure, which a notebook shows if it is the cell's last line without a semicolon.
         """
         try:
-            import matplotlib  # noqa: F401
-        except ImportError:
+            from fnlib.ledger.views.figure import plot  # matplotlib is imported when it is used
+        except ImportError as error:
+            if error.name != "matplotlib":
+                raise
             raise ImportError(
-                "ledger.plot() draws with matplotlib, which is not installed here: pip install matplotlib. "
-                "Without it, print(ledger) shows the same as a table.",
+                "ledger.plot() draws with matplotlib, which is not installed here: "
+                "pip install matplotlib. Without it, print(ledger) shows the same as a table.",
                 name="matplotlib",
             ) from None
-        from fnlib.ledger.views.picture import plot
-
         return plot(self, **options)
 
     def replay(self) -> Any:
-        """Step through the recording with a slider; see `fnlib.ledger.replay.replay`."""
-        from fnlib.ledger.views.replay import replay
-
+        """Step through the recording with a slider; see `fnlib.ledger.views.replay.replay`."""
         return replay(self)
 
     def __str__(self) -> str:
@@ -121,15 +124,12 @@ class Shown:
 
     def _repr_html_(self) -> str:
         loops = self._iterations(None)
-        some = (
-            [(f"iteration {number}", entries) for number, entries in enumerate(loops, 1)]
-            if len(loops) > 1
-            else []
+        return html(
+            self.entries, self.counts, self.title, self.notes, loops if len(loops) > 1 else []
         )
-        return html(self.entries, self.counts, self.title, self.notes, some)
 
 
-class View(Shown):
+class View(Recording):
     """Some entries of a ledger.
 
     Args:
@@ -140,3 +140,27 @@ class View(Shown):
 
     def __init__(self, entries: Sequence[Entry], title: str, watched: tuple[str, ...]) -> None:
         self.entries, self.title, self.watched = list(entries), title, watched
+
+
+def _plain(value: Any) -> Any:
+    """Write a value as JSON has it; infinities and NaN become strings."""
+    if isinstance(value, Event):
+        return {"kind": value.kind, "subject": value.subject, **_plain(value.data)}
+    if isinstance(value, Entry):
+        return {"iteration": value.iteration, **_fields(value)}
+    if is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value), key=str)
+    return [*map(_plain, value)] if isinstance(value, list | tuple) else str(value)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    names = (one.name for one in fields(value) if one.name not in _LEFT_OUT)
+    return {name: _plain(getattr(value, name)) for name in names}

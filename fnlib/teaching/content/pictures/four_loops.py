@@ -28,8 +28,8 @@ NAMELESS = {
 }  # exercise 05-which asks for this
 # What the ledger's own table says of these changes.
 WORDS = {
-    "name created": "name bound",
-    "name replaced": "name bound again",
+    "name created": "bound",
+    "name rebound": "rebound",
     "graph created": "graph built",
     "graph removed": "graph freed",
 }

@@ -1,14 +1,20 @@
-"""The two loops of the read-me, recorded: the same network and batch, second iteration."""
+"""Draw what the two loops of the README change: python lessons/figures/ledger_loops.py OUT.png
+
+Both loops have the same network and batch, and are recorded in their second iteration.
+"""
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 import fnlib
-from fnlib.ledger.ledger import Ledger
+from fnlib.ledger import Ledger
+from fnlib.ledger.views.figure import plot_pair
 
 
 def stock(optimizer_class: Any = torch.optim.SGD, **settings: Any) -> Ledger:
@@ -69,3 +75,15 @@ def functional(optimizer: Any = None) -> Ledger:
 def _batch() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(32, 128, generator=generator), torch.randint(10, (32,), generator=generator)
+
+
+def main() -> None:
+    """Draw the stock loop and the functional loop into a file."""
+    parser = argparse.ArgumentParser(description="Draw what the two loops of the README change.")
+    parser.add_argument("out", type=Path, help="the file to write, .png or .svg")
+    titles = ("stock: places that are changed", "functional: values that are passed on")
+    plot_pair(stock(), functional(), titles=titles).savefig(parser.parse_args().out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""How findings read: one block each, what and why, the fix as code, where it was met."""
+"""How findings read: a block each with what, why, the fix as code, and where it was met."""
 
 from __future__ import annotations
 
@@ -26,20 +26,15 @@ class Findings(list[Finding]):
 
 
 def block(finding: Finding) -> str:
-    """One finding in lines of at most 96 letters."""
-    place = (
-        f"{where(short(finding.file), finding.line) if finding.file else f'line {finding.line}'}, "
-        if finding.line
-        else ""
-    )
+    """Write one finding in lines of at most 96 columns."""
+    place = f"line {finding.line}, " if finding.line else ""
+    if finding.line and finding.file:
+        place = f"{where(short(finding.file), finding.line)}, "
     lines = [f"{finding.severity.upper()} {finding.code}, {place}{finding.place}"]
     lines += textwrap.wrap(
-        f"{finding.what} {finding.why}",
-        WIDTH,
-        initial_indent="    ",
-        subsequent_indent="    ",
-        break_on_hyphens=False,
-    )
+        f"{finding.what} {finding.why}", WIDTH, break_on_hyphens=False,
+        initial_indent="    ", subsequent_indent="    ",
+    )  # fmt: skip
     lines += [f"        {line}" for line in finding.fix.splitlines()]
     if finding.link:
         lines.append(f"    met in {finding.link}")

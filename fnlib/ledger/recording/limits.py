@@ -1,0 +1,50 @@
+"""What a recording may record, and when it stops by itself: a recorder asks its limits."""
+
+from __future__ import annotations
+
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fnlib.ledger.entries import Entry
+    from fnlib.ledger.recording.recorder import Recorder
+    from fnlib.ledger.recording.source import Loop
+
+
+class Limits:
+    """Answer what a recorder asks; this class sets no limit, a subclass overrides what it needs.
+
+    A fault in a method is the ledger's, and doesn't reach the recorded program.
+    """
+
+    def begin(self, recorder: Recorder) -> None:
+        """Take the recorder whose recording begins; it has ``recorder.keeper`` and ``recorder.stop``."""
+
+    def enter(self, code: CodeType) -> bool:
+        """Say whether to record the statements of a function that is called."""
+        return True
+
+    def look(self, loop: Loop, busy: bool) -> bool:
+        """Say whether to look after the next statement of a loop.
+
+        Args:
+            loop: the innermost loop around the statement that ran and the one that runs next.
+            busy: whether the statement that ran made a call of interest, or recorded calls.
+        """
+        return True
+
+    def closed(self, entry: Entry, loops: tuple[Loop, ...], code: CodeType) -> None:
+        """Take note of an entry that was made, with the loops around its statement and its code."""
+
+    def stepped(self, steps: int) -> None:
+        """Take note that an optimizer is about to step for this many times now."""
+
+    def spent(self, seconds: float) -> None:
+        """Take note of processor time that the ledger's own work took."""
+
+    def over(self) -> bool:
+        """Say whether the recording stops now; asked before each statement."""
+        return False
+
+    def stopping(self, frames: list[FrameType]) -> None:
+        """Look at what is watched before the recording stops; ``frames`` still run."""
