@@ -16,6 +16,8 @@ from torch import nn
 
 import fnlib
 from fnlib.ledger import Ledger
+from fnlib.ledger.views import view
+from fnlib.ledger.views.scene import scene
 
 DATA = [(torch.randn(8, 4), torch.randint(0, 3, (8,))) for _ in range(2)]
 
@@ -333,3 +335,34 @@ def test_findings_read_as_a_report_and_an_iteration_has_its_own() -> None:
     assert "a bug was found here" in {
         text.get_text() for text in ledger.iteration(2).plot().findobj(matplotlib.text.Text)
     }
+
+
+def heads(ledger: Ledger) -> set[str]:
+    return {lane.head or lane.title for lane in scene(ledger).lanes}
+
+
+def test_what_nothing_changes_and_nobody_asked_for_has_no_lane() -> None:
+    """A criterion with class weights and a network that is only run are not drawn."""
+    model, criterion = nn.Linear(4, 3), nn.CrossEntropyLoss(weight=torch.ones(3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    judge = nn.Linear(4, 3)
+    for things in ({}, {"judge": judge}):
+        with Ledger(**(things and {"model": model, "optimizer": optimizer, **things})) as ledger:
+            for feature, label in DATA:
+                optimizer.zero_grad()
+                judge(feature)
+                loss = criterion(model(feature), label)
+                loss.backward()
+                optimizer.step()
+        assert heads(ledger) == {"loss", "model", "optimizer", *things}
+
+
+def test_findings_and_counts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = stock()
+    assert ledger.findings is ledger.findings and ledger.counts is ledger.counts
+    monkeypatch.setattr(view, "find", lambda entries: pytest.fail("asked again"))
+    assert ledger.plot() and ledger._repr_html_() and ledger.findings == []
+    with Ledger() as running:
+        before = running.counts.statements
+        weight = torch.ones(2)
+        assert running.counts.statements > before and weight is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from types import CodeType, FrameType
 from typing import Any
@@ -44,9 +43,8 @@ class ScriptLimits(Limits):
         self._dull: dict[Loop | CodeType, int] = {}
 
     def begin(self, recorder: Recorder) -> None:
-        """Leave worker processes that are forked off alone."""
+        """Remember the recorder, which knows what is watched."""
         self._recorder = recorder
-        os.register_at_fork(after_in_child=recorder.abandon)
 
     def enter(self, code: CodeType) -> bool:
         """Pass over a function that changed nothing in many calls."""

@@ -1,4 +1,4 @@
-"""A recording told in order: what was called and what changed, one moment after the other, for the rules to listen to."""
+"""A recording in order, call by call and change by change, for rules that listen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Severity = Literal["certain", "question"]
 
 
 def moments(entries: list[Entry] | tuple[Entry, ...]) -> Iterator[tuple[Entry, Event | None]]:
-    """Yield each call with its statement, and ``None`` for the end of each statement, when its changes are known."""
+    """Yield each call with its statement, and ``None`` at the end of each statement."""
     for entry in entries:
         parts: list[tuple[int, Entry | Event]] = [(event.order, event) for event in entry.events]
         latest = -1
@@ -29,7 +29,7 @@ def moments(entries: list[Entry] | tuple[Entry, ...]) -> Iterator[tuple[Entry, E
 
 
 class Story:
-    """What all rules share: the entries by index, the links before a statement, and the list of reports."""
+    """What rules share: entries by index, the links before a statement, and the reports."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = entries
@@ -50,7 +50,16 @@ class Story:
         per: str = "",
         **fields: Any,
     ) -> None:
-        """Note a finding; the same one at the same line again only adds its place. ``per`` keeps apart what should be."""
+        """Note a finding; at the same line, the same one only adds its place.
+
+        Args:
+            code: of its text.
+            severity: whether it is certain.
+            entry: the statement to look at.
+            place: label of what it is about.
+            per: keeps findings of one line apart.
+            fields: what the text's sentences need.
+        """
         key = (code, entry.file, entry.line, per)
         if key not in self._reports:
             self._reports[key] = (severity, entry, [], fields)
@@ -59,7 +68,7 @@ class Story:
             places.append(place)
 
     def findings(self) -> list[Finding]:
-        """The findings, the certain ones first, each in the order in which it happened."""
+        """Return the findings, certain ones first, in the order in which they happened."""
         found = []
         for (code, *_), (severity, entry, places, fields) in self._reports.items():
             fields = {"model": self.owner(places[0]), **fields}
@@ -75,7 +84,7 @@ class Story:
 
     @staticmethod
     def own(entry: Entry) -> list[Change]:
-        """The changes of a statement, without those that statements inside of it have told already."""
+        """Return the changes of a statement without those of statements inside of it."""
         if not entry.inside:
             return list(entry.changes)
         told = {
@@ -90,12 +99,12 @@ class Story:
         ]
 
     def line(self, index: int) -> int:
-        """First line of the statement with an index."""
+        """Return the first line of the statement with an index."""
         entry = self.by_index.get(index)
         return entry.line if entry is not None else 0
 
     def weights_of(self, subject: str, links: Links) -> set[str]:
-        """Labels of the weights that an optimizer holds, or that a module and its parts have."""
+        """Return labels of the weights that an optimizer holds, or a module has."""
         if subject in links.held:
             held = set(links.held[subject])
             return {label for label, token in links.weights.items() if token in held}
@@ -122,7 +131,7 @@ class Story:
 
 
 class Rule:
-    """One listener. ``event`` is told of each call, ``after`` of each statement's end, ``end`` of the recording's."""
+    """One listener: to each call, the end of each statement, and the end of the recording."""
 
     def __init__(self, story: Story) -> None:
         self.story = story
@@ -181,5 +190,5 @@ def rule_of(step: Event) -> dict[str, str]:
 
 
 def norm_after(change: Change) -> float | None:
-    """Norm of what stands in a place after a change; ``None`` if that is no tensor or nothing."""
+    """Return the norm of a place's tensor after a change; ``None`` without a tensor."""
     return getattr(change.after, "norm", None)

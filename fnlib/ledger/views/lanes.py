@@ -70,7 +70,7 @@ class Lanes:
             if change.state not in ("graph", "name", "random state")
         }
         # a loss or an activation has no weights
-        self.weighty = {self.root(label) for row in rows for label in row.entry.links.weights}
+        weighty = {self.root(label) for row in rows for label in row.entry.links.weights}
         self._bound: dict[str, Change] = {}
         self._names: dict[str, int] = {}  # name -> the row that binds it last; -1 if none does
         for row, change in changes:
@@ -82,7 +82,7 @@ class Lanes:
                     self._bound[change.owner] = change
         functional = {name for name in self._bound if self._type(name) in ("Model", *_TWO_LANES)}
         called = map(self.root, subjects("forward", "state_dict", "load_state_dict"))
-        self.modules = {*called} & self.weighty
+        self.modules = {*called} & weighty
         self.modules |= {change.owner for _, change in changes if _is_module(change)}
         self.schedulers = {
             change.owner for _, change in changes if change.state == "scheduler state"

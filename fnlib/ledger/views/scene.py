@@ -111,7 +111,8 @@ def scene(recording: Any, *, iteration: int | None = None) -> Scene:
     marks = [mark for row in rows for mark in _marks(row, lanes)]
     reads = {row.number: lanes.reads(row) for row in rows}
     arrows = [arrow for mark in marks for arrow in _arrows(mark, reads[mark.row], rows, lanes)]
-    shown = {mark.lane[0] for mark in marks} | {*recording.watched} | lanes.weighty
+    acting = {arrow.source[0] for arrow in arrows}
+    shown = {mark.lane[0] for mark in marks} | acting | {*recording.watched}
     rings = [
         (row, lane)
         for row, found in reads.items()
