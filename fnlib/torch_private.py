@@ -356,6 +356,11 @@ def thread_count() -> int:
     return threading.active_count() - 1 if count is None else int(count())
 
 
+_set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
+_strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
+_action = _found("_C._dynamo.eval_frame._FrameAction")
+
+
 def never_compiled(*functions: Any) -> None:
     """Keep `torch.compile` out of functions and all that they call.
 
