@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fnlib import errors
 from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
-from fnlib.network.randomness import preserved, seeded
+from fnlib.network.randomness import Mark, seeded
 from fnlib.parameters import Bound, Parameters
-from fnlib.torch_private import can_set_compiler, leave_to_python, set_compiler
+from fnlib.torch_private import flat, leave_to_python, map_tensors
 from fnlib.updates.formula import Formula, new
-from fnlib.updates.rule import Rule
+from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
 
 
@@ -32,19 +33,23 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     """Make one training step a pure function: forward, loss, backward, step, buffers included.
 
     Called as it is, it does what the five lines of the functional loop do, bit for bit. Under
-    ``torch.compile`` the arithmetic becomes one graph, into which the learning rate enters as a tensor (a
-    schedule does not compile again); results then agree with the plain step to the tolerance of float32
-    arithmetic in another order: 1e-5 relative after a step of a well-scaled network. On a CPU, where the arithmetic of a small
-    network is soon done, ``torch.compile(step, options={"cpp_wrapper": True})`` takes a tenth less: PyTorch then calls the kernels
-    from C++ and not from Python.
+    ``torch.compile`` the arithmetic becomes one graph. Scheduled numbers enter it as tensors, so
+    a schedule compiles nothing again. Results agree with the plain step to the tolerance of float32
+    arithmetic in another order: 1e-5 relative after a step of a well-scaled network. On a CPU
+    ``torch.compile(step, options={"cpp_wrapper": True})`` takes a tenth less for a small network:
+    PyTorch then calls the kernels from C++ and not from Python.
+
+    The first call also takes a plain step, to learn which weights the loss depends on and which
+    tensors `criterion` holds. The graph reads those tensors anew at each step; a tensor that is
+    put in the place of one later isn't noticed.
 
     Args:
         factory: the structure and the update rule.
         criterion: a function of (output, label) that returns a loss with one element.
 
     Returns:
-        A function (parameters, feature, label, seed=None) -> (parameters, loss). `feature` may be a tuple of
-        inputs. `seed` as in binding. The loss is detached.
+        A function (parameters, feature, label, seed=None) -> (parameters, loss). `feature` may be
+        a tuple of inputs. `seed` as in binding. The loss is detached.
 
     >>> import fnlib
     >>> ModelFactory = fnlib.Sequential(torch.nn.Linear(4, 2), optimizer=fnlib.SGD(lr=0.1))
@@ -54,16 +59,25 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     >>> parameters.step_count, loss.requires_grad
     (1, False)
     """
-    step = _TrainStep(factory, criterion)
-    if can_set_compiler:
-        return step.step
-    plain = torch.compiler.disable(step.plain)
-    # Not `plain` itself, which torch.compile would unwrap and compile after all.
-    return lambda parameters, feature, label, seed=None: plain(parameters, feature, label, seed)
+    return leave_to_python(_TrainStep(factory, criterion).step)
 
 
-_NOTHING: dict[str, Any] = {}
-_AS_IT_IS = contextlib.nullcontext()
+Stepped = tuple[Parameters, Tensor]
+
+
+class _Task(NamedTuple):
+    """One call of a step: what it was given, taken apart."""
+
+    parameters: Parameters
+    held: Held
+    feature: Any
+    label: Any
+    seed: int | None
+    graph: Graph
+    tensors: list[Any]
+    settings: list[Settings]  # of each group, for this step
+    first: tuple[Stepped, Mark] | None  # the plain step that the first call takes, and what it drew
+    seeding: contextlib.ExitStack | None
 
 
 class _TrainStep:
@@ -71,205 +85,316 @@ class _TrainStep:
 
     def __init__(self, factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.factory, self.criterion = factory, criterion
-        self.rule = factory.optimizer
-        self.traces_rule = isinstance(self.rule, Formula) and self.rule.trusted
-        self.module: nn.Module | None = None
-        self.moving: list[
-            str
-        ] = []  # names of the weights that the loss depends on, learnt from the first batch
-        self.fixed: list[str] = []
-        self.order: list[
-            str
-        ] = []  # moving before fixed, where that is not the order of the weights
-        self.constant: list[dict[str, Any]] | None = (
-            None  # settings of each group, where nothing is scheduled
-        )
-        self.settings: list[dict[str, Any]] = []  # of each group, without the rate
+        rule = factory._rule
+        self.formula = rule if isinstance(rule, Formula) else None
+        self.moving: list[str] | None = None  # the weights that the loss depends on
+        self.foreign: list[Tensor] = []  # tensors that module and criterion hold
+        self.scheduled: list[str] = []  # settings that enter the graph as tensors
+        self.constant: list[Settings] | None = None  # of each group, where nothing is scheduled
+        self.numbers: tuple[list[Any], list[Any]] = [], []  # scheduled, the last ones as tensors
         self.group_of: list[int] = []  # the group of each moving weight
-        self.rates: list[float] = []
-        self.rate_tensors: list[Tensor] = []
-        self.graphs: dict[tuple[tuple[str, ...], ...], Graph] = {}
+        self.graphs: dict[Any, Graph] = {}
 
     def step(
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
-    ) -> tuple[Parameters, Tensor]:
+    ) -> Stepped:
         """Take one step. See `train_step`."""
-        compiler = set_compiler(None)  # nothing but the graph is for the compiler
+        task = self._open(parameters, feature, label, seed)
         try:
-            if compiler is None:
-                return self.plain(parameters, feature, label, seed)
-            inputs = _inputs(feature)
-            graph, tensors = self._open(parameters, inputs, label)
-            with _AS_IT_IS if seed is None else seeded(seed, parameters.step_count):
-                set_compiler(compiler)
-                results = graph.compiled(*tensors, *inputs, label)
-                set_compiler(None)
-            return self._close(parameters, graph, results)
+            results = task.graph.compiled(*task.tensors)
         finally:
-            set_compiler(compiler)
+            if task.seeding is not None:
+                _close(task.seeding)
+        return self._stepped(task, results)
 
-    def plain(
-        self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
-    ) -> tuple[Parameters, Tensor]:
+    def _plain(
+        self, parameters: Parameters, feature: Any, label: Any, seed: int | None
+    ) -> tuple[Stepped, Gradient]:
         """Take the step as the functional loop writes it."""
         model = self.factory(parameters, seed=seed)
         output, buffers = model.with_buffers(*_inputs(feature))
         loss = self.criterion(output, label)
-        return model.step(model.backward(loss), buffers=buffers), loss.detach()
+        gradient = model.backward(loss)
+        return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
-    def _open(
-        self, parameters: Parameters, inputs: tuple[Any, ...], label: Any
-    ) -> tuple[Graph, list[Tensor]]:
-        """Take a value apart: a flat list of its tensors and the rate of each group, and the graph that takes them."""
-        parameters._held("take a step")
-        if self.module is None:
-            self._learn(parameters, inputs, label)
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _open(self, parameters: Parameters, feature: Any, label: Any, seed: int | None) -> _Task:
+        """Take a value apart, and choose the graph that takes its tensors."""
+        first = None
+        if self.moving is None:
+            if not len(parameters):
+                parameters = self.factory(parameters).parameters
+            first = self._learn(parameters, feature, label, seed)
         held, _ = bind(parameters, self.factory.network)
-        weights, buffers, state = held.weights, held.buffers, held.state
         if held.rule not in (None, self.factory._rule_name):
             raise errors.WrongRule(str(held.rule), self.factory._rule_name)
-        tensors = [weights[name] for name in self.order] if self.order else list(weights.values())
-        tensors += buffers.values()
-        keys: tuple[tuple[str, ...], ...] = ()
-        if self.traces_rule:
-            known = state["state"] if state else _NOTHING
-            if known:
-                moments = [known.get(name, _NOTHING) for name in self.moving]
-                keys = tuple(map(tuple, moments))
-                tensors += [tensor for entry in moments for tensor in entry.values()]
-            rates = [settings["lr"] for settings in self._settings_at(parameters)]
-            if rates != self.rates:
-                self.rates, self.rate_tensors = rates, [torch.tensor(rate) for rate in rates]
-            tensors += self.rate_tensors
-        if keys not in self.graphs:
-            self.graphs[keys] = Graph(self, keys)
-        return self.graphs[keys], tensors
+        tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
+        key: Any = ()
+        settings: list[Settings] = []
+        if self.formula is not None:
+            kept = held.state["state"] if held.state else {}
+            entries = [kept.get(name, {}) for name in cast(list[str], self.moving)]
+            moments = [{k: v for k, v in entry.items() if k != "step"} for entry in entries]
+            steps, index = _counters(entries) if self.formula.counts else ([], ())
+            settings = self._settings_at(held)
+            idle = tuple(group.get("momentum") == 0 for group in settings)
+            key = index, tuple(map(tuple, moments)), idle
+            tensors += [*steps, *(value for entry in moments for value in entry.values())]
+            tensors += self._numbers(settings)
+        tensors += [*self.foreign, *_inputs(feature), label]
+        if key not in self.graphs:
+            self.graphs[key] = Graph(self, settings, *key)
+        seeding = None
+        if seed is not None:
+            seeding = contextlib.ExitStack()
+            seeding.enter_context(seeded(seed, held.step_count))
+        graph = self.graphs[key]
+        given = parameters, held, feature, label, seed
+        return _Task(*given, graph, tensors, settings, first, seeding)
 
-    def _settings_at(self, parameters: Parameters) -> list[dict[str, Any]]:
+    def _learn(
+        self, parameters: Parameters, feature: Any, label: Any, seed: int | None
+    ) -> tuple[Stepped, Mark]:
+        """Take a plain step: it refuses what cannot be pure, and shows what the graph is made of."""
+        held, leaves = bind(parameters, self.factory.network)
+        tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
+        before = Mark(tensors)
+        with _Recording([*tensors, *flat((feature, label))[0]]) as recording:
+            stepped, gradient = self._plain(parameters, feature, label, seed)
+        after = Mark(tensors)
+        before.restore()
+        self.moving = [name for name in held.weights if name in gradient]
+        self.foreign = recording.foreign()
+        weights = [held.weights[name] for name in self.moving]
+        if self.formula is not None and any(map(Tensor.is_complex, weights)):
+            self.formula = None  # torch.optim takes those steps
+        if self.formula is not None:
+            self.scheduled = sorted(self.formula.scheduled(held.weights))
+            groups = [names for _, names in self.formula.partition(held.weights)]
+            group = {name: i for i, names in enumerate(groups) for name in names}
+            self.group_of = [group[name] for name in self.moving]
+        return stepped, after
+
+    def _settings_at(self, held: Held) -> list[Settings]:
         """Return the settings of each group at the step that these parameters take."""
-        rule = cast(Rule, self.rule)
-        at = rule.at(parameters.step_count)
-        if at is rule and self.constant is not None:
+        rule = cast(Formula, self.formula).at(held.step_count)
+        if rule is self.formula and self.constant is not None:
             return self.constant
-        settings = [settings for settings, _ in at.partition(parameters._held().weights)]
-        self.constant = settings if at is rule else None
+        settings = [settings for settings, _ in rule.partition(held.weights)]
+        self.constant = settings if rule is self.formula else None
         return settings
 
-    def _learn(self, parameters: Parameters, inputs: tuple[Any, ...], label: Any) -> None:
-        """Take one plain forward and backward: it refuses what cannot be a pure step, and shows which weights move."""
-        with preserved():
-            model = self.factory(parameters)
-            output, _ = model.with_buffers(*inputs)
-            gradient = model.backward(self.criterion(output, label))
-        weights = bind(parameters, self.factory.network)[0].weights
-        self.moving = [name for name in weights if name in gradient]
-        self.fixed = [name for name in weights if name not in gradient]
-        self.order = [*self.moving, *self.fixed] if self.fixed else []
-        if self.traces_rule:
-            partition = cast(Rule, self.rule).partition(weights)
-            self.settings = [
-                {key: value for key, value in settings.items() if key != "lr"}
-                for settings, _ in partition
-            ]
-            self.group_of = [
-                next(i for i, (_, names) in enumerate(partition) if name in names)
-                for name in self.moving
-            ]
-        self.module = self.factory.network.borrow(True).module
+    def _numbers(self, settings: list[Settings]) -> list[Tensor]:
+        """Return what is scheduled as one tensor, in double precision, as Python computes.
 
-    def _close(
-        self, old: Parameters, graph: Graph, found: tuple[Tensor, ...]
-    ) -> tuple[Parameters, Tensor]:
+        PyTorch would compile for the value of a tensor without dimensions.
+        """
+        if not self.scheduled:
+            return []
+        numbers = [n for group in settings for key in self.scheduled for n in _pair(group[key])]
+        if numbers != self.numbers[0]:
+            self.numbers = numbers, [torch.tensor(numbers, dtype=torch.float64)]
+        return self.numbers[1]
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _stepped(self, task: _Task, found: tuple[Tensor, ...] | None) -> Stepped:
         """Put a value together again."""
-        network, loss = self.factory.network, found[0]
-        first = 1 + len(network.buffers)
-        last = first + len(self.moving)
-        buffers = dict(zip(network.buffers, found[1:first], strict=True))
-        moved = dict(zip(self.moving, found[first:last], strict=True))
-        if not self.traces_rule:  # these are gradients, and the rule does as it always does
-            return self.factory(old).step(Gradient._of(moved, network), buffers=buffers), loss
-        held = old._held()
-        moments = dict(held.state["state"]) if held.state else {}
-        if last < len(found):
-            tensors = iter(found[last:])
-            moments |= {
-                name: {key: next(tensors) for key in keys}
-                for name, keys in zip(moved, graph.keys_after, strict=True)
-                if keys
-            }
-        if self.fixed:
-            moved = {
-                name: moved[name] if name in moved else held.weights[name]
-                for name in network.weights
-            }
-        state = {"state": moments, "param_groups": self._settings_at(old)}
-        rule = self.factory._rule_name
-        new = Held(moved, buffers, state, rule, held.step_count + 1, held.names)
-        return Parameters._of(new, Bound(network, rule, None)), loss
+        if found is None:  # nothing is compiled here
+            if task.first is None:
+                return self._plain(task.parameters, task.feature, task.label, task.seed)[0]
+            task.first[1].restore()
+            return task.first[0]
+        network, moving = self.factory.network, cast(list[str], self.moving)
+        held, graph = task.held, task.graph
+        tensors = iter(found)
+        loss = next(tensors)
+        buffers = {name: next(tensors) for name in network.buffers}
+        if self.formula is None:  # these are gradients, and the rule does as it always does
+            gradient = Gradient._of({name: next(tensors) for name in moving}, network)
+            model = self.factory(task.parameters)
+            return model.step(gradient, buffers=buffers), loss
+        weights = {**held.weights, **{name: next(tensors) for name in moving}}
+        kept = dict(held.state["state"]) if held.state else {}
+        steps = [next(tensors) for _ in range(graph.counters)]
+        for i, (name, keys) in enumerate(zip(moving, graph.kept, strict=True)):
+            entry = {"step": steps[graph.counter_of[i]]} if steps else {}
+            if steps or keys:
+                kept[name] = entry | {key: next(tensors) for key in keys}
+        rule, settings = self.factory._rule_name, [dict(group) for group in task.settings]
+        state = {"state": kept, "param_groups": settings}
+        after = Held(weights, buffers, state, rule, held.step_count + 1, held.names)
+        return Parameters._of(after, Bound(network, rule, None)), loss
+
+
+class Graph:
+    """The arithmetic of a step for one set of moments: before the first step there are none.
+
+    The compiler is told to take it as one operation and looks inside when it compiles. Traced line
+    by line, every name and layer would be checked at each step, which takes half as long again.
+    """
+
+    def __init__(
+        self,
+        step: _TrainStep,
+        settings: list[Settings],
+        index: tuple[int, ...] = (),
+        keys: tuple[tuple[str, ...], ...] = (),
+        idle: tuple[bool, ...] = (),
+    ) -> None:
+        self.step, self.settings, self.keys, self.idle = step, settings, keys, idle
+        starts = -1 in index
+        self.given_counters = max(index, default=-1) + 1
+        self.counters, self.counter_of = self.given_counters + starts, index
+        self.kept: list[tuple[str, ...]] = []  # what is kept of each weight afterwards
+        self.tree = step.factory.network.borrow(True)
+        whole = torch.compiler.allow_in_graph(lambda *tensors: self.compute(*tensors))
+
+        def compiled(*tensors: Any) -> Any:
+            return whole(*tensors) if torch.compiler.is_dynamo_compiling() else None
+
+        # A code object of its own, where the compiler keeps its graphs.
+        compiled.__code__ = compiled.__code__.replace()
+        self.compiled = compiled
+
+    def compute(self, *given: Any) -> tuple[Tensor, ...]:
+        """Return the loss, then new buffers, weights, counters and moments.
+
+        For a rule that isn't a formula: the loss, new buffers, the gradient.
+        """
+        step, network = self.step, self.step.factory.network
+        *tensors, label = given
+        parts = iter(tensors)
+        weights = {name: next(parts) for name in network.weights}
+        buffers = [next(parts).clone() for _ in network.buffers]
+        steps = [next(parts) for _ in range(self.given_counters)]
+        moments = [{key: next(parts) for key in keys} for keys in self.keys]
+        rules = self._rules(iter(next(parts)) if step.scheduled else iter(()))
+        foreign = [(tensor, next(parts)) for tensor in step.foreign]
+        moving = cast(list[str], step.moving)
+        leaves = {name: weights[name].detach().requires_grad_() for name in moving}
+        placed = list({**weights, **leaves}.values())
+        if network.writes_weights:
+            placed = [weight.clone() for weight in placed]
+        with torch.enable_grad(), _traceable(self.tree.module), _Replacing(foreign):
+            output = self.tree.call(placed, buffers, (None, tuple(parts), {}))
+            loss = step.criterion(output, label)
+            gradient = torch.autograd.grad(loss, list(leaves.values()))
+        found, after = self.tree.found
+        self.tree.clear()
+        results = [tensor.detach() for tensor in (loss, *after)]
+        if not rules:
+            return *results, *gradient
+        if network.writes_weights:
+            weights = dict(zip(weights, (weight.detach() for weight in found), strict=True))
+        return *results, *self._moved(rules, weights, gradient, steps, moments)
+
+    def _rules(self, numbers: Any) -> list[Formula]:
+        """Return the rule of each group, with tensors where a number is scheduled."""
+        rules = []
+        for settings, idle in zip(self.settings, self.idle, strict=True):
+            own: Settings = {}
+            for key in self.step.scheduled:
+                pair = tuple(next(numbers) for _ in _pair(settings[key]))
+                own[key] = pair if isinstance(settings[key], (list, tuple)) else pair[0]
+            if idle:
+                own["momentum"] = 0  # a formula has no momentum then, rather than one of 0
+            rules.append(cast(Formula, self.step.formula).having(**{**settings, **own}))
+        return rules
+
+    def _moved(
+        self,
+        rules: list[Formula],
+        weights: Mapping[str, Tensor],
+        gradient: Iterable[Tensor],
+        steps: list[Tensor],
+        moments: list[dict[str, Tensor]],
+    ) -> list[Tensor]:
+        """Move each weight by the formula of its group."""
+        moving = cast(list[str], self.step.moving)
+        if self.counters > len(steps):
+            steps.append(rules[0].started(weights[moving[0]])["step"])
+        steps = [before + 1 for before in steps]
+        counted = [after.double() for after in steps]  # float32 would drift
+        new_weights: list[Tensor] = []
+        new_moments: list[Tensor] = []
+        self.kept = []
+        for i, (name, slope) in enumerate(zip(moving, gradient, strict=True)):
+            rule, w = rules[self.step.group_of[i]], weights[name]
+            t = counted[self.counter_of[i]] if steps else None
+            w, after = rule.move(w, slope, moments[i] or rule.start(w), t, new)
+            new_weights.append(w)
+            new_moments += after.values()
+            self.kept.append(tuple(after))
+        return [*new_weights, *steps, *new_moments]
+
+
+def _traceable(module: nn.Module) -> Any:
+    """Leave oneDNN's LSTM out: the compiler cannot trace its backward pass."""
+    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+    return torch.backends.mkldnn.flags(enabled=False) if recurrent else contextlib.nullcontext()
 
 
 def _inputs(feature: Any) -> tuple[Any, ...]:
     return feature if isinstance(feature, tuple) else (feature,)
 
 
-leave_to_python(_TrainStep.step)
+def _pair(setting: Any) -> tuple[Any, ...]:
+    """Return the numbers of a setting: one, or two for betas."""
+    return tuple(setting) if isinstance(setting, (list, tuple)) else (setting,)
 
 
-class Graph:
-    """The arithmetic of a step for one set of moments: before the first step there are none, after it there are.
+def _counters(entries: list[Mapping[str, Tensor]]) -> tuple[list[Tensor], tuple[int, ...]]:
+    """Return the counters of weights, and the index of each weight's: -1 if it hasn't moved.
 
-    The compiler is told to take it as one operation and looks inside when it compiles. Traced line by line, every
-    name and layer would be checked again at each step, which takes as long as the arithmetic itself.
+    Weights that moved equally often share a counter, so that one graph serves most values.
     """
+    counters = [entry.get("step") for entry in entries]
+    if len(set(map(id, counters))) > 1:  # of a file, say
+        known: dict[Any, Tensor | None] = {}
+        counters = [known.setdefault(None if c is None else c.item(), c) for c in counters]
+    steps = list({id(counter): counter for counter in counters if counter is not None}.values())
+    places = {id(counter): i for i, counter in enumerate(steps)}
+    return steps, tuple(places.get(id(counter), -1) for counter in counters)
 
-    def __init__(self, step: _TrainStep, keys: tuple[tuple[str, ...], ...]) -> None:
-        self.step, self.keys = step, keys
-        self.keys_after: list[tuple[str, ...]] = []
-        whole = torch.compiler.allow_in_graph(lambda *tensors: self.compute(*tensors))
 
-        def compiled(*tensors: Any) -> Any:
-            return whole(*tensors)
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _close(stack: contextlib.ExitStack) -> None:
+    stack.close()
 
-        compiled.__code__ = (
-            compiled.__code__.replace()
-        )  # a code object of its own: the compiler keeps its graphs there
-        self.compiled = compiled
 
-    def compute(self, *given: Any) -> tuple[Tensor, ...]:
-        """Return the loss, the new buffers, and new weights and moments (or the gradient, for a rule that is not traced)."""
-        step, network = self.step, self.step.factory.network
-        *tensors, label = given
-        parts = iter(tensors)
-        moving = [next(parts) for _ in step.moving]
-        fixed = {name: next(parts) for name in step.fixed}
-        buffers = {name: next(parts) for name in network.buffers}
-        moments = [{key: next(parts) for key in keys} for keys in self.keys] or [{} for _ in moving]
-        rates = [next(parts) for _ in step.settings]
-        inputs = tuple(parts)
+class _Recording(TorchFunctionMode):
+    """Finds the tensors that enter a computation by another way than its arguments."""
 
-        def loss_of(weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-            after = {name: buffer.clone() for name, buffer in buffers.items()}
-            output = torch.func.functional_call(
-                cast(nn.Module, step.module),
-                {**dict(zip(step.moving, weights, strict=True)), **fixed, **after},
-                inputs,
-            )
-            return step.criterion(output, label), list(after.values())
+    def __init__(self, known: Iterable[Any]) -> None:
+        super().__init__()
+        self.known = {id(value): value for value in known}
+        self.found: dict[int, Tensor] = {}
 
-        gradient, (loss, after) = torch.func.grad_and_value(loss_of, has_aux=True)(moving)
-        if not step.traces_rule:
-            return loss, *after, *gradient
-        rules = [
-            cast(Formula, step.rule).having(**settings, lr=rate)
-            for settings, rate in zip(step.settings, rates, strict=True)
-        ]
-        for i, group in enumerate(step.group_of):
-            rule = rules[group]
-            kept = moments[i] or rule.started(moving[i])
-            step_count = kept["step"] + 1 if rule.counts else None
-            t = None if step_count is None else step_count.double()
-            moving[i], moments[i] = rule.move(moving[i], gradient[i], kept, t, new)
-            if step_count is not None:
-                moments[i]["step"] = step_count
-        self.keys_after = [tuple(entry) for entry in moments]
-        return loss, *after, *moving, *(tensor for entry in moments for tensor in entry.values())
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        for value in flat((args, kwargs))[0]:
+            if isinstance(value, Tensor) and id(value) not in self.known:
+                self.known[id(value)] = self.found[id(value)] = value
+        result = function(*args, **(kwargs or {}))
+        self.known.update((id(value), value) for value in flat(result)[0])
+        return result
+
+    def foreign(self) -> list[Tensor]:
+        """Return them, without those that a computation made unseen."""
+        return [t for t in self.found.values() if t.is_leaf and not t.is_meta]
+
+
+class _Replacing(TorchFunctionMode):
+    """Puts the inputs of a graph in the place of the tensors that they stand for."""
+
+    def __init__(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.inputs = {id(tensor): place for tensor, place in pairs}
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        place = lambda tensor: self.inputs.get(id(tensor), tensor)  # noqa: E731
+        args, kwargs = map_tensors(place, (args, kwargs or {}))
+        return function(*args, **kwargs)

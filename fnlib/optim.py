@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fnlib.updates.formula import Formula, Out, add, addcdiv, addcmul, formula, lerp
+from fnlib.updates.formula import Formula, Out, add, addcdiv, addcmul, formula, lerp, used
 from fnlib.updates.fused import Moments, fused_adam, fused_sgd
 from fnlib.updates.rule import Groups, Rule, UpdateRule
 
@@ -84,9 +84,9 @@ class SGD(Formula):
         rule: Any = self  # its numbers are those of this step
         if rule.maximize:
             g = -g
-        if rule.weight_decay:
+        if used(rule.weight_decay):
             g = add(g, rule.weight_decay, w)
-        if rule.momentum:
+        if used(rule.momentum):
             b = kept.get("momentum_buffer")
             if b is None:
                 b = g.clone()
@@ -158,9 +158,9 @@ class Adam(Formula):
         m, v = kept["exp_avg"], kept["exp_avg_sq"]
         if rule.maximize:
             g = -g
-        if rule.weight_decay and rule.decoupled_weight_decay:
+        if used(rule.weight_decay) and rule.decoupled_weight_decay:
             w = torch.mul(w, 1 - rule.lr * rule.weight_decay, out=out(w))
-        elif rule.weight_decay:
+        elif used(rule.weight_decay):
             g = add(g, rule.weight_decay, w)
         m = lerp(m, g, 1 - b1, out=out(m))
         v = torch.mul(v, b2, out=out(v))

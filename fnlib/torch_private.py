@@ -14,6 +14,7 @@ import random
 import struct
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any
@@ -170,30 +171,21 @@ def keep_rnn_lists(rnn: nn.RNNBase) -> None:
 
 # --- torch.compile ------------------------------------------------------------------------------
 
-# Sets the compiler of this thread and returns the one before; None outside of ``torch.compile``.
-_set_compiler: Callable[[Any], Any] | None = _found("_C._dynamo.eval_frame.set_eval_frame")
-_set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
-_strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
-_action = _found("_C._dynamo.eval_frame._FrameAction")
 
-# Whether a function can say which of its calls are compiled. If not, nothing of it is.
-can_set_compiler = None not in (_set_compiler, _set_strategy, _strategy, _action)
-
-
-def set_compiler(compiler: Any) -> Any:
-    """Set the compiler of this thread, and return the one before."""
-    assert _set_compiler is not None
-    return _set_compiler(compiler)
-
-
-def leave_to_python(function: Any) -> None:
-    """Let ``torch.compile`` run a function as it is, and compile what it calls.
+def leave_to_python(method: Any) -> Any:
+    """Let ``torch.compile`` run a method as it is, and compile what it calls.
 
     ``torch.compiler.disable(recursive=False)`` does the same, but asks again at each call, which
-    takes longer than a step.
+    takes longer than a step. Here only the code is marked: ``torch.compile`` would wrap a function
+    that is marked itself.
     """
-    if can_set_compiler:
-        _set_strategy(function.__code__, _strategy(_action.SKIP, _action.DEFAULT))
+    skip = _found("_dynamo.decorators.skip")  # not on import: it loads the compiler, for a second
+    if skip is None:
+        return types.MethodType(
+            torch.compiler.disable(method.__func__, recursive=False), method.__self__
+        )
+    skip(types.FunctionType(method.__code__, method.__globals__))
+    return method
 
 
 # --- trees of containers ------------------------------------------------------------------------
@@ -362,6 +354,11 @@ def thread_count() -> int:
     """Count the running threads that Python started."""
     count = getattr(_thread, "_count", None)
     return threading.active_count() - 1 if count is None else int(count())
+
+
+_set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
+_strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
+_action = _found("_C._dynamo.eval_frame._FrameAction")
 
 
 def never_compiled(*functions: Any) -> None:

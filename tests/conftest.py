@@ -9,7 +9,9 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import gc  # noqa: E402
 import random  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -18,8 +20,14 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
-# derandomize: the same examples on every machine; no deadline: a loaded machine is not a failure
-hypothesis.settings.register_profile("kit", derandomize=True, deadline=None, max_examples=50)
+# derandomize: the same examples on every machine; no limits of time: a loaded machine is not a failure
+hypothesis.settings.register_profile(
+    "kit",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("kit")
 
 
@@ -29,6 +37,18 @@ def same_random_numbers() -> None:
     random.seed(0)
     numpy.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def only_new_objects() -> Iterator[None]:
+    """Let `gc.get_objects` leave out what other tests have left, and the objects of libraries.
+
+    There are hundreds of thousands of those, so each look takes a hundredth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

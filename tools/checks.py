@@ -35,6 +35,9 @@ NBVAL = [
 
 REST = ["tests", "fnlib", "course", "--ignore", "tests/browser"]
 
+# A minute on two cores: what a change of the package breaks first. The marker is in pyproject.toml.
+QUICK = ["--dist", "worksteal", "-m", "not long", "tests/core", "tests/ledger", "tests/doctor"]
+
 
 def run_all(python: str, arguments: Sequence[str] = ()) -> int:
     """Runs every stage, also after one failed, and prints one line for each at the end.

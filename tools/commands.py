@@ -16,6 +16,7 @@ from tools.say import ROOT, Stop, say
 USAGE = {
     "lab": "[PORT=8899] [CUDA=1]",
     "test": "[CUDA=1] [what pytest takes, for example tests/ledger or -k momentum]",
+    "quick": "[what pytest takes, for example -k momentum]",
     "bench": "[--quick] [--only NAME ...] [--json FILE]",
     "lessons": "[a complete lesson, or several] [--out FOLDER]",
     "offline": "[PLATFORM=linux, windows or macos] [PYTHON_VERSION=3.12]",
@@ -46,6 +47,8 @@ def run(command: str, arguments: Sequence[str]) -> int:
             return lab.open_lessons(ensure([CLASSROOM]))
         if command == "test":
             return checks.run_all(ensure([CLASSROOM, TESTS]), arguments)
+        if command == "quick":
+            return checks.run_all(ensure([CLASSROOM, TESTS]), [*checks.QUICK, *arguments])
         if command == "bench":
             return _module(ensure([CLASSROOM, BENCH]), "tests.benchmarks.bench", arguments)
         if command == "lessons":

@@ -3,6 +3,7 @@
 
     lab        make the environment once, then open JupyterLab on the lessons
     test       the same environment, then every test there is, notebooks included
+    quick      the tests of fnlib, the ledger and the doctor, without those that take long
     bench      whole training steps, stock and fnlib side by side
     lessons    run every complete lesson and write HTML pages to build/lessons/
     offline    write a folder that installs with the network cut
@@ -21,7 +22,7 @@ import sys
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # numpy's and torch's wheels: cp311 to cp314
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMMANDS = ("lab", "test", "bench", "lessons", "offline", "links", "map")
+COMMANDS = ("lab", "test", "quick", "bench", "lessons", "offline", "links", "map")
 
 
 def supported(version):

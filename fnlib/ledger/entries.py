@@ -38,7 +38,8 @@ A `Change` has an ``owner`` (label of a watched object, or the name for names an
 * *created*: the place held nothing before; *removed*: it holds nothing now (``note`` "given away": an fnlib value whose
   memory went to the next one by ``donate=True``)
 * *changed in place*: the same place, and the old value is lost (bytes overwritten, a rate or a flag assigned)
-* *replaced*: the place holds another tensor, or the name another value; the old one may live on elsewhere
+* *replaced*: the place holds another tensor; the old one may live on elsewhere
+* *rebound*: only for ``state == "name"``: the name has another value
 * *kept*: only for ``state == "graph"``: a backward pass left the graph standing (``retain_graph=True``)
 
 ``before`` and ``after`` are a `Summary` for tensors, a `Bound` for names (and where the graph of a value grew in place,
@@ -101,7 +102,7 @@ State = Literal[
     "graph",
     "name",
 ]
-Kind = Literal["created", "changed in place", "replaced", "removed", "kept"]
+Kind = Literal["created", "changed in place", "replaced", "rebound", "removed", "kept"]
 
 STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
@@ -188,7 +189,7 @@ class Change:
     @property
     def rebound(self) -> bool:
         """Whether a name that had a value was bound to another one."""
-        return self.state == "name" and self.kind == "replaced"
+        return self.kind == "rebound"
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -225,9 +225,15 @@ def _shared(kept: Moments) -> Moments:
 # --- arithmetic whose factors may be tensors: scheduled in a compiled step, stacked under vmap ----
 
 
+def used(number: Any) -> bool:
+    """Say whether a setting takes part in the formula: 0 leaves its term out."""
+    return isinstance(number, Tensor) or bool(number)
+
+
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
-    if isinstance(factor, Tensor):
+    # PyTorch 2.13's inductor drops alpha where b is a matrix product.
+    if isinstance(factor, Tensor) or torch.compiler.is_compiling():
         return a + factor * b
     return torch.add(a, b, alpha=factor, out=out)
 

@@ -133,6 +133,14 @@ class Rule:
                 parts.append((own, [name]))
         return [(self._resolved(own), names) for own, names in parts]
 
+    def scheduled(self, weights: Mapping[str, Tensor]) -> frozenset[str]:
+        """Name the settings that follow the step count, in the rule or in a group."""
+        if self.groups is None:
+            return self._scheduled
+        owns = [self._own(name, weight) for name, weight in weights.items()]
+        moving = {k for own in owns for k, v in own.items() if self._takes_number(k) and _moves(v)}
+        return self._scheduled | moving
+
     def _own(self, name: str, weight: Tensor) -> Settings:
         """Ask groups= for the settings of one weight."""
         assert self.groups is not None

@@ -66,7 +66,9 @@ class Line:
             if self.ratio is None
             else (f"{self.ratio:.2f}", "yes" if self.within else "NO")
         )
-        return f"{self.case:56} {other:>11} {ours:>11} {self.unit:4} {ratio:>6} {self.limit:>6.2f}  {within}{self.note and f' ({self.note})'}"
+        note = self.note and f" ({self.note})"
+        figures = f"{other:>11} {ours:>11} {self.unit:4} {ratio:>6} {self.limit:>6.2f}"
+        return f"{self.case:56} {figures}  {within}{note}"
 
 
 HEADING = f"{'case':56} {'other':>11} {'fnlib':>11} {'':4} {'ratio':>6} {'limit':>6}  within?"

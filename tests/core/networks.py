@@ -5,42 +5,112 @@ from __future__ import annotations
 import collections
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint
 
 
-class Square(nn.Module):
-    """A function as a module: no weights at all."""
+def network(
+    name: str,
+    does: str,
+    parts: Callable[[], dict[str, Any]],
+    forward: Callable[..., Any],
+    then: Callable[[Any], dict[str, Any] | None] = lambda self: None,
+) -> type[nn.Module]:
+    """Make a class of networks from a row of the table.
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x**2
+    Args:
+        name: of the class.
+        does: its docstring.
+        parts: makes its attributes, in order.
+        forward: its forward pass.
+        then: ties what has been made, or returns more attributes that hold it.
+    """
+
+    def init(self: Any) -> None:
+        nn.Module.__init__(self)
+        for attribute, value in parts().items():
+            setattr(self, attribute, value)
+        for attribute, value in (then(self) or {}).items():
+            setattr(self, attribute, value)
+
+    methods = {"__init__": init, "forward": forward, "__doc__": does, "__module__": __name__}
+    return type(name, (nn.Module,), methods)
 
 
-class Bare(nn.Module):
-    """Parameters of no layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Parameter(torch.randn(3, 4))
-        self.b = nn.Parameter(torch.randn(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.a.T + self.b
+def weight(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
 
 
-class Scalar(nn.Module):
-    """A weight without dimensions, and one without elements."""
+def linear(inputs: int = 4, outputs: int = 4, **kind: Any) -> nn.Linear:
+    return nn.Linear(inputs, outputs, **kind)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(1.5))
-        self.nothing = nn.Parameter(torch.empty(0, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale + self.nothing.sum()
+def again_in_backward(self: Any, x: Tensor) -> Tensor:
+    return checkpoint(self.body, x, use_reentrant=False)
+
+
+# fmt: off
+# A row: its name, what is special about it, its parts in the order in which they are drawn, its forward.
+Square = network("Square", "A function as a module: no weights at all.",
+    lambda: {}, lambda self, x: x**2)
+Bare = network("Bare", "Parameters of no layer.",
+    lambda: {"a": weight(3, 4), "b": weight(3)}, lambda self, x: x @ self.a.T + self.b)
+Scalar = network("Scalar", "A weight without dimensions, and one without elements.",
+    lambda: {"scale": nn.Parameter(torch.tensor(1.5)), "nothing": nn.Parameter(torch.empty(0, 3))},
+    lambda self, x: x * self.scale + self.nothing.sum())
+HeldTwice = network("HeldTwice", "Weights that are registered, and held in a list, a dict and a plain attribute as well.",
+    lambda: {"first": linear(), "second": linear()},
+    lambda self, x: torch.tanh(x @ self.held[0] + self.by_name["bias"]) @ self.held[1] + self.second.bias,
+    lambda self: {"held": [self.first.weight, self.second.weight], "by_name": {"bias": self.first.bias}})
+Tied = network("Tied", "A decoder that shares its encoder's embedding, as language models do.",
+    lambda: {"embed": nn.Embedding(7, 5), "mix": linear(5, 5), "decode": nn.Linear(5, 7, bias=False)},
+    lambda self, x: self.decode(torch.tanh(self.mix(self.embed(x)))),
+    lambda self: setattr(self.decode, "weight", self.embed.weight))
+TiedModule = network("TiedModule", "One layer registered under two names.",
+    lambda: {"once": linear()}, lambda self, x: self.again(torch.tanh(self.once(x))),
+    lambda self: {"again": self.once})
+Unused = network("Unused", "A weight that the loss does not depend on, between two that it does.",
+    lambda: {"first": linear(), "spare": linear(), "last": linear(4, 2)}, lambda self, x: self.last(self.first(x)))
+SometimesUsed = network("SometimesUsed", "An expert that only some inputs reach: in some steps it has a gradient, in others none.",
+    lambda: {"gate": linear(), "expert": linear()},
+    lambda self, x: self.expert(self.gate(x)) if x[0, 0] > 0 else self.gate(x))
+Frozen = network("Frozen", "A first layer that is not trained.",
+    lambda: {"body": linear().requires_grad_(False), "head": linear(4, 2)}, lambda self, x: self.head(torch.tanh(self.body(x))))
+Complex = network("Complex", "Complex and real weights together.",
+    lambda: {"rotate": nn.Parameter(torch.randn(4, 4, dtype=torch.complex64)), "scale": weight(4)},
+    lambda self, x: (torch.fft.fft(x) @ self.rotate) * self.scale)
+MixedKinds = network("MixedKinds", "float32, float64 and bfloat16 weights together.",
+    lambda: {"single": linear(), "wide": linear(dtype=torch.float64), "brain": linear(4, 2, dtype=torch.bfloat16)},
+    lambda self, x: self.brain(self.wide(self.single(x).double()).bfloat16()))
+Siamese = network("Siamese", "Two passes of one BatchNorm in one forward.",
+    lambda: {"body": nn.Sequential(linear(), nn.BatchNorm1d(4))}, lambda self, a, b: (self.body(a) - self.body(b)).abs())
+Shaped = network("Shaped", "A transposed weight: strides that are not contiguous.",
+    lambda: {"weight": nn.Parameter(torch.randn(4, 3).t())}, lambda self, x: x @ self.weight.t())
+ReturnsWeight = network("ReturnsWeight", "A prompt that is learnt: the output is the weight itself.",
+    lambda: {"prompt": weight(3, 4)}, lambda self: self.prompt)
+ReturnsFunction = network("ReturnsFunction", "Its output is a function of its weights, to be called later.",
+    lambda: {"layer": linear(4, 2)}, lambda self, x: lambda scale: self.layer(x) * scale)
+Checkpointed = network("Checkpointed", "Runs part of its forward again in backward.",
+    lambda: {"body": nn.Sequential(linear(4, 8), nn.Tanh(), nn.Dropout(0.3), linear(8, 4))}, again_in_backward)
+CheckpointedNorm = network("CheckpointedNorm", "A BatchNorm that runs again in backward: stock PyTorch counts its statistics twice.",
+    lambda: {"body": nn.Sequential(linear(), nn.BatchNorm1d(4))}, again_in_backward)
+OwnGenerator = network("OwnGenerator", "Draws from a generator of its own, whose position is state.",
+    lambda: {"layer": linear(), "generator": torch.Generator().manual_seed(0)},
+    lambda self, x: self.layer(x) + torch.randn(4, generator=self.generator))
+Symmetric = network("Symmetric", "A parametrization: the upper triangle, mirrored.",
+    lambda: {}, lambda self, x: x.triu() + x.triu(1).transpose(-1, -2))
+TiedBuffers = network("TiedBuffers", "Two BatchNorms that keep one running mean.",
+    lambda: {"a": nn.BatchNorm1d(4), "b": nn.BatchNorm1d(4)}, lambda self, x: self.b(self.a(x)),
+    lambda self: setattr(self.b, "running_mean", self.a.running_mean))
+CallsFunctionally = network("CallsFunctionally", "Uses torch.func inside.",
+    lambda: {"layer": linear(), "scale": weight(4, 4)},
+    lambda self, x: torch.func.functional_call(self.layer, {"weight": self.scale * 2, "bias": self.layer.bias}, (x,)))
+# fmt: on
 
 
 class Listed(nn.Module):
@@ -55,104 +125,6 @@ class Listed(nn.Module):
         for weight in self.several:
             x = torch.tanh(x @ weight)
         return x * self.named["left"] + self.named["right"]
-
-
-class HeldTwice(nn.Module):
-    """Weights that are registered, and held in a list, a dict and a plain attribute as well."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
-        self.held = [self.first.weight, self.second.weight]
-        self.by_name = {"bias": self.first.bias}
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(x @ self.held[0] + self.by_name["bias"]) @ self.held[1] + self.second.bias
-
-
-class Tied(nn.Module):
-    """A decoder that shares its encoder's embedding, as language models do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(7, 5)
-        self.mix = nn.Linear(5, 5)
-        self.decode = nn.Linear(5, 7, bias=False)
-        self.decode.weight = self.embed.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decode(torch.tanh(self.mix(self.embed(x))))
-
-
-class TiedModule(nn.Module):
-    """One layer registered under two names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.once = nn.Linear(4, 4)
-        self.again = self.once
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.again(torch.tanh(self.once(x)))
-
-
-class Unused(nn.Module):
-    """A weight that the loss does not depend on, between two that it does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.spare, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.first(x))
-
-
-class SometimesUsed(nn.Module):
-    """An expert that only some inputs reach: in some steps it has a gradient, in others none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate, self.expert = nn.Linear(4, 4), nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.gate(x)
-        return self.expert(y) if x[0, 0] > 0 else y
-
-
-class Frozen(nn.Module):
-    """A first layer that is not trained."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
-        self.body.requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.body(x)))
-
-
-class Complex(nn.Module):
-    """Complex and real weights together."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rotate = nn.Parameter(torch.randn(4, 4, dtype=torch.complex64))
-        self.scale = nn.Parameter(torch.randn(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (torch.fft.fft(x) @ self.rotate) * self.scale
-
-
-class MixedKinds(nn.Module):
-    """float32, float64 and bfloat16 weights together."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.single, self.wide = nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.float64)
-        self.brain = nn.Linear(4, 2, dtype=torch.bfloat16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.brain(self.wide(self.single(x).double()).bfloat16())
 
 
 class TwoInputs(nn.Module):
@@ -189,17 +161,6 @@ class ManyOutputs(nn.Module):
             "pair": Pair(y.mean(), y.std()),
             "none": None,
         }
-
-
-class Siamese(nn.Module):
-    """Two passes of one BatchNorm in one forward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return (self.body(a) - self.body(b)).abs()
 
 
 class FrozenNorm(nn.Module):
@@ -293,28 +254,6 @@ class Recurrent(nn.Module):
         return self.head(y), hidden
 
 
-class Shaped(nn.Module):
-    """A transposed weight: strides that are not contiguous."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(4, 3).t())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight.t()
-
-
-class ReturnsWeight(nn.Module):
-    """A prompt that is learnt: the output is the weight itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.prompt = nn.Parameter(torch.randn(3, 4))
-
-    def forward(self) -> Tensor:
-        return self.prompt
-
-
 class GradientPenalty(nn.Module):
     """Differentiates in its forward, with a graph."""
 
@@ -327,19 +266,6 @@ class GradientPenalty(nn.Module):
         y = self.net(x)
         (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
         return y + slope.square().sum(1, keepdim=True)
-
-
-class Checkpointed(nn.Module):
-    """Runs part of its forward again in backward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        from torch.utils.checkpoint import checkpoint
-
-        return checkpoint(self.body, x, use_reentrant=False)
 
 
 encoder_layer = functools.partial(
@@ -440,18 +366,6 @@ class GrowsLayer(nn.Module):
         return self.more(self.layer(x))
 
 
-class OwnGenerator(nn.Module):
-    """Draws from a generator of its own, whose position is state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-        self.generator = torch.Generator().manual_seed(0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x) + torch.randn(4, generator=self.generator)
-
-
 class Locked(nn.Module):
     """Holds what cannot be copied."""
 
@@ -465,11 +379,6 @@ class Locked(nn.Module):
 
 
 # --- layers with parametrizations ---------------------------------------------------------------
-
-
-class Symmetric(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.triu() + x.triu(1).transpose(-1, -2)
 
 
 def symmetric() -> nn.Module:
@@ -616,30 +525,6 @@ class Switches(nn.Module):
         return y
 
 
-class CheckpointedNorm(nn.Module):
-    """A BatchNorm that runs again in backward: stock PyTorch counts its statistics twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        from torch.utils.checkpoint import checkpoint
-
-        return checkpoint(self.body, x, use_reentrant=False)
-
-
-class ReturnsFunction(nn.Module):
-    """Its output is a function of its weights, to be called later."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 2)
-
-    def forward(self, x: Tensor) -> Any:
-        return lambda scale: self.layer(x) * scale
-
-
 class ReturnsState(nn.Module):
     """Hands out its own tensors: weights, views of them, and buffers, in a dict."""
 
@@ -750,31 +635,6 @@ class Delegating(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) + self.bias
-
-
-class CallsFunctionally(nn.Module):
-    """Uses torch.func inside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.scale = nn.Linear(4, 4), nn.Parameter(torch.randn(4, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.func.functional_call(
-            self.layer, {"weight": self.scale * 2, "bias": self.layer.bias}, (x,)
-        )
-
-
-class TiedBuffers(nn.Module):
-    """Two BatchNorms that keep one running mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
-        self.b.running_mean = self.a.running_mean
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.b(self.a(x))
 
 
 def module_hooks() -> nn.Module:

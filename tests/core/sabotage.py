@@ -2,22 +2,40 @@
 
     python -m tests.core.sabotage              # all of them
     python -m tests.core.sabotage 5 random     # those of promise 5, and those whose name has "random" in it
+    python -m tests.core.sabotage -v leak      # and why each test failed
 
-A breakage is made in a temporary copy of the package, never in the tree. Each runs in a child of a process that has loaded PyTorch
-already, so that it takes a second rather than five. A breakage that no test notices is a hole in the tests.
+A breakage replaces a function (breakages.py), so a redesign of what is inside the functions leaves it as it
+is. Each runs in a child of a process that has loaded PyTorch already, so it takes a second rather than
+five. A breakage that no test notices is a hole in the tests.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import os
-import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tests.core.breakages import (
+    Breakage,
+    result,
+    swap,
+    together,
+    unexplained,
+    unrefused,
+    within,
+)
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120  # of one breakage, after which it counts as unnoticed
@@ -30,186 +48,376 @@ class Sabotage:
     Args:
         promise: its number in the design.
         name: what is broken.
-        file: in fnlib/.
-        edits: text of the file, found exactly once, and what takes its place.
+        breakage: what breaks it.
         tests: ids under tests/core/, each of which must fail.
     """
 
     promise: int
     name: str
-    file: str
-    edits: tuple[tuple[str, str], ...]
+    breakage: Breakage
     tests: tuple[str, ...]
 
 
-def s(promise: int, name: str, file: str, old: str, new: str, *tests: str, more: tuple[tuple[str, str], ...] = ()) -> Sabotage:
-    return Sabotage(promise, name, file, ((old, new), *more), tests)
+def s(promise: int, name: str, breakage: Breakage, *tests: str) -> Sabotage:
+    return Sabotage(promise, name, breakage, tests)
+
+
+# --- where things are -----------------------------------------------------------------------------
+
+PARAMETERS, GRADIENT, FACTORY, MODEL = (f"fnlib.{name}" for name in ("Parameters", "Gradient", "Factory", "Model"))
+SHARE, SHARE_ALL = "fnlib.values.protect.share", "fnlib.values.protect.share_all"
+FORWARD, NETWORK, TREE = "fnlib.network.forward", "fnlib.network.pool.Network", "fnlib.network.pool.Tree"
+WRAPPED, FORMULA = "fnlib.updates.wrap.Wrapped", "fnlib.updates.formula"
+
+# --- what takes its place -------------------------------------------------------------------------
+
+
+def returns(value: Any) -> Any:
+    """Always return this."""
+    return lambda old: lambda *args, **kwargs: value
+
+
+def first(old: Any) -> Any:
+    """Return the first argument as it is."""
+    return lambda tensor, *args, **kwargs: tensor
+
+
+def raw(tensors: Any) -> dict[str, torch.Tensor]:
+    """Take the tensors out of a mapping that protects them."""
+    return dict(tensors._tensors)
+
+
+def unprotected(where: str) -> Breakage:
+    """Let a function hand out the tensors themselves."""
+    return together(within(where, SHARE, first), within(where, SHARE_ALL, lambda old: list))
+
+
+def filling_grad(old: Any) -> Any:
+    def backward(self: Any, loss: Any, **kwargs: Any) -> Any:
+        loss.sum().backward(retain_graph=True)
+        return old(self, loss, **kwargs)
+
+    return backward
+
+
+def with_a_graph(old: Any) -> Any:
+    def gradients_of(loss: Any, leaves: Any, retain: bool) -> Any:
+        return torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
+
+    return gradients_of
+
+
+def with_zeros(old: Any) -> Any:
+    """Step with a zero where the gradient has no entry."""
+
+    def step(self: Any, gradient: Any, **kwargs: Any) -> Any:
+        weights = self.parameters
+        full = {name: gradient[name] if name in gradient else torch.zeros_like(weights[name]) for name in weights}
+        return old(self, full, **kwargs)
+
+    return step
+
+
+def by_place(old: Any) -> Any:
+    """Bind weights in the order in which they come, whatever their names."""
+
+    def bind(self: Any, parameters: Any, **kwargs: Any) -> Any:
+        model = old(self, parameters, **kwargs)
+        weights = dict(zip(model.weights, model.parameters.values(), strict=True))
+        return old(self, model.parameters.replace(weights=weights), **kwargs)
+
+    return bind
+
+
+def without_state(old: Any) -> Any:
+    """Step as if it were the first."""
+
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return old(self.factory(self.parameters.replace(optimizer_state=None)), *args, **kwargs)
+
+    return step
+
+
+def without_error_text(kind: str) -> Breakage:
+    """Cut what an error says after its first line."""
+
+    def make(old: Any) -> Any:
+        def text(self: Any) -> str:
+            return old(self).splitlines()[0] if type(self).__name__ == kind else old(self)
+
+        return text
+
+    return swap("fnlib.errors.FnlibError.__str__", make)
+
+
+def always_the_first(old: Any) -> Any:
+    """Lend the module tree that was lent first."""
+    lent: dict[Any, Any] = {}
+
+    def borrow(self: Any, mode: Any) -> Any:
+        if (id(self), mode) not in lent:
+            lent[id(self), mode] = old(self, mode)
+        return lent[id(self), mode]
+
+    return borrow
+
+
+def half_a_file(old: Any) -> Any:
+    def save(self: Any, path: Any) -> None:
+        try:
+            old(self, path)
+        except Exception:
+            Path(path).write_bytes(b"half")
+            raise
+
+    return save
+
+
+def marked_late(old: Any) -> Any:
+    """Give a value away after everything that may fail has been done."""
+
+    def step(self: Any, gradient: Any, *, donate: bool = False, **kwargs: Any) -> Any:
+        if donate:
+            old(self, gradient, **kwargs)
+        return old(self, gradient, donate=donate, **kwargs)
+
+    return step
+
+
+def never_given_back(old: Any) -> Any:
+    """Keep the module trees of all passes, and lend none of them again."""
+    kept = []
+
+    def give_back(self: Any, tree: Any, buffers: Any) -> None:
+        kept.append(tree)
+
+    return give_back
+
+
+def only_first_places(second: int) -> Any:
+    """Leave out weights (0) or buffers (1) that a module holds in a second place."""
+
+    def make(old: Any) -> Any:
+        def fill(self: Any, weights: Any, buffers: Any) -> None:
+            whole = self.second_places
+            self.second_places = tuple([] if i == second else part for i, part in enumerate(whole))
+            old(self, weights, buffers)
+            self.second_places = whole
+
+        return fill
+
+    return make
+
+
+def rounded(old: Any) -> Any:
+    def flatten(tree: Any, tensors: Any) -> Any:
+        return old(float(f"{tree:.9g}") if isinstance(tree, float) else tree, tensors)
+
+    return flatten
+
+
+class Everything:
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def of(rule: Any, **settings: Any) -> Any:
+    """Copy an update rule with other settings."""
+    other = copy.copy(rule)
+    for name, value in settings.items():
+        object.__setattr__(other, name, value)
+    return other
+
+
+def dampened_at_once(old: Any) -> Any:
+    def move(rule: Any, w: Any, g: Any, kept: Any, t: Any, out: Any) -> Any:
+        return old(rule, w, g, {"momentum_buffer": torch.zeros_like(w), **kept}, t, out)
+
+    return move
+
+
+def decayed_late(old: Any) -> Any:
+    def move(rule: Any, w: Any, g: Any, kept: Any, t: Any, out: Any) -> Any:
+        decay = rule.lr * rule.weight_decay * w
+        moved, kept = old(of(rule, weight_decay=0), w, g, kept, t, out)
+        return moved.sub_(decay), kept
+
+    return move
+
+
+def decayed_by_difference(old: Any) -> Any:
+    def move(rule: Any, w: Any, g: Any, kept: Any, t: Any, out: Any) -> Any:
+        smaller = w - w * (rule.lr * rule.weight_decay)
+        return old(of(rule, weight_decay=0), smaller, g, kept, t, out)
+
+    return move
 
 
 WRITE = "test_protection.py::test_a_write_does_not_reach_the_value"
 ERROR = "test_errors.py::test_error"
 OWN = "test_optimizers.py::test_own_rule_has_the_bits_of_the_stock_loop"
-NETWORK = "test_modules.py::test_network_trains_to_the_same_bits"
+TRAINED = "test_modules.py::test_network_trains_to_the_same_bits"
 IN_PLACE = "test_update.py::test_in_place_or_not_gives_the_same_bits_and_strides"
+OWN_RULE = "test_optimizers.py::test_own_rule_in_place_harms_nobody"
+COPIED = "test_forward.py::test_modules_that_are_given_stay_as_they_are"
+NO_TRACE = "test_protection.py::test_a_pass_touches_no_grad_no_flag_no_generator"
+
 TABLE = [
     # --- 1: nothing passed in is ever changed
-    s(1, "weights handed out unprotected", "parameters.py", "            return share(weights[name])\n", "            return weights[name]\n", f"{WRITE}[parameters-add_]", f"{WRITE}[parameters-numpy]"),
-    s(1, "buffers handed out unprotected", "parameters.py", "return Tensors(self._buffers)", "return dict(self._buffers)", f"{WRITE}[parameters.buffers-add_]"),
-    s(1, "optimizer state handed out unprotected", "parameters.py", "return map_tree(share, self._state)", "return self._state", f"{WRITE}[optimizer_state-add_]"),
-    s(1, "state_dict handed out unprotected", "parameters.py", "{name: tensor.clone() for name, tensor in held.items()}", "dict(held)", f"{WRITE}[state_dict-.data]"),
-    s(1, "gradient handed out unprotected", "gradient.py", "return share(self._tensors[name])", "return self._tensors[name]", f"{WRITE}[gradient-fused kernel]"),
-    s(1, "model.weights handed out unprotected", "model.py", "return Tensors(dict(zip(self._leaves.structure.weights, self._leaves.all, strict=True)))", "return dict(zip(self._leaves.structure.weights, self._leaves.all, strict=True))", f"{WRITE}[model.weights-add_]"),
-    s(1, "with_buffers hands out unprotected", "protect.py", "return share(self._tensors[name])", "return self._tensors[name]", f"{WRITE}[buffers-out=]"),
-    s(1, "an output that is a weight, unprotected", "run.py", "if not (type(output) is Tensor", "if False and not (type(output) is Tensor", "test_forward.py::test_an_output_made_of_weights_and_buffers_can_be_written_to"),
-    s(1, "tensors that are given are not copied", "state.py", "return tensor.detach().clone()", "return tensor.detach()", "test_protection.py::test_what_was_given_is_taken_over"),
-    s(1, "a buffer written in place", "run.py", "share_all(buffers.values()) if buffers else []\n    output", "list(buffers.values())\n    output", "test_parameters.py::test_carry_and_the_modes_are_new_models"),
-    s(1, "a rule of one's own is given the originals", "model.py", "    if not donate:\n        weights, state = dict(zip", "    if False:\n        weights, state = dict(zip", "test_optimizers.py::test_own_rule_in_place_harms_nobody"),
-    s(1, "a rule of one's own is given the gradient itself", "model.py", "{name: share(gradient[name]) for name in gradient}", "dict(gradient)", "test_optimizers.py::test_own_rule_in_place_harms_nobody"),
-    s(1, "a wrapped optimizer is given the originals", "updates/wrap.py", "if not in_place:  # an", "if False:  # an", f"{IN_PLACE}[wrapped-plain]"),
-    s(1, "a fused kernel is given the originals", "updates/formula.py", "        if not in_place:\n            places, entries", "        if False:\n            places, entries", f"{IN_PLACE}[fused Adam-plain]"),
-    s(1, "a module that a build keeps is taken apart", "blueprint.py", "if _parts(first) & _parts(second):", "if False:", "test_forward.py::test_a_build_may_hand_out_a_module_that_it_keeps", "test_forward.py::test_a_build_may_share_a_backbone"),
-    s(1, "an instance is used, not copied: its training flag is switched", "blueprint.py", "self.instance = copy_structure(build)", "self.instance = build", "test_forward.py::test_modules_that_are_given_stay_as_they_are", more=(("Structure(copy_structure(instance), lambda", "Structure(instance, lambda"),)),
-    s(1, ".grad is filled", "backward.py", "leaves, True, accumulate_grad=False)", "leaves, True, accumulate_grad=bool(loss.sum().backward(retain_graph=True)))", "test_protection.py::test_a_pass_touches_no_grad_no_flag_no_generator"),
-    s(1, "the random state is not restored", "randomness.py", "with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):\n        torch.manual_seed(folded)", "with one_at_a_time:\n        torch.manual_seed(folded)", "test_randomness.py::test_with_a_seed_a_pure_function", "test_protection.py::test_a_pass_touches_no_grad_no_flag_no_generator"),
-    s(1, "binding puts a value in another order", "factory.py", "        in_order =", "        parameters._weights = {name: weights[name] for name in structure.weights}\n        in_order =", "test_rules.py::test_one_value_under_factories_that_name_its_weights_in_another_order"),
+    s(1, "weights handed out unprotected", unprotected(f"{PARAMETERS}.__getitem__"), f"{WRITE}[parameters-add_]", f"{WRITE}[parameters-numpy]"),
+    s(1, "buffers handed out unprotected", result(f"{PARAMETERS}.buffers", raw), f"{WRITE}[parameters.buffers-add_]"),
+    s(1, "optimizer state handed out unprotected", unprotected(f"{PARAMETERS}.optimizer_state"), f"{WRITE}[optimizer_state-add_]"),
+    s(1, "state_dict handed out unprotected", within(f"{PARAMETERS}.state_dict", "torch.Tensor.clone", first), f"{WRITE}[state_dict-.data]"),
+    s(1, "gradient handed out unprotected", unprotected(f"{GRADIENT}.__getitem__"), f"{WRITE}[gradient-fused kernel]"),
+    s(1, "model.weights handed out unprotected", result(f"{MODEL}.weights", raw), f"{WRITE}[model.weights-add_]"),
+    s(1, "with_buffers hands out unprotected", result(f"{MODEL}.with_buffers", lambda pair: (pair[0], raw(pair[1]))), f"{WRITE}[buffers-out=]"),
+    s(1, "an output that is a weight, unprotected", swap(f"{FORWARD}._apart", first), "test_forward.py::test_an_output_made_of_weights_and_buffers_can_be_written_to"),
+    s(1, "tensors that are given are not copied", swap("fnlib.values.protect.owned", lambda old: torch.Tensor.detach), "test_protection.py::test_what_was_given_is_taken_over"),
+    s(1, "a buffer written in place", within(f"{FORWARD}.run", SHARE_ALL, lambda old: list), "test_parameters.py::test_carry_and_the_modes_are_new_models"),
+    s(1, "a rule of one's own is given the originals", within(f"{MODEL}.step", SHARE_ALL, lambda old: list), OWN_RULE),
+    s(1, "a rule of one's own is given the gradient itself", within(f"{MODEL}.step", SHARE, first), OWN_RULE),
+    s(1, "a wrapped optimizer is given the originals", swap("fnlib.updates.wrap._copied", first), f"{IN_PLACE}[wrapped-plain]"),
+    s(1, "a fused kernel is given the originals", unprotected(f"{FORMULA}.Formula.update"), f"{IN_PLACE}[fused Adam-plain]"),
+    s(1, "a module that a build keeps is taken apart", swap("fnlib.network.source._parts", returns(frozenset())), "test_forward.py::test_a_build_may_hand_out_a_module_that_it_keeps", "test_forward.py::test_a_build_may_share_a_backbone"),
+    s(1, "an instance is used, not copied", swap("fnlib.network.names.copy_structure", first), COPIED),
+    s(1, ".grad is filled", swap(f"{MODEL}.backward", filling_grad), NO_TRACE),
+    s(1, "the random state is not restored", swap("torch.random.fork_rng", lambda old: lambda **_: contextlib.nullcontext()), "test_randomness.py::test_with_a_seed_a_pure_function", NO_TRACE),
+    s(1, "weights are bound in the order in which they come", swap(f"{FACTORY}.__call__", by_place), "test_rules.py::test_one_value_under_factories_of_another_order"),
     # --- 2: the bits of the stock loop
-    s(2, "SGD: subtracts a product", "optim.py", "return add(w, -rule.lr, g, out=out(w)), kept", "return w - rule.lr * g, kept", f"{OWN}[kept-SGD lr=0.1]"),
-    s(2, "SGD: dampens the first step too", "optim.py", "b = g.clone()", "b = g * (1 - rule.dampening)", f"{OWN}[kept-SGD lr=0.1 momentum=0.5 dampening=0.3 weight_decay=0.1]"),
-    s(2, "SGD: decays after the momentum", "optim.py", "        if rule.weight_decay:\n            g = add(g, rule.weight_decay, w)\n        if rule.momentum:", "        if rule.momentum:", f"{OWN}[donated-SGD lr=0.1 momentum=0.5 dampening=0.3 weight_decay=0.1]"),
-    s(2, "Adam: the mean as a sum of products", "optim.py", "m = lerp(m, g, 1 - b1, out=out(m))", "m = b1 * m + (1 - b1) * g", f"{OWN}[kept-Adam lr=0.01]"),
-    s(2, "Adam: no eps", "optim.py", ".add_(rule.eps)", "", f"{OWN}[kept-Adam lr=0.01]"),
-    s(2, "AdamW: decay as a difference", "optim.py", "w = torch.mul(w, 1 - rule.lr * rule.weight_decay, out=out(w))", "w = w - rule.lr * rule.weight_decay * w", f"{OWN}[kept-AdamW lr=0.01]"),
-    s(2, "an absent gradient counts as zero", "backward.py", "        if tensor is not None:\n", "        tensor = torch.zeros_like(leaf) if tensor is None else tensor\n        if tensor is not None:\n", "test_parameters.py::test_steps_without_a_gradient_leave_weights_alone", f"{NETWORK}[a weight that is not used-Adam]"),
-    s(2, "a schedule is one step ahead", "updates/rule.py", "return self.having(_step_count=step_count)", "return self.having(_step_count=step_count + 1)", "test_optimizers.py::test_scheduled_rate[False-SGD]"),
-    s(2, "building draws from the generator twice", "blueprint.py", "with preserved(), outside_transforms():\n            second", "with outside_transforms():\n            second", "test_randomness.py::test_without_a_seed_the_stock_draws"),
-    s(2, "a second list of weights is forgotten", "skeleton.py", "        for container, key, i in self.aliases[0]:\n            container[key] = weights[i]\n", "", f"{NETWORK}[weights held in lists too-Adam]"),
-    s(2, "a buffer under a second name is forgotten", "skeleton.py", "        for container, key, i in self.aliases[1]:\n            container[key] = buffers[i]\n", "", f"{NETWORK}[a buffer held twice-Adam]"),
-    s(2, "the mode is not the module's own train()", "skeleton.py", "        part.train(wanted[path])\n", "        nn.Module.train(part, wanted[path])\n", f"{NETWORK}[batchnorm frozen by its network-Adam]"),
-    s(2, "what an optimizer changes in its groups is lost", "wrap.py", "if key in moved or key not in group", "if key not in group", "test_rules.py::test_what_an_optimizer_changes_in_its_groups_goes_on"),
+    s(2, "SGD: subtracts a product", swap("fnlib.SGD.move", lambda old: lambda rule, w, g, kept, t, out: (w - rule.lr * g, kept)), f"{OWN}[kept-SGD lr=0.1]"),
+    s(2, "SGD: dampens the first step too", swap("fnlib.SGD.move", dampened_at_once), f"{OWN}[kept-SGD lr=0.1 momentum=0.5 dampening=0.3 weight_decay=0.1]"),
+    s(2, "SGD: decays after the momentum", swap("fnlib.SGD.move", decayed_late), f"{OWN}[donated-SGD lr=0.1 momentum=0.5 dampening=0.3 weight_decay=0.1]"),
+    s(2, "Adam: the mean as a sum of products", within("fnlib.Adam.move", f"{FORMULA}.lerp", lambda old: lambda m, g, share, out=None: m * (1 - share) + g * share), f"{OWN}[kept-Adam lr=0.01]"),
+    s(2, "Adam: no eps", within("fnlib.Adam.move", "torch.Tensor.add_", first), f"{OWN}[kept-Adam lr=0.01]"),
+    s(2, "AdamW: decay as a difference", swap("fnlib.AdamW.move", decayed_by_difference), f"{OWN}[kept-AdamW lr=0.01]"),
+    s(2, "an absent gradient counts as zero", swap(f"{MODEL}.step", with_zeros), "test_parameters.py::test_steps_without_a_gradient_leave_weights_alone", f"{TRAINED}[a weight that is not used-Adam]"),
+    s(2, "a schedule is one step ahead", swap("fnlib.updates.rule.Rule.at", lambda old: lambda self, step_count: old(self, step_count + 1)), "test_optimizers.py::test_scheduled_rate[False-SGD]"),
+    s(2, "building draws from the generator twice", within("fnlib.network.source.Source._taken_apart", "fnlib.network.randomness.preserved", lambda old: contextlib.nullcontext), "test_randomness.py::test_without_a_seed_the_stock_draws"),
+    s(2, "a second list of weights is forgotten", swap(f"{TREE}.fill", only_first_places(0)), f"{TRAINED}[weights held in lists too-Adam]"),
+    s(2, "a buffer under a second name is forgotten", swap(f"{TREE}.fill", only_first_places(1)), f"{TRAINED}[a buffer held twice-Adam]"),
+    s(2, "the mode is not the module's own train()", swap("fnlib.network.pool._set_mode", lambda old: lambda module, mode: nn.Module.train(module, bool(mode))), f"{TRAINED}[batchnorm frozen by its network-Adam]"),
+    s(2, "what an optimizer changes in its groups is lost", result(f"{WRAPPED}.update", lambda pair: (pair[0], {**pair[1], "moved": []})), "test_rules.py::test_what_an_optimizer_changes_in_its_groups_goes_on"),
     # --- 3: all state in one value
-    s(3, "a copy leaves out the optimizer state", "parameters.py", '"state": self._state,', '"state": None,', "test_parameters.py::test_copies_and_pickles_are_values_of_their_own", "test_files.py::test_what_is_loaded_equals_what_was_saved[linear]"),
-    s(3, "a tie is stored twice", "layout.py", "dict(module.named_parameters())", "dict(module.named_parameters(remove_duplicate=False))", "test_parameters.py::test_state_dict_is_independent_and_keeps_ties"),
-    s(3, "optimizer state is not threaded", "model.py", "state = rule.init(Tensors(weights)) if old._state is None else old._state", "state = rule.init(Tensors(weights))", f"{OWN}[kept-SGD lr=0.1 momentum=0.9]"),
-    s(3, "steps are not counted", "model.py", "step_count=old._step_count + 1", "step_count=old._step_count", "test_randomness.py::test_a_constant_seed_draws_afresh_each_step", "test_parameters.py::test_a_mapping_of_weights"),
-    s(3, "equality overlooks the state", "parameters.py", "            and same_tree(self._state, other._state)\n", "", "test_parameters.py::test_equality_compares_everything_by_bytes"),
-    s(3, "numbers are rounded on saving", "files.py", '{"float": tree.hex()}', '{"float": float(f"{tree:.9g}").hex()}', "test_files.py::test_any_state_survives"),
-    s(3, "strides are lost on saving", "files.py", "dense = plain.is_contiguous() or torch.empty_like(plain).stride() == plain.stride()", "dense = plain.is_contiguous()", "test_files.py::test_what_is_loaded_equals_what_was_saved[transposed weight]"),
-    s(3, "a failed save leaves half a file", "files.py", "    name = path.parent / f\".fnlib-{uuid.uuid4().hex}\"\n    name.touch(exist_ok=False)\n", "    name = path\n", "test_files.py::test_a_save_that_fails_leaves_the_old_file"),
+    s(3, "a copy leaves out the optimizer state", swap(f"{PARAMETERS}.__reduce__", lambda old: lambda self: old(self.replace(optimizer_state=None))), "test_parameters.py::test_copies_and_pickles_are_values_of_their_own"),
+    s(3, "a file leaves out the optimizer state", swap(f"{PARAMETERS}.save", lambda old: lambda self, path: old(self.replace(optimizer_state=None), path)), "test_files.py::test_what_is_loaded_equals_what_was_saved[linear]"),
+    s(3, "a tie is stored twice", within("fnlib.network.names.named_tensors", "torch.nn.Module.named_parameters", lambda old: lambda self, **_: old(self, remove_duplicate=False)), "test_parameters.py::test_state_dict_is_independent_and_keeps_ties"),
+    s(3, "optimizer state is not threaded", swap(f"{MODEL}.step", without_state), f"{OWN}[kept-SGD lr=0.1 momentum=0.9]"),
+    s(3, "steps are not counted", together(swap(f"{PARAMETERS}.step_count", returns(0)), swap("fnlib.network.randomness.seeded", lambda old: lambda seed, step_count: old(seed, 0))), "test_randomness.py::test_a_constant_seed_draws_afresh_each_step", "test_parameters.py::test_a_mapping_of_weights"),
+    s(3, "equality overlooks the state", swap(f"{PARAMETERS}.__eq__", lambda old: lambda a, b: old(a.replace(optimizer_state=None), b.replace(optimizer_state=None))), "test_parameters.py::test_equality_compares_everything_by_bytes"),
+    s(3, "numbers are rounded on saving", swap("fnlib.values.files._flatten", rounded), "test_files.py::test_any_state_survives"),
+    s(3, "strides are lost on saving", within(f"{PARAMETERS}.save", "torch.empty_like", lambda old: lambda tensor: tensor.new_empty(tensor.shape)), "test_files.py::test_what_is_loaded_equals_what_was_saved[transposed weight]"),
+    s(3, "a failed save leaves half a file", swap(f"{PARAMETERS}.save", half_a_file), "test_files.py::test_a_save_that_fails_leaves_the_old_file"),
     # --- 4: re-entrant
-    s(4, "one module tree for all passes", "structure.py", "return self._idle[mode].pop()", "return self._idle[mode][0]", "test_threads.py::test_nested_calls_of_one_factory"),
-    s(4, "seeded passes without their lock", "randomness.py", "with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):\n        torch.manual_seed(folded)", "with torch.random.fork_rng(devices=_cuda_devices()):\n        torch.manual_seed(folded)", "test_threads.py::test_seeded_passes_do_not_draw_from_each_other"),
-    s(4, "what belongs to a transform outlives it", "leaves.py", "if not in_transform() and not torch.is_inference_mode_enabled():", "if True:", "test_transforms.py::test_inference_mode_and_no_grad"),
-    s(4, "torch.func does not see the weights", "protect.py", "        if _in_transform(tensor):  # the transform owns the tensor, and a copy would hide it\n            return tensor\n        with", "        with", "test_transforms.py::test_grad_is_backward"),
-    s(4, "a checkpoint meets the weights of the model that ran last", "structure.py", "        if skeleton.is_held():\n            skeleton.after", "        if False:\n            skeleton.after", "test_forward.py::test_checkpoints_of_several_models_at_once"),
-    s(4, "a joint backward deals the gradients out wrongly", "backward.py", "for model in models for leaf in model._leaves.trained)", "for model in reversed(models) for leaf in model._leaves.trained)", "test_threads.py::test_two_models_of_one_factory_in_one_loss"),
+    s(4, "one module tree for all passes", swap(f"{NETWORK}.borrow", always_the_first), "test_threads.py::test_nested_calls_of_one_factory"),
+    s(4, "seeded passes without their lock", swap("fnlib.network.randomness.one_at_a_time", lambda lock: contextlib.nullcontext()), "test_threads.py::test_seeded_passes_do_not_draw_from_each_other"),
+    s(4, "what belongs to a transform outlives it", within("fnlib.factory.bind", "torch.is_inference_mode_enabled", returns(False)), "test_transforms.py::test_inference_mode_and_no_grad"),
+    s(4, "torch.func does not see the weights", swap("fnlib.torch_private.is_wrapped", returns(False)), "test_transforms.py::test_grad_is_backward"),
+    s(4, "a checkpoint meets the weights of the model that ran last", swap(f"{TREE}.is_referenced", returns(False)), "test_forward.py::test_checkpoints_of_several_models_at_once"),
+    s(4, "a joint backward deals the gradients out wrongly", result("fnlib.backward", lambda gradients: gradients[::-1]), "test_threads.py::test_two_models_of_one_factory_in_one_loss"),
     # --- 5: donation is safe
-    s(5, "a value is not marked", "donation.py", "        value._donated = line\n", "", "test_donation.py::test_every_use_is_refused[forward]", "test_donation.py::test_every_use_is_refused[step again]"),
-    s(5, "a value is marked after the step, not before", "model.py", "given, state_given = give_away(old)\n", "given, state_given = give_away(old)\n            mark, old._donated = old._donated, None\n            old._weights, old._state = dict(given), state_given\n", "test_donation.py::test_a_step_that_fails_half_way_leaves_no_half_written_value", more=(("        return old._next(\n", "        if donate:\n            old._donated = mark\n        return old._next(\n"),)),
-    s(5, "a graph that still needs the value is not told", "donation.py", "        leaf._donated = errors.Donated(value._describe(), line)\n", "", "test_donation.py::test_a_backward_that_still_needs_it_is_refused[SGD]"),
-    s(5, "a fused kernel's write goes unnoticed by the graph", "donation.py", "        torch.autograd.graph.increment_version(leaf)\n", "", "test_donation.py::test_a_backward_that_still_needs_it_is_refused[fused Adam]"),
-    s(5, "what was handed out is overwritten", "donation.py", "dict(zip(weights, share_all(weights.values()), strict=True)), map_tree(share, state)", "dict(weights), state", "test_update.py::test_two_values_hold_no_memory_in_common[Adam]"),
-    s(5, "nothing is reused", "model.py", "state, in_place=donate)", "state, in_place=False)", "test_donation.py::test_memory_is_reused[SGD]", "test_donation.py::test_memory_is_reused[fused Adam]"),
-    s(5, "the line that gave it away is not named", "donation.py", 'return where(frame.f_code.co_filename, frame.f_lineno)', 'return "an earlier line"', "test_donation.py::test_every_use_is_refused[backward]"),
+    s(5, "a value is not marked", swap(f"{MODEL}.step", lambda old: lambda self, gradient, *, donate=False, **kwargs: old(self, gradient, **kwargs)), "test_donation.py::test_every_use_is_refused[forward]", "test_donation.py::test_every_use_is_refused[step again]"),
+    s(5, "a value is marked after the step, not before", swap(f"{MODEL}.step", marked_late), "test_donation.py::test_a_step_that_fails_half_way_leaves_no_half_written_value"),
+    s(5, "a graph that still needs the value is not told", unexplained(f"{MODEL}.backward"), "test_donation.py::test_a_backward_that_still_needs_it_is_refused[SGD]"),
+    s(5, "a fused kernel's write goes unnoticed by the graph", swap("torch.autograd.graph.increment_version", returns(None)), "test_donation.py::test_a_backward_that_still_needs_it_is_refused[fused Adam]"),
+    s(5, "what was handed out is overwritten", unprotected(f"{MODEL}.step"), "test_update.py::test_two_values_hold_no_memory_in_common[Adam]"),
+    s(5, "nothing is reused", result(f"{MODEL}.step", copy.deepcopy), "test_donation.py::test_memory_is_reused[SGD]", "test_donation.py::test_memory_is_reused[fused Adam]"),
+    s(5, "the line that gave it away is not named", swap("fnlib.values.held.caller", returns("an earlier line")), "test_donation.py::test_every_use_is_refused[backward]"),
     # --- 6: nothing leaks
-    s(6, "the graph is kept", "model.py", "differentiate(loss, self._leaves.trained, retain_graph)", "differentiate(loss, self._leaves.trained, True)", f"{ERROR}[backward: twice]"),
-    s(6, "the gradient carries a graph", "backward.py", "(one,), retain_graph, False, leaves", "(one,), True, True, leaves", "test_leaks.py::test_no_node_outlives_its_step"),
-    s(6, "buffers carry a graph", "run.py", "return new.detach() if new.requires_grad else new", "return new", "test_leaks.py::test_buffers_carry_no_graph"),
-    s(6, "module trees hold on to the last value", "structure.py", "            skeleton.clear()\n", "", "test_leaks.py::test_an_old_value_is_gone_when_it_is_let_go"),
-    s(6, "an RNN's second list holds on to old weights", "survey.py", "                _hold_still(part)\n", "                pass\n", "test_recurrent.py::test_no_old_weights_are_kept_alive"),
-    s(6, "each pass makes another module tree", "structure.py", "return self._idle[mode].pop()", "raise KeyError", "test_leaks.py::test_tensors_alive_do_not_grow[SGD]"),
+    s(6, "the graph is kept", swap(f"{MODEL}.backward", lambda old: lambda self, loss, retain_graph=False: old(self, loss, retain_graph=True)), f"{ERROR}[backward: twice]"),
+    s(6, "the gradient carries a graph", swap("fnlib.torch_private.gradients_of", with_a_graph), "test_leaks.py::test_no_node_outlives_its_step"),
+    s(6, "buffers carry a graph", swap(f"{FORWARD}._own", first), "test_leaks.py::test_buffers_carry_no_graph"),
+    s(6, "module trees hold on to the last value", within(f"{NETWORK}.give_back", f"{TREE}.clear", returns(None)), "test_leaks.py::test_an_old_value_is_gone_when_it_is_let_go"),
+    s(6, "an RNN's second list holds on to old weights", swap("fnlib.torch_private.keep_rnn_lists", returns(None)), "test_recurrent.py::test_no_old_weights_are_kept_alive"),
+    s(6, "each pass makes another module tree", swap(f"{NETWORK}.give_back", never_given_back), "test_leaks.py::test_tensors_alive_do_not_grow[SGD]"),
     # --- 7: nothing is dropped in silence
-    s(7, "a forward may drop buffers", "run.py", "if changed or written:", "if False:", f"{ERROR}[forward: buffers dropped]", f"{ERROR}[forward: weights dropped]"),
-    s(7, "state in attributes is taken for a cache", "run.py", "if not _same_output(*outputs):", "if False:", "test_forward.py::test_state_in_attributes_is_refused"),
-    s(7, "what grows in a pass is not noticed", "run.py", "(grown := skeleton.survey.grew())", "(grown := [])", "test_forward.py::test_other_state_is_refused"),
-    s(7, "a step may leave its buffers out", "model.py", "if buffers is None and self._changed:", "if False:", f"{ERROR}[step: without its buffers]"),
-    s(7, "a gradient of other names is taken", "model.py", "if not isinstance(gradient, Gradient) or gradient._structure is not structure:", "if False:", f"{ERROR}[step: names of another network]"),
-    s(7, "a change of kind is taken", "state.py", "_number_kind(tensor) != _number_kind(like)", "False", f"{ERROR}[replace: kind]"),
-    s(7, "another rule's state is read", "model.py", "if old._rule is not None and old._rule != factory._rule_name:", "if False:", f"{ERROR}[step: state of another rule]"),
-    s(7, "an independent loss gives an empty gradient", "backward.py", "    if not tensors:\n", "    if False:\n", f"{ERROR}[backward: of another model]"),
-    s(7, "a checkpoint of the old kind drops gradients", "backward.py", "    if any(type(node)", "    if False and any(type(node)", f"{ERROR}[backward: past an old checkpoint]"),
-    s(7, "a loss of several numbers is summed", "backward.py", "if not isinstance(loss, Tensor) or loss.numel() != 1:", "if not isinstance(loss, Tensor):", f"{ERROR}[backward: several numbers]"),
-    s(7, "a foreign state is used unread", "model.py", "if isinstance(rule, Rule) and not old._made_here and old._state is not None:", "if False:", "test_files.py::test_a_state_that_no_step_could_have_left_is_refused_before_it_is_used"),
-    s(7, "a layer that is not known to redraw is redrawn", "initial.py", "if own and type(part) not in REDRAWABLE:", "if False:", "test_initial.py::test_anything_else_is_refused"),
-    s(7, "a rate that is set on a finished rule", "updates/rule.py", "            raise errors.Immutable.rule(self._call(), name, value, known)\n", "            pass\n", f"{ERROR}[rule: a rate set later]"),
+    s(7, "a forward may drop buffers", unrefused(f"{MODEL}.__call__", "StateDropped", lambda self, *args, **kwargs: self.with_buffers(*args, **kwargs)[0]), f"{ERROR}[forward: buffers dropped]", f"{ERROR}[forward: weights dropped]"),
+    s(7, "state in attributes is taken for a cache", swap(f"{FORWARD}._same_output", returns(True)), "test_forward.py::test_state_in_attributes_is_refused"),
+    s(7, "what grows in a pass is not noticed", swap("fnlib.network.hidden_state.Attributes.grew", returns([])), "test_forward.py::test_other_state_is_refused"),
+    s(7, "a step may leave its buffers out", unrefused(f"{MODEL}.step", "MissingBuffers", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: without its buffers]"),
+    s(7, "a gradient of other names is taken", unrefused(f"{MODEL}.step", "WrongParameters", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: names of another network]"),
+    s(7, "a change of kind is taken", swap("fnlib.values.held._number_kind", returns("floating")), f"{ERROR}[replace: kind]"),
+    s(7, "another rule's state is read", unrefused(f"{MODEL}.step", "WrongRule", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: state of another rule]"),
+    s(7, "an independent loss gives an empty gradient", unrefused(f"{MODEL}.backward", "LossIndependent", lambda self, loss, **_: {}), f"{ERROR}[backward: of another model]"),
+    s(7, "a checkpoint of the old kind drops gradients", unrefused(f"{MODEL}.backward", "HiddenByCheckpoint", lambda self, loss, **_: {}), f"{ERROR}[backward: past an old checkpoint]"),
+    s(7, "a loss of several numbers is summed", swap(f"{MODEL}.backward", lambda old: lambda self, loss, **kwargs: old(self, loss.sum(), **kwargs)), f"{ERROR}[backward: several numbers]"),
+    s(7, "a foreign state is used unread", swap("fnlib.updates.rule.Rule.check_state", returns(None)), "test_files.py::test_an_impossible_state_is_refused_before_it_is_used"),
+    s(7, "a layer that is not known to redraw is redrawn", swap("fnlib.network.source.REDRAWABLE", lambda known: Everything()), "test_initial.py::test_anything_else_is_refused"),
+    s(7, "a rate that is set on a finished rule", together(*(swap(f"{kind}.__setattr__", lambda old: object.__setattr__) for kind in ("fnlib.SGD", FACTORY))), f"{ERROR}[rule: a rate set later]", f"{ERROR}[factory: another rule later]"),
     # --- 8: errors teach
-    s(8, "no right line under dropped buffers", "errors.py", '        {3}   # right\n', "", f"{ERROR}[forward: buffers dropped]"),
-    s(8, "no right line under wrong parameters", "errors.py", '    {0}: {1}.\n\n        {2}\n', '    {0}: {1}.\n', f"{ERROR}[step: shapes]"),
-    s(8, "PyTorch's error instead of a named one", "backward.py", "named = _explained(error, loss)", "named: Exception = error", f"{ERROR}[backward: twice]", f"{ERROR}[backward: overwritten]"),
-    s(8, "a damaged file is safetensors' own error", "files.py", "    except SafetensorError as error:\n        raise errors", "    except SafetensorError as error:\n        raise error\n        raise errors", "test_files.py::test_a_file_that_is_cut_short_is_refused"),
-    s(8, "an assignment without its cure", "errors.py", '        {right}   # right: makes a new value\n', "", "test_protection.py::test_values_refuse_assignment"),
+    s(8, "no right line under dropped buffers", without_error_text("StateDropped"), f"{ERROR}[forward: buffers dropped]"),
+    s(8, "no right line under wrong parameters", without_error_text("WrongParameters"), f"{ERROR}[step: shapes]"),
+    s(8, "PyTorch's error instead of a named one", unexplained(f"{MODEL}.backward"), f"{ERROR}[backward: twice]", f"{ERROR}[backward: overwritten]"),
+    s(8, "a damaged file is safetensors' own error", unexplained(f"{PARAMETERS}.load"), "test_files.py::test_a_file_that_is_cut_short_is_refused"),
+    s(8, "an assignment without its cure", without_error_text("Immutable"), "test_protection.py::test_values_refuse_assignment"),
 ]  # fmt: skip
 
 
 def chosen(words: Iterable[str]) -> list[Sabotage]:
     """Return the breakages that a command line names: numbers of promises, and parts of names."""
     words = list(words)
-    return [row for row in TABLE if not words or str(row.promise) in words or any(word in row.name for word in words if not word.isdigit())]
+    return [
+        row
+        for row in TABLE
+        if not words
+        or str(row.promise) in words
+        or any(word in row.name for word in words if not word.isdigit())
+    ]
 
 
-def copy_of_the_package(folder: Path) -> None:
-    """Copy what the core's tests need."""
-    ignore = shutil.ignore_patterns("__pycache__", "teaching")
-    shutil.copytree(ROOT / "fnlib", folder / "fnlib", ignore=ignore)
-    shutil.copytree(ROOT / "tests" / "core", folder / "tests" / "core", ignore=ignore)
-    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
-    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\npythonpath = .\naddopts = --import-mode=importlib\n")
-
-
-def unnoticed(row: Sabotage, folder: Path) -> str:
-    """Break the copy, run the tests that should notice, mend it; say what did not notice, or nothing if all did."""
-    path = folder / "fnlib" / row.file
-    whole = broken = path.read_text()
-    for old, new in row.edits:
-        if broken.count(old) != 1:
-            return f"fnlib/{row.file} has this text {broken.count(old)} times: {old!r}"
-        broken = broken.replace(old, new)
-    path.write_text(broken)
-    log = folder / "log"
-    try:
-        child = os.fork()
-        if child == 0:
-            _run(row, folder, log)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    finally:
-        path.write_text(whole)
-    said = log.read_text()
-    if status < 0 and status != -14:  # crashed: what it was to be kept from
-        return ""
-    failed = {line.partition(" ")[2] for line in said.splitlines() if line.startswith("failed ")}
-    silent = [test for test in row.tests if not any(name.removeprefix("tests/core/").startswith(test) for name in failed)]
-    return f"{', '.join(silent)} (status {status})\n{said[-1500:]}" if silent or status != 1 else ""
-
-
-def _run(row: Sabotage, folder: Path, log: Path) -> None:
-    """In the child: run the tests on the broken copy. Does not return."""
-    import signal
-
-    import pytest
-
-    class Failures:
-        """Writes down which tests failed."""
-
-        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            if report.failed:
-                print("\nfailed", report.nodeid, flush=True)
-
-    status = 70
+@contextlib.contextmanager
+def _in_child(log: Path) -> Iterator[None]:
+    """Send what is printed to a file, and end the process whatever happens."""
     try:
         signal.alarm(SECONDS)
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("fnlib", "tests")]:
-            del sys.modules[name]
-        options = ["-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider"]
-        status = pytest.main([*options, "--rootdir", str(folder), *(f"tests/core/{test}" for test in row.tests)], plugins=[Failures()])
+        yield
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        os._exit(70)
+
+
+def _run(row: Sabotage, log: Path) -> None:
+    """Break something in this process and run the tests that should notice. Does not return."""
+    import pytest
+
+    class Failures:
+        """Writes down which tests failed, and why."""
+
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.failed:
+                why = getattr(report.longrepr, "reprcrash", None)
+                print("\nfailed", report.nodeid, flush=True)
+                print("because", str(why.message if why else report.longrepr).splitlines()[0])
+
+    with _in_child(log):
+        row.breakage.apply()
+        options = ["-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider"]
+        tests = [f"tests/core/{test}" for test in row.tests]
+        status = pytest.main([*options, *tests], plugins=[Failures()])
+        sys.stdout.flush()
         os._exit(int(status))
+
+
+def outcome(row: Sabotage, log: Path) -> tuple[str, list[str]]:
+    """Run a breakage; return which tests did not notice (nothing if all did), and why the others failed."""
+    child = os.fork()
+    if child == 0:
+        _run(row, log)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = log.read_text()
+    if status < 0 and status != -signal.SIGALRM:  # the promise was to keep it from crashing
+        return "", [f"ended by signal {-status}"]
+    lines = said.splitlines()
+    failed = [line.partition("tests/core/")[2] for line in lines if line.startswith("failed ")]
+    silent = [test for test in row.tests if not any(name.startswith(test) for name in failed)]
+    why = [line.removeprefix("because ") for line in lines if line.startswith("because ")]
+    if silent or status != 1:
+        return f"{', '.join(silent)} (status {status})\n{said[-1500:]}", why
+    return "", why
 
 
 def main(words: list[str]) -> int:
@@ -217,25 +425,29 @@ def main(words: list[str]) -> int:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    sys.dont_write_bytecode = True  # a copy that is broken and mended within a second must be read anew
+    os.chdir(ROOT)
+    # What every child would load for itself.
     import hypothesis  # noqa: F401
     import numpy  # noqa: F401
     import pytest  # noqa: F401
-    import torch
+
+    import fnlib  # noqa: F401
 
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # loads the compiler, which takes a second
-    rows, holes = chosen(words), 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_of_the_package(folder)
+    verbose = "-v" in words
+    rows, holes = chosen(word for word in words if word != "-v"), 0
+    with tempfile.TemporaryDirectory() as folder:
         for row in rows:
             begin = time.perf_counter()
-            hole = unnoticed(row, folder)
+            hole, why = outcome(row, Path(folder) / "log")
             holes += bool(hole)
-            print(f"{'UNNOTICED' if hole else 'noticed':9}  {row.promise}  {row.name}  ({time.perf_counter() - begin:.1f} s)", flush=True)
+            seconds = f"({time.perf_counter() - begin:.1f} s)"
+            print(f"{'UNNOTICED' if hole else 'noticed':9}  {row.promise}  {row.name}  {seconds}", flush=True)
             if hole:
                 print("           by", hole, flush=True)
+            elif verbose:
+                print(*(f"           {line[:150]}" for line in why), sep="\n", flush=True)
     print(f"{len(rows) - holes} of {len(rows)} breakages noticed")
     return holes
 

@@ -201,7 +201,8 @@ def test_what_was_handed_out_stays_as_it_was(rule: str) -> None:
     assert ModelFactory(sibling)(X).isfinite().all()
 
 
-def test_buffers_survive_and_weights_written_in_forward_are_given_too() -> None:
+def test_donation_keeps_buffers_and_gives_written_weights() -> None:
+    """Donation leaves buffers alone and covers weights that a forward writes to."""
     ModelFactory = fnlib.Sequential(
         nn.Embedding(9, 4, max_norm=1.0), nn.BatchNorm1d(3), optimizer=fnlib.Adam()
     )

@@ -66,6 +66,7 @@ def test_a_second_fit_goes_on_and_restart_begins_again() -> None:
     assert boxes[0].parameters == boxes[1].parameters and len(boxes[0].loss_curve_) == 1
 
 
+@pytest.mark.long
 def test_scikit_learn_restarts_as_the_docstring_says() -> None:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -104,7 +105,8 @@ def test_what_does_not_match_is_refused_and_changes_nothing() -> None:
     assert box.parameters is before
 
 
-def test_arrays_that_cannot_be_written_to_and_arrays_that_are_written_to_later() -> None:
+def test_arrays_read_only_or_written_to_later() -> None:
+    """Accept arrays that can't be written to, and arrays that are written to later."""
     feature, label = (part.numpy().copy() for part in data())
     feature.flags.writeable = False
     box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0).fit(
@@ -134,6 +136,7 @@ def test_an_interrupted_fit_stands_after_its_last_whole_step() -> None:
     assert box.fit(feature, label, epochs=1, batch_size=16).parameters.step_count == 5
 
 
+@pytest.mark.long
 def test_the_progress_bar_is_loaded_when_first_used() -> None:
     code = "import sys, fnlib.encapsulated; sys.exit('tqdm.auto' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -201,7 +201,9 @@ def test_a_build_may_share_a_backbone() -> None:
     assert same()
 
 
-def test_a_function_that_holds_its_network_is_refused_in_an_instance() -> None:
+def test_an_instance_with_a_function_of_itself_is_refused() -> None:
+    """Refuse an instance that holds a function which refers to its network."""
+
     def build() -> nn.Module:
         layer = nn.Linear(4, 4)
         layer.forward = lambda x: torch.tanh(x @ layer.weight.T)  # type: ignore[method-assign]

@@ -216,9 +216,7 @@ class Reversed(nn.Module):
     ids=repr,
 )
 @pytest.mark.parametrize("donate", [False, True])
-def test_one_value_under_factories_that_name_its_weights_in_another_order(
-    rule: Any, donate: bool
-) -> None:
+def test_one_value_under_factories_of_another_order(rule: Any, donate: bool) -> None:
     """Names decide, not places; and binding a value changes nothing about it, its order included."""
     one, two = fnlib.Factory(nets.Unused, optimizer=rule), fnlib.Factory(Reversed, optimizer=rule)
     start = one(fnlib.Parameters(seed=0)).parameters

@@ -121,6 +121,7 @@ def found() -> dict[str, str]:
     return result
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_training_without_a_private_name(name: str, found: dict[str, str]) -> None:
     """Same bits, and no write reaches a value."""

@@ -56,7 +56,13 @@ def run(*arguments: object, doctor: bool, **options: object) -> subprocess.Compl
     )
 
 
-@pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem == "compiled_model"))
+        for path in CORRECT
+    ],
+)
 def test_no_false_alarm(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--strict", str(path)]) == 0
     output = capsys.readouterr()
@@ -64,6 +70,7 @@ def test_no_false_alarm(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert output.err.splitlines()[0].endswith(": nothing found"), output.err
 
 
+@pytest.mark.long
 def test_output_status_and_numbers_are_the_scripts_own(tmp_path: Path) -> None:
     path = script(tmp_path, "import sys\nprint(sys.argv, __name__, __file__, sys.path[0])\nprint(input())\nTRAIN\n"
                   "import random\nprint(loss.item().hex(), float(torch.rand(1)).hex(), random.Random(0).random())\n"
@@ -77,6 +84,7 @@ def test_output_status_and_numbers_are_the_scripts_own(tmp_path: Path) -> None:
     assert alone.returncode == watched.returncode == 3
 
 
+@pytest.mark.long
 def test_an_exception_is_the_scripts_own(tmp_path: Path) -> None:
     path = script(tmp_path, "TRAIN\ndef broken():\n    raise ValueError('on purpose')\nbroken()\n")
     alone, watched = (run(path, doctor=doctor) for doctor in (False, True))
@@ -106,6 +114,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "statuses", "says"),
     [
@@ -130,11 +139,13 @@ def test_what_else_scripts_do_is_their_own(
     assert (alone.returncode, watched.returncode) == statuses
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_script_as_python_would(tmp_path: Path) -> None:
     done = run(script(tmp_path, "TRAIN\nraise KeyboardInterrupt\n"), doctor=True)
     assert done.returncode == 130 and done.stderr.endswith(f"\nKeyboardInterrupt\n{HEALTHY}")
 
 
+@pytest.mark.long
 def test_a_certain_finding_fails_with_file_and_line() -> None:
     done = run(BUG / "zero_grad_forgotten.py", doctor=True, cwd=ROOT)
     assert done.returncode == 1 and done.stdout == ""
@@ -223,6 +234,7 @@ def test_a_functions_variables_go_when_the_script_has_ended(tmp_path: Path) -> N
     assert [one.code for one in limits.standing] == ["snapshot-shares-memory"]
 
 
+@pytest.mark.long
 def test_wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere.py"]) == 2
     assert "there is no file nowhere.py" in capsys.readouterr().err
@@ -294,6 +306,7 @@ def test_modules_beside_the_script_are_recorded(
     sys.modules.pop("loop", None)
 
 
+@pytest.mark.long
 def test_workers_that_are_forked_off_are_left_alone(tmp_path: Path) -> None:
     path = script(tmp_path, "TRAIN\nimport sys\nfrom torch.utils.data import DataLoader, Dataset\nclass Numbers(Dataset):\n"
                   "    def __len__(self): return 4\n    def __getitem__(self, at): return at if sys.gettrace() is None else -1\n"

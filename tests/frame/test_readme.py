@@ -129,8 +129,25 @@ def test_every_command_exists() -> None:
     assert {"lab", "test"} <= {*re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)} <= targets
     assert targets <= set(kit.COMMANDS)
     assert {*re.findall(r"tools/kit\.py (\w+)", README)} <= set(kit.COMMANDS)
-    for module in {*re.findall(r"python -m ((?:fnlib|course)[\w.]*)", README)}:
-        assert importlib.util.find_spec(module) is not None, module
+
+
+def modules_to_run() -> set[str]:
+    """Find what `python -m` is said to run, in the pages and in the commands themselves."""
+    pages = [ROOT / "README.md", *(ROOT / "lessons").glob("*.md")]
+    pages += [path for part in ("course", "tests", "tools") for path in (ROOT / part).rglob("*.py")]
+    command = re.compile(r"python -m ((?:fnlib|course|tests|tools)(?:\.\w+)*)(?![\w.]*\()")
+    return {
+        module for page in pages for module in command.findall(page.read_text(encoding="utf-8"))
+    }
+
+
+@pytest.mark.parametrize("module", sorted(modules_to_run()))
+def test_a_module_that_is_run_has_a_main_part(module: str) -> None:
+    found = importlib.util.find_spec(module)
+    if found is not None and found.submodule_search_locations is not None:  # a package
+        found = importlib.util.find_spec(f"{module}.__main__")
+    assert found is not None and found.origin is not None, module
+    assert 'if __name__ == "__main__":' in Path(found.origin).read_text(encoding="utf-8")
 
 
 def test_the_doctor_reads_a_script_as_it_stands(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def large_tensors() -> int:
     )
 
 
+@pytest.mark.usefixtures("only_new_objects")
 def test_changes_keep_summaries_and_copies_only_when_asked() -> None:
     before = large_tensors()
     ledger = trained()
@@ -136,6 +137,7 @@ def test_another_kind_of_number_in_the_same_bytes_is_a_change() -> None:
     ]
 
 
+@pytest.mark.long
 def test_without_a_ledger_nothing_is_slowed_down() -> None:
     """Importing and recording patch nothing: the code that runs afterwards is PyTorch's own."""
     program = """

@@ -119,4 +119,4 @@ def test_a_name_that_is_bound_to_another_model() -> None:
         for change in ledger.entries[0].changes
         if change.state == "name"
     ]
-    assert names == [("model", "name", "replaced")]
+    assert names == [("model", "name", "rebound")]

@@ -178,6 +178,7 @@ def test_swapping_tensors_is_still_possible() -> None:
     assert {change.label for change in ledger.entries[0].changes} >= {"model.weight", "model.bias"}
 
 
+@pytest.mark.usefixtures("only_new_objects")
 def test_nothing_is_kept_alive() -> None:
     def train() -> tuple[Ledger, list[weakref.ref]]:
         model = nn.Linear(2, 2)
@@ -273,6 +274,7 @@ def test_the_interpreter_is_left_as_it_was() -> None:
     assert frame.f_trace is trace
 
 
+@pytest.mark.long
 def test_a_compiled_model() -> None:
     def train(*, recorded: bool) -> tuple[Any, ...]:
         torch.manual_seed(0)

@@ -326,7 +326,7 @@ def test_values_of_the_package_are_seen_whole() -> None:
         "later (4 tensors)": "rebound",
     }
     bound = next(change for change in ledger.entries[4].changes if change.owner == "later")
-    assert bound.kind == "replaced" and str(bound.after) == "Parameters, 4 tensors"
+    assert bound.kind == "rebound" and str(bound.after) == "Parameters, 4 tensors"
 
 
 def test_a_value_that_is_changed_after_all_is_told() -> None:

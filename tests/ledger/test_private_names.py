@@ -70,7 +70,7 @@ def record():
             loss.backward()
             optimizer.step()
             scheduler.step()
-        sparse.mul_(2)
+        sparse.values().mul_(2)
         model.eval()
         random.random()
         scaler.update(3.0)

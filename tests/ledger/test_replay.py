@@ -32,8 +32,7 @@ def test_every_step_shows_its_statement_and_its_changes() -> None:
         player.slider.value = number
         assert f"▶ {entry.source}" in player.shown.value
         for change in entry.changes:
-            kind = "rebound" if change.rebound else change.kind
-            assert kind in player.shown.value and change.owner in player.shown.value
+            assert change.kind in player.shown.value and change.owner in player.shown.value
     assert "action at a distance" in player.shown.value and "momentum_buffer" in player.shown.value
     assert player.slider.max == len(ledger.entries)
     player.next.click()

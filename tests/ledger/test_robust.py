@@ -384,7 +384,7 @@ class Two(Limits):
 
     def __init__(self) -> None:
         self.steps, self.seconds, self.asked, self.frames = 0, 0.0, 0, 0
-        self.entries: list[str] = []
+        self.changed = 0
 
     def enter(self, code: Any) -> bool:
         return code.co_name != "dull"
@@ -394,7 +394,7 @@ class Two(Limits):
         return busy or self.asked % 3 == 0
 
     def closed(self, entry: Any, loops: Any, code: Any) -> None:
-        self.entries.append(entry.source)
+        self.changed += sum(change.state == "weight" for change in entry.changes)
 
     def stepped(self, steps: int) -> None:
         self.steps = steps
@@ -430,6 +430,7 @@ def test_limits_say_what_is_recorded_and_when_it_stops() -> None:
             optimizer.step()
         after = sys.gettrace()
     assert after is before and ledger.ended
+    assert limits.changed > 0, "the changes of a closed entry are known"
     assert limits.steps == 2 and limits.frames == 1 and limits.seconds > 0
     assert sum(event.kind == "step" for event in ledger.events) == 2
     assert ledger.entries[0].inside == () and ledger.failure is None

@@ -49,7 +49,7 @@ def test_statements_on_one_line_are_one_entry_that_says_so() -> None:
         # fmt: on
     assert [entry.shares_line for entry in ledger.entries] == [2, 2, 3]
     assert ledger.entries[1].changes[0].moved == 3.0
-    assert "2 statements share this line and are one entry" in str(ledger)
+    assert "2 statements share this line and are one entry" in " ".join(str(ledger).split())
 
 
 def test_iterations_of_for_while_and_while_true() -> None:

@@ -262,6 +262,7 @@ def test_the_cell_magic_with_options_and_mistakes(
     )
 
 
+@pytest.mark.long
 def test_in_a_real_kernel() -> None:
     import nbformat
     from nbclient import NotebookClient
@@ -278,6 +279,7 @@ def test_in_a_real_kernel() -> None:
         assert text in data[0]["text/plain"] and text in data[0]["text/html"]
 
 
+@pytest.mark.long
 def test_the_ledger_does_not_import_what_it_does_not_need() -> None:
     program = (
         "import sys, fnlib.ledger, fnlib.ledger.magic\n"

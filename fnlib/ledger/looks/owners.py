@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,6 @@ class Owners:
         self._tokens: dict[int, tuple[Any, int, bool]] = {}
         self._next_token, self._many = 1, 1000
         self._weights: dict[int, str] = {}
-        self.before_renaming: Callable[[], None] = lambda: None
 
     def add(self, watches: Iterable[Watch]) -> None:
         """Watch more objects; storage that several share belongs to the first of them in order."""
@@ -51,7 +50,6 @@ class Owners:
         """Label what is watched under a rebound name as the earlier value from now on."""
         for one in self.watches:
             if one.label == label:
-                self.before_renaming()
                 one.label = f"{label} (earlier)"
                 for seen in one.seen.values():
                     seen.label = f"{one.label}.{seen.place}" if seen.place else one.label

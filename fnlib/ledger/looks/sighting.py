@@ -149,7 +149,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 class Pending:
-    """Statements whose differences aren't summed up yet; until they are, their copies are held.
+    """Changes whose two sides aren't summed up yet; until they are, their copies are held.
 
     Norms and checksums of many small tensors in a row take a third of the time that they take
     between two statements, when PyTorch has just emptied the processor's caches.
@@ -157,40 +157,41 @@ class Pending:
 
     def __init__(self, keep: bool) -> None:
         self._keep, self._bytes = keep, 0
-        self._waiting: list[tuple[Entry, list[Delta], list[Change]]] = []
+        self._waiting: list[tuple[Change, Delta]] = []
 
     def add(self, entry: Entry, deltas: list[Delta], others: list[Change]) -> None:
-        """Take in what a statement changed: differences in what is watched, and other changes."""
-        entry.changes = tuple(others)
-        if not deltas:
-            return
-        self._waiting.append((entry, deltas, others))
+        """Enter what a statement changed: differences in what is watched, and other changes."""
+        changes = [_change(delta, entry.named) for delta in deltas]
+        entry.changes = (*changes, *others)
+        self._waiting += zip(changes, deltas, strict=True)
         self._bytes += sum([copy.nbytes for delta in deltas for copy in delta.seen.copies])
         if self._bytes > ENOUGH:
             self.settle()
 
     def settle(self) -> None:
-        """Enter all that waits."""
+        """Sum up all that waits."""
         waiting, self._waiting, self._bytes = self._waiting, [], 0
-        for entry, deltas, others in waiting:
-            told = [_change(delta, entry.named, self._keep) for delta in deltas]
-            entry.changes = (*told, *others)
+        for change, delta in waiting:
+            try:
+                _sum_up(change, delta, self._keep)
+            except Exception as error:  # a kind of number that PyTorch has no norm of
+                change.note += "; " * bool(change.note) + f"could not be summed up: {error}"
 
 
-def _change(delta: Delta, named: frozenset[str], keep: bool) -> Change:
-    before, after, one = delta.before, delta.after, delta.seen
-    kind, note = _kind(before, after)
+def _change(delta: Delta, named: frozenset[str]) -> Change:
+    one = delta.seen
+    kind, note = _kind(delta.before, delta.after)
     owner = one.watch.label
-    change = Change(owner, one.place, one.state, kind, named=owner in named, also=delta.also)
-    change.note = note
-    try:
-        change.before, change.after = _shown(before, keep), _shown(after, keep)
-        if before is not None and after is not None:
-            if len(before.copies) == len(after.copies) == 1:
-                change.moved = distance(before.copies[0], after.copies[0])
-    except Exception as error:  # a kind of number that PyTorch has no norm of
-        change.note = f"{note}; " * bool(note) + f"could not be summed up: {error}"
-    return change
+    is_named, also = owner in named, delta.also
+    return Change(owner, one.place, one.state, kind, named=is_named, also=also, note=note)
+
+
+def _sum_up(change: Change, delta: Delta, keep: bool) -> None:
+    before, after = delta.before, delta.after
+    change.before, change.after = _shown(before, keep), _shown(after, keep)
+    if before is not None and after is not None:
+        if len(before.copies) == len(after.copies) == 1:
+            change.moved = distance(before.copies[0], after.copies[0])
 
 
 def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:

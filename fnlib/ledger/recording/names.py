@@ -298,7 +298,7 @@ class Names:
         if type(value).__module__ == _LEDGER:
             return
         now = self.known[name] = self._remember(value, before)
-        kind: Kind = "created" if before is None else "replaced"
+        kind: Kind = "created" if before is None else "rebound"
         earlier = None if before is None else before.bound
         changes.append(Change(name, "", "name", kind, earlier, now.bound))
         if now.age is not None:

@@ -101,7 +101,6 @@ class Recorder:
         self.depth, self.discover, self.follow, self.users = depth, discover, follow, Users(only)
         self._entries: list[Entry] = []
         self._pending = Pending(keeper.keep)
-        keeper.before_renaming = self._pending.settle
         self.notes: list[str] = []
         self.failure: Exception | None = None
         self.overhead = 0.0  # seconds that the recording itself has taken

@@ -12,7 +12,13 @@ from fnlib.ledger.views.captions import counted
 
 SECONDS = 1.0  # between two statements while it plays
 AROUND = 10  # statements shown before and after the present one
-_SIGNS = {"created": "●", "changed in place": "■", "replaced": "◆", "removed": "✖"}
+_SIGNS = {
+    "created": "●",
+    "changed in place": "■",
+    "replaced": "◆",
+    "rebound": "◆",
+    "removed": "✖",
+}
 _BOXES = {  # the word on the box for a kind of state; what is not here has none
     "weight": "weights",
     "gradient": ".grad",
@@ -190,9 +196,7 @@ def _line(entry: Entry, lit: bool) -> str:
 
 
 def _how(change: Change) -> str:
-    """Say how a place changed; a name that gets another value is rebound."""
-    kind = change.kind
-    return f"{_SIGNS.get(kind, '·')} {'rebound' if change.rebound else kind}"
+    return f"{_SIGNS.get(change.kind, '·')} {change.kind}"
 
 
 def _row(change: Change) -> str:

@@ -19,7 +19,7 @@ _NOUNS = {  # of several places of one kind of state; the others keep their name
 _FLAGS = {"mode flag": "training", "requires_grad flag": "requires_grad"}
 _ONE_AT_A_TIME = 5  # from so many places on, "5 weights (one at a time)" replaces a cell for each
 _DEEP = 4  # calls shown by a mark each
-_NAME = {"created": "bound", "replaced": "rebound", "removed": "unbound"}
+_NAME = {"created": "bound", "rebound": "rebound", "removed": "unbound"}
 _GRAPH = {
     "created": "graph built",
     "removed": "graph freed",

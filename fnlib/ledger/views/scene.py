@@ -207,7 +207,7 @@ def _kind(change: Change) -> str:
     if change.state == "random state":
         return "moved"
     if change.state != "graph":
-        return change.kind
+        return "replaced" if change.rebound else change.kind  # one sign for both
     return {"removed": "graph used up", "kept": "graph kept"}.get(change.kind, "graph grows")
 
 

@@ -29,7 +29,7 @@ NAMELESS = {
 # What the ledger's own table says of these changes.
 WORDS = {
     "name created": "bound",
-    "name replaced": "rebound",
+    "name rebound": "rebound",
     "graph created": "graph built",
     "graph removed": "graph freed",
 }
