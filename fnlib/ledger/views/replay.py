@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fnlib.ledger.entries import Change, Entry
-from fnlib.ledger.views.captions import counted
+from fnlib.ledger.views.words import counted
 
 SECONDS = 1.0  # between two statements while it plays
 AROUND = 10  # statements shown before and after the present one
