@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from fnlib.ledger.doctor.script import main as doctor
+
 
 def main() -> int:
     """Run a command of the kit."""
     if sys.argv[1:2] == ["doctor"]:
-        from fnlib.ledger.doctor.script import main as doctor
-
         return doctor(sys.argv[2:])
     print(
         "usage: python -m fnlib doctor [--strict] [--steps N] [--seconds S] script.py [arguments]",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fnlib.ledger import Ledger
 from fnlib.ledger.doctor.report import Report, explained
 from fnlib.ledger.doctor.standing import inspect, names_for, seen_in
-
-if TYPE_CHECKING:
-    from fnlib.ledger import Ledger
 
 __all__ = ["Report", "doctor"]
 

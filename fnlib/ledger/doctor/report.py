@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fnlib.ledger.entries import Entry, Finding
-from fnlib.ledger.views.captions import counted, listed
 from fnlib.ledger.views.report import block
+from fnlib.ledger.views.words import counted, listed
 
 SHOWN = 4  # models and optimizers named one by one
 # Recorded findings that say more than the same fault in objects as they are.

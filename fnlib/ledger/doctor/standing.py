@@ -17,7 +17,7 @@ from fnlib.ledger.findings.story import Severity, finding
 from fnlib.ledger.findings.texts import built, code_of
 from fnlib.ledger.looks.watches import leaves, wrapped_by
 from fnlib.ledger.recording.calls import depends_on_mode
-from fnlib.ledger.views.captions import counted
+from fnlib.ledger.views.words import counted
 
 Named = dict[str, Any]
 

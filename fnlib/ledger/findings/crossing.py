@@ -7,15 +7,39 @@ on purpose looks much the same, so the rule is narrow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 
-if TYPE_CHECKING:
-    from fnlib.ledger.findings.gradients import Deposit
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A step that used the gradient of a weight."""
+
+    optimizer: str
+    token: int | None  # optimizers that are not watched share a label
+    line: int
+    weight: str
+    order: int
+
+
+@dataclass(eq=False, slots=True)
+class Deposit:
+    """One backward pass: the weights that it ``reached``, and the steps that used its gradients.
+
+    ``reached`` also has the statements that used each weight in the forward.
+    """
+
+    entry: Entry
+    order: int
+    reached: Mapping[str, list[int]]
+    used: list[Use] = field(default_factory=list)
+
+    def unused(self, weight: str) -> bool:
+        """Say whether no step has used it on a weight."""
+        return all(use.weight != weight for use in self.used)
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +82,7 @@ class Crossing(Rule):
         self.last[token] = step
 
     def judge(self, mine: Step, other: Step) -> None:
-        """Report a step that follows a loss of its own and one that the other step follows too."""
+        """Report a step that follows its own loss and one that the other step follows too."""
         both = (one for one in mine.passes if one in other.passes)
         crossing = sorted(both, key=lambda one: one.order)
         own = [one for one in mine.passes if one not in other.passes]
@@ -69,7 +93,7 @@ class Crossing(Rule):
             return  # more than two optimizers train a part, or each loss goes everywhere
         shared = _reached(crossing) & mine.holds
         if shared != _reached(own) & mine.holds:
-            return  # one of the losses does not use some parts: a head or a stem of its own
+            return  # one of the losses does not use some parts: a separate head or stem
         if {one.entry.where for one in own} & {one.entry.where for one in crossing}:
             return  # one line, run several times: gradients are accumulated
         if all(self.last_call(one, mine) >= 0 for one in own) and all(

@@ -5,40 +5,9 @@ For every weight we know which backward passes its ``.grad`` contains, and which
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.crossing import Crossing
+from fnlib.ledger.findings.crossing import Crossing, Deposit, Use
 from fnlib.ledger.findings.story import Rule, Story, norm_after
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A step that used the gradient of a weight."""
-
-    optimizer: str
-    token: int | None  # optimizers that are not watched share a label
-    line: int
-    weight: str
-    order: int
-
-
-@dataclass(eq=False, slots=True)
-class Deposit:
-    """One backward pass: the weights that it ``reached``, and the steps that used its gradients.
-
-    ``reached`` also has the statements that used each weight in the forward.
-    """
-
-    entry: Entry
-    order: int
-    reached: Mapping[str, list[int]]
-    used: list[Use] = field(default_factory=list)
-
-    def unused(self, weight: str) -> bool:
-        """Say whether no step has used it on a weight."""
-        return all(use.weight != weight for use in self.used)
 
 
 class Gradients(Rule):

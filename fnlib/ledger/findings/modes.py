@@ -100,6 +100,6 @@ class Modes(Rule):
 
 
 def _is_frozen(entry: Entry, place: str) -> bool:
-    """Say whether a part has weights of its own, and all of them are frozen."""
+    """Say whether a part has weights, and all of them are frozen."""
     flags = [flag for name, flag in entry.links.flags.items() if name.rpartition(".")[0] == place]
     return bool(flags) and not any(flags)

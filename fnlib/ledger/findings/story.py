@@ -28,6 +28,16 @@ def moments(entries: list[Entry] | tuple[Entry, ...]) -> Iterator[tuple[Entry, E
         yield entry, None
 
 
+def own_changes(entry: Entry) -> list[Change]:
+    """Return the changes of a statement without those of statements inside of it."""
+    inner = {(change.label, change.state) for one in entry.inside for change in one.changes}
+    return [
+        change
+        for change in entry.changes
+        if change.state == "name" or (change.label, change.state) not in inner
+    ]
+
+
 class Story:
     """What rules share: entries by index, the links before a statement, and the reports."""
 
@@ -82,21 +92,7 @@ class Story:
         starts = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
         return next((start for start in starts if start in self.owners), parts[0])
 
-    @staticmethod
-    def own(entry: Entry) -> list[Change]:
-        """Return the changes of a statement without those of statements inside of it."""
-        if not entry.inside:
-            return list(entry.changes)
-        told = {
-            (change.owner, change.place, change.state)
-            for inner in entry.inside
-            for change in inner.changes
-        }
-        return [
-            change
-            for change in entry.changes
-            if (change.owner, change.place, change.state) not in told or change.state == "name"
-        ]
+    own = staticmethod(own_changes)
 
     def line(self, index: int) -> int:
         """Return the first line of the statement with an index."""

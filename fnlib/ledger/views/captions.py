@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fnlib.ledger.entries import UNOWNED
-
-if TYPE_CHECKING:
-    from fnlib.ledger.views.scene import Mark, Scene
+from fnlib.ledger.views.scene import Mark, Scene, scene
+from fnlib.ledger.views.words import counted, listed
 
 _VERBS = {
     "created": "creates",
@@ -20,36 +19,6 @@ _VERBS = {
     "moved": "moves the random generator of",
 }
 _GRAPHS = {"graph used up": "used up", "graph kept": "kept", "graph grows": "growing"}
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun.
-
-    >>> counted(4, "tensor"), counted(1, "tensor"), counted(2, "entry")
-    ('4 tensors', '1 tensor', '2 entries')
-    """
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
-
-
-def listed(words: list[str]) -> str:
-    """Join words with commas and an "and".
-
-    >>> listed(["1"]), listed(["1", "2"]), listed(["1", "2", "3"])
-    ('1', '1 and 2', '1, 2 and 3')
-    """
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
-
-
-def short(value: Any) -> str:
-    """Write a number or flag so that it fits under a mark.
-
-    >>> short(0.012345678), short(True), short("a long sentence about nothing")
-    ('0.0123', 'True', 'a long sent…')
-    """
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 12 else text[:11] + "…"
 
 
 def caption(drawn: Scene) -> list[str]:
@@ -101,6 +70,31 @@ def _not_counted(drawn: Scene) -> str:
             verb = f"{'are' if len(names) > 1 else 'is'} {_GRAPHS[kind]}"
             said.append(f"the {graphs} behind {listed(names)} {verb} {where}")
     return (first + (f"Not counted: {'; '.join(said)}." if said else "")).strip()
+
+
+def describe(recording: Any, *, iteration: int | None = None) -> str:
+    """Say in words what the picture of a recording shows: its alternative text.
+
+    Args:
+        recording: a ledger, or a part of one.
+        iteration: which iteration of the outermost loop, as in ``plot``.
+
+    Returns:
+        A sentence for each statement with what it changed, then the caption.
+
+    >>> import torch
+    >>> from fnlib.ledger import Ledger
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> with Ledger(weight=weight) as ledger:
+    ...     loss = weight.sum()
+    ...     loss.backward()
+    >>> print(describe(ledger))
+    What each statement changes. Line 2, loss = weight.sum(): creates loss.
+    Line 3, loss.backward(): creates weight's .grad (1 tensor), at a distance; uses up the graph behind loss.
+    1 of 2 statements changes state whose owner it does not name. 0 values overwritten and lost. 0 names rebound.
+    Not counted: the graph behind loss is used up (line 3).
+    """
+    return in_words(scene(recording, iteration=iteration))
 
 
 def in_words(drawn: Scene) -> str:

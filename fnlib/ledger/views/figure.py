@@ -416,7 +416,9 @@ def _legend(scenes: Sequence[Scene], width: float) -> list[list[str]]:
     kinds = [kind for kind in SIGNS if kind in used]
     middle = next((n for n, kind in enumerate(kinds) if SIGNS[kind][2] == _GRAPH[0]), len(kinds))
     kinds[middle:middle] = ["read", "named", "not named"]
-    kinds += ["twin"] if any(mark.twin for mark in marks) else []
+    kinds += [
+        f"twin {kind}" for kind in SIGNS if any(one.twin and one.kind == kind for one in marks)
+    ]
     found = any(row.alerts or row.entry.raised for one in scenes for row in one.rows)
     kinds += ["found"] if found else []
     lines: list[list[str]] = [[]]
@@ -427,9 +429,13 @@ def _legend(scenes: Sequence[Scene], width: float) -> list[list[str]]:
     return lines
 
 
+def _said(kind: str) -> str:
+    """Return the words of a sign."""
+    return _LEGEND["twin"] if kind.startswith("twin ") else _LEGEND.get(kind) or SIGNS[kind][5]
+
+
 def _sign_width(kind: str) -> float:
-    said = _LEGEND.get(kind) or SIGNS[kind][5]
-    return 36.0 + (12.0 if "named" in kind else 0.0) + _width(said, LABEL)
+    return 36.0 + (12.0 if "named" in kind else 0.0) + _width(_said(kind), LABEL)
 
 
 def _sign(axes: Axes, kind: str, x: float, y: float) -> None:
@@ -444,11 +450,8 @@ def _sign(axes: Axes, kind: str, x: float, y: float) -> None:
     elif kind == "found":
         _warning(axes, x + 8, y)
     else:
-        _glyph(
-            axes, x + 8, y, "changed in place" if kind == "twin" else kind, hollow=kind == "twin"
-        )
-    said = _LEGEND.get(kind) or SIGNS[kind][5]
-    _text(axes, x + 19 + wide, y, said, color="#222222")
+        _glyph(axes, x + 8, y, kind.removeprefix("twin "), hollow=kind.startswith("twin "))
+    _text(axes, x + 19 + wide, y, _said(kind), color="#222222")
 
 
 # --- texts -----------------------------------------------------------------------------------

@@ -8,13 +8,10 @@ same state has the same place in two pictures, and a functional loop runs down a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
-from fnlib.ledger.entries import Bound, Change
-
-if TYPE_CHECKING:
-    from fnlib.ledger.views.scene import Line
+from fnlib.ledger.entries import Bound, Change, Entry, Finding
 
 Key = tuple[str, str]  # (owner, part): ("model", "weights"); ("loss", "") for a name
 
@@ -38,11 +35,33 @@ _NAMES_AT_MOST = 8
 _TWO_LANES = ("Parameters", "Gradient")  # of these the old value is drawn too if it lives on
 
 
+@dataclass(slots=True)
+class Line:
+    """A statement in the picture, as it ran last: its ``code`` on one line, and what it changed."""
+
+    number: int
+    entry: Entry
+    code: str
+    indent: int
+    changes: list[Change]
+    alerts: list[Finding] = field(default_factory=list)
+
+    @property
+    def line(self) -> int:
+        """Its line number."""
+        return self.entry.line
+
+    def holds(self, finding: Finding) -> bool:
+        """Say whether a finding is about this statement."""
+        same_file = finding.file in ("", self.entry.file) or not self.entry.file
+        return same_file and self.entry.line <= finding.line <= self.entry.end_line
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One column: ``head`` is its owner, written over all its lanes, ``title`` the part.
 
-    ``since`` is the row that made it; ``apart``: it stands apart from the others.
+    ``since`` is the row that made it; ``apart``: drawn apart from the others.
     """
 
     key: Key

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fnlib.ledger.entries import Change, Entry
-from fnlib.ledger.views.captions import counted
+from fnlib.ledger.views.words import counted
 
 SECONDS = 1.0  # between two statements while it plays
 AROUND = 10  # statements shown before and after the present one
@@ -213,6 +213,8 @@ def _row(change: Change) -> str:
 
 
 def _short(value: Any, most: int = 40) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     text = "" if value is None else " ".join(str(value).split())
     return text if len(text) <= most else text[: most - 1] + "…"
 

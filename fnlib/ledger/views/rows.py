@@ -118,12 +118,6 @@ def rows_of(entries: Sequence[Entry]) -> list[Row]:
     ]
 
 
-def own_changes(entry: Entry) -> list[Change]:
-    """Return the changes of a statement without those that the statements inside it account for."""
-    inner = {(change.label, change.state) for one in entry.inside for change in one.changes}
-    return [change for change in entry.changes if (change.label, change.state) not in inner]
-
-
 def one_line(source: str) -> str:
     """Write a statement on one line, without its comments; strings stay as they are."""
     lines = source.splitlines()

@@ -6,35 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from fnlib.ledger.entries import Change, Counts, Entry, Finding
-from fnlib.ledger.views.captions import counted, in_words, short
-from fnlib.ledger.views.lanes import Key, Lane, Lanes
-from fnlib.ledger.views.rows import one_line, own_changes, rows_of
-
-
-@dataclass(slots=True)
-class Line:
-    """A statement in the picture, as it ran last: its ``code`` on one line, and what it changed."""
-
-    number: int
-    entry: Entry
-    code: str
-    indent: int
-    changes: list[Change]
-    alerts: list[Finding] = field(default_factory=list)
-
-    @property
-    def line(self) -> int:
-        """Its line number."""
-        return self.entry.line
-
-    def holds(self, finding: Finding) -> bool:
-        """Say whether a finding is about this statement."""
-        same_file = finding.file in ("", self.entry.file) or not self.entry.file
-        return same_file and self.entry.line <= finding.line <= self.entry.end_line
+from fnlib.ledger.entries import Change, Counts, Finding
+from fnlib.ledger.findings.story import own_changes
+from fnlib.ledger.views.lanes import Key, Lane, Lanes, Line
+from fnlib.ledger.views.rows import one_line, rows_of
+from fnlib.ledger.views.words import counted, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +111,6 @@ def scene(recording: Any, *, iteration: int | None = None) -> Scene:
         [alert for alert in alerts if alert[1] in used], _which(recording, iteration),
         len(recording.notes), 0 if iteration is not None else recording.iterations,
     )  # fmt: skip
-
-
-def describe(recording: Any, *, iteration: int | None = None) -> str:
-    """Say in words what the picture of a recording shows: its alternative text.
-
-    Args:
-        recording: a ledger, or a part of one.
-        iteration: which iteration of the outermost loop, as in ``plot``.
-
-    Returns:
-        A sentence for each statement with what it changed, then the caption.
-
-    >>> import torch
-    >>> from fnlib.ledger import Ledger
-    >>> weight = torch.ones(2, requires_grad=True)
-    >>> with Ledger(weight=weight) as ledger:
-    ...     loss = weight.sum()
-    ...     loss.backward()
-    >>> print(describe(ledger))
-    What each statement changes. Line 2, loss = weight.sum(): creates loss.
-    Line 3, loss.backward(): creates weight's .grad (1 tensor), at a distance; uses up the graph behind loss.
-    1 of 2 statements changes state whose owner it does not name. 0 values overwritten and lost. 0 names rebound.
-    Not counted: the graph behind loss is used up (line 3).
-    """
-    return in_words(scene(recording, iteration=iteration))
 
 
 def _which(recording: Any, iteration: int | None) -> str:
