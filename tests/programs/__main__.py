@@ -12,6 +12,7 @@ table says whether output and exit status stayed the same, what the doctor found
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import re
@@ -28,9 +29,11 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VENV = ROOT / "build" / "programs" / "venv"
+# What a program doesn't need to run, and is large.
+LEFT_OUT = (".git", "assets", "docs", "*.gif", "*.ipynb", "trace_*", "learning_curves", "cloud")
 # What no two runs of one program share: times, rates, version numbers, temporary paths.
 VARIES = (
-    r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|/tmp/\S+|\d+:\d\d(:\d\d)?"
+        r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|/tmp/\S+|\d+:\d\d(:\d\d)?"
 )
 
 
@@ -73,22 +76,32 @@ def stand_in(python: Path) -> None:
     packages = Path(found.stdout.strip())
     shutil.copy(HERE / "stand_in.py", packages / "fnlib_stand_in.py")
     (packages / "fnlib_stand_in.pth").write_text("import fnlib_stand_in\n")
+    shutil.copytree(HERE / "modules", packages, dirs_exist_ok=True)
 
 
-def run(program: dict[str, Any], folder: Path, python: Path, doctor: list[str]) -> Row | None:
+def run(
+    program: dict[str, Any],
+    folder: Path,
+    python: Path,
+    doctor: list[str],
+    reports: Path | None = None,
+) -> Row | None:
     """Run one program plain and under the doctor; None where its repository is not there."""
-    source = folder / program["repository"].split("/")[1] if "repository" in program else HERE
+    source = folder / program["repository"].split("/")[1] if "repository" in program else HERE / "own"
+    source = source / program.get("root", ".")
     if not source.is_dir():
         return None
     runs = []
     for prefix in ([], ["-m", "fnlib", "doctor", *doctor]):
         with tempfile.TemporaryDirectory() as place:
             copy = Path(place) / "program"
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns(".git"))
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
             runs.append(_run(program, copy, python, prefix))
     plain, watched = runs
-    varies = re.compile("|".join([VARIES, *program.get("varies", [])]))
+    varies = re.compile("|".join([VARIES, *program.get("varies", [])]), re.MULTILINE)
     report = watched.errors
+    if reports is not None:
+        _keep(reports / re.sub(r"\W+", "_", program["name"]), plain, watched, varies)
     seen = re.search(r"(\d+) (?:optimizer )?steps?", report)
     return Row(
         name=program["name"],
@@ -100,6 +113,14 @@ def run(program: dict[str, Any], folder: Path, python: Path, doctor: list[str]) 
         findings=re.findall(r"^(?:CERTAIN|QUESTION) .*", report, re.MULTILINE),
         note="" if plain.status == 0 else plain.errors.strip().splitlines()[-1][:90],
     )
+
+
+def _keep(place: Path, plain: Outcome, watched: Outcome, varies: re.Pattern[str]) -> None:
+    """Write the report, and what the two outputs do not share, for whoever judges the findings."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    one, other = (varies.sub("*", run.output).splitlines(True) for run in (plain, watched))
+    place.with_suffix(".diff").write_text("".join(difflib.unified_diff(one, other)))
+    place.with_suffix(".txt").write_text(watched.errors)
 
 
 def _run(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -> Outcome:
@@ -125,7 +146,7 @@ def _run(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -
     }
     for before in program.get("before", []):
         subprocess.run(
-            [python, *before], cwd=place, env=environment, check=True, capture_output=True
+            [python, *(one.format(here=HERE) for one in before)], cwd=place, env=environment, check=True, capture_output=True
         )
     started = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
@@ -154,6 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="only programs whose name contains one of these")
     parser.add_argument("--python", type=Path, default=VENV / "bin/python")
     parser.add_argument("--json", type=Path, help="write the rows to this file, too")
+    parser.add_argument("--reports", type=Path, help="keep each report and what differs here")
     parser.add_argument("--doctor", default="", help="options of the doctor, as one string")
     options = parser.parse_args(arguments)
     if options.command == "prepare":
@@ -167,7 +189,9 @@ def main(arguments: list[str] | None = None) -> int:
     for program in programs:
         if options.names and not any(name in program["name"] for name in options.names):
             continue
-        row = run(program, options.folder, options.python, options.doctor.split())
+        row = run(
+            program, options.folder, options.python, options.doctor.split(), options.reports
+        )
         if row is None:
             print(f"{program['name']}: {program['repository']} is not in {options.folder}")
             continue
