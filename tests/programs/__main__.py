@@ -96,7 +96,7 @@ def run(
         with tempfile.TemporaryDirectory() as place:
             copy = Path(place) / "program"
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
-            runs.append(_run(program, copy, python, prefix))
+            runs.append(execute(program, copy, python, prefix))
     plain, watched = runs
     varies = re.compile("|".join([VARIES, *program.get("varies", [])]), re.MULTILINE)
     report = watched.errors
@@ -123,7 +123,8 @@ def _keep(place: Path, plain: Outcome, watched: Outcome, varies: re.Pattern[str]
     place.with_suffix(".txt").write_text(watched.errors)
 
 
-def _run(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -> Outcome:
+def execute(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -> Outcome:
+    """Run a program in a copy of its repository, its constants edited."""
     place = copy / program.get("folder", ".")
     for edit in program.get("edits", []):
         path = place / edit["file"]
