@@ -111,7 +111,7 @@ def run(
         steps=int(seen.group(1)) if seen else None,
         lost="broke off" in report or "stopped recording before" in report,
         findings=re.findall(r"^(?:CERTAIN|QUESTION) .*", report, re.MULTILINE),
-        note="" if plain.status == 0 else plain.errors.strip().splitlines()[-1][:90],
+        note="" if plain.status == 0 else (plain.errors.strip().splitlines() or ["late"])[-1][:90],
     )
 
 
@@ -149,6 +149,8 @@ def execute(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]
         subprocess.run(
             [python, *(one.format(here=HERE) for one in before)], cwd=place, env=environment, check=True, capture_output=True
         )
+    if _warm is not None and not program.get("cold"):
+        return _served(_warm, place, environment, prefix, program)
     started = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(
@@ -168,6 +170,52 @@ def execute(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]
     return Outcome(output, status, seconds, errors)
 
 
+_warm: subprocess.Popen[str] | None = None
+
+
+def warm_up(python: Path) -> None:
+    """Start the process that serves all further runs."""
+    global _warm
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
+    _warm = subprocess.Popen(
+        [python, HERE / "warm.py"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _served(
+    server: subprocess.Popen[str],
+    place: Path,
+    environment: dict[str, str],
+    prefix: list[str],
+    program: dict[str, Any],
+) -> Outcome:
+    assert server.stdin is not None and server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        job = {
+            "folder": str(place),
+            "environment": environment,
+            "arguments": [*prefix, *program["command"]],
+            "script": len(prefix),
+            "seconds": program.get("timeout", 300),
+            "output": str(output),
+            "errors": str(errors),
+        }
+        print(json.dumps(job), file=server.stdin, flush=True)
+        done = json.loads(server.stdout.readline())
+        return Outcome(
+            output.read_text(errors="replace"),
+            done["status"],
+            done["seconds"],
+            errors.read_text(errors="replace"),
+        )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 1 where a program was disturbed or a recording lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.programs", description=__doc__)
@@ -177,6 +225,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--python", type=Path, default=VENV / "bin/python")
     parser.add_argument("--json", type=Path, help="write the rows to this file, too")
     parser.add_argument("--reports", type=Path, help="keep each report and what differs here")
+    parser.add_argument(
+        "--warm", action="store_true", help="fork each run from a process that has imported PyTorch"
+    )
     parser.add_argument("--doctor", default="", help="options of the doctor, as one string")
     options = parser.parse_args(arguments)
     if options.command == "prepare":
@@ -185,6 +236,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.folder is None:
         parser.error("run needs the folder of the repositories")
     stand_in(options.python)
+    if options.warm:
+        warm_up(options.python)
     programs = tomllib.loads((HERE / "programs.toml").read_text())["program"]
     rows = []
     for program in programs:
@@ -198,8 +251,8 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         rows.append(row)
         print(line(row), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        if options.json:
+            options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     disturbed = [row.name for row in rows if not row.same_output or row.lost]
     print(
         f"{len(rows)} programs, {len(disturbed)} disturbed or lost: {', '.join(disturbed) or 'none'}"

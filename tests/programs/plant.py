@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.programs.__main__ import HERE, LEFT_OUT, VENV, execute, stand_in
+from tests.programs.__main__ import HERE, LEFT_OUT, VENV, execute, stand_in, warm_up
 
 # The ten programs, the file that trains, and what its run needs less of.
 PROGRAMS = {
@@ -414,6 +414,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.show:
         stand_in(options.python)
+        warm_up(options.python)
     programs = tomllib.loads((HERE / "programs.toml").read_text())["program"]
     results: list[Result] = []
     for program in programs:

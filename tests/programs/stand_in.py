@@ -1,9 +1,9 @@
 """Stand-in data for public training programs, so that they run offline and in seconds.
 
 `prepare` copies this file into the programs' environment, beside a `.pth` file that imports it when Python starts.
-It replaces torchvision's data sets by random images of the same shapes, and seeds `random` and NumPy for programs that
-seed neither, so that two runs of one program can be compared. Nothing of PyTorch is touched. `STAND_IN_SIZE` is the
-number of training images (default 640).
+It replaces torchvision's data sets by random images of the same shapes, and seeds the generators of `random`, NumPy and
+PyTorch for programs that don't, so that two runs can be compared. Nothing else of PyTorch is touched. `STAND_IN_SIZE` is
+the number of training images (default 640).
 """
 
 from __future__ import annotations
@@ -97,8 +97,13 @@ def _seed(numpy: ModuleType) -> None:
     numpy.random.seed(0)
 
 
+def _seed_torch(torch: ModuleType) -> None:
+    torch.manual_seed(0)
+
+
 AFTER: dict[str, Callable[[ModuleType], None]] = {
     "numpy": _seed,
+    "torch": _seed_torch,
     "torchvision.datasets": _replace_data_sets,
 }
 
