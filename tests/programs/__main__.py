@@ -137,7 +137,7 @@ def execute(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
-            [str(ROOT), *(str(copy / p) for p in program.get("path", []))]
+            [str(kit), *(str(copy / p) for p in program.get("path", []))]
         ),
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "agg",
@@ -170,13 +170,14 @@ def execute(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]
     return Outcome(output, status, seconds, errors)
 
 
+kit = ROOT  # the tree whose `fnlib` is asked
 _warm: subprocess.Popen[str] | None = None
 
 
 def warm_up(python: Path) -> None:
     """Start the process that serves all further runs."""
     global _warm
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(kit), "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
     _warm = subprocess.Popen(
         [python, HERE / "warm.py"],
@@ -218,6 +219,7 @@ def _served(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 1 where a program was disturbed or a recording lost."""
+    global kit
     parser = argparse.ArgumentParser(prog="python -m tests.programs", description=__doc__)
     parser.add_argument("command", choices=["prepare", "run"])
     parser.add_argument("folder", nargs="?", type=Path, help="where the repositories are")
@@ -225,6 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--python", type=Path, default=VENV / "bin/python")
     parser.add_argument("--json", type=Path, help="write the rows to this file, too")
     parser.add_argument("--reports", type=Path, help="keep each report and what differs here")
+    parser.add_argument("--kit", type=Path, default=ROOT, help="the tree whose fnlib is asked")
     parser.add_argument(
         "--warm", action="store_true", help="fork each run from a process that has imported PyTorch"
     )
@@ -235,6 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.folder is None:
         parser.error("run needs the folder of the repositories")
+    kit = options.kit.resolve()
     stand_in(options.python)
     if options.warm:
         warm_up(options.python)
