@@ -33,7 +33,7 @@ VENV = ROOT / "build" / "programs" / "venv"
 LEFT_OUT = (".git", "assets", "docs", "*.gif", "*.ipynb", "trace_*", "learning_curves", "cloud")
 # What no two runs of one program share: times, rates, version numbers, temporary paths.
 VARIES = (
-        r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|/tmp/\S+|\d+:\d\d(:\d\d)?"
+    r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|/tmp/\S+|\d+:\d\d(:\d\d)?"
 )
 
 
@@ -87,7 +87,9 @@ def run(
     reports: Path | None = None,
 ) -> Row | None:
     """Run one program plain and under the doctor; None where its repository is not there."""
-    source = folder / program["repository"].split("/")[1] if "repository" in program else HERE / "own"
+    source = (
+        folder / program["repository"].split("/")[1] if "repository" in program else HERE / "own"
+    )
     source = source / program.get("root", ".")
     if not source.is_dir():
         return None
@@ -147,7 +149,11 @@ def execute(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]
     }
     for before in program.get("before", []):
         subprocess.run(
-            [python, *(one.format(here=HERE) for one in before)], cwd=place, env=environment, check=True, capture_output=True
+            [python, *(one.format(here=HERE) for one in before)],
+            cwd=place,
+            env=environment,
+            check=True,
+            capture_output=True,
         )
     if _warm is not None and not program.get("cold"):
         return _served(_warm, place, environment, prefix, program)
@@ -247,9 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     for program in programs:
         if options.names and not any(name in program["name"] for name in options.names):
             continue
-        row = run(
-            program, options.folder, options.python, options.doctor.split(), options.reports
-        )
+        row = run(program, options.folder, options.python, options.doctor.split(), options.reports)
         if row is None:
             print(f"{program['name']}: {program['repository']} is not in {options.folder}")
             continue

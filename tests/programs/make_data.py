@@ -43,7 +43,9 @@ def cora(papers: int = 1700, features: int = 32) -> None:
     """A random graph of papers in the format of Cora, as a folder and as the archive that a download would be."""
     draw = numpy.random.default_rng(0)
     names = "\n".join(
-        f"{paper + 1}\t" + "\t".join(map(str, draw.integers(0, 2, features))) + f"\tclass{paper % 7}"
+        f"{paper + 1}\t"
+        + "\t".join(map(str, draw.integers(0, 2, features)))
+        + f"\tclass{paper % 7}"
         for paper in range(papers)
     )
     pairs = {tuple(draw.integers(1, papers + 1, 2).tolist()) for _ in range(3000)}

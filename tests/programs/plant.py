@@ -233,9 +233,7 @@ def best(source: Source, draw: random.Random) -> Plant | None:
     out, into = source.indent(loop.lineno), source.indent(loop.body[0].lineno)
     end = loop.end_lineno or loop.lineno
     source.insert(loop.lineno - 1, f"{out}best = None", marked=False)
-    source.insert(
-        end, f"{into}best = {model}.state_dict() if best is None else best", marked=True
-    )
+    source.insert(end, f"{into}best = {model}.state_dict() if best is None else best", marked=True)
     source.insert(end, f"{out}{model}.load_state_dict(best)", marked=True)
     return source.done(f"best = {model}.state_dict(), loaded after the loop", set())
 
@@ -471,7 +469,9 @@ def _all(program: dict[str, Any], source: Path, options: argparse.Namespace) -> 
             found = "broke"
             new = errors.strip().splitlines()[-1:]
         result = Result(program["name"], kind, plant.what, plant.lines, found, new)
-        print(f"| {result.program} | {kind} | {plant.what} | {found} | {'; '.join(new)} |", flush=True)
+        print(
+            f"| {result.program} | {kind} | {plant.what} | {found} | {'; '.join(new)} |", flush=True
+        )
         yield result
 
 

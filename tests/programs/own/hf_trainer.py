@@ -35,6 +35,8 @@ if __name__ == "__main__":
         use_cpu=True,
         disable_tqdm=True,
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=Tokens(64), eval_dataset=Tokens(16))
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=Tokens(64), eval_dataset=Tokens(16)
+    )
     trainer.train()
     print(f"evaluation loss {trainer.evaluate()['eval_loss']:.6f}")
