@@ -42,8 +42,6 @@ def _replace_data_sets(datasets: ModuleType) -> None:
     import torch
     from PIL import Image
 
-    count = int(os.environ.get("STAND_IN_SIZE", "640"))
-
     class Images(torch.utils.data.Dataset):
         """Random images with a class that can be learnt: its number sets the brightness of one row."""
 
@@ -53,6 +51,7 @@ def _replace_data_sets(datasets: ModuleType) -> None:
             self.transform = transform
             self.target_transform = rest.get("target_transform")
             self.train = train if isinstance(train, bool) else True
+            count = int(os.environ.get("STAND_IN_SIZE", "640"))
             n = count if self.train else max(1, count // 4)
             generator = torch.Generator().manual_seed(int(self.train))
             channels = () if self.mode == "L" else (3,)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import resource
 import runpy
 import signal
@@ -34,6 +35,7 @@ def child(job: dict[str, Any]) -> int:
         mode = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         os.dup2(os.open(name, mode), number)
     torch.set_num_threads(1)
+    random.seed(0)  # a fork seeds it from the clock
     path = job["environment"].get("PYTHONPATH", "").split(os.pathsep)
     *options, script = job["arguments"][: job["script"] + 1]
     sys.path[:] = [os.path.dirname(os.path.abspath(script)), *path, *SEARCH]
