@@ -125,22 +125,21 @@ class _TrainStep:
             if not len(parameters):
                 parameters = self.factory(parameters).parameters
             first = self._learn(parameters, feature, label, seed)
-        held, _ = bind(parameters, self.factory.network)
-        if held.rule not in (None, self.factory._rule_name):
-            raise errors.WrongRule(str(held.rule), self.factory._rule_name)
+        held = self._checked(parameters)
         tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
         key: Any = ()
         settings: list[Settings] = []
         if self.formula is not None:
             kept = held.state["state"] if held.state else {}
-            entries = [kept.get(name, {}) for name in cast(list[str], self.moving)]
-            moments = [{k: v for k, v in entry.items() if k != "step"} for entry in entries]
+            entries = [kept.get(name, {}) for name in self.moving or ()]
             steps, index = _counters(entries) if self.formula.counts else ([], ())
+            tensors += steps
+            if kept:
+                tensors += [v for entry in entries for k, v in entry.items() if k != "step"]
             settings = self._settings_at(held)
-            idle = tuple(group.get("momentum") == 0 for group in settings)
-            key = index, tuple(map(tuple, moments)), idle
-            tensors += [*steps, *(value for entry in moments for value in entry.values())]
             tensors += self._numbers(settings)
+            idle = tuple([group.get("momentum") == 0 for group in settings])
+            key = index, tuple(map(tuple, entries)), idle
         tensors += [*self.foreign, *_inputs(feature), label]
         if key not in self.graphs:
             self.graphs[key] = Graph(self, settings, *key)
@@ -151,6 +150,17 @@ class _TrainStep:
         graph = self.graphs[key]
         given = parameters, held, feature, label, seed
         return _Task(*given, graph, tensors, settings, first, seeding)
+
+    def _checked(self, parameters: Parameters) -> Held:
+        """Return what a value holds, in the order of the network."""
+        network, name = self.factory.network, self.factory._rule_name
+        known = parameters._bound.network is network
+        held = parameters._held("take a step") if known else bind(parameters, network)[0]
+        if held.rule not in (None, name):
+            raise errors.WrongRule(str(held.rule), name)
+        if held.state is not None and parameters._bound.rule != name:
+            self.factory._rule.check_state(held.state, held.weights)
+        return held
 
     def _learn(
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None
@@ -267,7 +277,7 @@ class Graph:
         weights = {name: next(parts) for name in network.weights}
         buffers = [next(parts).clone() for _ in network.buffers]
         steps = [next(parts) for _ in range(self.given_counters)]
-        moments = [{key: next(parts) for key in keys} for keys in self.keys]
+        moments = [{k: next(parts) for k in keys if k != "step"} for keys in self.keys]
         rules = self._rules(iter(next(parts)) if step.scheduled else iter(()))
         foreign = [(tensor, next(parts)) for tensor in step.foreign]
         moving = cast(list[str], step.moving)
@@ -291,7 +301,7 @@ class Graph:
     def _rules(self, numbers: Any) -> list[Formula]:
         """Return the rule of each group, with tensors where a number is scheduled."""
         rules = []
-        for settings, idle in zip(self.settings, self.idle, strict=True):
+        for settings, idle in zip(self.settings, self.idle, strict=False):
             own: Settings = {}
             for key in self.step.scheduled:
                 pair = tuple(next(numbers) for _ in _pair(settings[key]))

@@ -270,7 +270,7 @@ def test_nested_and_quantized_tensors_are_named(asked: bool) -> None:
         change.kind
         for change in ledger.entries[2].changes
         if change.owner == "nested" and change.state == "name"
-    ] == ["replaced"]
+    ] == ["rebound"]
     assert (
         jagged is not None
         and quantized is not None

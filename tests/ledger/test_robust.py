@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import subprocess
@@ -323,6 +324,25 @@ def test_a_snapshot_from_before_moves_and_is_seen(
     assert {
         one for one in moves if any(one.split(".")[-1] in label for label in labels)
     } == moves, also
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_loading_a_snapshot_from_before_is_found(part: str) -> None:
+    """It has moved with what it was made of, so loading it back rescues nothing."""
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    owner = {"model": model, "optimizer": optimizer}[part]
+    found = []
+    for copy_of in (lambda value: value, copy.deepcopy):
+        best = copy_of(owner.state_dict())
+        with Ledger(model=model, optimizer=optimizer) as ledger:
+            optimizer.step()
+            owner.load_state_dict(best)
+        found.append([finding for finding in ledger.findings if finding.code == "snapshot-moved"])
+    assert [finding.severity for finding in found[0]] == ["certain"] and not found[1]
+    assert "`best`, made before the recording, is used here" in found[0][0].what
 
 
 # --- compilers, forks, limits ---------------------------------------------------------------------

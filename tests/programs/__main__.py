@@ -12,6 +12,7 @@ table says whether output and exit status stayed the same, what the doctor found
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import re
@@ -28,6 +29,8 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VENV = ROOT / "build" / "programs" / "venv"
+# What a program doesn't need to run, and is large.
+LEFT_OUT = (".git", "assets", "docs", "*.gif", "*.ipynb", "trace_*", "learning_curves", "cloud")
 # What no two runs of one program share: times, rates, version numbers, temporary paths.
 VARIES = (
     r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|/tmp/\S+|\d+:\d\d(:\d\d)?"
@@ -73,22 +76,34 @@ def stand_in(python: Path) -> None:
     packages = Path(found.stdout.strip())
     shutil.copy(HERE / "stand_in.py", packages / "fnlib_stand_in.py")
     (packages / "fnlib_stand_in.pth").write_text("import fnlib_stand_in\n")
+    shutil.copytree(HERE / "modules", packages, dirs_exist_ok=True)
 
 
-def run(program: dict[str, Any], folder: Path, python: Path, doctor: list[str]) -> Row | None:
+def run(
+    program: dict[str, Any],
+    folder: Path,
+    python: Path,
+    doctor: list[str],
+    reports: Path | None = None,
+) -> Row | None:
     """Run one program plain and under the doctor; None where its repository is not there."""
-    source = folder / program["repository"].split("/")[1] if "repository" in program else HERE
+    source = (
+        folder / program["repository"].split("/")[1] if "repository" in program else HERE / "own"
+    )
+    source = source / program.get("root", ".")
     if not source.is_dir():
         return None
     runs = []
     for prefix in ([], ["-m", "fnlib", "doctor", *doctor]):
         with tempfile.TemporaryDirectory() as place:
             copy = Path(place) / "program"
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns(".git"))
-            runs.append(_run(program, copy, python, prefix))
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            runs.append(execute(program, copy, python, prefix))
     plain, watched = runs
-    varies = re.compile("|".join([VARIES, *program.get("varies", [])]))
+    varies = re.compile("|".join([VARIES, *program.get("varies", [])]), re.MULTILINE)
     report = watched.errors
+    if reports is not None:
+        _keep(reports / re.sub(r"\W+", "_", program["name"]), plain, watched, varies)
     seen = re.search(r"(\d+) (?:optimizer )?steps?", report)
     return Row(
         name=program["name"],
@@ -98,11 +113,20 @@ def run(program: dict[str, Any], folder: Path, python: Path, doctor: list[str]) 
         steps=int(seen.group(1)) if seen else None,
         lost="broke off" in report or "stopped recording before" in report,
         findings=re.findall(r"^(?:CERTAIN|QUESTION) .*", report, re.MULTILINE),
-        note="" if plain.status == 0 else plain.errors.strip().splitlines()[-1][:90],
+        note="" if plain.status == 0 else (plain.errors.strip().splitlines() or ["late"])[-1][:90],
     )
 
 
-def _run(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -> Outcome:
+def _keep(place: Path, plain: Outcome, watched: Outcome, varies: re.Pattern[str]) -> None:
+    """Write the report, and what the two outputs do not share, for whoever judges the findings."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    one, other = (varies.sub("*", run.output).splitlines(True) for run in (plain, watched))
+    place.with_suffix(".diff").write_text("".join(difflib.unified_diff(one, other)))
+    place.with_suffix(".txt").write_text(watched.errors)
+
+
+def execute(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -> Outcome:
+    """Run a program in a copy of its repository, its constants edited."""
     place = copy / program.get("folder", ".")
     for edit in program.get("edits", []):
         path = place / edit["file"]
@@ -115,7 +139,7 @@ def _run(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
-            [str(ROOT), *(str(copy / p) for p in program.get("path", []))]
+            [str(kit), *(str(copy / p) for p in program.get("path", []))]
         ),
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "agg",
@@ -125,8 +149,14 @@ def _run(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -
     }
     for before in program.get("before", []):
         subprocess.run(
-            [python, *before], cwd=place, env=environment, check=True, capture_output=True
+            [python, *(one.format(here=HERE) for one in before)],
+            cwd=place,
+            env=environment,
+            check=True,
+            capture_output=True,
         )
+    if _warm is not None and not program.get("cold"):
+        return _served(_warm, place, environment, prefix, program)
     started = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(
@@ -146,14 +176,67 @@ def _run(program: dict[str, Any], copy: Path, python: Path, prefix: list[str]) -
     return Outcome(output, status, seconds, errors)
 
 
+kit = ROOT  # the tree whose `fnlib` is asked
+_warm: subprocess.Popen[str] | None = None
+
+
+def warm_up(python: Path) -> None:
+    """Start the process that serves all further runs."""
+    global _warm
+    environment = {**os.environ, "PYTHONPATH": str(kit), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
+    _warm = subprocess.Popen(
+        [python, HERE / "warm.py"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _served(
+    server: subprocess.Popen[str],
+    place: Path,
+    environment: dict[str, str],
+    prefix: list[str],
+    program: dict[str, Any],
+) -> Outcome:
+    assert server.stdin is not None and server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        job = {
+            "folder": str(place),
+            "environment": environment,
+            "arguments": [*prefix, *program["command"]],
+            "script": len(prefix),
+            "seconds": program.get("timeout", 300),
+            "output": str(output),
+            "errors": str(errors),
+        }
+        print(json.dumps(job), file=server.stdin, flush=True)
+        done = json.loads(server.stdout.readline())
+        return Outcome(
+            output.read_text(errors="replace"),
+            done["status"],
+            done["seconds"],
+            errors.read_text(errors="replace"),
+        )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 1 where a program was disturbed or a recording lost."""
+    global kit
     parser = argparse.ArgumentParser(prog="python -m tests.programs", description=__doc__)
     parser.add_argument("command", choices=["prepare", "run"])
     parser.add_argument("folder", nargs="?", type=Path, help="where the repositories are")
     parser.add_argument("names", nargs="*", help="only programs whose name contains one of these")
     parser.add_argument("--python", type=Path, default=VENV / "bin/python")
     parser.add_argument("--json", type=Path, help="write the rows to this file, too")
+    parser.add_argument("--reports", type=Path, help="keep each report and what differs here")
+    parser.add_argument("--kit", type=Path, default=ROOT, help="the tree whose fnlib is asked")
+    parser.add_argument(
+        "--warm", action="store_true", help="fork each run from a process that has imported PyTorch"
+    )
     parser.add_argument("--doctor", default="", help="options of the doctor, as one string")
     options = parser.parse_args(arguments)
     if options.command == "prepare":
@@ -161,20 +244,23 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.folder is None:
         parser.error("run needs the folder of the repositories")
+    kit = options.kit.resolve()
     stand_in(options.python)
+    if options.warm:
+        warm_up(options.python)
     programs = tomllib.loads((HERE / "programs.toml").read_text())["program"]
     rows = []
     for program in programs:
         if options.names and not any(name in program["name"] for name in options.names):
             continue
-        row = run(program, options.folder, options.python, options.doctor.split())
+        row = run(program, options.folder, options.python, options.doctor.split(), options.reports)
         if row is None:
             print(f"{program['name']}: {program['repository']} is not in {options.folder}")
             continue
         rows.append(row)
         print(line(row), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        if options.json:
+            options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     disturbed = [row.name for row in rows if not row.same_output or row.lost]
     print(
         f"{len(rows)} programs, {len(disturbed)} disturbed or lost: {', '.join(disturbed) or 'none'}"

@@ -1,8 +1,9 @@
 """Stand-in data for public training programs, so that they run offline and in seconds.
 
 `prepare` copies this file into the programs' environment, beside a `.pth` file that imports it when Python starts.
-It replaces torchvision's data sets by random images of the same shapes, and shortens what a program would download.
-Nothing of PyTorch is touched. `STAND_IN_SIZE` is the number of training images (default 640).
+It replaces torchvision's data sets by random images of the same shapes, and seeds the generators of `random`, NumPy and
+PyTorch for programs that don't, so that two runs can be compared. Nothing else of PyTorch is touched. `STAND_IN_SIZE` is
+the number of training images (default 640).
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import importlib.abc
 import importlib.util
 import os
+import random
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 
 def _declare_operators() -> None:
     """Declare the operators that the CPU build of torchvision lacks; the programs never call them."""
+    if _kept:
+        return
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
@@ -37,8 +42,6 @@ def _replace_data_sets(datasets: ModuleType) -> None:
     import torch
     from PIL import Image
 
-    count = int(os.environ.get("STAND_IN_SIZE", "640"))
-
     class Images(torch.utils.data.Dataset):
         """Random images with a class that can be learnt: its number sets the brightness of one row."""
 
@@ -48,6 +51,7 @@ def _replace_data_sets(datasets: ModuleType) -> None:
             self.transform = transform
             self.target_transform = rest.get("target_transform")
             self.train = train if isinstance(train, bool) else True
+            count = int(os.environ.get("STAND_IN_SIZE", "640"))
             n = count if self.train else max(1, count // 4)
             generator = torch.Generator().manual_seed(int(self.train))
             channels = () if self.mode == "L" else (3,)
@@ -88,28 +92,45 @@ def _replace_data_sets(datasets: ModuleType) -> None:
         setattr(datasets, name, like(name, mode, size, classes))
 
 
-class _Watch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Act just before `torchvision` and just after `torchvision.datasets` is imported."""
+def _seed(numpy: ModuleType) -> None:
+    numpy.random.seed(0)
+
+
+def _seed_torch(torch: ModuleType) -> None:
+    torch.manual_seed(0)
+
+
+AFTER: dict[str, Callable[[ModuleType], None]] = {
+    "numpy": _seed,
+    "torch": _seed_torch,
+    "torchvision.datasets": _replace_data_sets,
+}
+
+
+class _Watch(importlib.abc.MetaPathFinder):
+    """Act just before `torchvision` is imported, and just after the modules in `AFTER` are."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name not in ("torchvision", "torchvision.datasets"):
-            return None
         if name == "torchvision":
             _declare_operators()
+        if name not in AFTER or name in self.busy:
             return None
-        sys.meta_path.remove(self)
+        self.busy.add(name)
         spec = importlib.util.find_spec(name)
+        self.busy.discard(name)
         if spec is None or spec.loader is None:
             return None
-        loader = spec.loader
-        run = loader.exec_module
+        run = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             run(module)
-            _replace_data_sets(module)
+            AFTER[name](module)
 
-        loader.exec_module = exec_module  # type: ignore[method-assign]
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
+    busy: set[str] = set()
 
+
+random.seed(0)
 sys.meta_path.insert(0, _Watch())

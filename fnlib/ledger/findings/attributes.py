@@ -38,7 +38,7 @@ class Attributes(Rule):
             if kept.moved and kept.module == event.subject and _reads(entry, path):
                 self.story.report(
                     "snapshot-moved", "certain", entry, kept.moved, per=path, name=path,
-                    made=kept.made.line, value=kept.value,
+                    made=f"made at line {kept.made.line}", value=kept.value,
                 )  # fmt: skip
 
     def after(self, entry: Entry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fnlib.ledger.entries import Change, Entry, Event
@@ -11,9 +12,9 @@ from fnlib.ledger.findings.texts import right_side
 
 @dataclass(eq=False, slots=True)
 class Kept:
-    """A name that was bound to a value, and the place in its memory that has changed since."""
+    """A name with a value, and the place in the value's memory that has changed since."""
 
-    made: Entry
+    made: Entry | None  # None: before the recording
     moved: str = ""
     moved_at: int = -1
 
@@ -55,6 +56,8 @@ class Snapshots(Rule):
         """Note which kept values an overwritten place has changed, under another tensor object."""
         for other in change.also:
             kept = self.kept.get(_root(other))
+            if kept is None and _is_dict(entry, other):  # which no recorded statement has made
+                kept = self.kept[_root(other)] = Kept(None)
             if kept is not None and not kept.moved and not _is_handle(kept, entry, change, other):
                 kept.moved, kept.moved_at = change.label, entry.index
 
@@ -64,10 +67,14 @@ class Snapshots(Rule):
         loads = (event for event in entry.events if event.kind == "load_state_dict")
         back = any(event.subject.split(".")[0] == owner for event in loads)
         severity: Severity = "certain" if back else "question"
-        self.story.report(
-            "snapshot-moved", severity, entry, kept.moved, per=name, name=name,
-            made=kept.made.line, value=right_side(kept.made.source, name) or name,
-        )  # fmt: skip
+        made, value = "made before the recording", name
+        if kept.made is not None:
+            made = f"made at line {kept.made.line}"
+            value = right_side(kept.made.source, name) or name
+        elif not back:
+            return  # what else it may be for was decided where it was made
+        fields = {"name": name, "made": made, "value": value}
+        self.story.report("snapshot-moved", severity, entry, kept.moved, per=name, **fields)
         kept.moved = ""
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -84,13 +91,25 @@ class Snapshots(Rule):
                     self.story.report(code, "question", entry, event.subject, **fields)
 
 
+# `optimizer.state_dict()` has the optimizer's own tensors, in numbered places.
+_OF_AN_OPTIMIZER = re.compile(r"\.state\.\d+\.")
+
+
 def _root(name: str) -> str:
     return name.split(".")[0].split("[")[0]
 
 
+def _is_dict(entry: Entry, other: str) -> bool:
+    """Say whether a label is of a place in a dict, not in a watched module or optimizer."""
+    owners = {_root(label) for label in (*entry.links.weights, *entry.links.held)}
+    return "." in other and _root(other) not in owners
+
+
 def _is_handle(kept: Kept, entry: Entry, change: Change, other: str) -> bool:
     """Say whether a name is the very tensor that is trained, not something kept of it."""
-    if any(event.kind == "state_dict" for event in kept.made.events):
+    if kept.made is None and _OF_AN_OPTIMIZER.search(other):
+        return False
+    if kept.made is not None and any(event.kind == "state_dict" for event in kept.made.events):
         return False
     same = (alias.names for alias in entry.aliases if alias.kind == "same tensor")
     return any(change.label in names and other in names for names in same)

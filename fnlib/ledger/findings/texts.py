@@ -115,7 +115,7 @@ TEXTS: dict[str, Text] = {
     ),
     # snapshots that move
     "snapshot-moved": Text(
-        "`{name}`, made at line {made}, is used here, but it shares memory with {place}, "
+        "`{name}`, {made}, is used here, but it shares memory with {place}, "
         "which has changed since.",
         "A state dict or a detached tensor is an alias of the same memory, not a copy.",
         "{name} = copy.deepcopy({value})",

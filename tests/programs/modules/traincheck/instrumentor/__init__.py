@@ -1,0 +1,3 @@
+"""Stand-in for `traincheck.instrumentor`."""
+
+meta_vars: dict[str, object] = {}
