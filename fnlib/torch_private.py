@@ -237,11 +237,6 @@ def storage_address(tensor: Tensor) -> int:
     return memory_of(tensor) if data_address is None else data_address(tensor)
 
 
-def version_of(tensor: Tensor) -> int:
-    """Count the writes to a tensor as far as autograd knows them; -1 where that cannot be known."""
-    return getattr(tensor, "_version", -1)
-
-
 def computes_itself(tensor: Tensor) -> bool:
     """Say whether a tensor's class computes its operations in Python."""
     keys, key = _found("_C._dispatch_keys"), _found("_C.DispatchKey.Python")

@@ -31,7 +31,6 @@ NAMES: dict[str, str] = {
     "_initial_step": "first step",
     "_DropoutNd": "",
     "_NormBase": "",
-    "_version": "",
     "_count": "",
     "_inst": "",
     "eval_frame": "",

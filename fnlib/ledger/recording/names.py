@@ -39,7 +39,6 @@ from fnlib.ledger.looks.watches import (
 )
 from fnlib.ledger.recording.graphs import Graph, age_of_tensor, graph_of
 from fnlib.ledger.recording.source import Path, Subscript
-from fnlib.torch_private import version_of
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
 FOLLOWED_PLACES = 5_000  # values in a followed dict; one with more is a data set
@@ -184,9 +183,6 @@ class Names:
         self.follow, self.discover = follow, discover
         self.known: dict[str, _Name] = {}
         self.followed: dict[str, list[Watch]] = {}
-        self._ids: list[int] | None = None
-        self._weak: list[_Name] = []
-        self._aged: list[tuple[Callable[[], Any], int, bool]] = []
 
     def begin(self) -> None:
         """Take the names as they are; none of them counts as bound by a statement."""
@@ -213,15 +209,11 @@ class Names:
         """Return a change for each name with another value than at the last look; follow those."""
         changes: list[Change] = []
         values = self.scope.find_all(self.names)
-        if self._are_unchanged(values):
-            return changes
-        self._ids = None
         for name, value in zip(self.names, values, strict=True):
             try:
                 self._compare(name, value, changes)
             except Exception as error:
                 self.keeper.fault(name, error)
-        self._note(values)
         return changes
 
     def _compare(self, name: str, value: Any, changes: list[Change]) -> None:
@@ -242,37 +234,9 @@ class Names:
             grown.note = note
             changes.append(grown)
 
-    def _are_unchanged(self, values: list[Any]) -> bool:
-        """Say whether all names have the values and graphs of the last look.
-
-        `make bench` (recorded step / plain step, SGD): 7.0 with this check, 14 without it.
-        """
-        if self._ids != list(map(id, values)):
-            return False
-        for held in self._weak:  # an identity may be used again once its object is gone
-            if held.value() is None:
-                return False
-        for value, version, flag in self._aged:  # a graph grows only along with these two
-            one = value()
-            if one is None or version_of(one) != version or one.requires_grad is not flag:
-                return False
-        return True
-
-    def _note(self, values: list[Any]) -> None:
-        self._ids = list(map(id, values))
-        self._weak = [one for one in self.known.values() if one.weak]
-        tensors = [
-            (one.value, value)
-            for one in self._weak
-            if isinstance(value := one.value(), Tensor) and not value.is_inference()
-        ]
-        self._aged = [(held, version_of(value), value.requires_grad) for held, value in tensors]
-        if any(version < 0 for _, version, _ in self._aged):
-            self._ids = None  # versions cannot be read, so each look compares graphs
-
     def graph_behind(self, tensor: Tensor) -> Graph | None:
         """Return the graph behind a named tensor as it was read at the last look."""
-        for known in self._weak:
+        for known in self.known.values():
             if known.graph is not None and known.value() is tensor:
                 return known.graph if known.age == _age(tensor) else None
         return None
