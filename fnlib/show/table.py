@@ -19,6 +19,7 @@ _BREAKS = tuple(map(re.compile, (r"\s", r"[(\[{](?![)\]}])", r"(?=\.)")))
 
 # The theme's own colours, so that the table is readable in light and dark notebooks.
 _LINE = "border-bottom:1px solid var(--jp-border-color1, currentColor)"
+_RULE = "border-top:1px solid var(--jp-border-color2, rgba(128,128,128,.4))"
 _TABLE = (
     "border-collapse:collapse;margin:2px 0;color:inherit;"
     "font-size:var(--jp-code-font-size, 13px);font-variant-numeric:tabular-nums"
@@ -47,6 +48,8 @@ class Table:
         detail: summary and preformatted text to show between title and rows; HTML folds it.
         limit: rows of a part to show; text leaves out the rest, HTML folds it.
         code: headings of the columns of code, which wrap anywhere; the first one by default.
+        signs: words that a cell may begin with, each with a sign and a colour for HTML. The word
+            carries the meaning; sign and colour let the eye find it.
     """
 
     title: str
@@ -56,6 +59,7 @@ class Table:
     detail: tuple[str, str] | None = None
     limit: int = ROWS
     code: Sequence[str] = ()
+    signs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def text(self) -> str:
         """Write the table in at most 100 columns.
@@ -106,6 +110,13 @@ class Table:
         pieces += [f'<div style="margin-top:4px">{escape(note)}</div>' for note in self.notes]
         return f'<div style="overflow-x:auto">{"".join(pieces)}</div>'
 
+    def _sign(self, cell: str) -> str:
+        """Write the sign of a cell's first words, hidden from screen readers, which read the words."""
+        for words, (sign, colour) in self.signs.items():
+            if cell.startswith(words):
+                return f'<span aria-hidden="true" style="color:{colour}">{sign}</span> '
+        return ""
+
     def _code(self) -> Sequence[str]:
         return self.code or list(self.columns)[:1]
 
@@ -135,15 +146,18 @@ class Table:
             for heading, place in zip(self.columns, places, strict=True)
         )
         bodies = ""
+        # A row without a first cell belongs to the one above, so only others get a line.
+        grouped = any(not row[0] for _, rows in parts for row in rows)
         for part, rows in parts:
             bodies += "<tbody>"
             if len(parts) > 1:
                 span = f'scope="rowgroup" colspan="{len(self.columns)}"'
                 bodies += f'<tr><th {span} style="{places[0]}">{escape(part)}</th></tr>'
             for first, *others in rows:
-                bodies += f'<tr><th scope="row" style="{places[0]}">{escape(first)}</th>'
+                line = f' style="{_RULE}"' if grouped and first else ""
+                bodies += f'<tr{line}><th scope="row" style="{places[0]}">{escape(first)}</th>'
                 for cell, place in zip(others, places[1:], strict=True):
-                    bodies += f'<td style="{place}">{escape(cell)}</td>'
+                    bodies += f'<td style="{place}">{self._sign(cell)}{escape(cell)}</td>'
                 bodies += "</tr>"
             bodies += "</tbody>"
         head = f"<thead><tr>{heads}</tr></thead>"

@@ -11,6 +11,7 @@ from typing import Any
 
 import fnlib
 from fnlib.ledger.entries import Entry, Finding
+from fnlib.ledger.views.rows import rows_of
 from fnlib.ledger.views.view import View
 from fnlib.teaching.museum import Today, exhibit, harm_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
@@ -232,9 +233,12 @@ def _round_of(ledger: fnlib.Ledger, code: str) -> str:
 def _shown(code: str, ledger: fnlib.Ledger) -> str:
     """What the rows of a functional loop show, in a sentence that is held to the rows."""
     rows = exhibit(code).rows
-    table = _last_round(ledger)
-    assert rows is not None and rows.present in table and rows.absent not in table, (
-        f"the rows do not show what is said of them:\n{table}"
+    shown = "\n".join(
+        f"{row.code}\n" + "".join(f"  {cell.what}  {cell.done}  \n" for cell in row.cells)
+        for row in rows_of([replace(one, inside=()) for one in _entries_of_last_round(ledger)])
+    )
+    assert rows is not None and rows.present in shown and rows.absent not in shown, (
+        f"the rows do not show what is said of them:\n{shown}"
     )
     graphs = [
         change.note.split()[0]
@@ -248,17 +252,18 @@ def _shown(code: str, ledger: fnlib.Ledger) -> str:
 
 
 def _last_round(ledger: fnlib.Ledger) -> str:
-    """The rows of the loop's last round, or all rows if there is no loop."""
+    return _table(_entries_of_last_round(ledger), ledger)
+
+
+def _entries_of_last_round(ledger: fnlib.Ledger) -> list[Entry]:
+    """Return the statements of the loop's last iteration, or all if there is no loop."""
     inside = [entry for entry in ledger.walk() if entry.function == "bug"]
     rounds = [entry.iterations for entry in inside if entry.iterations]
-    return _table(
-        [
-            entry
-            for entry in inside
-            if entry.kind == "statement" and (not rounds or entry.iterations == rounds[-1])
-        ],
-        ledger,
-    )
+    return [
+        entry
+        for entry in inside
+        if entry.kind == "statement" and (not rounds or entry.iterations == rounds[-1])
+    ]
 
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:

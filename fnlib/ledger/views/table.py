@@ -12,6 +12,15 @@ from fnlib.show.table import Table
 FAR = "!"
 LEGEND = f"{FAR} the statement does not name the owner of what it changes: action at a distance"
 OPENED = 12  # iterations that the page can open one by one
+# A sign and a colour for each kind of change (the palette of Okabe and Ito).
+_KINDS = {
+    ("●", "#009E73"): ("created", "bound", "graph built"),
+    ("■", "#D55E00"): ("changed in place", "graph grown"),
+    ("◆", "#0072B2"): ("replaced", "rebound"),
+    ("✖", "#777777"): ("removed", "unbound", "graph freed", "given away"),
+    ("○", "#E69F00"): ("kept", "graph kept"),
+}
+_SIGNS = {words: sign for sign, kinds in _KINDS.items() for words in kinds}
 _COLUMNS = {"line": ">", "statement": "<", "  what it changed": "<", "how": "<"}
 
 
@@ -66,7 +75,8 @@ def _table(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence
 
 def _filled(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
     lines = _lines(rows)
-    return Table(title, _COLUMNS, {"": lines}, notes, limit=len(lines), code=("statement",))
+    parts, code = {"": lines}, ("statement",)
+    return Table(title, _COLUMNS, parts, notes, limit=len(lines), code=code, signs=_SIGNS)
 
 
 def _lines(rows: Sequence[Row]) -> list[tuple[str, str, str, str]]:
