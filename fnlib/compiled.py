@@ -217,9 +217,11 @@ class _TrainStep:
         if not self.scheduled:
             return []
         numbers = [n for group in settings for key in self.scheduled for n in _pair(group[key])]
-        if numbers != self.numbers[0]:
-            self.numbers = numbers, [torch.tensor(numbers, dtype=torch.float64)]
-        return self.numbers[1]
+        last, tensors = self.numbers  # read once: another thread may be at another step
+        if numbers != last:
+            tensors = [torch.tensor(numbers, dtype=torch.float64)]
+            self.numbers = numbers, tensors
+        return tensors
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _stepped(self, task: _Task, found: tuple[Tensor, ...] | None) -> Stepped:
@@ -301,14 +303,19 @@ class Graph:
             placed = list({**weights, **leaves}.values())
             if network.writes_weights:
                 placed = [weight.clone() for weight in placed]
-            with _traceable(self.tree.module), _Replacing(foreign):
-                output = self.tree.call(placed, buffers, (None, tuple(parts), {}))
+            with _traceable(tree.module), _Replacing(foreign):
+                output = tree.call(placed, buffers, (None, inputs, {}))
                 loss = step.criterion(output, label)
-            found = self.tree.found
-            self.tree.clear()
+            found = tree.found
+            if tree is self.tree:
+                tree.clear()
+            else:
+                network.give_back(tree, [])
             return loss, found
 
-        leaves = {name: weights[name] for name in moving}
+        inputs, leaves = tuple(parts), {name: weights[name] for name in moving}
+        # The compiler runs this once, with tensors that have no content; a transform in any thread.
+        tree = network.borrow(True) if in_transform() else self.tree
         if in_transform():
             differentiate: Any = torch.func.grad_and_value(loss_of, has_aux=True)
             gradients, (loss, (found, after)) = differentiate(leaves)
