@@ -64,6 +64,9 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
 
 
 Stepped = tuple[Parameters, Tensor]
+# Numbers that a formula may give to `torch.add` as alpha, which inductor of PyTorch 2.13 drops where
+# it fuses a matrix product. So they are tensors in a graph.
+_FACTORS = {"lr", "momentum", "dampening", "weight_decay"}
 
 
 class _Task(NamedTuple):
@@ -343,6 +346,9 @@ class Graph:
                 own[key] = pair if isinstance(settings[key], (list, tuple)) else pair[0]
             if idle:
                 own["momentum"] = 0  # a formula has no momentum then, rather than one of 0
+            for key in _FACTORS & settings.keys() - own.keys():
+                if settings[key]:
+                    own[key] = torch.full((), settings[key], dtype=torch.float64)
             rules.append(cast(Formula, self.step.formula).having(**{**settings, **own}))
         return rules
 

@@ -232,8 +232,7 @@ def used(number: Any) -> bool:
 
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
-    # PyTorch 2.13's inductor drops alpha where b is a matrix product.
-    if isinstance(factor, Tensor) or torch.compiler.is_compiling():
+    if isinstance(factor, Tensor):
         return a + factor * b
     if out is a:
         return a.add_(b, alpha=factor)  # as with `out`, but differentiable
