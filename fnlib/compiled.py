@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -13,12 +13,13 @@ from torch.overrides import TorchFunctionMode
 from fnlib import errors
 from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
-from fnlib.network.randomness import Mark, seeded
+from fnlib.network.randomness import Mark, preserved, seeded
 from fnlib.parameters import Bound, Parameters
-from fnlib.torch_private import flat, leave_to_python, map_tensors
+from fnlib.torch_private import flat, leave_to_python, map_tensors, outside_transforms
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
+from fnlib.values.protect import in_transform
 
 
 class Step(Protocol):
@@ -63,6 +64,9 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
 
 
 Stepped = tuple[Parameters, Tensor]
+# Numbers that a formula may give to `torch.add` as alpha, which inductor of PyTorch 2.13 drops where
+# it fuses a matrix product. So they are tensors in a graph.
+_FACTORS = {"lr", "momentum", "dampening", "weight_decay"}
 
 
 class _Task(NamedTuple):
@@ -101,7 +105,10 @@ class _TrainStep:
         """Take one step. See `train_step`."""
         task = self._open(parameters, feature, label, seed)
         try:
-            results = task.graph.compiled(*task.tensors)
+            if in_transform():  # differentiable, and a batch where `torch.vmap` makes one
+                results = task.graph.compute(*task.tensors)
+            else:
+                results = task.graph.compiled(*task.tensors)
         finally:
             if task.seeding is not None:
                 _close(task.seeding)
@@ -121,9 +128,11 @@ class _TrainStep:
     def _open(self, parameters: Parameters, feature: Any, label: Any, seed: int | None) -> _Task:
         """Take a value apart, and choose the graph that takes its tensors."""
         first = None
-        if self.moving is None:
-            if not len(parameters):
-                parameters = self.factory(parameters).parameters
+        if not len(parameters):
+            parameters = self.factory(parameters).parameters
+        if self.moving is None and in_transform():
+            self._learn_outside(feature, label)
+        elif self.moving is None:
             first = self._learn(parameters, feature, label, seed)
         held = self._checked(parameters)
         tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
@@ -185,6 +194,15 @@ class _TrainStep:
             self.group_of = [group[name] for name in self.moving]
         return stepped, after
 
+    def _learn_outside(self, feature: Any, label: Any) -> None:
+        """Learn with zeros of the same shapes: a transform's own tensors must not outlive it."""
+        with preserved(), outside_transforms():
+            feature, label = map_tensors(
+                lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device),
+                (feature, label),
+            )
+            self._learn(self.factory(Parameters(seed=0)).parameters, feature, label, None)
+
     def _settings_at(self, held: Held) -> list[Settings]:
         """Return the settings of each group at the step that these parameters take."""
         rule = cast(Formula, self.formula).at(held.step_count)
@@ -202,9 +220,11 @@ class _TrainStep:
         if not self.scheduled:
             return []
         numbers = [n for group in settings for key in self.scheduled for n in _pair(group[key])]
-        if numbers != self.numbers[0]:
-            self.numbers = numbers, [torch.tensor(numbers, dtype=torch.float64)]
-        return self.numbers[1]
+        last, tensors = self.numbers  # read once: another thread may be at another step
+        if numbers != last:
+            tensors = [torch.tensor(numbers, dtype=torch.float64)]
+            self.numbers = numbers, tensors
+        return tensors
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _stepped(self, task: _Task, found: tuple[Tensor, ...] | None) -> Stepped:
@@ -281,21 +301,39 @@ class Graph:
         rules = self._rules(iter(next(parts)) if step.scheduled else iter(()))
         foreign = [(tensor, next(parts)) for tensor in step.foreign]
         moving = cast(list[str], step.moving)
-        leaves = {name: weights[name].detach().requires_grad_() for name in moving}
-        placed = list({**weights, **leaves}.values())
-        if network.writes_weights:
-            placed = [weight.clone() for weight in placed]
-        with torch.enable_grad(), _traceable(self.tree.module), _Replacing(foreign):
-            output = self.tree.call(placed, buffers, (None, tuple(parts), {}))
-            loss = step.criterion(output, label)
-            gradient = torch.autograd.grad(loss, list(leaves.values()))
-        found, after = self.tree.found
-        self.tree.clear()
-        results = [tensor.detach() for tensor in (loss, *after)]
+
+        def loss_of(leaves: dict[str, Tensor]) -> tuple[Tensor, Any]:
+            placed = list({**weights, **leaves}.values())
+            if network.writes_weights:
+                placed = [weight.clone() for weight in placed]
+            with _traceable(tree.module), _Replacing(foreign):
+                output = tree.call(placed, buffers, (None, inputs, {}))
+                loss = step.criterion(output, label)
+            found = tree.found
+            if tree is self.tree:
+                tree.clear()
+            else:
+                network.give_back(tree, [])
+            return loss, found
+
+        inputs, leaves = tuple(parts), {name: weights[name] for name in moving}
+        # The compiler runs this once, with tensors that have no content; a transform in any thread.
+        tree = network.borrow(True) if in_transform() else self.tree
+        if in_transform():
+            differentiate: Any = torch.func.grad_and_value(loss_of, has_aux=True)
+            gradients, (loss, (found, after)) = differentiate(leaves)
+            gradient = list(gradients.values())
+        else:
+            leaves = {name: leaf.detach().requires_grad_() for name, leaf in leaves.items()}
+            with torch.enable_grad():
+                loss, (found, after) = loss_of(leaves)
+            gradient = list(torch.autograd.grad(loss, list(leaves.values())))
+            loss, after, found = loss.detach(), _detached(after), _detached(found)
+        results = [loss, *after]
         if not rules:
             return *results, *gradient
         if network.writes_weights:
-            weights = dict(zip(weights, (weight.detach() for weight in found), strict=True))
+            weights = dict(zip(weights, found, strict=True))
         return *results, *self._moved(rules, weights, gradient, steps, moments)
 
     def _rules(self, numbers: Any) -> list[Formula]:
@@ -308,6 +346,9 @@ class Graph:
                 own[key] = pair if isinstance(settings[key], (list, tuple)) else pair[0]
             if idle:
                 own["momentum"] = 0  # a formula has no momentum then, rather than one of 0
+            for key in _FACTORS & settings.keys() - own.keys():
+                if settings[key]:
+                    own[key] = torch.full((), settings[key], dtype=torch.float64)
             rules.append(cast(Formula, self.step.formula).having(**{**settings, **own}))
         return rules
 
@@ -338,10 +379,22 @@ class Graph:
         return [*new_weights, *steps, *new_moments]
 
 
-def _traceable(module: nn.Module) -> Any:
+@contextlib.contextmanager
+def _traceable(module: nn.Module) -> Iterator[None]:
     """Leave oneDNN's LSTM out: the compiler cannot trace its backward pass."""
-    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
-    return torch.backends.mkldnn.flags(enabled=False) if recurrent else contextlib.nullcontext()
+    if not any(isinstance(part, nn.RNNBase) for part in module.modules()):
+        yield
+        return
+    settings: Any = torch.backends.mkldnn
+    before, settings.enabled = settings.enabled, False
+    try:
+        yield
+    finally:
+        settings.enabled = before
+
+
+def _detached(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [tensor.detach() for tensor in tensors]
 
 
 def _inputs(feature: Any) -> tuple[Any, ...]:
@@ -359,7 +412,7 @@ def _counters(entries: list[Mapping[str, Tensor]]) -> tuple[list[Tensor], tuple[
     Weights that moved equally often share a counter, so that one graph serves most values.
     """
     counters = [entry.get("step") for entry in entries]
-    if len(set(map(id, counters))) > 1:  # of a file, say
+    if len(set(map(id, counters))) > 1 and not in_transform():  # of a file, say
         known: dict[Any, Tensor | None] = {}
         counters = [known.setdefault(None if c is None else c.item(), c) for c in counters]
     steps = list({id(counter): counter for counter in counters if counter is not None}.values())

@@ -232,9 +232,10 @@ def used(number: Any) -> bool:
 
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
-    # PyTorch 2.13's inductor drops alpha where b is a matrix product.
-    if isinstance(factor, Tensor) or torch.compiler.is_compiling():
+    if isinstance(factor, Tensor):
         return a + factor * b
+    if out is a:
+        return a.add_(b, alpha=factor)  # as with `out`, but differentiable
     return torch.add(a, b, alpha=factor, out=out)
 
 
@@ -245,11 +246,11 @@ def lerp(a: Tensor, b: Tensor, weight: Any, out: Tensor | None = None) -> Tensor
     return torch.lerp(a, b, weight, out=out)
 
 
-def addcmul(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return ``a + factor * b * c``."""
+def addcmul(a: Tensor, factor: Any, b: Tensor, c: Tensor) -> Tensor:
+    """Return ``a + factor * b * c``; `a` is used up."""
     if isinstance(factor, Tensor):
         return a + factor * b * c
-    return torch.addcmul(a, b, c, value=factor, out=out)
+    return a.addcmul_(b, c, value=factor)
 
 
 def addcdiv(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
