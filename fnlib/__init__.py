@@ -25,6 +25,7 @@ from fnlib.errors import (
     NotAParametersFile,
     StateDropped,
     UnsupportedModule,
+    WeightsOverwritten,
     WrongParameters,
     WrongRule,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "Sequential",
     "StateDropped",
     "UnsupportedModule",
+    "WeightsOverwritten",
     "WrongParameters",
     "WrongRule",
     "backward",

@@ -356,6 +356,23 @@ class GraphOverwritten(FnlibError, RuntimeError):
         super().__init__(original.splitlines()[0])
 
 
+class WeightsOverwritten(FnlibError, RuntimeError):
+    """Somebody wrote to the weights that a model showed."""
+
+    says = """
+    {0} of this model was changed in place through `model.weights`. The parameters still hold
+    the old values, so an output of this model would belong to neither.
+
+        model.weights["{1}"].data.mul_(0.5)                   # wrong: the model ends here
+        new = {{"{1}": model.weights["{1}"].detach() * 0.5}}
+        model = ModelFactory(parameters.replace(weights=new))   # right: a new value
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
+        super().__init__(_names(names), names[0])
+
+
 class MissingBuffers(FnlibError, ValueError):
     """A step was called without the buffers that the forward pass changed."""
 

@@ -22,7 +22,7 @@ from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
 from fnlib.updates.rule import Rule, UpdateRule, checked_rule
 from fnlib.values.held import Empty, Held, check_match, lent, untied
-from fnlib.values.protect import Tensors, in_transform, share
+from fnlib.values.protect import Weights, in_transform, share
 
 _STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
 _BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
@@ -161,7 +161,7 @@ class Model(Tabular):
 
     __slots__ = (
         *("__weakref__", "_behind", "_buffers", "_factory", "_in_order"),
-        *("_leaves", "_mode", "_parameters", "_passes", "_seed"),
+        *("_leaves", "_mode", "_parameters", "_passes", "_seed", "_shows"),
     )
 
     def __init__(
@@ -181,6 +181,7 @@ class Model(Tabular):
         # The passes of all models made from one another, and how many led to these buffers.
         self._passes = Passes() if passes is None else passes
         self._behind = behind
+        self._shows = False  # whether somebody has got its leaves
 
     @property
     def factory(self) -> Factory:
@@ -255,6 +256,8 @@ class Model(Tabular):
 
     def _forward(self, call: Call, keep: bool) -> tuple[Any, Buffers]:
         held, leaves = self._held("run a forward pass"), self._leaves
+        if leaves.shown:
+            leaves = self._intact(held)
         given = leaves.network, self._mode, held.weights, leaves.all, self._buffers, call, keep
         if self._seed is None:
             return run(*given)
@@ -269,8 +272,11 @@ class Model(Tabular):
     # --- backward ---------------------------------------------------------------------------------
 
     @property
-    def weights(self) -> Tensors:
-        """The weights as tensors that a loss may depend on: a penalty on them reaches the gradient.
+    def weights(self) -> Weights:
+        """The weights that this model computes with, as leaves of autograd's graph.
+
+        A loss may depend on them (a penalty), and ``torch.autograd.grad`` finds them. A write to
+        one reaches neither the parameters nor another value's models, and ends this model.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -278,27 +284,55 @@ class Model(Tabular):
         >>> gradient = model.backward(penalty)
         >>> gradient["0.weight"].equal(2 * model.parameters["0.weight"])
         True
+        >>> loss = model(torch.ones(1, 2)).square().sum()
+        >>> slopes = torch.autograd.grad(loss, list(model.weights.values()))
+        >>> [tuple(slope.shape) for slope in slopes]
+        [(1, 2), (1,)]
         """
         self._parameters._held()
         leaves = self._leaves
-        return Tensors(dict(zip(leaves.network.weights, leaves.all, strict=True)))
+        self._shows = True
+        return Weights(leaves.show(), leaves.network.names.ties)
 
-    def backward(self, loss: Tensor, *, retain_graph: bool = False) -> Gradient:
+    def _intact(self, held: Held, graph: bool = False) -> Leaves:
+        """Return leaves that nobody wrote to: new ones, if the write was another model's.
+
+        Raises:
+            WeightsOverwritten: somebody wrote to what this model showed, or to what its graph needs.
+        """
+        if written := self._leaves.written(held.weights):
+            if self._shows or graph:
+                raise errors.WeightsOverwritten(written)
+            _, self._leaves = bind(self._parameters, self._leaves.network)
+        return self._leaves
+
+    def backward(
+        self, loss: Tensor, *, retain_graph: bool = False, create_graph: bool = False
+    ) -> Gradient:
         """Return the gradient of a loss with respect to the weights of this model.
 
         Args:
             loss: a tensor with one element, computed from this model's outputs or weights.
             retain_graph: keep the graph behind the loss for another backward; by default it is
                 used up.
+            create_graph: give the gradient a graph of its own, for a loss that depends on it
+                (a gradient penalty). Implies `retain_graph`.
 
         Returns:
             The gradient, a value. No ``.grad`` is touched.
 
         Raises:
             LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
-            GraphOverwritten, Donated: see `fnlib.backward`.
+            GraphOverwritten, WeightsOverwritten, Donated: see `fnlib.backward`.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+        >>> loss = model(torch.ones(1, 2)).square().sum()
+        >>> penalty = model.backward(loss, create_graph=True).norm()
+        >>> list(model.backward(loss + penalty))
+        ['0.weight', '0.bias']
         """
-        return backward(loss, self, retain_graph=retain_graph)[0]
+        return backward(loss, self, retain_graph=retain_graph, create_graph=create_graph)[0]
 
     # --- step -------------------------------------------------------------------------------------
 
@@ -330,10 +364,11 @@ class Model(Tabular):
         factory, old, network = self._factory, self._parameters, self._leaves.network
         held = self._held("take a step")
         step_count, names = held.step_count, held.names
-        slopes = gradient._tensors if isinstance(gradient, Gradient) else gradient
+        slopes = gradient.detached if isinstance(gradient, Gradient) else gradient
         if not isinstance(gradient, Gradient) or gradient._network is not network:
             slopes = untied("gradient entry", slopes, names.ties, _STEP)
             check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
+            slopes = {name: slopes[name].detach() for name in slopes}
         if held.rule is not None and held.rule != factory._rule_name:
             raise errors.WrongRule(held.rule, factory._rule_name)
         weights, new_buffers = self._after(held, buffers)
@@ -423,13 +458,16 @@ class Model(Tabular):
         return table
 
 
-def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[Gradient, ...]:
+def backward(
+    loss: Tensor, *models: Model, retain_graph: bool = False, create_graph: bool = False
+) -> tuple[Gradient, ...]:
     """Return the gradient of one loss with respect to the weights of several models, in one pass.
 
     Args:
         loss: a tensor with one element.
         models: the models whose weights it depends on.
         retain_graph: keep the graph behind the loss for another backward.
+        create_graph: give the gradients a graph of their own.
 
     Returns:
         One gradient for each model, in their order.
@@ -441,6 +479,7 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
         DifferentiateOutside: a transform of torch.func that is running keeps the graph to itself.
         GraphUsedUp: an earlier backward used the graph up.
         GraphOverwritten: something that it needs was changed in place since.
+        WeightsOverwritten: somebody wrote to the weights of a model.
         Donated: a model's parameters have been given away.
         WrongParameters: one of the models is something else.
 
@@ -451,7 +490,7 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)
     """
     leaves = [_leaves_of(model) for model in models]
-    found = gradients(loss, leaves, retain_graph)
+    found = gradients(loss, leaves, retain_graph, create_graph)
     return tuple([Gradient._of(*pair) for pair in found])
 
 
@@ -462,8 +501,8 @@ def _leaves_of(model: Model) -> Leaves:
             f"got {type(model).__name__}",
             "for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)",
         )
-    model._parameters._held("take a gradient")
-    return model._leaves
+    held = model._held("take a gradient")
+    return model._intact(held, graph=True) if model._leaves.shown else model._leaves
 
 
 def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
@@ -476,7 +515,7 @@ def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
     if known is not network:
         ordered = network.fit(held)
         held, known = (ordered, known) if ordered is not held else (held, known or network)
-    if leaves is None or leaves.network is not network:
+    if leaves is None or leaves.network is not network or leaves.written(held.weights):
         leaves = Leaves(network, held.weights.values())
         # Inside a transform or inference mode the leaves belong to it and must not outlive it.
         outlives = not (in_transform() or torch.is_inference_mode_enabled())

@@ -58,6 +58,13 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         self._tensors, self._network = tensors, network
         return self
 
+    @property
+    def detached(self) -> dict[str, Tensor]:
+        """The tensors without a graph, for use inside of fnlib: a step isn't differentiated."""
+        if any(tensor.requires_grad for tensor in self._tensors.values()):
+            return {name: tensor.detach() for name, tensor in self._tensors.items()}
+        return self._tensors
+
     def __getitem__(self, name: str) -> Tensor:
         try:
             return share(self._tensors[name])
@@ -86,7 +93,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
         """
-        return torch.nn.utils.get_total_norm(list(self._tensors.values()))
+        return _norm(list(self._tensors.values()))
 
     def clip_norm(self, max_norm: float) -> Gradient:
         """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
@@ -107,8 +114,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     # --- the algebra of vectors -------------------------------------------------------------------
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
-        with torch.no_grad():
-            tensors = {name: function(tensor) for name, tensor in self._tensors.items()}
+        tensors = {name: function(tensor) for name, tensor in self._tensors.items()}
         return Gradient._of(tensors, self._network)
 
     def __add__(self, other: object) -> Gradient:
@@ -125,8 +131,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
                     f"'{name}' has shape {shapes[0]} in one and {shapes[1]} in the other",
                     "gradient = model.backward(loss_a) + model.backward(loss_b)   # of one model",
                 )
-        with torch.no_grad():
-            both = {name: mine[name] + theirs[name] for name in mine if name in theirs}
+        both = {name: mine[name] + theirs[name] for name in mine if name in theirs}
         same = self._network is other._network
         # In the order of `mine`, then of `theirs`.
         return Gradient._of({**mine, **theirs, **both}, self._network if same else None)
@@ -164,7 +169,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     __hash__ = object.__hash__  # by identity: equal gradients may have different hashes
 
     def __reduce__(self) -> Any:
-        return Gradient, (self._tensors,)
+        return Gradient, (self.detached,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
         return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)
@@ -180,6 +185,15 @@ class Gradient(Tabular, Mapping[str, Tensor]):
 
 
 register_as_mapping(Gradient)
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """Return the length over all tensors, with a graph if they have one."""
+    if not any(tensor.requires_grad for tensor in tensors):
+        return torch.nn.utils.get_total_norm(tensors)
+    device = tensors[0].device  # get_total_norm runs under no_grad
+    norms = [torch.linalg.vector_norm(tensor).to(device) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def _number(factor: Any) -> Any:
