@@ -30,7 +30,7 @@ from fnlib.errors import (
     WrongRule,
 )
 from fnlib.factory import Factory, Model, Sequential, backward
-from fnlib.gradient import Gradient
+from fnlib.gradient import Gradient, clip_norm
 from fnlib.optim import SGD, Adam, AdamW
 from fnlib.parameters import Parameters
 from fnlib.updates.wrap import wrap
@@ -88,6 +88,7 @@ __all__ = [
     "WrongParameters",
     "WrongRule",
     "backward",
+    "clip_norm",
     "compare",
     "doctor",
     "encapsulated",

@@ -334,6 +334,27 @@ class Model(Tabular):
         """
         return backward(loss, self, retain_graph=retain_graph, create_graph=create_graph)[0]
 
+    @property
+    def rates(self) -> Any:
+        """The learning rate that the next step will use: a number, or ``{group: number}``.
+
+        Groups are counted in the order in which their first weights come.
+
+        Raises:
+            WrongParameters: the rule has no rate that fnlib can read.
+
+        >>> import fnlib
+        >>> rule = fnlib.SGD(lr=lambda step: 0.5**step)
+        >>> model = fnlib.Sequential(nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
+        >>> gradient = model.backward(model(torch.ones(1, 2)).sum())
+        >>> later = model.factory(model.step(gradient, lr=model.rates / 10))
+        >>> model.rates, later.rates
+        (1.0, 0.5)
+        """
+        held = self._held("show their rates")
+        rates = self._factory._rule.at(held.step_count).rates(held.weights)
+        return rates[0] if len(rates) == 1 else dict(enumerate(rates))
+
     # --- step -------------------------------------------------------------------------------------
 
     def step(
@@ -342,6 +363,7 @@ class Model(Tabular):
         *,
         buffers: Mapping[str, Tensor] | None = None,
         donate: bool = False,
+        lr: float | Mapping[int, float] | None = None,
     ) -> Parameters:
         """Return the parameters after one step of the factory's update rule.
 
@@ -350,6 +372,8 @@ class Model(Tabular):
             buffers: what `with_buffers` returned, where the forward pass changes state.
             donate: give the memory of the old parameters to the new ones. The old ones cannot be
                 used afterwards.
+            lr: the learning rate of this step only, decided outside (it may depend on the loss),
+                or one for each group, as `rates` shows them.
 
         Returns:
             New parameters; without donation the old ones are as they were.
@@ -373,6 +397,8 @@ class Model(Tabular):
             raise errors.WrongRule(held.rule, factory._rule_name)
         weights, new_buffers = self._after(held, buffers)
         rule, state = factory._rule.at(step_count), held.state
+        if lr is not None:
+            rule = rule.at_rate(lr)
         if state is None:
             state = rule.init(weights)
         elif old._bound.rule != factory._rule_name:  # of a file, or of `replace`

@@ -108,8 +108,37 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         >>> clipped["w"]
         tensor([0.6000, 0.8000])
         """
-        coefficient = torch.clamp(max_norm / (self.norm() + 1e-6), max=1.0)
-        return self._map(lambda tensor: tensor * coefficient.to(tensor.device))
+        return clip_norm(max_norm, self)[0]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
+        """Apply a function to each entry: clamp it, add noise to it, round it.
+
+        Args:
+            function: from a tensor to one of the same shape and dtype.
+
+        Returns:
+            A new gradient.
+
+        Raises:
+            WrongParameters: the function returned something else.
+
+        >>> Gradient({"w": torch.tensor([3.0, -4.0])}).map(lambda g: g.clamp(-1, 1))["w"]
+        tensor([ 1., -1.])
+        """
+
+        def mapped(tensor: Tensor) -> Tensor:
+            found = function(share(tensor))
+            if not isinstance(found, Tensor) or found.shape != tensor.shape:
+                got = getattr(found, "shape", None)
+                raise errors.WrongParameters(
+                    "map takes a function from a tensor to one of the same shape",
+                    f"got {type(found).__name__ if got is None else f'shape {tuple(got)}'} "
+                    f"for shape {tuple(tensor.shape)}",
+                    "gradient.map(lambda g: g.clamp(-1, 1))",
+                )
+            return _same_kind(found.clone(), tensor)  # the function may have kept a reference
+
+        return self._map(mapped)
 
     # --- the algebra of vectors -------------------------------------------------------------------
 
@@ -185,6 +214,38 @@ class Gradient(Tabular, Mapping[str, Tensor]):
 
 
 register_as_mapping(Gradient)
+
+
+def clip_norm(max_norm: float, *gradients: Gradient) -> tuple[Gradient, ...]:
+    """Shorten several gradients to one joint length, and keep their direction.
+
+    Args:
+        max_norm: the greatest length over all entries of all gradients.
+        gradients: of several models, as ``fnlib.backward(loss, a, b)`` returns them.
+
+    Returns:
+        New gradients, in their order: the bits that ``torch.nn.utils.clip_grad_norm_`` would leave
+        if it were given the parameters of all models.
+
+    Raises:
+        WrongParameters: one of them is no gradient.
+
+    >>> g, h = Gradient({"w": torch.tensor([3.0])}), Gradient({"w": torch.tensor([4.0])})
+    >>> g, h = clip_norm(1.0, g, h)
+    >>> g["w"], h["w"]
+    (tensor([0.6000]), tensor([0.8000]))
+    """
+    wrong = [thing for thing in gradients if not isinstance(thing, Gradient)]
+    if wrong or not gradients or isinstance(max_norm, Gradient):
+        got = ", ".join(type(thing).__name__ for thing in (max_norm, *gradients))
+        raise errors.WrongParameters(
+            "clip_norm takes the greatest length and then gradients",
+            f"got {got}",
+            "g, h = fnlib.clip_norm(1.0, *fnlib.backward(loss, a, b))",
+        )
+    norm = _norm([tensor for gradient in gradients for tensor in gradient._tensors.values()])
+    coefficient = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    return tuple([g._map(lambda tensor: tensor * coefficient.to(tensor.device)) for g in gradients])
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:

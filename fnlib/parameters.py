@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -210,6 +210,59 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         elif optimizer_state is not _KEEP:
             new = new._replace(state=storable(optimizer_state, "optimizer_state", owned))
         return Parameters._of(new)
+
+    def lerp(
+        self,
+        other: Parameters,
+        weight: float,
+        *,
+        buffers: Literal["other", "own", "lerp"] = "other",
+    ) -> Parameters:
+        """Move a part of the way to another value: moving averages, momentum encoders.
+
+        ``w <- w + weight * (other - w)``, with the bits of ``torch.lerp``. An average with decay
+        0.99 is ``average.lerp(parameters, 1 - 0.99)``, as in ``torch.optim.swa_utils``.
+
+        Args:
+            other: parameters of the same names and shapes.
+            weight: 0 is this value, 1 the other.
+            buffers: which ones the new value has: those of the `other` (as ``AveragedModel`` does),
+                its `own`, or both interpolated with ``"lerp"`` (counters are the other's).
+
+        Returns:
+            New parameters, with this value's optimizer state and step count.
+
+        Raises:
+            WrongParameters: the other value isn't of this network, or `buffers` is something else.
+
+        >>> import fnlib
+        >>> start = fnlib.Parameters.from_module(nn.Linear(2, 1))
+        >>> end = start.replace(weights={"bias": start["bias"] + 8})
+        >>> round(float(start.lerp(end, 0.25)["bias"] - start["bias"]), 4)
+        2.0
+        """
+        right = "average = average.lerp(parameters, 0.01)   # two values of the same network"
+        if not isinstance(other, Parameters) or buffers not in ("other", "own", "lerp"):
+            got = type(other).__name__
+            raise errors.WrongParameters(
+                "lerp takes parameters, a number, and buffers= 'other', 'own' or 'lerp'",
+                f"got {got}" if not isinstance(other, Parameters) else f"got buffers={buffers!r}",
+                right,
+            )
+        mine, theirs = self._held("be interpolated"), other._held("be interpolated")
+        check_match("weight", theirs.weights, mine.weights, right, exact=True)
+        check_match("buffer", theirs.buffers, mine.buffers, right, exact=buffers == "lerp")
+
+        def between(a: Tensor, b: Tensor) -> Tensor:
+            moves = a.is_floating_point() or a.is_complex()
+            return torch.lerp(a, b, weight) if moves else b
+
+        weights = {name: between(w, theirs.weights[name]) for name, w in mine.weights.items()}
+        parts = {"other": theirs.buffers, "own": mine.buffers}
+        if buffers == "lerp":
+            pairs = mine.buffers.items()
+            parts["lerp"] = {name: between(b, theirs.buffers[name]) for name, b in pairs}
+        return Parameters._of(mine._replace(weights=weights, buffers=parts[buffers]))
 
     def to(self, target: Target) -> Parameters:
         """Make a value on another device or of another dtype.

@@ -86,7 +86,7 @@ class Formula(Rule):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
         partition = self.partition(weights)
-        fixed = self.groups is None and not self._scheduled
+        fixed = self.groups is None and not self._scheduled and self._rate is None
         rules = [self] if fixed else [self.having(**settings) for settings, _ in partition]
         if not in_transform() and any(rule._is_unusual(weights, gradient) for rule in rules):
             return self._twin().update(weights, gradient, state, in_place=in_place)
@@ -170,7 +170,7 @@ class Formula(Rule):
             accepted = inspect.signature(self.like).parameters
             settings = {key: self._settings[key] for key in self._settings if key in accepted}
             self._twins.append(Wrapped(self.like, settings, self.groups))
-        return self._twins[0].having(_step_count=self._step_count)
+        return self._twins[0].having(_step_count=self._step_count, _rate=self._rate)
 
     def _written(self) -> Mapping[str, Any]:
         """The rate, and what differs from its default."""
