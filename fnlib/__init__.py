@@ -7,6 +7,7 @@ from fnlib.errors import (
     AbsentGradient,
     CannotRedraw,
     CannotStore,
+    CannotTransform,
     CannotWrap,
     DifferentiateOutside,
     Donated,
@@ -32,7 +33,7 @@ from fnlib.errors import (
 from fnlib.factory import Factory, Model, Sequential, backward
 from fnlib.gradient import Gradient, clip_norm
 from fnlib.optim import SGD, Adam, AdamW
-from fnlib.parameters import Parameters
+from fnlib.parameters import Parameters, stack, unstack
 from fnlib.updates.wrap import wrap
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ __all__ = [
     "AdamW",
     "CannotRedraw",
     "CannotStore",
+    "CannotTransform",
     "CannotWrap",
     "DifferentiateOutside",
     "Donated",
@@ -92,7 +94,9 @@ __all__ = [
     "compare",
     "doctor",
     "encapsulated",
+    "stack",
     "train_step",
+    "unstack",
     "wrap",
 ]
 

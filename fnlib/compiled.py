@@ -16,9 +16,11 @@ from fnlib.gradient import Gradient
 from fnlib.network.randomness import Mark, seeded
 from fnlib.parameters import Bound, Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
+from fnlib.transformed import transformed
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
+from fnlib.values.protect import in_transform
 
 
 class Step(Protocol):
@@ -99,6 +101,8 @@ class _TrainStep:
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
     ) -> Stepped:
         """Take one step. See `train_step`."""
+        if in_transform():
+            return transformed(self.factory, self.criterion, parameters, feature, label, seed)
         task = self._open(parameters, feature, label, seed)
         try:
             results = task.graph.compiled(*task.tensors)

@@ -325,6 +325,19 @@ class DifferentiateOutside(FnlibError, ValueError):
     """
 
 
+class CannotTransform(FnlibError, TypeError):
+    """A transform of torch.func can't follow a training step."""
+
+    says = """
+    {} {}, and a transform of torch.func would silently miss that.
+
+        ModelFactory = fnlib.Factory(build, optimizer=fnlib.wrap(torch.optim.Adam))   # wrong here
+        ModelFactory = fnlib.Factory(build, optimizer=fnlib.Adam(lr=1e-3))            # right
+
+    Outside of transforms this step works as it is.
+    """
+
+
 class GraphUsedUp(FnlibError, RuntimeError):
     """A second backward needs a graph that the first one freed."""
 

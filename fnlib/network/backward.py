@@ -151,6 +151,15 @@ def _named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> dict
     return tensors
 
 
+def reached(loss: Tensor, leaves: Mapping[str, Tensor]) -> list[str]:
+    """Name the leaves that a loss depends on, inside of ``torch.func.grad``.
+
+    ``torch.func.grad`` has zeros for the others, and weight decay or momentum would move those.
+    """
+    variables = {id(getattr(node, "variable", None)) for node in _nodes(loss)}
+    return [name for name, leaf in leaves.items() if id(leaf) in variables]
+
+
 def _nodes(loss: Tensor) -> Iterator[Any]:
     """Walk through the graph behind a loss."""
     todo, seen = [loss.grad_fn], set()

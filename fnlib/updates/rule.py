@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
+from fnlib.torch_private import is_wrapped
 from fnlib.values.protect import share
 from fnlib.values.trees import map_tree
 
@@ -359,6 +360,8 @@ def _moves(value: Any) -> bool:
 
 
 def _copied(tensor: Tensor) -> Tensor:
+    if is_wrapped(tensor):  # a transform differentiates or batches a setting
+        return tensor
     return tensor.detach().clone()
 
 

@@ -117,6 +117,18 @@ def with_rule(result: Callable[[Any, Any], Any], reads: str | None = None) -> Ca
     return situation
 
 
+def written_to(w: World) -> Any:
+    w.model.weights["0.bias"].data.add_(1)
+    return w.model(X)
+
+
+def wrapped_in_vmap(w: World) -> Any:
+    ModelFactory = fnlib.Factory(lambda: nn.Linear(4, 3), optimizer=fnlib.wrap(torch.optim.Rprop))
+    step = fnlib.train_step(ModelFactory, nn.MSELoss())
+    stacked = fnlib.stack([ModelFactory(fnlib.Parameters(seed=0)).parameters])
+    return torch.vmap(step, (0, None, None))(stacked, X, torch.zeros(len(X), 3))
+
+
 def given_away(w: World) -> Any:
     w.normed_model.step(fnlib.Gradient({}), donate=True)
     return w.normed_model(X)
@@ -179,6 +191,8 @@ CASES = [
     Case("backward: detached", lambda w: w.model.backward(w.loss.detach()), fnlib.LossIndependent, ("it has no graph (computed under no_grad, detached, or not from the model's output)",)),
     Case("backward: no weights", lambda w: fnlib.Sequential(nn.ReLU())(fnlib.Parameters()).backward(w.loss), fnlib.LossIndependent, ("the model has no trainable weights",)),
     Case("backward: joint, one of them not in it", lambda w: fnlib.backward(w.loss, w.model, w.other(fnlib.Parameters())), fnlib.LossIndependent, ("none of them is in the graph behind it",)),
+    Case("model: weights written to", written_to, fnlib.WeightsOverwritten, ("'0.bias' of this model was changed in place through `model.weights`", "model = ModelFactory(parameters.replace(weights=new))   # right")),
+    Case("train_step: a wrapped rule in vmap", wrapped_in_vmap, fnlib.CannotTransform, ("The update rule torch.optim.rprop.Rprop changes tensors in place, and a transform", "optimizer=fnlib.Adam(lr=1e-3))            # right")),
     Case("backward: inside of vmap", inside_of_vmap, fnlib.DifferentiateOutside, ("Inside torch.func.vmap and the other transforms a loss has no graph", "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right")),
     Case("backward: past an old checkpoint", past_an_old_checkpoint, fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),
     Case("backward: twice", graph_used_up, fnlib.GraphUsedUp, ("An earlier backward used up the graph behind this loss", "gradient = model.backward(loss, retain_graph=True)   # right if you need both passes", "gradient + gradient                                  # right: a gradient is a value")),
