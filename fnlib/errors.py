@@ -441,6 +441,22 @@ class WrongRule(FnlibError, ValueError):
     """
 
 
+class MissingObjective(FnlibError, TypeError):
+    """An update rule evaluates the loss itself, and a step gave it only a gradient."""
+
+    says = """
+    {} evaluates the loss several times in one step, so a gradient isn't enough: it needs the
+    function that computes the loss from a model.
+
+        parameters = model.step(gradient)               # wrong
+
+        def objective(model):
+            output, buffers = model.with_buffers(feature)
+            return criterion(output, label), buffers
+        parameters = model.step(objective=objective)    # right: or return the loss alone
+    """
+
+
 class CannotWrap(FnlibError, TypeError):
     """An optimizer needs something that a functional step doesn't have."""
 

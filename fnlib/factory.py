@@ -29,6 +29,9 @@ _BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with
 _CARRY = "model = model.carry(buffers)   # all that with_buffers returned"
 
 
+Objective = Callable[["Model"], Tensor | tuple[Tensor, Mapping[str, Tensor]]]
+
+
 class Factory(Tabular):
     """A network's structure and its update rule, without weights.
 
@@ -359,11 +362,12 @@ class Model(Tabular):
 
     def step(
         self,
-        gradient: Gradient | Mapping[str, Tensor],
+        gradient: Gradient | Mapping[str, Tensor] | None = None,
         *,
         buffers: Mapping[str, Tensor] | None = None,
         donate: bool = False,
         lr: float | Mapping[int, float] | None = None,
+        objective: Objective | None = None,
     ) -> Parameters:
         """Return the parameters after one step of the factory's update rule.
 
@@ -374,6 +378,10 @@ class Model(Tabular):
                 used afterwards.
             lr: the learning rate of this step only, decided outside (it may depend on the loss),
                 or one for each group, as `rates` shows them.
+            objective: a function of a model that returns a loss, or (loss, buffers), for rules that
+                evaluate it more than once (``fnlib.wrap(torch.optim.LBFGS)``). Each evaluation gets
+                a model of its own, with the buffers that the last one returned. Rules like SAM take
+                the gradient too.
 
         Returns:
             New parameters; without donation the old ones are as they were.
@@ -384,19 +392,28 @@ class Model(Tabular):
             WrongRule: another rule made the optimizer state of these parameters.
             Donated: the parameters have been given away.
             CannotStore: the rule keeps state that a value cannot carry.
+            MissingObjective: the rule evaluates the loss itself, and there is no `objective`.
+
+        >>> import fnlib
+        >>> rule = fnlib.wrap(torch.optim.LBFGS, lr=1, line_search_fn="strong_wolfe")
+        >>> model = fnlib.Sequential(nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
+        >>> objective = lambda model: (model(torch.eye(2)) - 1).square().sum()
+        >>> later = model.factory(model.step(objective=objective))
+        >>> float(objective(later)) < 1e-6
+        True
         """
+        if gradient is None or objective is not None:
+            return self._step_on(gradient, buffers, donate, lr, objective)
         factory, old, network = self._factory, self._parameters, self._leaves.network
         held = self._held("take a step")
         step_count, names = held.step_count, held.names
-        slopes = gradient.detached if isinstance(gradient, Gradient) else gradient
-        if not isinstance(gradient, Gradient) or gradient._network is not network:
-            slopes = untied("gradient entry", slopes, names.ties, _STEP)
-            check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
-            slopes = {name: slopes[name].detach() for name in slopes}
+        slopes = self._slopes(gradient, held)
         if held.rule is not None and held.rule != factory._rule_name:
             raise errors.WrongRule(held.rule, factory._rule_name)
         weights, new_buffers = self._after(held, buffers)
         rule, state = factory._rule.at(step_count), held.state
+        if rule.needs_objective:
+            raise errors.MissingObjective(rule.name)
         if lr is not None:
             rule = rule.at_rate(lr)
         if state is None:
@@ -415,6 +432,62 @@ class Model(Tabular):
         new_weights, new_state = rule.update(weights, slopes, state, in_place=donate)
         new = Held(new_weights, new_buffers, new_state, factory._rule_name, step_count + 1, names)
         return Parameters._of(new, Bound(network, factory._rule_name, None))
+
+    def _step_on(
+        self,
+        gradient: Gradient | Mapping[str, Tensor] | None,
+        buffers: Mapping[str, Tensor] | None,
+        donate: bool,
+        lr: Any,
+        objective: Objective | None,
+    ) -> Parameters:
+        """Take a step that evaluates an objective."""
+        factory, held = self._factory, self._held("take a step")
+        rule = factory._rule.at(held.step_count)
+        if lr is not None:
+            rule = rule.at_rate(lr)
+        if objective is None:
+            if rule.needs_objective:
+                raise errors.MissingObjective(rule.name)
+            raise errors.WrongParameters("A step takes a gradient", "got None", _STEP)
+        if gradient is not None and not rule.takes_both:
+            raise errors.WrongParameters(
+                "This rule evaluates the objective itself, so its step takes no gradient",
+                "got both",
+                "parameters = model.step(objective=objective)",
+            )
+        if held.rule is not None and held.rule != rule.name:
+            raise errors.WrongRule(held.rule, rule.name)
+        weights, before = self._after(held, buffers)
+        slopes = self._slopes({} if gradient is None else gradient, held)
+        state = rule.init(weights) if held.state is None else held.state
+        if held.state is not None:
+            rule.check_state(state, weights)
+        trials = _Trials(self, objective, before)
+        if rule.takes_objective:
+            update: Any = rule.update
+            weights, state = update(weights, slopes, state, objective=trials)
+        else:  # the rules of torch.optim evaluate once, before they step
+            _, slopes, weights = trials(weights)
+            weights, state = rule.update(weights, slopes, state)
+        count = held.step_count + 1
+        after = Held(weights, trials.buffers, state, rule.name, count, held.names)
+        if donate:  # only now: a trial that fails leaves the old value whole
+            self._parameters._give_away()
+        return Parameters._of(after, Bound(self._leaves.network, rule.name, None))
+
+    def _slopes(
+        self, gradient: Gradient | Mapping[str, Tensor], held: Held
+    ) -> Mapping[str, Tensor]:
+        """Check a gradient and return its tensors, without a graph."""
+        network = self._leaves.network
+        if isinstance(gradient, Gradient):
+            if gradient._network is network:
+                return gradient.detached
+            gradient = gradient.detached
+        slopes = untied("gradient entry", gradient, held.names.ties, _STEP)
+        check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
+        return {name: slopes[name].detach() for name in slopes}
 
     def _after(
         self, held: Held, buffers: Mapping[str, Tensor] | None
@@ -482,6 +555,28 @@ class Model(Tabular):
         table.title = f"Model {mode}{seed}: {table.title[0].lower()}{table.title[1:]}"
         table.detail = self._leaves.network.describe()
         return table
+
+
+class _Trials:
+    """The models of one step at which its rule evaluates an objective, one after the other."""
+
+    def __init__(self, model: Model, objective: Objective, buffers: dict[str, Tensor]) -> None:
+        self.model, self.objective, self.buffers = model, objective, buffers
+
+    def __call__(
+        self, weights: dict[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor], dict[str, Tensor]]:
+        """Return the loss at some weights, its gradient, and the weights after the forward pass."""
+        first = self.model
+        step_count, names = first.parameters.step_count, first._leaves.network.names
+        held = Held(weights, self.buffers, None, None, step_count, names)
+        trial = Model(first._factory, Parameters._of(held), first._mode, first._seed)
+        with torch.enable_grad():
+            found = self.objective(trial)
+            loss, buffers = found if isinstance(found, tuple) else (found, None)
+            gradient = trial.backward(loss)
+        after, self.buffers = trial._after(trial._held("be read"), buffers)
+        return loss.detach(), gradient._tensors, after
 
 
 def backward(

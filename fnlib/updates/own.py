@@ -29,6 +29,8 @@ class OwnRule:
         rule: an object with ``init`` and ``update``, and perhaps ``at``.
     """
 
+    takes_objective = needs_objective = takes_both = False
+
     def __init__(self, rule: UpdateRule) -> None:
         self.rule, self.name = rule, name_of(rule)
 

@@ -213,7 +213,7 @@ CASES = [
     Case("step: kinds", lambda w: w.model.step({"0.bias": torch.zeros(3, dtype=torch.complex64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.complex64, expected torch.float32 or another floating dtype",)),
     Case("step: precisions", lambda w: w.model.step({"0.bias": torch.zeros(3, dtype=torch.float64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.float64, expected torch.float32",)),
     Case("step: devices", lambda w: w.model.step({"0.bias": torch.zeros(3, device="meta")}), fnlib.WrongParameters, ("'0.bias' is on meta, expected cpu",)),
-    Case("step: no gradient", lambda w: w.model.step(None), fnlib.WrongParameters, ("Pass gradient entries as a mapping of names to tensors: got NoneType.", STEP)),
+    Case("step: no gradient", lambda w: w.model.step(None), fnlib.WrongParameters, ("A step takes a gradient: got None.", STEP)),
     Case("step: a loss", lambda w: w.model.step(w.loss), fnlib.WrongParameters, ("got Tensor", STEP)),
     Case("step: numbers", lambda w: w.model.step({"0.bias": 1.0}), fnlib.WrongParameters, ("'0.bias' is float, expected a tensor",)),
     Case("step: other buffers", lambda w: w.model.step(fnlib.Gradient({}), buffers={"1.running_mean": torch.zeros(3)}), fnlib.WrongParameters, ("These buffers don't match: '1.running_mean' is unknown; expected: none.", "model.step(gradient, buffers=buffers)   # all that with_buffers returned")),
@@ -232,7 +232,7 @@ CASES = [
     Case("rule: returns no pair", with_rule(lambda weights, state: weights), fnlib.WrongParameters, ("An update rule returns new weights and new state: this one returned dict.",)),
     Case("rule: returns nothing", with_rule(lambda weights, state: None), fnlib.WrongParameters, ("this one returned NoneType",)),
     # --- optimizers
-    Case("wrap: LBFGS", lambda w: fnlib.wrap(torch.optim.LBFGS), fnlib.CannotWrap, ("LBFGS can't be an update rule: its step() needs a closure that evaluates the loss again", "optimizer=fnlib.wrap(LBFGS, ...)   # wrong", "optimizer=fnlib.Adam(lr=1e-3)   # right")),
+    Case("step: LBFGS without an objective", lambda w: (lambda m: m.step(m.backward(m(X).sum())))(fnlib.Factory(lambda: nn.Linear(4, 2), optimizer=fnlib.wrap(torch.optim.LBFGS))(fnlib.Parameters())), fnlib.MissingObjective, ("torch.optim.lbfgs.LBFGS evaluates the loss several times in one step", "parameters = model.step(gradient)               # wrong", "parameters = model.step(objective=objective)    # right")),
     Case("wrap: no class", lambda w: fnlib.wrap(torch.optim.SGD([torch.zeros(1)], lr=1.0)), fnlib.CannotWrap, ("wrap takes a class of torch.optim and then its arguments", "fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right")),
     Case("wrap: differentiable", lambda w: fnlib.wrap(torch.optim.Adam, differentiable=True), fnlib.CannotWrap, ("a functional step doesn't support differentiable", "fnlib.wrap(..., differentiable=True)   # wrong")),
     Case("rule: capturable", lambda w: fnlib.Adam(capturable=True), fnlib.CannotWrap, ("a functional step doesn't support capturable",)),
