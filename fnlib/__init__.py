@@ -7,6 +7,7 @@ from fnlib.errors import (
     AbsentGradient,
     CannotRedraw,
     CannotStore,
+    CannotTransform,
     CannotWrap,
     DifferentiateOutside,
     Donated,
@@ -21,17 +22,19 @@ from fnlib.errors import (
     LossIndependent,
     LossNotScalar,
     MissingBuffers,
+    MissingObjective,
     MissingPass,
     NotAParametersFile,
     StateDropped,
     UnsupportedModule,
+    WeightsOverwritten,
     WrongParameters,
     WrongRule,
 )
 from fnlib.factory import Factory, Model, Sequential, backward
-from fnlib.gradient import Gradient
+from fnlib.gradient import Gradient, clip_norm
 from fnlib.optim import SGD, Adam, AdamW
-from fnlib.parameters import Parameters
+from fnlib.parameters import Parameters, stack, unstack
 from fnlib.updates.wrap import wrap
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ __all__ = [
     "AdamW",
     "CannotRedraw",
     "CannotStore",
+    "CannotTransform",
     "CannotWrap",
     "DifferentiateOutside",
     "Donated",
@@ -76,6 +80,7 @@ __all__ = [
     "LossIndependent",
     "LossNotScalar",
     "MissingBuffers",
+    "MissingObjective",
     "MissingPass",
     "Model",
     "NotAParametersFile",
@@ -83,13 +88,17 @@ __all__ = [
     "Sequential",
     "StateDropped",
     "UnsupportedModule",
+    "WeightsOverwritten",
     "WrongParameters",
     "WrongRule",
     "backward",
+    "clip_norm",
     "compare",
     "doctor",
     "encapsulated",
+    "stack",
     "train_step",
+    "unstack",
     "wrap",
 ]
 

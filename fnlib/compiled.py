@@ -13,9 +13,10 @@ from torch.overrides import TorchFunctionMode
 from fnlib import errors
 from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
-from fnlib.network.randomness import Mark, preserved, seeded
+from fnlib.network.randomness import Mark, seeded
 from fnlib.parameters import Bound, Parameters
-from fnlib.torch_private import flat, leave_to_python, map_tensors, outside_transforms
+from fnlib.torch_private import flat, leave_to_python, map_tensors
+from fnlib.transformed import transformed
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
@@ -103,12 +104,11 @@ class _TrainStep:
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
     ) -> Stepped:
         """Take one step. See `train_step`."""
+        if in_transform():
+            return transformed(self.factory, self.criterion, parameters, feature, label, seed)
         task = self._open(parameters, feature, label, seed)
         try:
-            if in_transform():  # differentiable, and a batch where `torch.vmap` makes one
-                results = task.graph.compute(*task.tensors)
-            else:
-                results = task.graph.compiled(*task.tensors)
+            results = task.graph.compiled(*task.tensors)
         finally:
             if task.seeding is not None:
                 _close(task.seeding)
@@ -130,9 +130,7 @@ class _TrainStep:
         first = None
         if not len(parameters):
             parameters = self.factory(parameters).parameters
-        if self.moving is None and in_transform():
-            self._learn_outside(feature, label)
-        elif self.moving is None:
+        if self.moving is None:
             first = self._learn(parameters, feature, label, seed)
         held = self._checked(parameters)
         tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
@@ -193,15 +191,6 @@ class _TrainStep:
             group = {name: i for i, names in enumerate(groups) for name in names}
             self.group_of = [group[name] for name in self.moving]
         return stepped, after
-
-    def _learn_outside(self, feature: Any, label: Any) -> None:
-        """Learn with zeros of the same shapes: a transform's own tensors must not outlive it."""
-        with preserved(), outside_transforms():
-            feature, label = map_tensors(
-                lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device),
-                (feature, label),
-            )
-            self._learn(self.factory(Parameters(seed=0)).parameters, feature, label, None)
 
     def _settings_at(self, held: Held) -> list[Settings]:
         """Return the settings of each group at the step that these parameters take."""
@@ -302,38 +291,21 @@ class Graph:
         foreign = [(tensor, next(parts)) for tensor in step.foreign]
         moving = cast(list[str], step.moving)
 
-        def loss_of(leaves: dict[str, Tensor]) -> tuple[Tensor, Any]:
-            placed = list({**weights, **leaves}.values())
-            if network.writes_weights:
-                placed = [weight.clone() for weight in placed]
-            with _traceable(tree.module), _Replacing(foreign):
-                output = tree.call(placed, buffers, (None, inputs, {}))
-                loss = step.criterion(output, label)
-            found = tree.found
-            if tree is self.tree:
-                tree.clear()
-            else:
-                network.give_back(tree, [])
-            return loss, found
-
-        inputs, leaves = tuple(parts), {name: weights[name] for name in moving}
-        # The compiler runs this once, with tensors that have no content; a transform in any thread.
-        tree = network.borrow(True) if in_transform() else self.tree
-        if in_transform():
-            differentiate: Any = torch.func.grad_and_value(loss_of, has_aux=True)
-            gradients, (loss, (found, after)) = differentiate(leaves)
-            gradient = list(gradients.values())
-        else:
-            leaves = {name: leaf.detach().requires_grad_() for name, leaf in leaves.items()}
-            with torch.enable_grad():
-                loss, (found, after) = loss_of(leaves)
-            gradient = list(torch.autograd.grad(loss, list(leaves.values())))
-            loss, after, found = loss.detach(), _detached(after), _detached(found)
-        results = [loss, *after]
+        leaves = {name: weights[name].detach().requires_grad_() for name in moving}
+        placed = list({**weights, **leaves}.values())
+        if network.writes_weights:
+            placed = [weight.clone() for weight in placed]
+        with torch.enable_grad(), _traceable(self.tree.module), _Replacing(foreign):
+            output = self.tree.call(placed, buffers, (None, tuple(parts), {}))
+            loss = step.criterion(output, label)
+            gradient = torch.autograd.grad(loss, list(leaves.values()))
+        found, after = self.tree.found
+        self.tree.clear()
+        results = [tensor.detach() for tensor in (loss, *after)]
         if not rules:
             return *results, *gradient
         if network.writes_weights:
-            weights = dict(zip(weights, found, strict=True))
+            weights = dict(zip(weights, (weight.detach() for weight in found), strict=True))
         return *results, *self._moved(rules, weights, gradient, steps, moments)
 
     def _rules(self, numbers: Any) -> list[Formula]:
@@ -412,7 +384,7 @@ def _counters(entries: list[Mapping[str, Tensor]]) -> tuple[list[Tensor], tuple[
     Weights that moved equally often share a counter, so that one graph serves most values.
     """
     counters = [entry.get("step") for entry in entries]
-    if len(set(map(id, counters))) > 1 and not in_transform():  # of a file, say
+    if len(set(map(id, counters))) > 1:  # of a file, say
         known: dict[Any, Tensor | None] = {}
         counters = [known.setdefault(None if c is None else c.item(), c) for c in counters]
     steps = list({id(counter): counter for counter in counters if counter is not None}.values())

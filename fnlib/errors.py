@@ -325,6 +325,19 @@ class DifferentiateOutside(FnlibError, ValueError):
     """
 
 
+class CannotTransform(FnlibError, TypeError):
+    """A transform of torch.func can't follow a training step."""
+
+    says = """
+    {} {}, and a transform of torch.func would silently miss that.
+
+        ModelFactory = fnlib.Factory(build, optimizer=fnlib.wrap(torch.optim.Adam))   # wrong here
+        ModelFactory = fnlib.Factory(build, optimizer=fnlib.Adam(lr=1e-3))            # right
+
+    Outside of transforms this step works as it is.
+    """
+
+
 class GraphUsedUp(FnlibError, RuntimeError):
     """A second backward needs a graph that the first one freed."""
 
@@ -354,6 +367,23 @@ class GraphOverwritten(FnlibError, RuntimeError):
 
     def __init__(self, original: str) -> None:
         super().__init__(original.splitlines()[0])
+
+
+class WeightsOverwritten(FnlibError, RuntimeError):
+    """Somebody wrote to the weights that a model showed."""
+
+    says = """
+    {0} of this model was changed in place through `model.weights`. The parameters still hold
+    the old values, so an output of this model would belong to neither.
+
+        model.weights["{1}"].data.mul_(0.5)                   # wrong: the model ends here
+        new = {{"{1}": model.weights["{1}"].detach() * 0.5}}
+        model = ModelFactory(parameters.replace(weights=new))   # right: a new value
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
+        super().__init__(_names(names), names[0])
 
 
 class MissingBuffers(FnlibError, ValueError):
@@ -408,6 +438,22 @@ class WrongRule(FnlibError, ValueError):
         parameters = model.step(gradient)   # wrong
 
         model = ModelFactory(parameters.replace(optimizer_state=None))   # right: start afresh
+    """
+
+
+class MissingObjective(FnlibError, TypeError):
+    """An update rule evaluates the loss itself, and a step gave it only a gradient."""
+
+    says = """
+    {} evaluates the loss several times in one step, so a gradient isn't enough: it needs the
+    function that computes the loss from a model.
+
+        parameters = model.step(gradient)               # wrong
+
+        def objective(model):
+            output, buffers = model.with_buffers(feature)
+            return criterion(output, label), buffers
+        parameters = model.step(objective=objective)    # right: or return the loss alone
     """
 
 

@@ -22,11 +22,14 @@ from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
 from fnlib.updates.rule import Rule, UpdateRule, checked_rule
 from fnlib.values.held import Empty, Held, check_match, lent, untied
-from fnlib.values.protect import Tensors, in_transform, share
+from fnlib.values.protect import Weights, in_transform, share
 
 _STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
 _BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
 _CARRY = "model = model.carry(buffers)   # all that with_buffers returned"
+
+
+Objective = Callable[["Model"], Tensor | tuple[Tensor, Mapping[str, Tensor]]]
 
 
 class Factory(Tabular):
@@ -161,7 +164,7 @@ class Model(Tabular):
 
     __slots__ = (
         *("__weakref__", "_behind", "_buffers", "_factory", "_in_order"),
-        *("_leaves", "_mode", "_parameters", "_passes", "_seed"),
+        *("_leaves", "_mode", "_parameters", "_passes", "_seed", "_shows"),
     )
 
     def __init__(
@@ -181,6 +184,7 @@ class Model(Tabular):
         # The passes of all models made from one another, and how many led to these buffers.
         self._passes = Passes() if passes is None else passes
         self._behind = behind
+        self._shows = False  # whether somebody has got its leaves
 
     @property
     def factory(self) -> Factory:
@@ -255,6 +259,8 @@ class Model(Tabular):
 
     def _forward(self, call: Call, keep: bool) -> tuple[Any, Buffers]:
         held, leaves = self._held("run a forward pass"), self._leaves
+        if leaves.shown:
+            leaves = self._intact(held)
         given = leaves.network, self._mode, held.weights, leaves.all, self._buffers, call, keep
         if self._seed is None:
             return run(*given)
@@ -269,8 +275,11 @@ class Model(Tabular):
     # --- backward ---------------------------------------------------------------------------------
 
     @property
-    def weights(self) -> Tensors:
-        """The weights as tensors that a loss may depend on: a penalty on them reaches the gradient.
+    def weights(self) -> Weights:
+        """The weights that this model computes with, as leaves of autograd's graph.
+
+        A loss may depend on them (a penalty), and ``torch.autograd.grad`` finds them. A write to
+        one reaches neither the parameters nor another value's models, and ends this model.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -278,36 +287,87 @@ class Model(Tabular):
         >>> gradient = model.backward(penalty)
         >>> gradient["0.weight"].equal(2 * model.parameters["0.weight"])
         True
+        >>> loss = model(torch.ones(1, 2)).square().sum()
+        >>> slopes = torch.autograd.grad(loss, list(model.weights.values()))
+        >>> [tuple(slope.shape) for slope in slopes]
+        [(1, 2), (1,)]
         """
         self._parameters._held()
         leaves = self._leaves
-        return Tensors(dict(zip(leaves.network.weights, leaves.all, strict=True)))
+        self._shows = True
+        return Weights(leaves.show(), leaves.network.names.ties)
 
-    def backward(self, loss: Tensor, *, retain_graph: bool = False) -> Gradient:
+    def _intact(self, held: Held, graph: bool = False) -> Leaves:
+        """Return leaves that nobody wrote to: new ones, if the write was another model's.
+
+        Raises:
+            WeightsOverwritten: somebody wrote to what this model showed, or to what its graph needs.
+        """
+        if written := self._leaves.written(held.weights):
+            if self._shows or graph:
+                raise errors.WeightsOverwritten(written)
+            _, self._leaves = bind(self._parameters, self._leaves.network)
+        return self._leaves
+
+    def backward(
+        self, loss: Tensor, *, retain_graph: bool = False, create_graph: bool = False
+    ) -> Gradient:
         """Return the gradient of a loss with respect to the weights of this model.
 
         Args:
             loss: a tensor with one element, computed from this model's outputs or weights.
             retain_graph: keep the graph behind the loss for another backward; by default it is
                 used up.
+            create_graph: give the gradient a graph of its own, for a loss that depends on it
+                (a gradient penalty). Implies `retain_graph`.
 
         Returns:
             The gradient, a value. No ``.grad`` is touched.
 
         Raises:
             LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
-            GraphOverwritten, Donated: see `fnlib.backward`.
+            GraphOverwritten, WeightsOverwritten, Donated: see `fnlib.backward`.
+
+        >>> import fnlib
+        >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+        >>> loss = model(torch.ones(1, 2)).square().sum()
+        >>> penalty = model.backward(loss, create_graph=True).norm()
+        >>> list(model.backward(loss + penalty))
+        ['0.weight', '0.bias']
         """
-        return backward(loss, self, retain_graph=retain_graph)[0]
+        return backward(loss, self, retain_graph=retain_graph, create_graph=create_graph)[0]
+
+    @property
+    def rates(self) -> Any:
+        """The learning rate that the next step will use: a number, or ``{group: number}``.
+
+        Groups are counted in the order in which their first weights come.
+
+        Raises:
+            WrongParameters: the rule has no rate that fnlib can read.
+
+        >>> import fnlib
+        >>> rule = fnlib.SGD(lr=lambda step: 0.5**step)
+        >>> model = fnlib.Sequential(nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
+        >>> gradient = model.backward(model(torch.ones(1, 2)).sum())
+        >>> later = model.factory(model.step(gradient, lr=model.rates / 10))
+        >>> model.rates, later.rates
+        (1.0, 0.5)
+        """
+        held = self._held("show their rates")
+        rates = self._factory._rule.at(held.step_count).rates(held.weights)
+        return rates[0] if len(rates) == 1 else dict(enumerate(rates))
 
     # --- step -------------------------------------------------------------------------------------
 
     def step(
         self,
-        gradient: Gradient | Mapping[str, Tensor],
+        gradient: Gradient | Mapping[str, Tensor] | None = None,
         *,
         buffers: Mapping[str, Tensor] | None = None,
         donate: bool = False,
+        lr: float | Mapping[int, float] | None = None,
+        objective: Objective | None = None,
     ) -> Parameters:
         """Return the parameters after one step of the factory's update rule.
 
@@ -316,6 +376,12 @@ class Model(Tabular):
             buffers: what `with_buffers` returned, where the forward pass changes state.
             donate: give the memory of the old parameters to the new ones. The old ones cannot be
                 used afterwards.
+            lr: the learning rate of this step only, decided outside (it may depend on the loss),
+                or one for each group, as `rates` shows them.
+            objective: a function of a model that returns a loss, or (loss, buffers), for rules that
+                evaluate it more than once (``fnlib.wrap(torch.optim.LBFGS)``). Each evaluation gets
+                a model of its own, with the buffers that the last one returned. Rules like SAM take
+                the gradient too.
 
         Returns:
             New parameters; without donation the old ones are as they were.
@@ -326,18 +392,30 @@ class Model(Tabular):
             WrongRule: another rule made the optimizer state of these parameters.
             Donated: the parameters have been given away.
             CannotStore: the rule keeps state that a value cannot carry.
+            MissingObjective: the rule evaluates the loss itself, and there is no `objective`.
+
+        >>> import fnlib
+        >>> rule = fnlib.wrap(torch.optim.LBFGS, lr=1, line_search_fn="strong_wolfe")
+        >>> model = fnlib.Sequential(nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
+        >>> objective = lambda model: (model(torch.eye(2)) - 1).square().sum()
+        >>> later = model.factory(model.step(objective=objective))
+        >>> float(objective(later)) < 1e-6
+        True
         """
+        if gradient is None or objective is not None:
+            return self._step_on(gradient, buffers, donate, lr, objective)
         factory, old, network = self._factory, self._parameters, self._leaves.network
         held = self._held("take a step")
         step_count, names = held.step_count, held.names
-        slopes = gradient._tensors if isinstance(gradient, Gradient) else gradient
-        if not isinstance(gradient, Gradient) or gradient._network is not network:
-            slopes = untied("gradient entry", slopes, names.ties, _STEP)
-            check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
+        slopes = self._slopes(gradient, held)
         if held.rule is not None and held.rule != factory._rule_name:
             raise errors.WrongRule(held.rule, factory._rule_name)
         weights, new_buffers = self._after(held, buffers)
         rule, state = factory._rule.at(step_count), held.state
+        if rule.needs_objective:
+            raise errors.MissingObjective(rule.name)
+        if lr is not None:
+            rule = rule.at_rate(lr)
         if state is None:
             state = rule.init(weights)
         elif old._bound.rule != factory._rule_name:  # of a file, or of `replace`
@@ -354,6 +432,62 @@ class Model(Tabular):
         new_weights, new_state = rule.update(weights, slopes, state, in_place=donate)
         new = Held(new_weights, new_buffers, new_state, factory._rule_name, step_count + 1, names)
         return Parameters._of(new, Bound(network, factory._rule_name, None))
+
+    def _step_on(
+        self,
+        gradient: Gradient | Mapping[str, Tensor] | None,
+        buffers: Mapping[str, Tensor] | None,
+        donate: bool,
+        lr: Any,
+        objective: Objective | None,
+    ) -> Parameters:
+        """Take a step that evaluates an objective."""
+        factory, held = self._factory, self._held("take a step")
+        rule = factory._rule.at(held.step_count)
+        if lr is not None:
+            rule = rule.at_rate(lr)
+        if objective is None:
+            if rule.needs_objective:
+                raise errors.MissingObjective(rule.name)
+            raise errors.WrongParameters("A step takes a gradient", "got None", _STEP)
+        if gradient is not None and not rule.takes_both:
+            raise errors.WrongParameters(
+                "This rule evaluates the objective itself, so its step takes no gradient",
+                "got both",
+                "parameters = model.step(objective=objective)",
+            )
+        if held.rule is not None and held.rule != rule.name:
+            raise errors.WrongRule(held.rule, rule.name)
+        weights, before = self._after(held, buffers)
+        slopes = self._slopes({} if gradient is None else gradient, held)
+        state = rule.init(weights) if held.state is None else held.state
+        if held.state is not None:
+            rule.check_state(state, weights)
+        trials = _Trials(self, objective, before)
+        if rule.takes_objective:
+            update: Any = rule.update
+            weights, state = update(weights, slopes, state, objective=trials)
+        else:  # the rules of torch.optim evaluate once, before they step
+            _, slopes, weights = trials(weights)
+            weights, state = rule.update(weights, slopes, state)
+        count = held.step_count + 1
+        after = Held(weights, trials.buffers, state, rule.name, count, held.names)
+        if donate:  # only now: a trial that fails leaves the old value whole
+            self._parameters._give_away()
+        return Parameters._of(after, Bound(self._leaves.network, rule.name, None))
+
+    def _slopes(
+        self, gradient: Gradient | Mapping[str, Tensor], held: Held
+    ) -> Mapping[str, Tensor]:
+        """Check a gradient and return its tensors, without a graph."""
+        network = self._leaves.network
+        if isinstance(gradient, Gradient):
+            if gradient._network is network:
+                return gradient.detached
+            gradient = gradient.detached
+        slopes = untied("gradient entry", gradient, held.names.ties, _STEP)
+        check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
+        return {name: slopes[name].detach() for name in slopes}
 
     def _after(
         self, held: Held, buffers: Mapping[str, Tensor] | None
@@ -423,13 +557,38 @@ class Model(Tabular):
         return table
 
 
-def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[Gradient, ...]:
+class _Trials:
+    """The models of one step at which its rule evaluates an objective, one after the other."""
+
+    def __init__(self, model: Model, objective: Objective, buffers: dict[str, Tensor]) -> None:
+        self.model, self.objective, self.buffers = model, objective, buffers
+
+    def __call__(
+        self, weights: dict[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor], dict[str, Tensor]]:
+        """Return the loss at some weights, its gradient, and the weights after the forward pass."""
+        first = self.model
+        step_count, names = first.parameters.step_count, first._leaves.network.names
+        held = Held(weights, self.buffers, None, None, step_count, names)
+        trial = Model(first._factory, Parameters._of(held), first._mode, first._seed)
+        with torch.enable_grad():
+            found = self.objective(trial)
+            loss, buffers = found if isinstance(found, tuple) else (found, None)
+            gradient = trial.backward(loss)
+        after, self.buffers = trial._after(trial._held("be read"), buffers)
+        return loss.detach(), gradient._tensors, after
+
+
+def backward(
+    loss: Tensor, *models: Model, retain_graph: bool = False, create_graph: bool = False
+) -> tuple[Gradient, ...]:
     """Return the gradient of one loss with respect to the weights of several models, in one pass.
 
     Args:
         loss: a tensor with one element.
         models: the models whose weights it depends on.
         retain_graph: keep the graph behind the loss for another backward.
+        create_graph: give the gradients a graph of their own.
 
     Returns:
         One gradient for each model, in their order.
@@ -441,6 +600,7 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
         DifferentiateOutside: a transform of torch.func that is running keeps the graph to itself.
         GraphUsedUp: an earlier backward used the graph up.
         GraphOverwritten: something that it needs was changed in place since.
+        WeightsOverwritten: somebody wrote to the weights of a model.
         Donated: a model's parameters have been given away.
         WrongParameters: one of the models is something else.
 
@@ -451,7 +611,7 @@ def backward(loss: Tensor, *models: Model, retain_graph: bool = False) -> tuple[
     >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)
     """
     leaves = [_leaves_of(model) for model in models]
-    found = gradients(loss, leaves, retain_graph)
+    found = gradients(loss, leaves, retain_graph, create_graph)
     return tuple([Gradient._of(*pair) for pair in found])
 
 
@@ -462,8 +622,8 @@ def _leaves_of(model: Model) -> Leaves:
             f"got {type(model).__name__}",
             "for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)",
         )
-    model._parameters._held("take a gradient")
-    return model._leaves
+    held = model._held("take a gradient")
+    return model._intact(held, graph=True) if model._leaves.shown else model._leaves
 
 
 def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
@@ -476,7 +636,7 @@ def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
     if known is not network:
         ordered = network.fit(held)
         held, known = (ordered, known) if ordered is not held else (held, known or network)
-    if leaves is None or leaves.network is not network:
+    if leaves is None or leaves.network is not network or leaves.written(held.weights):
         leaves = Leaves(network, held.weights.values())
         # Inside a transform or inference mode the leaves belong to it and must not outlive it.
         outlives = not (in_transform() or torch.is_inference_mode_enabled())

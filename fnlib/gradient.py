@@ -58,6 +58,13 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         self._tensors, self._network = tensors, network
         return self
 
+    @property
+    def detached(self) -> dict[str, Tensor]:
+        """The tensors without a graph, for use inside of fnlib: a step isn't differentiated."""
+        if any(tensor.requires_grad for tensor in self._tensors.values()):
+            return {name: tensor.detach() for name, tensor in self._tensors.items()}
+        return self._tensors
+
     def __getitem__(self, name: str) -> Tensor:
         try:
             return share(self._tensors[name])
@@ -86,7 +93,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
         """
-        return torch.nn.utils.get_total_norm(list(self._tensors.values()))
+        return _norm(list(self._tensors.values()))
 
     def clip_norm(self, max_norm: float) -> Gradient:
         """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
@@ -101,14 +108,42 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         >>> clipped["w"]
         tensor([0.6000, 0.8000])
         """
-        coefficient = torch.clamp(max_norm / (self.norm() + 1e-6), max=1.0)
-        return self._map(lambda tensor: tensor * coefficient.to(tensor.device))
+        return clip_norm(max_norm, self)[0]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
+        """Apply a function to each entry: clamp it, add noise to it, round it.
+
+        Args:
+            function: from a tensor to one of the same shape and dtype.
+
+        Returns:
+            A new gradient.
+
+        Raises:
+            WrongParameters: the function returned something else.
+
+        >>> Gradient({"w": torch.tensor([3.0, -4.0])}).map(lambda g: g.clamp(-1, 1))["w"]
+        tensor([ 1., -1.])
+        """
+
+        def mapped(tensor: Tensor) -> Tensor:
+            found = function(share(tensor))
+            if not isinstance(found, Tensor) or found.shape != tensor.shape:
+                got = getattr(found, "shape", None)
+                raise errors.WrongParameters(
+                    "map takes a function from a tensor to one of the same shape",
+                    f"got {type(found).__name__ if got is None else f'shape {tuple(got)}'} "
+                    f"for shape {tuple(tensor.shape)}",
+                    "gradient.map(lambda g: g.clamp(-1, 1))",
+                )
+            return _same_kind(found.clone(), tensor)  # the function may have kept a reference
+
+        return self._map(mapped)
 
     # --- the algebra of vectors -------------------------------------------------------------------
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
-        with torch.no_grad():
-            tensors = {name: function(tensor) for name, tensor in self._tensors.items()}
+        tensors = {name: function(tensor) for name, tensor in self._tensors.items()}
         return Gradient._of(tensors, self._network)
 
     def __add__(self, other: object) -> Gradient:
@@ -125,8 +160,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
                     f"'{name}' has shape {shapes[0]} in one and {shapes[1]} in the other",
                     "gradient = model.backward(loss_a) + model.backward(loss_b)   # of one model",
                 )
-        with torch.no_grad():
-            both = {name: mine[name] + theirs[name] for name in mine if name in theirs}
+        both = {name: mine[name] + theirs[name] for name in mine if name in theirs}
         same = self._network is other._network
         # In the order of `mine`, then of `theirs`.
         return Gradient._of({**mine, **theirs, **both}, self._network if same else None)
@@ -164,7 +198,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     __hash__ = object.__hash__  # by identity: equal gradients may have different hashes
 
     def __reduce__(self) -> Any:
-        return Gradient, (self._tensors,)
+        return Gradient, (self.detached,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
         return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)
@@ -180,6 +214,47 @@ class Gradient(Tabular, Mapping[str, Tensor]):
 
 
 register_as_mapping(Gradient)
+
+
+def clip_norm(max_norm: float, *gradients: Gradient) -> tuple[Gradient, ...]:
+    """Shorten several gradients to one joint length, and keep their direction.
+
+    Args:
+        max_norm: the greatest length over all entries of all gradients.
+        gradients: of several models, as ``fnlib.backward(loss, a, b)`` returns them.
+
+    Returns:
+        New gradients, in their order: the bits that ``torch.nn.utils.clip_grad_norm_`` would leave
+        if it were given the parameters of all models.
+
+    Raises:
+        WrongParameters: one of them is no gradient.
+
+    >>> g, h = Gradient({"w": torch.tensor([3.0])}), Gradient({"w": torch.tensor([4.0])})
+    >>> g, h = clip_norm(1.0, g, h)
+    >>> g["w"], h["w"]
+    (tensor([0.6000]), tensor([0.8000]))
+    """
+    wrong = [thing for thing in gradients if not isinstance(thing, Gradient)]
+    if wrong or not gradients or isinstance(max_norm, Gradient):
+        got = ", ".join(type(thing).__name__ for thing in (max_norm, *gradients))
+        raise errors.WrongParameters(
+            "clip_norm takes the greatest length and then gradients",
+            f"got {got}",
+            "g, h = fnlib.clip_norm(1.0, *fnlib.backward(loss, a, b))",
+        )
+    norm = _norm([tensor for gradient in gradients for tensor in gradient._tensors.values()])
+    coefficient = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    return tuple([g._map(lambda tensor: tensor * coefficient.to(tensor.device)) for g in gradients])
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """Return the length over all tensors, with a graph if they have one."""
+    if not any(tensor.requires_grad for tensor in tensors):
+        return torch.nn.utils.get_total_norm(tensors)
+    device = tensors[0].device  # get_total_norm runs under no_grad
+    norms = [torch.linalg.vector_norm(tensor).to(device) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def _number(factor: Any) -> Any:

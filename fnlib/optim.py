@@ -164,7 +164,7 @@ class Adam(Formula):
             g = add(g, rule.weight_decay, w)
         m = lerp(m, g, 1 - b1, out=out(m))
         v = torch.mul(v, b2, out=out(v))
-        v = addcmul(v, 1 - b2, g, g)
+        v = addcmul(v, 1 - b2, g, g, out=v)
         kept = {**kept, "exp_avg": m, "exp_avg_sq": v}
         if rule.amsgrad:
             most = kept["max_exp_avg_sq"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from fnlib.network.pool import Network
 from fnlib.network.randomness import checked_seed
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import bytes_of, counted, tensor_table
+from fnlib.torch_private import register_as_tree
 from fnlib.values import files
+from fnlib.values.apart import Static, apart, stacked, together, unstacked
 from fnlib.values.diff import Difference
 from fnlib.values.held import (
     Content,
@@ -34,7 +36,7 @@ from fnlib.values.held import (
     same,
     state_dict,
 )
-from fnlib.values.protect import Tensors, owned, register_as_mapping, share
+from fnlib.values.protect import Tensors, owned, share
 from fnlib.values.trees import map_tree, storable
 
 _KEEP: Any = object()  # "as it is", where None has a meaning of its own
@@ -211,6 +213,59 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             new = new._replace(state=storable(optimizer_state, "optimizer_state", owned))
         return Parameters._of(new)
 
+    def lerp(
+        self,
+        other: Parameters,
+        weight: float,
+        *,
+        buffers: Literal["other", "own", "lerp"] = "other",
+    ) -> Parameters:
+        """Move a part of the way to another value: moving averages, momentum encoders.
+
+        ``w <- w + weight * (other - w)``, with the bits of ``torch.lerp``. An average with decay
+        0.99 is ``average.lerp(parameters, 1 - 0.99)``, as in ``torch.optim.swa_utils``.
+
+        Args:
+            other: parameters of the same names and shapes.
+            weight: 0 is this value, 1 the other.
+            buffers: which ones the new value has: those of the `other` (as ``AveragedModel`` does),
+                its `own`, or both interpolated with ``"lerp"`` (counters are the other's).
+
+        Returns:
+            New parameters, with this value's optimizer state and step count.
+
+        Raises:
+            WrongParameters: the other value isn't of this network, or `buffers` is something else.
+
+        >>> import fnlib
+        >>> start = fnlib.Parameters.from_module(nn.Linear(2, 1))
+        >>> end = start.replace(weights={"bias": start["bias"] + 8})
+        >>> round(float(start.lerp(end, 0.25)["bias"] - start["bias"]), 4)
+        2.0
+        """
+        right = "average = average.lerp(parameters, 0.01)   # two values of the same network"
+        if not isinstance(other, Parameters) or buffers not in ("other", "own", "lerp"):
+            got = type(other).__name__
+            raise errors.WrongParameters(
+                "lerp takes parameters, a number, and buffers= 'other', 'own' or 'lerp'",
+                f"got {got}" if not isinstance(other, Parameters) else f"got buffers={buffers!r}",
+                right,
+            )
+        mine, theirs = self._held("be interpolated"), other._held("be interpolated")
+        check_match("weight", theirs.weights, mine.weights, right, exact=True)
+        check_match("buffer", theirs.buffers, mine.buffers, right, exact=buffers == "lerp")
+
+        def between(a: Tensor, b: Tensor) -> Tensor:
+            moves = a.is_floating_point() or a.is_complex()
+            return torch.lerp(a, b, weight) if moves else b
+
+        weights = {name: between(w, theirs.weights[name]) for name, w in mine.weights.items()}
+        parts = {"other": theirs.buffers, "own": mine.buffers}
+        if buffers == "lerp":
+            pairs = mine.buffers.items()
+            parts["lerp"] = {name: between(b, theirs.buffers[name]) for name, b in pairs}
+        return Parameters._of(mine._replace(weights=weights, buffers=parts[buffers]))
+
     def to(self, target: Target) -> Parameters:
         """Make a value on another device or of another dtype.
 
@@ -382,4 +437,67 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         return table
 
 
-register_as_mapping(Parameters)
+def _flatten(parameters: Parameters) -> tuple[list[Tensor], Any]:
+    content = parameters._content
+    return ([], content) if isinstance(content, Empty) else apart(parameters._held("be a tree"))
+
+
+def _unflatten(tensors: Any, static: Any) -> Parameters:
+    return Parameters._of(together(tensors, static) if isinstance(static, Static) else static)
+
+
+register_as_tree(Parameters, _flatten, _unflatten)
+
+
+def stack(values: Iterable[Parameters]) -> Parameters:
+    """Stack parameters along a new first dimension, for ``torch.vmap``.
+
+    Args:
+        values: parameters of one factory, after equally many steps.
+
+    Returns:
+        One value: all its tensors have a leading dimension, of the models.
+
+    Raises:
+        WrongParameters: names, shapes, rule, step count or settings differ.
+
+    >>> import fnlib
+    >>> ModelFactory = fnlib.Sequential(nn.Linear(3, 2))
+    >>> step = fnlib.train_step(ModelFactory, nn.MSELoss())
+    >>> models = [ModelFactory(fnlib.Parameters(seed=s)).parameters for s in range(4)]
+    >>> feature, label = torch.ones(5, 3), torch.zeros(5, 2)
+    >>> stacked, losses = torch.vmap(step, (0, None, None))(fnlib.stack(models), feature, label)
+    >>> losses.shape, [value.step_count for value in fnlib.unstack(stacked)]
+    (torch.Size([4]), [1, 1, 1, 1])
+    """
+    return Parameters._of(stacked([_checked(value)._held("be stacked") for value in values]))
+
+
+def unstack(values: Parameters) -> list[Parameters]:
+    """Take stacked parameters apart again.
+
+    Args:
+        values: what `stack` returned, or what ``torch.vmap`` made of it.
+
+    Returns:
+        The parameters of each model.
+
+    Raises:
+        WrongParameters: these parameters aren't stacked.
+
+    >>> import fnlib
+    >>> one = fnlib.Parameters.from_module(nn.Linear(3, 2))
+    >>> fnlib.unstack(fnlib.stack([one, one])) == [one, one]
+    True
+    """
+    return [Parameters._of(held) for held in unstacked(_checked(values)._held("be unstacked"))]
+
+
+def _checked(value: Any) -> Parameters:
+    if isinstance(value, Parameters):
+        return value
+    raise errors.WrongParameters(
+        "stack takes parameters, and unstack takes what it returned",
+        f"got {type(value).__name__}",
+        "stacked = fnlib.stack([p, q])",
+    )

@@ -75,18 +75,22 @@ _run_backward = _found("autograd.Variable._execution_engine.run_backward")
 _ONE = torch.ones(())
 
 
-def gradients_of(loss: Tensor, leaves: tuple[Tensor, ...], retain: bool) -> Sequence[Tensor | None]:
-    """Return ``torch.autograd.grad(loss, leaves, retain_graph=retain, allow_unused=True)``.
+def gradients_of(
+    loss: Tensor, leaves: tuple[Tensor, ...], retain: bool, create: bool = False
+) -> Sequence[Tensor | None]:
+    """Return ``torch.autograd.grad(loss, leaves, retain, create, allow_unused=True)``.
 
     Its Python front takes 10 of the 95 us of a whole step of the 128-64-10 network, so the engine
     is called directly.
     """
     if _run_backward is None or active_transform() is not None:
-        return torch.autograd.grad(loss, leaves, retain_graph=retain, allow_unused=True)
+        return torch.autograd.grad(
+            loss, leaves, retain_graph=retain, create_graph=create, allow_unused=True
+        )
     plain = loss.is_cpu and loss.dtype is torch.float32 and not loss.shape
     one = lazy_clone(_ONE) if plain else torch.ones_like(loss)
     found: Sequence[Tensor | None] = _run_backward(
-        (loss,), (one,), retain, False, leaves, True, accumulate_grad=False
+        (loss,), (one,), retain, create, leaves, True, accumulate_grad=False
     )
     return found
 

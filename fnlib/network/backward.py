@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.network.pool import Network
 from fnlib.network.randomness import one_at_a_time
-from fnlib.torch_private import gradients_of, is_wrapped, outside_transforms
-from fnlib.values.protect import in_transform, share, share_all
+from fnlib.torch_private import gradients_of, is_cow, is_wrapped, memory_of, outside_transforms
+from fnlib.values.protect import in_transform, same_bits, share, share_all
 
 _is_contiguous: Any = Tensor.is_contiguous
 
@@ -25,10 +25,11 @@ class Leaves:
         weights: the value's own tensors, in the network's order.
     """
 
-    __slots__ = ("all", "contiguous", "network", "trained")
+    __slots__ = ("all", "contiguous", "network", "shown", "trained")
 
     def __init__(self, network: Network, weights: Iterable[Tensor]) -> None:
         self.network = network
+        self.shown: list[Any] = []  # their storages, once somebody outside may write to them
         self.all = share_all(list(weights))
         self.trained = tuple(self.all[i] for i in network.trained)
         if in_transform():  # a transform follows its own tensors; ours are marked outside of it
@@ -45,12 +46,34 @@ class Leaves:
                 for hook in network.hooks.get(name, ()):
                     leaf.register_hook(hook)
 
+    def show(self) -> dict[str, Tensor]:
+        """Return the leaves themselves by name, and from now on notice writes to them."""
+        if not self.shown and not any(map(is_wrapped, self.all)):
+            self.shown = [(leaf.untyped_storage(), memory_of(leaf)) for leaf in self.all]
+        return dict(zip(self.network.weights, self.all, strict=True))
+
+    def written(self, origins: Mapping[str, Tensor]) -> list[str]:
+        """Name the leaves that somebody outside wrote to.
+
+        A leaf is intact while it shares the memory of its origin. A version counter would miss
+        ``.data``, and would blame kernels that ask for writable memory and only read it.
+        """
+        if not self.shown:
+            return []
+        leaves = zip(origins.items(), self.all, self.shown, strict=True)
+        return [
+            name
+            for (name, origin), leaf, (_, memory) in leaves
+            if not (is_cow(leaf) and memory_of(leaf) == memory) and not same_bits(leaf, origin)
+        ]
+
     def give_away(self, error: errors.Donated) -> None:
         """Let go of the memory, which would be copied on the first write if a leaf shared it.
 
         A backward that still needs one of these weights fails and finds the error, instead of
         reading what the next step wrote.
         """
+        self.shown = []
         for leaf in self.all:
             torch.autograd.graph.increment_version(leaf)
             leaf.data = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
@@ -58,7 +81,7 @@ class Leaves:
 
 
 def gradients(
-    loss: Tensor, leaves: Sequence[Leaves], retain_graph: bool
+    loss: Tensor, leaves: Sequence[Leaves], retain_graph: bool, create_graph: bool = False
 ) -> list[tuple[dict[str, Tensor], Network]]:
     """Return the gradient of a loss with respect to each set of leaves, by name, and its network.
 
@@ -70,11 +93,11 @@ def gradients(
     # A checkpoint runs parts again in backward, and draws again what the first pass drew.
     if runs_again := [some.network for some in leaves if some.network.left]:
         with one_at_a_time:
-            found = differentiate(loss, trained, retain_graph)
+            found = differentiate(loss, trained, retain_graph, create_graph)
         for network in runs_again:
             network.check_left()
     else:
-        found = differentiate(loss, trained, retain_graph)
+        found = differentiate(loss, trained, retain_graph, create_graph)
     named, start = [], 0
     for some in leaves:
         end = start + len(some.trained)
@@ -84,7 +107,7 @@ def gradients(
 
 
 def differentiate(
-    loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool
+    loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool, create_graph: bool = False
 ) -> Sequence[Tensor | None]:
     """Return ``torch.autograd.grad(loss, leaves, allow_unused=True)``, or say why it cannot be."""
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.dtype.is_complex:
@@ -98,7 +121,7 @@ def differentiate(
     if not leaves:
         raise errors.LossIndependent("the model has no trainable weights")
     try:
-        return gradients_of(loss, leaves, retain_graph)
+        return gradients_of(loss, leaves, retain_graph or create_graph, create_graph)
     except RuntimeError as error:
         named = _explained(error, loss)
         if named is error:
@@ -126,6 +149,15 @@ def _named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> dict
     if not tensors:
         raise errors.LossIndependent("none of them is in the graph behind it")
     return tensors
+
+
+def reached(loss: Tensor, leaves: Mapping[str, Tensor]) -> list[str]:
+    """Name the leaves that a loss depends on, inside of ``torch.func.grad``.
+
+    ``torch.func.grad`` has zeros for the others, and weight decay or momentum would move those.
+    """
+    variables = {id(getattr(node, "variable", None)) for node in _nodes(loss)}
+    return [name for name, leaf in leaves.items() if id(leaf) in variables]
 
 
 def _nodes(loss: Tensor) -> Iterator[Any]:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import torch
 from torch import Tensor
 
+from fnlib.torch_private import is_wrapped
 from fnlib.updates.fused import Moments
 from fnlib.updates.rule import Rule, Settings
 from fnlib.updates.wrap import Wrapped
@@ -73,6 +74,7 @@ class Formula(Rule):
         vars(self)["_has_tensors"] = _have_tensors(self._settings.values())
         accepted = inspect.signature(self.like).parameters
         first = {**self._settings, **self._schedules()}
+        first = {key: value for key, value in first.items() if not _are_wrapped(value)}
         # PyTorch's own checks, and its own errors
         self.like([torch.zeros(1)], **{k: v for k, v in first.items() if k in accepted})
 
@@ -86,14 +88,15 @@ class Formula(Rule):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
         partition = self.partition(weights)
-        fixed = self.groups is None and not self._scheduled
+        fixed = self.groups is None and not self._scheduled and self._rate is None
         rules = [self] if fixed else [self.having(**settings) for settings, _ in partition]
         if not in_transform() and any(rule._is_unusual(weights, gradient) for rule in rules):
             return self._twin().update(weights, gradient, state, in_place=in_place)
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
         for rule, (_, names) in zip(rules, partition, strict=True):
             moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
-            move = rule._move_fused if rule.fused else rule._move_each
+            fused = rule.fused and not in_transform()
+            move = rule._move_fused if fused else rule._move_each
             move(moving, weights, gradient, kept, count, in_place)
         return weights, {"state": kept, "param_groups": [settings for settings, _ in partition]}
 
@@ -112,7 +115,9 @@ class Formula(Rule):
             w, before, out = weights[name], kept.get(name), same if in_place else new
             before = before or self.started(w)
             step, t = count(before["step"]) if counts else (None, None)
-            if not in_place and not w.is_contiguous():  # a new tensor would have other strides
+            if (
+                not in_place and not in_transform() and not w.is_contiguous()
+            ):  # a new tensor would have other strides
                 w, before, out = share(w), _shared(before), same
             weights[name], after = self.move(w, gradient[name], before, t, out)
             if step is not None:
@@ -170,7 +175,7 @@ class Formula(Rule):
             accepted = inspect.signature(self.like).parameters
             settings = {key: self._settings[key] for key in self._settings if key in accepted}
             self._twins.append(Wrapped(self.like, settings, self.groups))
-        return self._twins[0].having(_step_count=self._step_count)
+        return self._twins[0].having(_step_count=self._step_count, _rate=self._rate)
 
     def _written(self) -> Mapping[str, Any]:
         """The rate, and what differs from its default."""
@@ -208,6 +213,13 @@ def _have_tensors(values: Iterable[Any]) -> bool:
     )
 
 
+def _are_wrapped(value: Any) -> bool:
+    """Say whether a transform's tensor is among the numbers: PyTorch's checks can't read those."""
+    if type(value) in (list, tuple):
+        return any(map(_are_wrapped, value))
+    return isinstance(value, Tensor) and is_wrapped(value)
+
+
 def same(tensor: Tensor) -> Tensor:
     """Put a result where its first operand was, which has been donated."""
     return tensor
@@ -230,31 +242,34 @@ def used(number: Any) -> bool:
     return isinstance(number, Tensor) or bool(number)
 
 
+def place(out: Tensor | None) -> Tensor | None:
+    """Return where a result goes: a transform of torch.func makes a new tensor each time."""
+    return None if out is None or is_wrapped(out) else out
+
+
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
     if isinstance(factor, Tensor):
         return a + factor * b
-    if out is a:
-        return a.add_(b, alpha=factor)  # as with `out`, but differentiable
-    return torch.add(a, b, alpha=factor, out=out)
+    return torch.add(a, b, alpha=factor, out=place(out))
 
 
 def lerp(a: Tensor, b: Tensor, weight: Any, out: Tensor | None = None) -> Tensor:
     """Return ``a + weight * (b - a)``."""
     if isinstance(weight, Tensor):
         return a + weight * (b - a)
-    return torch.lerp(a, b, weight, out=out)
+    return torch.lerp(a, b, weight, out=place(out))
 
 
-def addcmul(a: Tensor, factor: Any, b: Tensor, c: Tensor) -> Tensor:
-    """Return ``a + factor * b * c``; `a` is used up."""
+def addcmul(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return ``a + factor * b * c``."""
     if isinstance(factor, Tensor):
         return a + factor * b * c
-    return a.addcmul_(b, c, value=factor)
+    return torch.addcmul(a, b, c, value=factor, out=place(out))
 
 
 def addcdiv(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b / c``."""
     if isinstance(factor, Tensor):
         return a + factor * b / c
-    return torch.addcdiv(a, b, c, value=factor, out=out)
+    return torch.addcdiv(a, b, c, value=factor, out=place(out))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.updates.rule import Rule, UpdateRule, name_of
+from fnlib.updates.rule import Rule, UpdateRule, name_of, without_rate
 from fnlib.values.held import check_match
 from fnlib.values.protect import Tensors, kept, share, share_all
 from fnlib.values.trees import map_tree, storable
@@ -29,6 +29,8 @@ class OwnRule:
         rule: an object with ``init`` and ``update``, and perhaps ``at``.
     """
 
+    takes_objective = needs_objective = takes_both = False
+
     def __init__(self, rule: UpdateRule) -> None:
         self.rule, self.name = rule, name_of(rule)
 
@@ -36,6 +38,18 @@ class OwnRule:
         """Return the rule with everything scheduled set to its value for one step."""
         at = getattr(self.rule, "at", None)
         return self if at is None else OwnRule(at(step_count))
+
+    def at_rate(self, rate: Any) -> OwnRule:
+        """Return the rule with another learning rate, where it is built on one of ours."""
+        if not isinstance(self.rule, Rule):
+            raise without_rate(self.rule)
+        return OwnRule(self.rule.at_rate(rate))
+
+    def rates(self, weights: Mapping[str, Tensor]) -> list[Any]:
+        """Return the learning rate of each group, where the rule is built on one of ours."""
+        if not isinstance(self.rule, Rule):
+            raise without_rate(self.rule)
+        return self.rule.rates(weights)
 
     def init(self, weights: Mapping[str, Tensor]) -> Any:
         """Return the state before the first step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
+from fnlib.torch_private import is_wrapped
 from fnlib.values.protect import share
 from fnlib.values.trees import map_tree
 
@@ -38,10 +40,14 @@ class Rule:
 
     like: ClassVar[Any]  # the class of torch.optim with the same arguments and the same bits
     groups: Groups | None
+    takes_objective = False  # it evaluates the loss at weights of its own choice
+    needs_objective = False  # it can't step without
+    takes_both = False  # a gradient too
     trusted = True  # update() writes only where it is told to, and owns what it returns
     _settings: Settings
     _scheduled: frozenset[str]
     _step_count = 0
+    _rate: Any = None  # decided outside, for one step: a number, or one for each group
 
     def __init_subclass__(cls) -> None:
         own = {"update", "move", "start"} & vars(cls).keys()
@@ -77,6 +83,46 @@ class Rule:
         if self.groups is None and not self._scheduled:
             return self
         return self.having(_step_count=step_count)
+
+    def at_rate(self, rate: Any) -> Any:
+        """Return this rule with another learning rate, for one step.
+
+        Args:
+            rate: a number for all groups, or a mapping of group indices to numbers.
+
+        Raises:
+            WrongParameters: it is no rate.
+        """
+        numbers = list(rate.values()) if isinstance(rate, Mapping) else [rate]
+        numbers = [plain_number(n.item() if isinstance(n, Tensor) else n) for n in numbers]
+        if not numbers or not all(type(n) in (int, float) and n >= 0 for n in numbers):
+            raise errors.WrongParameters(
+                "lr= takes a number that isn't negative, or one for each group of model.rates",
+                f"got {rate!r}",
+                _RATE,
+            )
+        if not isinstance(rate, Mapping):
+            return self.having(_rate=numbers[0])
+        if self.groups is None:
+            _check_rates(rate, 1)
+            return self.having(_rate=numbers[0])
+        return self.having(_rate=dict(zip(rate, numbers, strict=True)))
+
+    def rates(self, weights: Mapping[str, Tensor]) -> list[Any]:
+        """Return the learning rate of each group at this step.
+
+        Raises:
+            WrongParameters: the rule has none.
+        """
+        return [self._rate_in(settings) for settings, _ in self.partition(weights)]
+
+    def _rate_in(self, settings: Settings) -> Any:
+        if "lr" in settings:
+            return settings["lr"]
+        accepted = inspect.signature(self.like).parameters
+        if "lr" not in accepted or accepted["lr"].default is inspect.Parameter.empty:
+            raise without_rate(self)
+        return accepted["lr"].default
 
     def having(self, **settings: Any) -> Any:
         """Return a copy of this rule with other settings."""
@@ -131,7 +177,16 @@ class Rule:
                     break
             else:
                 parts.append((own, [name]))
-        return [(self._resolved(own), names) for own, names in parts]
+        found = [(self._resolved(own), names) for own, names in parts]
+        return found if self._rate is None else self._at_rate(found)
+
+    def _at_rate(self, parts: list[tuple[Settings, list[str]]]) -> list[tuple[Settings, list[str]]]:
+        """Put the rate that was decided outside in the place of each group's own."""
+        rates = self._rate
+        if not isinstance(rates, Mapping):
+            rates = dict.fromkeys(range(len(parts)), rates)
+        _check_rates(rates, len(parts))
+        return [({**own, "lr": rates[i]}, names) for i, (own, names) in enumerate(parts)]
 
     def scheduled(self, weights: Mapping[str, Tensor]) -> frozenset[str]:
         """Name the settings that follow the step count, in the rule or in a group."""
@@ -171,7 +226,10 @@ class Rule:
 
     def _schedules(self) -> Settings:
         """Return what is scheduled, at its value for this step."""
-        return {key: self._number(key, self._settings[key]) for key in self._scheduled}
+        found = {key: self._number(key, self._settings[key]) for key in self._scheduled}
+        if self._rate is not None and not isinstance(self._rate, Mapping):
+            found["lr"] = self._rate
+        return found
 
     def _number(self, key: str, value: Any) -> Any:
         """Return a setting at this step: a function of the step count is called."""
@@ -242,6 +300,7 @@ class Rule:
         return f"{self._call()}{', '.join(settings + (['groups=...'] if self.groups else []))})"
 
 
+_RATE = "parameters = model.step(gradient, lr=0.1 * model.rates)   # model.rates: the rule's own"
 _GROUPS = 'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}'
 
 
@@ -270,6 +329,15 @@ def name_of(rule: UpdateRule) -> str:
     return getattr(rule, "name", None) or f"{type(rule).__module__}.{type(rule).__qualname__}"
 
 
+def without_rate(rule: Any) -> errors.WrongParameters:
+    """Return the error for a rule that has no learning rate of its own."""
+    return errors.WrongParameters(
+        "This update rule has no learning rate that fnlib can read or set",
+        f"{name_of(rule)} is not fnlib's and was not made with fnlib.wrap",
+        "optimizer=fnlib.SGD(lr=0.1)   # rules of fnlib and wrapped ones have a rate",
+    )
+
+
 def plain_number(value: Any) -> Any:
     """Turn NumPy's numbers into Python's, which every kernel of PyTorch takes.
 
@@ -295,7 +363,18 @@ def _moves(value: Any) -> bool:
 
 
 def _copied(tensor: Tensor) -> Tensor:
+    if is_wrapped(tensor):  # a transform differentiates or batches a setting
+        return tensor
     return tensor.detach().clone()
+
+
+def _check_rates(rates: Mapping[Any, Any], groups: int) -> None:
+    if rates.keys() != set(range(groups)):
+        raise errors.WrongParameters(
+            "lr= names groups that this rule doesn't have, or leaves some out",
+            f"got {list(rates)}, expected {list(range(groups))}",
+            _RATE,
+        )
 
 
 def _check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) -> None:

@@ -11,7 +11,7 @@ import collections
 import functools
 import inspect
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,11 @@ from fnlib.values.protect import share, share_all
 from fnlib.values.trees import map_tree, same_tree, storable
 
 _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference to one
+
+_ID = "id of weight:"  # and where it keeps the id of one
+_INNER = "state of an optimizer inside"
+# From weights to the loss there, its gradient, and the weights after the forward pass.
+Objective = Callable[[Mapping[str, Tensor]], tuple[Tensor, Mapping[str, Tensor], dict[str, Tensor]]]
 
 
 class Wrapped(Rule):
@@ -48,13 +53,16 @@ class Wrapped(Rule):
             for p in list(inspect.signature(kind.step).parameters.values())[1:]
             if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
-        if required:
-            raise errors.CannotWrap(
-                kind.__name__,
-                "its step() needs a closure that evaluates the loss again, but a functional step gets a gradient",
-                "optimizer=fnlib.Adam(lr=1e-3)   # right: needs one gradient a step",
-            )
-        vars(self).update(like=kind, _unused=[], _is_torchs_own=_is_of_torch(kind))
+        own = _is_of_torch(kind)
+        vars(self).update(
+            like=kind,
+            _unused=[],
+            _is_torchs_own=own and not required,
+            # Those of torch.optim evaluate once and then step, except for LBFGS.
+            takes_objective=bool(required) or not own,
+            needs_objective=bool(required),
+            takes_both=not own,
+        )
         self._set_up(settings, groups)
         vars(self)["_arguments"] = self._settings
         if groups is None:  # some classes cannot be made without their groups
@@ -89,10 +97,21 @@ class Wrapped(Rule):
         state: Any,
         *,
         in_place: bool = False,
+        objective: Objective | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Take one step. See `Rule.update`."""
-        step = self._refilled if self._is_torchs_own else self._revived
-        return step(dict(weights), gradient, state, in_place)
+        """Take one step. See `Rule.update`.
+
+        Args:
+            objective: evaluates the loss at other weights, for a class that asks for a closure.
+
+        Raises:
+            MissingObjective: the class can't step without one.
+        """
+        if self._is_torchs_own:
+            return self._refilled(dict(weights), gradient, state, in_place)
+        if objective is None and self.needs_objective:
+            raise errors.MissingObjective(self.name)
+        return self._revived(dict(weights), gradient, state, in_place, objective)
 
     # --- classes of torch.optim: their steps change weights and state, so one object serves ----
 
@@ -150,6 +169,7 @@ class Wrapped(Rule):
         gradient: Mapping[str, Tensor],
         state: Any,
         in_place: bool,
+        objective: Objective | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not in_place:
             weights = dict(zip(weights, share_all(weights.values()), strict=True))
@@ -162,7 +182,10 @@ class Wrapped(Rule):
         label = self.like.__name__
         before = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
-        optimizer.step()
+        if objective is None:
+            optimizer.step()
+        else:
+            optimizer.step(_closure(places, objective))  # type: ignore[arg-type]
         after = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         moved = set(state.get("moved", ())) | {
             key
@@ -181,7 +204,8 @@ class Wrapped(Rule):
         for key, value in _own(optimizer).items():
             frozen = _freeze(value, names, key)
             if key not in attributes or not _same(attributes[key], frozen) or key in kept:
-                if isinstance(frozen, bytes):
+                inner = isinstance(frozen, dict) and _INNER in frozen and attributes.get(key)
+                if isinstance(frozen, bytes) or (inner and inner["fixed"] != frozen["fixed"]):
                     raise errors.CannotStore(f"{label}.{key}", value, ", and this step changed it")
                 kept[key] = frozen
         new_state: dict[str, Any] = {
@@ -230,7 +254,11 @@ class Wrapped(Rule):
         for key, value in state.get("shared", {}).items():
             optimizer.state[key] = _unpack(value, places)
         for key, value in state.get("attributes", {}).items():
-            setattr(optimizer, key, _unpack(value, places))
+            inner = getattr(optimizer, key, None)
+            if isinstance(inner, torch.optim.Optimizer):
+                inner.state.update(_unpack(value, places)[_INNER])
+            else:
+                setattr(optimizer, key, _unpack(value, places))
         return optimizer
 
     def _call(self) -> str:
@@ -262,7 +290,9 @@ def wrap(
         A rule whose steps have the bits of the optimizer's.
 
     Raises:
-        CannotWrap: the optimizer needs more than a gradient (LBFGS asks for a closure).
+        CannotWrap: this is no optimizer class, or it can't be made anew at each step.
+        MissingObjective: at a step, when the optimizer asks for a closure (LBFGS) and the step has
+            no ``objective=``.
         CannotStore: at a step, when the optimizer keeps something that a value cannot carry.
 
     >>> rule = wrap(torch.optim.RMSprop, lr=0.5)
@@ -290,6 +320,22 @@ def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         for key, value in vars(optimizer).items()
         if key not in known and not callable(value)
     }
+
+
+def _closure(places: Mapping[str, nn.Parameter], objective: Objective) -> Callable[[], Tensor]:
+    """Return what an optimizer calls to evaluate the loss at the weights as they are now."""
+
+    def closure() -> Tensor:
+        now = [place.detach() for place in places.values()]
+        given = dict(zip(places, share_all(now), strict=True))
+        loss, gradient, after = objective(given)
+        for name, place in places.items():
+            place.grad = share(gradient[name]) if name in gradient else None
+            if after[name] is not given[name]:  # Embedding(max_norm=) writes in its forward pass
+                place.data.copy_(after[name])
+        return loss
+
+    return closure
 
 
 def _is_of_torch(kind: type) -> bool:
@@ -336,9 +382,15 @@ def _pack(tree: Any, names: Mapping[int, str]) -> Any:
     """Copy a tree with each reference to a weight replaced by its name."""
     if isinstance(tree, Tensor):
         return _WEIGHT + names[id(tree)] if id(tree) in names else tree
+    if type(tree) is int and tree in names:
+        return _ID + names[tree]
+    if isinstance(tree, torch.optim.Optimizer):  # inside of another one, as in SAM
+        settings = [_without_params(group) for group in tree.param_groups]
+        fixed = _pack([settings, _own(tree)], names)
+        return {_INNER: _pack(dict(tree.state), names), "fixed": fixed}
     if isinstance(tree, Mapping):
         return {
-            _WEIGHT + names[id(key)] if id(key) in names else key: _pack(value, names)
+            _pack(key, names) if isinstance(key, (Tensor, int)) else key: _pack(value, names)
             for key, value in tree.items()
         }
     if type(tree) in (list, tuple):
@@ -349,6 +401,8 @@ def _pack(tree: Any, names: Mapping[int, str]) -> Any:
 def _unpack(tree: Any, places: Mapping[str, nn.Parameter]) -> Any:
     """Undo `_pack`."""
     if isinstance(tree, str):
+        if tree.startswith(_ID):
+            return id(places[tree[len(_ID) :]])
         return places[tree[len(_WEIGHT) :]] if tree.startswith(_WEIGHT) else tree
     if isinstance(tree, Mapping):
         return {_unpack(key, places): _unpack(value, places) for key, value in tree.items()}

@@ -25,7 +25,15 @@ from fnlib.torch_private import (
     register_as_tree,
 )
 
-__all__ = ["Tensors", "in_transform", "lazy_clone", "outside_transforms", "share", "share_all"]
+__all__ = [
+    "Tensors",
+    "Weights",
+    "in_transform",
+    "lazy_clone",
+    "outside_transforms",
+    "share",
+    "share_all",
+]
 
 
 # --- handing out ----------------------------------------------------------------------------------
@@ -108,6 +116,15 @@ class Tensors(Tabular, Mapping[str, Tensor]):
 
     def _table(self) -> Table:
         return tensor_table("Tensors", {"total": self._tensors})
+
+
+class Weights(Tensors):
+    """Named tensors that are handed out as they are, for autograd to find."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._ties.get(name, name)]
 
 
 # --- taking over ----------------------------------------------------------------------------------
@@ -201,3 +218,4 @@ def register_as_mapping(kind: type) -> None:
 
 
 register_as_mapping(Tensors)
+register_as_mapping(Weights)

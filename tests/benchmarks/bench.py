@@ -120,6 +120,26 @@ def formulas(effort: Effort) -> list[Line]:
     return lines
 
 
+MODELS = 32
+
+
+def stacked(effort: Effort) -> list[Line]:
+    """Measure one vmapped step of many models against stock steps of each."""
+    task = _sgd()
+    sides: dict[str, loops.StockModels | loops.Stacked] = {
+        "stock": loops.StockModels(task, MODELS),
+        "fnlib": loops.Stacked(task, MODELS),
+    }
+    few = dataclasses.replace(effort, rounds=max(2, effort.rounds // 5), steps=2, warm_up=2)
+    taken = interleaved({name: side.step for name, side in sides.items()}, few)
+    loops.same_numbers(sides["stock"].state(), sides["fnlib"].state())
+    case, ratio = (
+        f"{MODELS} models of 128-64-10 in one vmapped step",
+        taken["fnlib"] / taken["stock"],
+    )
+    return [Line(case, 0.40, "us", taken["stock"], taken["fnlib"], ratio)]
+
+
 def compiled(effort: Effort) -> list[Line]:
     """Measure the pure step under torch.compile against the stock loop and against JAX, all in one run."""
     task = _sgd()
@@ -303,6 +323,7 @@ MEASURES: dict[str, Measure] = {
         loops.FunctionalWithBuffers,
     ),
     "lstm": eager("LSTM, digits, batch 32, SGD", 1.10, loops.recurrent),
+    "stacked": stacked,
     "compiled": compiled,
     "large-sgd": large("SGD", 1.10),
     "large-adam": large("Adam", 1.06),

@@ -107,6 +107,43 @@ class Compiled:
         return self.parameters.state_dict()
 
 
+class StockModels:
+    """Many models in the loop that everybody writes, one after the other."""
+
+    def __init__(self, task: Task, models: int) -> None:
+        self.models = [Stock(task) for _ in range(models)]
+        for seed, model in enumerate(self.models):
+            torch.manual_seed(seed)
+            model.module.load_state_dict(task.build().state_dict())
+
+    def step(self) -> None:
+        for model in self.models:
+            model.step()
+
+    def state(self) -> dict[str, Tensor]:
+        states = [model.state() for model in self.models]
+        return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+
+
+class Stacked:
+    """As many models in one value, and one vmapped step."""
+
+    def __init__(self, task: Task, models: int) -> None:
+        ModelFactory = fnlib.Factory(task.build, optimizer=task.rule)
+        drawn = [ModelFactory(fnlib.Parameters(seed=seed)).parameters for seed in range(models)]
+        self.parameters = fnlib.stack(drawn)
+        step = fnlib.train_step(ModelFactory, task.criterion)
+        self.train_step = torch.vmap(step, in_dims=(0, None, None))
+        self.batches = itertools.cycle(task.batches)
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        self.parameters, losses = self.train_step(self.parameters, feature, label)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.parameters.state_dict()
+
+
 class Jax:
     """The 128-64-10 network with SGD in JAX and Optax, jitted, from the same weights."""
 

@@ -101,7 +101,7 @@ def filling_grad(old: Any) -> Any:
 
 
 def with_a_graph(old: Any) -> Any:
-    def gradients_of(loss: Any, leaves: Any, retain: bool) -> Any:
+    def gradients_of(loss: Any, leaves: Any, retain: bool, create: bool) -> Any:
         return torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
 
     return gradients_of
@@ -269,7 +269,7 @@ TABLE = [
     s(1, "optimizer state handed out unprotected", unprotected(f"{PARAMETERS}.optimizer_state"), f"{WRITE}[optimizer_state-add_]"),
     s(1, "state_dict handed out unprotected", within(f"{PARAMETERS}.state_dict", "torch.Tensor.clone", first), f"{WRITE}[state_dict-.data]"),
     s(1, "gradient handed out unprotected", unprotected(f"{GRADIENT}.__getitem__"), f"{WRITE}[gradient-fused kernel]"),
-    s(1, "model.weights handed out unprotected", result(f"{MODEL}.weights", raw), f"{WRITE}[model.weights-add_]"),
+    s(1, "a write to model.weights goes unnoticed", swap("fnlib.network.backward.Leaves.written", lambda old: lambda self, origins: []), f"{WRITE}[model.weights-add_]", "test_weights.py::test_a_write_ends_this_model_only[through_data]"),
     s(1, "with_buffers hands out unprotected", result(f"{MODEL}.with_buffers", lambda pair: (pair[0], raw(pair[1]))), f"{WRITE}[buffers-out=]"),
     s(1, "an output that is a weight, unprotected", swap(f"{FORWARD}._apart", first), "test_forward.py::test_an_output_made_of_weights_and_buffers_can_be_written_to"),
     s(1, "tensors that are given are not copied", swap("fnlib.values.protect.owned", lambda old: torch.Tensor.detach), "test_protection.py::test_what_was_given_is_taken_over"),

@@ -117,6 +117,18 @@ def with_rule(result: Callable[[Any, Any], Any], reads: str | None = None) -> Ca
     return situation
 
 
+def written_to(w: World) -> Any:
+    w.model.weights["0.bias"].data.add_(1)
+    return w.model(X)
+
+
+def wrapped_in_vmap(w: World) -> Any:
+    ModelFactory = fnlib.Factory(lambda: nn.Linear(4, 3), optimizer=fnlib.wrap(torch.optim.Rprop))
+    step = fnlib.train_step(ModelFactory, nn.MSELoss())
+    stacked = fnlib.stack([ModelFactory(fnlib.Parameters(seed=0)).parameters])
+    return torch.vmap(step, (0, None, None))(stacked, X, torch.zeros(len(X), 3))
+
+
 def given_away(w: World) -> Any:
     w.normed_model.step(fnlib.Gradient({}), donate=True)
     return w.normed_model(X)
@@ -179,6 +191,8 @@ CASES = [
     Case("backward: detached", lambda w: w.model.backward(w.loss.detach()), fnlib.LossIndependent, ("it has no graph (computed under no_grad, detached, or not from the model's output)",)),
     Case("backward: no weights", lambda w: fnlib.Sequential(nn.ReLU())(fnlib.Parameters()).backward(w.loss), fnlib.LossIndependent, ("the model has no trainable weights",)),
     Case("backward: joint, one of them not in it", lambda w: fnlib.backward(w.loss, w.model, w.other(fnlib.Parameters())), fnlib.LossIndependent, ("none of them is in the graph behind it",)),
+    Case("model: weights written to", written_to, fnlib.WeightsOverwritten, ("'0.bias' of this model was changed in place through `model.weights`", "model = ModelFactory(parameters.replace(weights=new))   # right")),
+    Case("train_step: a wrapped rule in vmap", wrapped_in_vmap, fnlib.CannotTransform, ("The update rule torch.optim.rprop.Rprop changes tensors in place, and a transform", "optimizer=fnlib.Adam(lr=1e-3))            # right")),
     Case("backward: inside of vmap", inside_of_vmap, fnlib.DifferentiateOutside, ("Inside torch.func.vmap and the other transforms a loss has no graph", "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right")),
     Case("backward: past an old checkpoint", past_an_old_checkpoint, fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),
     Case("backward: twice", graph_used_up, fnlib.GraphUsedUp, ("An earlier backward used up the graph behind this loss", "gradient = model.backward(loss, retain_graph=True)   # right if you need both passes", "gradient + gradient                                  # right: a gradient is a value")),
@@ -199,7 +213,7 @@ CASES = [
     Case("step: kinds", lambda w: w.model.step({"0.bias": torch.zeros(3, dtype=torch.complex64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.complex64, expected torch.float32 or another floating dtype",)),
     Case("step: precisions", lambda w: w.model.step({"0.bias": torch.zeros(3, dtype=torch.float64)}), fnlib.WrongParameters, ("'0.bias' has dtype torch.float64, expected torch.float32",)),
     Case("step: devices", lambda w: w.model.step({"0.bias": torch.zeros(3, device="meta")}), fnlib.WrongParameters, ("'0.bias' is on meta, expected cpu",)),
-    Case("step: no gradient", lambda w: w.model.step(None), fnlib.WrongParameters, ("Pass gradient entries as a mapping of names to tensors: got NoneType.", STEP)),
+    Case("step: no gradient", lambda w: w.model.step(None), fnlib.WrongParameters, ("A step takes a gradient: got None.", STEP)),
     Case("step: a loss", lambda w: w.model.step(w.loss), fnlib.WrongParameters, ("got Tensor", STEP)),
     Case("step: numbers", lambda w: w.model.step({"0.bias": 1.0}), fnlib.WrongParameters, ("'0.bias' is float, expected a tensor",)),
     Case("step: other buffers", lambda w: w.model.step(fnlib.Gradient({}), buffers={"1.running_mean": torch.zeros(3)}), fnlib.WrongParameters, ("These buffers don't match: '1.running_mean' is unknown; expected: none.", "model.step(gradient, buffers=buffers)   # all that with_buffers returned")),
@@ -218,7 +232,7 @@ CASES = [
     Case("rule: returns no pair", with_rule(lambda weights, state: weights), fnlib.WrongParameters, ("An update rule returns new weights and new state: this one returned dict.",)),
     Case("rule: returns nothing", with_rule(lambda weights, state: None), fnlib.WrongParameters, ("this one returned NoneType",)),
     # --- optimizers
-    Case("wrap: LBFGS", lambda w: fnlib.wrap(torch.optim.LBFGS), fnlib.CannotWrap, ("LBFGS can't be an update rule: its step() needs a closure that evaluates the loss again", "optimizer=fnlib.wrap(LBFGS, ...)   # wrong", "optimizer=fnlib.Adam(lr=1e-3)   # right")),
+    Case("step: LBFGS without an objective", lambda w: (lambda m: m.step(m.backward(m(X).sum())))(fnlib.Factory(lambda: nn.Linear(4, 2), optimizer=fnlib.wrap(torch.optim.LBFGS))(fnlib.Parameters())), fnlib.MissingObjective, ("torch.optim.lbfgs.LBFGS evaluates the loss several times in one step", "parameters = model.step(gradient)               # wrong", "parameters = model.step(objective=objective)    # right")),
     Case("wrap: no class", lambda w: fnlib.wrap(torch.optim.SGD([torch.zeros(1)], lr=1.0)), fnlib.CannotWrap, ("wrap takes a class of torch.optim and then its arguments", "fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right")),
     Case("wrap: differentiable", lambda w: fnlib.wrap(torch.optim.Adam, differentiable=True), fnlib.CannotWrap, ("a functional step doesn't support differentiable", "fnlib.wrap(..., differentiable=True)   # wrong")),
     Case("rule: capturable", lambda w: fnlib.Adam(capturable=True), fnlib.CannotWrap, ("a functional step doesn't support capturable",)),

@@ -33,7 +33,6 @@ NETWORKS: dict[str, Network] = {"spectralsphere": MATRICES}
 REFUSED = {
     "adashift": "AdaShift.state['grad_queue'] is a collections.deque",
     "conda": "Conda.state['projector'] is a pytorch_optimizer.optimizer.utils.galore.GaLoreProjector",
-    "magma": "Magma.optimizer is a torch.optim.adamw.AdamW, and this step changed it",
     "spam": "SPAM can't be an update rule: its constructor draws random numbers",
     "scalableshampoo": "ScalableShampoo.state['pre_conditioner'] is a pytorch_optimizer.optimizer.utils.preconditioner.PreConditioner",
 }

@@ -20,6 +20,7 @@ FLOORS = (
     ("network", "updates"),
     ("gradient", "parameters", "optim"),
     ("factory",),
+    ("transformed",),
     ("compiled", "encapsulated", "history", "distributed"),
     ("ledger.entries", "ledger.errors"),
     ("ledger.looks",),

@@ -1,0 +1,127 @@
+"""A record taken apart into its tensors and all the rest, and put together again.
+
+This is what makes ``fnlib.Parameters`` a tree for ``torch.func``: its leaves are the tensors of
+weights, buffers and state; names, rule, step count and settings are static.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fnlib import errors
+from fnlib.values.held import Held, Names
+from fnlib.values.protect import share
+
+_STACK = "stacked = fnlib.stack([p, q])   # of one factory, after as many steps"
+_UNSTACK = "values = fnlib.unstack(fnlib.stack([p, q]))"
+
+
+class Static(NamedTuple):
+    """What a record holds besides tensors. Two records with equal static parts can be stacked."""
+
+    weights: tuple[str, ...]
+    buffers: tuple[str, ...]
+    state: Any  # with the class Tensor in the place of each tensor
+    rule: str | None
+    step_count: int
+    names: Names
+
+
+def apart(held: Held) -> tuple[list[Tensor], Static]:
+    """Return the tensors of a record, as shares, and the rest."""
+    tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
+    state = _emptied(held.state, tensors)
+    static = Static(
+        tuple(held.weights), tuple(held.buffers), state, held.rule, held.step_count, held.names
+    )
+    return [share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors], static
+
+
+def together(tensors: Iterable[Any], static: Static) -> Held:
+    """Undo `apart`, with any leaves: a transform puts in tensors of its own, or none at all."""
+    leaves = (share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors)
+    weights = dict(zip(static.weights, leaves, strict=False))
+    buffers = dict(zip(static.buffers, leaves, strict=False))
+    state = _filled(static.state, leaves)
+    return Held(weights, buffers, state, static.rule, static.step_count, static.names)
+
+
+class _Leaf:
+    """What a transform put in the place of a tensor of the state: an axis, or nothing."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _emptied(tree: Any, leaves: list[Any]) -> Any:
+    """Copy a tree with its leaves put aside."""
+    if isinstance(tree, (Tensor, _Leaf)):
+        leaves.append(tree if isinstance(tree, Tensor) else tree.value)
+        return Tensor
+    if isinstance(tree, dict):
+        return {key: _emptied(value, leaves) for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(_emptied(value, leaves) for value in tree)
+    return tree
+
+
+def _filled(skeleton: Any, leaves: Iterator[Any]) -> Any:
+    """Undo `_emptied`."""
+    if skeleton is Tensor:
+        leaf = next(leaves)
+        return leaf if isinstance(leaf, Tensor) else _Leaf(leaf)
+    if isinstance(skeleton, dict):
+        return {key: _filled(value, leaves) for key, value in skeleton.items()}
+    if type(skeleton) in (list, tuple):
+        return type(skeleton)(_filled(value, leaves) for value in skeleton)
+    return skeleton
+
+
+def stacked(records: Sequence[Held]) -> Held:
+    """Stack the tensors of records along a new first dimension."""
+    if not records:
+        raise errors.WrongParameters("stack takes parameters", "the list is empty", _STACK)
+    tensors, statics = zip(*map(apart, records), strict=True)
+    for static in statics[1:]:
+        _check_same(statics[0], static)
+    for name, parts in zip(
+        (*statics[0].weights, *statics[0].buffers), zip(*tensors, strict=True), strict=False
+    ):
+        if len({part.shape for part in parts}) > 1:
+            shapes = " and ".join(sorted({str(tuple(part.shape)) for part in parts}))
+            raise _not_alike(f"'{name}' has shapes {shapes}")
+    return together(map(torch.stack, zip(*tensors, strict=True)), statics[0])
+
+
+def unstacked(held: Held) -> list[Held]:
+    """Take a stacked record apart into the records that it was made of."""
+    tensors, static = apart(held)
+    sizes = {tensor.shape[:1] for tensor in tensors}
+    if len(sizes) != 1 or sizes == {torch.Size()}:
+        raise errors.WrongParameters(
+            "unstack takes what stack returned",
+            "these parameters have no first dimension that all of their tensors share",
+            _UNSTACK,
+        )
+    # Each a copy: the parts of one tensor share its memory, which a donation would take.
+    rows = zip(*(map(Tensor.clone, tensor.unbind()) for tensor in tensors), strict=True)
+    return [together(row, static) for row in rows]
+
+
+def _check_same(first: Static, other: Static) -> None:
+    for part in ("weights", "buffers", "rule", "step_count", "state", "names"):
+        mine, theirs = getattr(first, part), getattr(other, part)
+        if mine != theirs:
+            if part in ("rule", "step_count"):
+                raise _not_alike(f"{part} is {mine!r} in one and {theirs!r} in another")
+            if part == "state":
+                raise _not_alike("their optimizer states differ in their settings or entries")
+            raise _not_alike(f"the names of their {part} differ")
+
+
+def _not_alike(detail: str) -> errors.WrongParameters:
+    return errors.WrongParameters("Only parameters of one kind can be stacked", detail, _STACK)
