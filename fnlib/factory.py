@@ -255,7 +255,7 @@ class Model(Tabular):
 
     def _forward(self, call: Call, keep: bool) -> tuple[Any, Buffers]:
         held, leaves = self._held("run a forward pass"), self._leaves
-        given = leaves.network, self._mode, held.weights, leaves.all, self._buffers, call, keep
+        given = leaves.network, self._mode, held.weights, leaves, self._buffers, call, keep
         if self._seed is None:
             return run(*given)
         with seeded(self._seed, held.step_count):

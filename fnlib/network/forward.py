@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.network.pool import Call, Mode, Network, Tree
-from fnlib.network.randomness import Mark, preserved
+from fnlib.network.backward import Leaves
+from fnlib.network.judge import Record
+from fnlib.network.pool import Call, Mode, Network
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
 from fnlib.values.held import check_match, untied
 from fnlib.values.protect import (
     Tensors,
     all_unchanged,
     owned,
-    same_bits,
     share,
     share_all,
     unchanged,
@@ -83,7 +83,7 @@ def run(
     network: Network,
     mode: Mode,
     weights: Mapping[str, Tensor],
-    leaves: list[Tensor],
+    leaves: Leaves,
     buffers: Mapping[str, Tensor],
     call: Call,
     keep: bool,
@@ -94,7 +94,7 @@ def run(
         network: names and module trees.
         mode: training or evaluation.
         weights: the value's own tensors, in the network's order, to compare with.
-        leaves: the same tensors, copy-on-write, where gradients are taken.
+        leaves: where gradients are taken.
         buffers: the buffers before the pass, in the network's order.
         call: what to call with which arguments.
         keep: whether changes are returned; if not, a change is an error.
@@ -103,32 +103,23 @@ def run(
         The output and the buffers after the pass.
     """
     tree = network.borrow(mode)
-    # A pass that turns out to write to weights is run again from here.
-    # Layers of torch.nn show on their first pass whether they do.
-    known = network.writes_weights or (network.has_run and tree.keeps_nothing)
-    mark = None if known else Mark(leaves)
+    record = None if tree.keeps_nothing else tree.records.setdefault(call[0], Record())
+    copied = None if record is None else record.begin(tree, call)
     # A pass that writes to weights (Embedding(max_norm=)) gets copies, or it would write to leaves.
-    placed = [share(leaf) for leaf in leaves] if network.writes_weights else leaves
+    placed = share_all(leaves.all) if network.writes_weights else leaves.all
     given_buffers = share_all(buffers.values()) if buffers else []
     output = tree.call(placed, given_buffers, call)
-    network.has_run = True
     new_weights, new_buffers = tree.found
     written = _changed(weights, new_weights)
     changed = _changed(buffers, new_buffers) if buffers else []
     if written and not network.writes_weights:
-        for leaf, origin in zip(leaves, weights.values(), strict=True):
-            leaf.data = share(origin)
         network.writes_weights = True
-        if mark is not None:
-            mark.restore()
-        return run(network, mode, weights, leaves, buffers, call, keep)
-    attributes = [] if tree.keeps_nothing else _changed_attributes(tree)
-    if attributes:
-        judge(tree, placed, buffers, call, attributes)
-    else:
-        network.give_back(tree, new_buffers)
+        leaves.set_aside(weights.values())
+    if record is not None and (attributes := tree.changed_attributes(record.outside)):
+        record.judge(tree, list(weights.values()), buffers, copied, attributes)
+    network.give_back(tree, new_buffers)
     if not (type(output) is Tensor and output.grad_fn is not None and is_own(output)):
-        output = _apart(output, [*leaves, *new_weights, *new_buffers])  # hardly ever
+        output = _apart(output, [*placed, *new_weights, *new_buffers])  # hardly ever
     if not keep:
         if changed or written:
             raise errors.StateDropped([*changed, *written], call[0])
@@ -171,53 +162,3 @@ def _changed(before: Mapping[str, Tensor], after: list[Tensor]) -> list[str]:
         return []
     pairs = zip(before, after, before.values(), strict=True)
     return [name for name, new, old in pairs if not unchanged(new, old)]
-
-
-# --- attributes -----------------------------------------------------------------------------------
-
-
-def _changed_attributes(tree: Tree) -> list[str]:
-    grown = tree.attributes.grew()
-    if grown:
-        raise errors.HiddenState(grown, "adds or removes them while it runs")
-    return tree.changed_attributes()
-
-
-def judge(
-    tree: Tree,
-    weights: list[Tensor],
-    buffers: Mapping[str, Tensor],
-    call: Call,
-    attributes: list[str],
-) -> None:
-    """Find out whether attributes that a pass changed are state, which is refused.
-
-    Run the pass on a tree without the changes and on the one with them, from one state: if the
-    outputs differ, the network keeps state that a value cannot carry.
-
-    Raises:
-        HiddenState: it does.
-    """
-    outputs = []
-    for other in (tree.network.borrow(tree.mode), tree):
-        with preserved():
-            outputs.append(other.call(weights, share_all(buffers.values()), call))
-    if not _same_output(*outputs):
-        why = "gives a different output when it runs again on the same input"
-        raise errors.HiddenState(attributes, why)
-
-
-def _same_output(a: Any, b: Any) -> bool:
-    leaves_a, tree_a = flat(a)
-    leaves_b, tree_b = flat(b)
-    return tree_a == tree_b and all(map(_same_leaf, leaves_a, leaves_b))
-
-
-def _same_leaf(x: Any, y: Any) -> bool:
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return same_bits(x, y)
-    if type(x) is not type(y):
-        return False
-    if hasattr(x, "__dict__"):
-        return _same_output(dict(vars(x)), dict(vars(y)))
-    return bool(x == y or (x != x and y != y))
