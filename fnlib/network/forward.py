@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.network.backward import Leaves
-from fnlib.network.judge import Record
+from fnlib.network.judge import Record, judge
 from fnlib.network.pool import Call, Mode, Network
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
 from fnlib.values.held import check_match, untied
@@ -116,7 +116,7 @@ def run(
         network.writes_weights = True
         leaves.set_aside(weights.values())
     if record is not None and (attributes := tree.changed_attributes(record.outside)):
-        record.judge(tree, list(weights.values()), buffers, copied, attributes)
+        judge(record, tree, list(weights.values()), buffers, copied, attributes)
     network.give_back(tree, new_buffers)
     if not (type(output) is Tensor and output.grad_fn is not None and is_own(output)):
         output = _apart(output, [*placed, *new_weights, *new_buffers])  # hardly ever

@@ -32,7 +32,7 @@ from fnlib.values.protect import same_bits, share, unchanged
 # A container, a key in it, and the index of the tensor that belongs there.
 Place = tuple[Any, Any, int]
 
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _ATOMS = (
     type(None), bool, int, float, complex, str, bytes,
     torch.dtype, torch.device, torch.Size, type, slice, range,
@@ -113,7 +113,7 @@ class Attributes:
         else:
             self._watch(path, own)
         for name, value in list(own.items()):
-            if name not in _OF_EVERY_MODULE or name == "training":
+            if name not in OF_EVERY_MODULE or name == "training":
                 self._visit(value, _joined(path, name), own, name)
         self._visit_slots(path, part)
 
@@ -184,7 +184,7 @@ class Attributes:
 
     def _visit_function(self, function: types.FunctionType, label: str) -> None:
         """Find what a function keeps: in its closure, in its attributes, in global variables."""
-        if function.__module__ and function.__module__.partition(".")[0] == "torch":
+        if (function.__module__ or "").partition(".")[0] in ("torch", "fnlib"):
             return
         was, self.is_outside = self.is_outside, True
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))

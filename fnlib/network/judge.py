@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.network.hidden_state import State
+from fnlib.network.hidden_state import OF_EVERY_MODULE, State
 from fnlib.network.pool import Call, Tree
 from fnlib.network.randomness import preserved
 from fnlib.torch_private import flat, forward_hook_dicts, map_tensors
@@ -55,58 +55,6 @@ class Record:
         self.outside = tree.attributes.note_outside()
         return _copied(call, tree)
 
-    def judge(
-        self,
-        tree: Tree,
-        weights: list[Tensor],
-        buffers: Mapping[str, Tensor],
-        copied: Call | Exception | None,
-        attributes: list[str],
-    ) -> None:
-        """Find out whether attributes that a pass changed are state, which is refused.
-
-        Args:
-            tree: the one that the pass ran on; its attributes are put back by the caller.
-            weights, buffers: those before the pass.
-            copied: the arguments before the pass, or why they can't be copied.
-            attributes: what the pass changed.
-
-        Raises:
-            HiddenState: the output depends on them, or nobody can tell.
-        """
-        new = set(attributes) - self.accepted
-        if copied is None:
-            self.due = self.due or bool(new)
-            return
-        if isinstance(copied, Exception):
-            if new:
-                why = f"its arguments can't be copied to see whether the change matters ({copied})"
-                raise errors.HiddenState(attributes, why)
-            return
-        after = tree.attributes.note()
-        earlier = self.earlier
-        with _undisturbed(tree):
-            starts = [(list(weights), list(buffers.values()))]
-            if tree.exchanged:  # what is left behind differs from the new tensor only afterwards
-                starts.append(tree.after_pass)
-            for placed, given in starts:
-                start = _Start(tree, placed, given, copied)
-                expected = start.run(tree.attributes.first)
-                fresh = tree.attributes.note()
-                if earlier is None:
-                    earlier = start.elsewhere() or after
-                counted = self._counted(earlier)
-                try:
-                    found = start.run(counted)
-                except Exception:
-                    found = _FAILED
-                if not _same_output(expected, found):
-                    why = _TWICE if tree.exchanged else _ADDED if tree.grown else _AGAIN
-                    raise errors.HiddenState(tree.grown or tree.exchanged[:1] or attributes, why)
-            self._keep(tree, counted, fresh)
-        tree.attributes.put(after)
-        self.accepted |= new
-
     def _keep(self, tree: Tree, before: State, fresh: State) -> None:
         """Keep the attributes after a judged pass, without graphs, and what counts passes."""
         now, first = tree.attributes.note(), tree.attributes.first
@@ -118,7 +66,7 @@ class Record:
             if _are_numbers(*(some := [_at(x, key) for x in (a, b, c, d)]))
             and some[1] - some[0] == some[3] - some[2] != 0
         }
-        contents = [map_tensors(_detached, c) if type(c) in _PLAIN else c for c in now.contents]
+        contents = [_without_graph(content, tree) for content in now.contents]
         self.earlier = now._replace(contents=contents)
 
     def _counted(self, state: State) -> State:
@@ -150,12 +98,75 @@ def _are_numbers(*values: Any) -> bool:
     return type(values[0]) in (int, float) and all(type(v) is type(values[0]) for v in values)
 
 
-_PLAIN = (dict, list)
+def judge(
+    record: Record,
+    tree: Tree,
+    weights: list[Tensor],
+    buffers: Mapping[str, Tensor],
+    copied: Call | Exception | None,
+    attributes: list[str],
+) -> None:
+    """Find out whether attributes that a pass changed are state, which is refused.
+
+    Args:
+        record: what is known of passes like this one.
+        tree: the one that the pass ran on; its attributes are put back by the caller.
+        weights, buffers: those before the pass.
+        copied: the arguments before the pass, or why they can't be copied.
+        attributes: what the pass changed.
+
+    Raises:
+        HiddenState: the output depends on them, or nobody can tell.
+    """
+    new = set(attributes) - record.accepted
+    if copied is None:
+        record.due = record.due or bool(new)
+        return
+    if isinstance(copied, Exception):
+        if new:
+            why = f"its arguments can't be copied to see whether the change matters ({copied})"
+            raise errors.HiddenState(attributes, why)
+        return
+    after = tree.attributes.note()
+    earlier = record.earlier
+    with _undisturbed(tree):
+        starts = [(list(weights), list(buffers.values()))]
+        if tree.exchanged:  # what is left behind differs from the new tensor only afterwards
+            starts.append(tree.after_pass)
+        for placed, given in starts:
+            start = _Start(tree, placed, given, copied)
+            expected = start.run(tree.attributes.first)
+            fresh = tree.attributes.note()
+            if earlier is None:
+                earlier = start.elsewhere() or after
+            counted = record._counted(earlier)
+            try:
+                found = start.run(counted)
+            except Exception:
+                found = _FAILED
+            if not _same_output(expected, found):
+                why = _TWICE if tree.exchanged else _ADDED if tree.grown else _AGAIN
+                raise errors.HiddenState(tree.grown or tree.exchanged[:1] or attributes, why)
+        record._keep(tree, counted, fresh)
+    tree.attributes.put(after)
+    record.accepted |= new
+
+
 _FAILED = object()
 
 
-def _detached(tensor: Tensor) -> Tensor:
-    return tensor.detach() if tensor.grad_fn is not None else tensor
+def _without_graph(content: Any, tree: Tree) -> Any:
+    """Detach the tensors that a pass put into a container, and what it put there with them."""
+
+    def detached(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.detach() if value.grad_fn is not None else value
+        known = id(value) in tree.attributes.seen or not isinstance(value, (dict, list, tuple))
+        return value if known else map_tensors(torch.Tensor.detach, value)
+
+    if type(content) is dict:
+        return {k: v if k in OF_EVERY_MODULE else detached(v) for k, v in content.items()}
+    return [detached(value) for value in content] if type(content) is list else content
 
 
 class _Start:

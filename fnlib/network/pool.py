@@ -176,6 +176,7 @@ class Tree:
 
     given: tuple[list[Tensor], list[Tensor]]  # what was put into the places
     found: tuple[list[Tensor], list[Tensor]]  # what was there after the pass
+    after_pass: tuple[list[Tensor], list[Tensor]]  # the same, if it is to be judged
     after: list[Tensor]  # buffers after the pass, if a graph still refers to this tree
 
     def __init__(self, network: Network, module: nn.Module, mode: Mode) -> None:
@@ -240,7 +241,7 @@ class Tree:
 
     def clear(self) -> None:
         """Take the tensors out again."""
-        self.given, self.found, self.after = ([], []), ([], []), []
+        self.given, self.found, self.after_pass, self.after = ([], []), ([], []), ([], []), []
         self.fill(*self.network.placeholders)
 
     def buffers_in_place(self) -> list[Tensor]:
@@ -272,7 +273,7 @@ class Tree:
         names = [*self.grown, *self.attributes.changed(outside)]
         if names:
             self.changes = self.attributes.note()
-            self.after_pass = list(self.found[0]), list(self.found[1])
+            self.after_pass = self.found
             if self.network.shared is None:
                 self.network.shared = self._shared()
         return names
