@@ -385,6 +385,21 @@ class MissingPass(MissingBuffers):
     """
 
 
+class CarriesGraph(FnlibError, ValueError):
+    """Parameters whose weights carry a graph were asked for what only numbers can do."""
+
+    says = """
+    The weights of these parameters carry a graph, which `replace(weights=...)` kept, so they can't {}.
+    Such parameters are for one forward pass and one backward through them (meta-learning,
+    hypernetworks).
+
+        parameters = parameters.replace(weights=weights)   # keeps the graph behind `weights`
+
+        plain = {{name: w.detach() for name, w in weights.items()}}
+        parameters = parameters.replace(weights=plain)     # right: numbers only
+    """
+
+
 class AbsentGradient(WrongParameters, KeyError):
     """An update rule read the gradient of a weight that the loss doesn't depend on."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -50,6 +50,13 @@ class Leaves:
             for name, leaf in zip(network.weights, self.all, strict=True):
                 for hook in network.hooks.get(name, ()):
                     leaf.register_hook(hook)
+
+    def standing_in(self, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies that lead to the leaves, some with the content that a pass left."""
+        placed = dict(zip(self.network.weights, share_all(self.all), strict=True))
+        for name, tensor in moved.items():
+            placed[name].data = share(tensor)
+        return placed
 
     def set_aside(self, weights: Iterable[Tensor]) -> None:
         """Start from weights again, after a pass wrote to the leaves that it was given."""

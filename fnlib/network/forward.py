@@ -50,13 +50,17 @@ class Buffers(Tensors):
     Made by ``model.with_buffers``.
     """
 
-    __slots__ = ("behind", "changed", "passes", "weights")
+    __slots__ = ("behind", "changed", "passes", "resized", "weights")
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor], changed: list[str]
+        self,
+        tensors: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        changed: list[str],
+        resized: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(tensors)
-        self.weights, self.changed = weights, changed
+        self.weights, self.changed, self.resized = weights, changed, resized
         # How many of which passes led here; set by the model, to notice when some are dropped.
         self.passes: Passes | None = None
         self.behind = 0
@@ -75,7 +79,8 @@ def taken(buffers: Mapping[str, Tensor], network: Network, right: str) -> dict[s
     ours = isinstance(buffers, Buffers)
     raw = buffers.raw if isinstance(buffers, Buffers) else buffers
     raw = untied("buffer", raw, network.names.ties, right)
-    check_match("buffer", raw, network.buffers, right)
+    free = buffers.resized if isinstance(buffers, Buffers) else ()
+    check_match("buffer", raw, network.buffers, right, free=free)
     return {name: raw[name] if ours else owned(raw[name]) for name in network.buffers}
 
 
@@ -87,6 +92,7 @@ def run(
     buffers: Mapping[str, Tensor],
     call: Call,
     keep: bool,
+    moved: Mapping[str, Tensor],
 ) -> tuple[Any, Buffers]:
     """Run a forward pass on copy-on-write tensors and say what it changed.
 
@@ -98,6 +104,7 @@ def run(
         buffers: the buffers before the pass, in the network's order.
         call: what to call with which arguments.
         keep: whether changes are returned; if not, a change is an error.
+        moved: weights that earlier passes changed, to start from.
 
     Returns:
         The output and the buffers after the pass.
@@ -106,9 +113,21 @@ def run(
     record = None if tree.keeps_nothing else tree.records.setdefault(call[0], Record())
     copied = None if record is None else record.begin(tree, call)
     # A pass that writes to weights (Embedding(max_norm=)) gets copies, or it would write to leaves.
-    placed = share_all(leaves.all) if network.writes_weights else leaves.all
+    placed = leaves.all
+    if network.writes_weights or moved:
+        placed = list(leaves.standing_in(moved).values())
+        weights = {**weights, **moved}
     given_buffers = share_all(buffers.values()) if buffers else []
-    output = tree.call(placed, given_buffers, call)
+    first = record is not None and record.count == 1
+    for i in range(len(given_buffers)) if first else network.plain:
+        given_buffers[i] = given_buffers[i].clone()  # PyTorch can't resize a lazy copy
+    try:
+        output = tree.call(placed, given_buffers, call)
+    except RuntimeError as error:
+        if "COW" not in str(error) or "INTERNAL ASSERT" not in str(error):
+            raise
+        network.plain = set(range(len(buffers)))
+        raise errors.UnsupportedModule(_RESIZED) from error
     new_weights, new_buffers = tree.found
     written = _changed(weights, new_weights)
     changed = _changed(buffers, new_buffers) if buffers else []
@@ -126,12 +145,23 @@ def run(
         return output, _NO_BUFFERS
     places = zip(buffers, given_buffers, new_buffers, strict=True)
     after = {name: _own(new, given) for name, given, new in places}
-    moved = {
+    resized = []
+    if changed or network.plain:
+        resized = [name for name in after if after[name].shape != network.buffers[name].shape]
+        network.plain.update(i for i, name in enumerate(after) if name in resized)
+    moved = dict(moved) | {
         name: _own(new, given)
         for name, given, new in zip(weights, placed, new_weights, strict=True)
         if name in written
     }
-    return output, Buffers(after, moved, [*changed, *written])
+    return output, Buffers(after, moved, [*changed, *written], frozenset(resized))
+
+
+_RESIZED = (
+    "This forward pass resizes a buffer for the first time, after passes that didn't, and PyTorch can't resize the "
+    "copy-on-write tensor that stood in for it. Run the pass again: from now on this factory gives plain copies.\n\n"
+    "    output, buffers = model.with_buffers(feature)   # again: works\n"
+)
 
 
 def _own(new: Tensor, given: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dis
+import functools
 import io
 import pickle
 import random
@@ -527,6 +528,32 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 def _globals_of(code: types.CodeType) -> list[str]:
     """Name what a function may take from global variables."""
     return list(dict.fromkeys(name for some in _codes(code) for name in some.co_names))
+
+
+@functools.cache
+def _resizes(kind: type) -> bool:
+    """Say whether the methods of a class mention what resizes a tensor."""
+    functions = [getattr(value, "__func__", value) for value in vars(kind).values()]
+    return any(
+        not _RESIZING.isdisjoint(_globals_of(function.__code__))
+        for function in functions
+        if isinstance(function, types.FunctionType)
+    )
+
+
+_RESIZING = frozenset({"resize_", "resize_as_", "set_"})
+
+
+def resizable(module: nn.Module, buffers: list[Tensor]) -> set[int]:
+    """Return the indices of buffers that a forward pass may resize."""
+    found = {
+        id(buffer)
+        for part in module.modules()
+        if not _keeps_nothing(part)
+        and any(map(_resizes, type(part).__mro__[: type(part).__mro__.index(nn.Module)]))
+        for buffer in registries(part)[1].values()
+    }
+    return {i for i, buffer in enumerate(buffers) if id(buffer) in found}
 
 
 def _stored_in(code: types.CodeType) -> set[str]:

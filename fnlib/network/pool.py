@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.network.hidden_state import Attributes, Place, State
+from fnlib.network.hidden_state import Attributes, Place, State, resizable
 from fnlib.network.names import named_tensors, refuse_views
 from fnlib.network.randomness import preserved
 from fnlib.torch_private import hooks_of, outside_transforms, registries, waits_for_grad
@@ -68,10 +68,14 @@ class Network:
         self.writes_weights = any(
             getattr(m, "max_norm", None) is not None for m in module.modules()
         )
+        # Buffers that a pass resizes, by index: PyTorch can't resize a lazy copy.
+        self.plain = resizable(module, list(tensors.buffers.values()))
         # Containers that all trees hold, because the build gave each of them the same: the user's.
         self.shared: frozenset[int] | None = None
         self._another = another
-        self._idle: dict[Mode, list[Tree]] = {True: [Tree(self, module, True)]}
+        first = Tree(self, module, True)
+        self.keeps_nothing = first.keeps_nothing
+        self._idle: dict[Mode, list[Tree]] = {True: [first]}
         # Trees that a graph or an output still refers to, and will run parts of again.
         self.left: deque[Tree] = deque(maxlen=8)
 
@@ -107,7 +111,9 @@ class Network:
             WrongParameters: names, shapes or kinds are those of another network.
         """
         check_match("weight", held.weights, self.weights, _BIND)
-        check_match("buffer", held.buffers, self.buffers, _BIND)
+        check_match("buffer", held.buffers, self.buffers, _BIND, free=held.names.resized)
+        if self.names.extra and not held.names.extra:  # a file can't hold it
+            held = held._replace(names=held.names._replace(extra=self.names.extra))
         if [*held.weights, *held.buffers] == [*self.weights, *self.buffers]:
             return held
         return held._replace(
