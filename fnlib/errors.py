@@ -253,6 +253,8 @@ class HiddenState(FnlibError, RuntimeError):
         self.register_buffer("{2}", torch.zeros(...))   # right: parameters hold buffers
 
     Or pass it to forward as an argument, and return the new value with the output.
+    If it's a generator of random numbers, draw from PyTorch's own and bind with seed=. If the module
+    is a library's, keep this part out of the factory and call it on the model's output.
     """
 
     def __init__(self, names: Iterable[str], why: str) -> None:

@@ -102,11 +102,36 @@ def test_state_that_shows_later_is_refused(build: Any) -> None:
             model = model.factory(model.step(model.backward(loss_of(output)), buffers=buffers))
 
 
-def test_a_late_resize_has_an_error_of_its_own() -> None:
+def test_a_resize_after_the_first_pass_works() -> None:
+    """The code of the network says that it resizes."""
     model = bound(strangers.ResizesLate)
     model.with_buffers(-X.abs())
-    output, buffers = model.with_buffers(X.abs())  # its code says that it resizes
+    _, buffers = model.with_buffers(X.abs())
     assert buffers["low"].shape == (4,) and buffers["low"].eq(1).all()
+
+
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+def test_a_hidden_resize_after_the_first_pass_is_named() -> None:
+    class Writes(strangers.ResizesLate):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.sum() > 0:
+                torch.add(torch.ones(4), 1.0, out=self.low)
+                self.low.add_(1)
+            return Linear.forward(self, x) + self.low.sum()
+
+    class Hides(Linear):
+        forward = Writes.forward
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("low", torch.zeros(1))
+
+    model = bound(Hides)
+    model.with_buffers(-X.abs())
+    with pytest.raises(fnlib.UnsupportedModule, match="resizes a buffer for the first time"):
+        model.with_buffers(X.abs())
+    _, buffers = model.with_buffers(X.abs())
+    assert torch.equal(buffers["low"], torch.full((4,), 3.0))
 
 
 # --- side effects ---------------------------------------------------------------------------------
