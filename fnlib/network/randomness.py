@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fnlib import errors
 
@@ -69,3 +70,17 @@ def seeded(seed: int, step_count: int, others: bool = False) -> Iterator[None]:
         if numpy := sys.modules.get("numpy"):
             numpy.random.seed(folded % 2**32)
         yield
+
+
+class Mark:
+    """The state of PyTorch's generators, to go back to."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.device = tensors[0].device if tensors and tensors[0].is_cuda else None
+        self.state: Tensor = torch.get_rng_state()
+        self.cuda_state = torch.cuda.get_rng_state(self.device) if self.device else None
+
+    def restore(self) -> None:
+        torch.set_rng_state(self.state)
+        if self.cuda_state is not None:
+            torch.cuda.set_rng_state(self.cuda_state, self.device or "cuda")
