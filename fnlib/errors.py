@@ -253,6 +253,8 @@ class HiddenState(FnlibError, RuntimeError):
         self.register_buffer("{2}", torch.zeros(...))   # right: parameters hold buffers
 
     Or pass it to forward as an argument, and return the new value with the output.
+    If it's a generator of random numbers, draw from PyTorch's own and bind with seed=. If the module
+    is a library's, keep this part out of the factory and call it on the model's output.
     """
 
     def __init__(self, names: Iterable[str], why: str) -> None:
@@ -412,6 +414,21 @@ class MissingPass(MissingBuffers):
         parameters = model.step(gradient, buffers=buffers)
 
     To keep only one of them on purpose: model.step(gradient, buffers=dict(buffers)).
+    """
+
+
+class CarriesGraph(FnlibError, ValueError):
+    """Parameters whose weights carry a graph were asked for what only numbers can do."""
+
+    says = """
+    The weights of these parameters carry a graph, which `replace(weights=...)` kept, so they can't {}.
+    Such parameters are for one forward pass and one backward through them (meta-learning,
+    hypernetworks).
+
+        parameters = parameters.replace(weights=weights)   # keeps the graph behind `weights`
+
+        plain = {{name: w.detach() for name, w in weights.items()}}
+        parameters = parameters.replace(weights=plain)     # right: numbers only
     """
 
 

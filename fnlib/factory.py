@@ -21,11 +21,12 @@ from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
 from fnlib.updates.rule import Rule, UpdateRule, checked_rule
-from fnlib.values.held import Empty, Held, check_match, lent, untied
+from fnlib.values.held import Empty, Held, check_match, lent, refuse_graph, untied
 from fnlib.values.protect import Weights, in_transform, share
 
 _STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
 _BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+_NO_WEIGHTS: Mapping[str, Tensor] = {}
 _CARRY = "model = model.carry(buffers)   # all that with_buffers returned"
 
 
@@ -164,7 +165,7 @@ class Model(Tabular):
 
     __slots__ = (
         *("__weakref__", "_behind", "_buffers", "_factory", "_in_order"),
-        *("_leaves", "_mode", "_parameters", "_passes", "_seed", "_shows"),
+        *("_leaves", "_mode", "_moved", "_parameters", "_passes", "_seed", "_shows"),
     )
 
     def __init__(
@@ -176,6 +177,7 @@ class Model(Tabular):
         buffers: Mapping[str, Tensor] | None = None,
         passes: Passes | None = None,
         behind: int = 0,
+        moved: Mapping[str, Tensor] = _NO_WEIGHTS,
     ) -> None:
         held, self._leaves = bind(parameters, factory.network)
         self._in_order = held is parameters._content
@@ -185,6 +187,7 @@ class Model(Tabular):
         self._passes = Passes() if passes is None else passes
         self._behind = behind
         self._shows = False  # whether somebody has got its leaves
+        self._moved = moved  # weights that these passes themselves changed
 
     @property
     def factory(self) -> Factory:
@@ -261,10 +264,11 @@ class Model(Tabular):
         held, leaves = self._held("run a forward pass"), self._leaves
         if leaves.shown:
             leaves = self._intact(held)
-        given = leaves.network, self._mode, held.weights, leaves.all, self._buffers, call, keep
+        network, buffers = leaves.network, self._buffers
+        given = network, self._mode, held.weights, leaves, buffers, call, keep, self._moved
         if self._seed is None:
             return run(*given)
-        with seeded(self._seed, held.step_count):
+        with seeded(self._seed, held.step_count, others=not network.keeps_nothing):
             return run(*given)
 
     def _held(self, action: str) -> Held:
@@ -294,6 +298,8 @@ class Model(Tabular):
         """
         self._parameters._held()
         leaves = self._leaves
+        if self._moved:
+            return Weights(leaves.standing_in(self._moved), leaves.network.names.ties)
         self._shows = True
         return Weights(leaves.show(), leaves.network.names.ties)
 
@@ -393,6 +399,7 @@ class Model(Tabular):
             Donated: the parameters have been given away.
             CannotStore: the rule keeps state that a value cannot carry.
             MissingObjective: the rule evaluates the loss itself, and there is no `objective`.
+            CarriesGraph: `replace` gave the parameters weights that carry a graph.
 
         >>> import fnlib
         >>> rule = fnlib.wrap(torch.optim.LBFGS, lr=1, line_search_fn="strong_wolfe")
@@ -405,12 +412,14 @@ class Model(Tabular):
         if gradient is None or objective is not None:
             return self._step_on(gradient, buffers, donate, lr, objective)
         factory, old, network = self._factory, self._parameters, self._leaves.network
-        held = self._held("take a step")
+        held = refuse_graph(self._held("take a step"), "take a step")
         step_count, names = held.step_count, held.names
         slopes = self._slopes(gradient, held)
         if held.rule is not None and held.rule != factory._rule_name:
             raise errors.WrongRule(held.rule, factory._rule_name)
         weights, new_buffers = self._after(held, buffers)
+        if isinstance(buffers, Buffers) and buffers.resized:
+            names = names._replace(resized=names.resized | buffers.resized)
         rule, state = factory._rule.at(step_count), held.state
         if rule.needs_objective:
             raise errors.MissingObjective(rule.name)
@@ -497,9 +506,11 @@ class Model(Tabular):
         if behind < self._passes.count:
             kind = errors.MissingBuffers if buffers is None else errors.MissingPass
             raise kind(self._passes.changed)
-        if buffers is None:
-            return held.weights, dict(self._buffers)
         network, weights = self._leaves.network, held.weights
+        if self._moved:
+            weights = {**weights, **self._moved}
+        if buffers is None:
+            return weights, dict(self._buffers)
         if isinstance(buffers, Buffers) and buffers.weights:
             check_match("weight", buffers.weights, network.weights, _BUFFERS, partial=True)
             weights = {**weights, **buffers.weights}
@@ -523,27 +534,29 @@ class Model(Tabular):
         tensor(2)
         """
         later = taken(buffers, self._leaves.network, _CARRY)
-        return self._other(self._mode, later, self._passes.behind(buffers))
+        moved = buffers.weights if isinstance(buffers, Buffers) else self._moved
+        return self._other(self._mode, later, self._passes.behind(buffers), moved)
 
     def eval(self) -> Model:
         """Return a new model of the same parameters that evaluates; nothing is switched.
 
         Dropout is off, running statistics are used.
         """
-        return self._other(False, self._buffers, self._behind)
+        return self._other(False, self._buffers, self._behind, self._moved)
 
     def train(self) -> Model:
         """Return a new model of the same parameters that trains; nothing is switched."""
-        return self._other(True, self._buffers, self._behind)
+        return self._other(True, self._buffers, self._behind, self._moved)
 
-    def _other(self, mode: Mode, buffers: Mapping[str, Tensor], behind: int) -> Model:
-        return Model(
-            self._factory, self._parameters, mode, self._seed, buffers, self._passes, behind
-        )
+    def _other(
+        self, mode: Mode, buffers: Mapping[str, Tensor], behind: int, moved: Mapping[str, Tensor]
+    ) -> Model:
+        where = self._factory, self._parameters, mode, self._seed
+        return Model(*where, buffers, self._passes, behind, moved)
 
     def __reduce__(self) -> Any:
         where = self._factory, self._parameters, self._mode, self._seed
-        return Model, (*where, self._buffers, self._passes, self._behind)
+        return Model, (*where, self._buffers, self._passes, self._behind, self._moved)
 
     def _table(self) -> Table:
         table = self._parameters._table(self._buffers)

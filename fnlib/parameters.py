@@ -33,10 +33,11 @@ from fnlib.values.held import (
     converted,
     held_in,
     merged,
+    refuse_graph,
     same,
     state_dict,
 )
-from fnlib.values.protect import Tensors, owned, share
+from fnlib.values.protect import Tensors, in_transform, owned, share
 from fnlib.values.trees import map_tree, storable
 
 _KEEP: Any = object()  # "as it is", where None has a meaning of its own
@@ -135,12 +136,13 @@ class Parameters(Tabular, Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         held = self._held()
         try:
-            return share(held.weights[held.names.ties.get(name, name)])
+            found = share(held.weights[held.names.ties.get(name, name)])
         except KeyError:
             known = ", ".join(held.weights)
             raise KeyError(
                 f"{name!r}: no weight has this name. These parameters hold {known}"
             ) from None
+        return found.detach() if held.graph else found
 
     def __iter__(self) -> Iterator[str]:
         return iter(() if isinstance(self._content, Empty) else self._held().weights)
@@ -183,7 +185,8 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         """Make a value with some of its parts replaced.
 
         Args:
-            weights: new weights for all or some of the names; shapes and kinds must stay.
+            weights: new weights for all or some of the names; shapes and kinds must stay. Those
+                that carry a graph keep it: a loss can be differentiated through them.
             buffers: new buffers, likewise.
             optimizer_state: new state of the update rule; ``None`` starts the rule afresh.
 
@@ -207,6 +210,8 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             weights=merged("weight", held.weights, weights, ties),
             buffers=merged("buffer", held.buffers, buffers, ties),
         )
+        if weights is not None and not in_transform():
+            new = new._replace(graph=any(w.requires_grad for w in new.weights.values()))
         if optimizer_state is None:
             new = new._replace(state=None, rule=None)
         elif optimizer_state is not _KEEP:
@@ -369,9 +374,10 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         Raises:
             EmptyParameters, Donated: there is nothing to save.
             CannotStore: a tensor of a sparse layout.
+            CarriesGraph: `replace` gave it weights that carry a graph.
             OSError: the file cannot be written.
         """
-        files.save(self._held("be saved"), path)
+        files.save(refuse_graph(self._held("be saved"), "be saved"), path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Parameters:
@@ -400,7 +406,10 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         return self._content if isinstance(self._content, Empty) else self._held()
 
     def __reduce__(self) -> Any:
-        return Parameters._of, (self._to_copy(),)
+        content = self._to_copy()
+        if isinstance(content, Held):
+            refuse_graph(content, "be pickled")
+        return Parameters._of, (content,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
         return Parameters._of(map_tree(Tensor.clone, self._to_copy()))

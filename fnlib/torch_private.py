@@ -151,6 +151,14 @@ def forward_hooks_of(module: nn.Module) -> bool:
     return pre_hooks_of(module) or bool(getattr(module, "_forward_hooks", True))
 
 
+def forward_hook_dicts(modules: list[nn.Module]) -> list[dict[int, Any]]:
+    """Return the dicts that hold the hooks around the forward of modules, and of every module."""
+    names = ("_forward_pre_hooks", "_forward_hooks")
+    found = [getattr(module, name, None) for module in modules for name in names]
+    found += [_found(f"nn.modules.module._global{name}") for name in names]
+    return [hooks for hooks in found if hooks]
+
+
 def keep_rnn_lists(rnn: nn.RNNBase) -> None:
     """Keep an RNN from rebuilding ``_flat_weights`` at every step.
 

@@ -25,10 +25,16 @@ class Leaves:
         weights: the value's own tensors, in the network's order.
     """
 
-    __slots__ = ("all", "contiguous", "network", "shown", "trained")
+    __slots__ = ("all", "aside", "contiguous", "network", "shown", "trained")
 
     def __init__(self, network: Network, weights: Iterable[Tensor]) -> None:
         self.network = network
+        # Leaves that a pass wrote to: later passes start from others, a graph still needs these.
+        self.aside: tuple[Tensor, ...] = ()
+        self._take(weights)
+
+    def _take(self, weights: Iterable[Tensor]) -> None:
+        network = self.network
         self.shown: list[Any] = []  # their storages, once somebody outside may write to them
         self.all = share_all(list(weights))
         self.trained = tuple(self.all[i] for i in network.trained)
@@ -67,6 +73,18 @@ class Leaves:
             if not (is_cow(leaf) and memory_of(leaf) == memory) and not same_bits(leaf, origin)
         ]
 
+    def standing_in(self, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies that lead to the leaves, some with the content that a pass left."""
+        placed = dict(zip(self.network.weights, share_all(self.all), strict=True))
+        for name, tensor in moved.items():
+            placed[name].data = share(tensor)
+        return placed
+
+    def set_aside(self, weights: Iterable[Tensor]) -> None:
+        """Start from weights again, after a pass wrote to the leaves that it was given."""
+        self.aside += self.trained
+        self._take(weights)
+
     def give_away(self, error: errors.Donated) -> None:
         """Let go of the memory, which would be copied on the first write if a leaf shared it.
 
@@ -89,7 +107,7 @@ def gradients(
         LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
         GraphOverwritten, Donated: there is none.
     """
-    trained = tuple([leaf for some in leaves for leaf in some.trained])
+    trained = tuple([leaf for some in leaves for leaf in (*some.trained, *some.aside)])
     # A checkpoint runs parts again in backward, and draws again what the first pass drew.
     if runs_again := [some.network for some in leaves if some.network.left]:
         with one_at_a_time:
@@ -101,9 +119,23 @@ def gradients(
     named, start = [], 0
     for some in leaves:
         end = start + len(some.trained)
-        named.append((_named(some, found[start:end], loss), some.network))
+        own = found[start:end]
+        if some.aside:
+            own = _summed(own, found[end : end + len(some.aside)])
+            end += len(some.aside)
+        named.append((_named(some, own, loss), some.network))
         start = end
     return named
+
+
+def _summed(own: Sequence[Tensor | None], aside: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Add the gradients of leaves that were set aside to those of the leaves that replaced them."""
+    sums = list(own)
+    for i, tensor in enumerate(aside):
+        before, place = sums[i % len(sums)], i % len(sums)
+        if tensor is not None:
+            sums[place] = tensor if before is None else before + tensor
+    return sums
 
 
 def differentiate(

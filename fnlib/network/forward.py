@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.network.pool import Call, Mode, Network, Tree
-from fnlib.network.randomness import Mark, preserved
+from fnlib.network.backward import Leaves
+from fnlib.network.judge import Record, judge
+from fnlib.network.pool import Call, Mode, Network
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
 from fnlib.values.held import check_match, untied
 from fnlib.values.protect import (
     Tensors,
     all_unchanged,
     owned,
-    same_bits,
     share,
     share_all,
     unchanged,
@@ -50,13 +50,17 @@ class Buffers(Tensors):
     Made by ``model.with_buffers``.
     """
 
-    __slots__ = ("behind", "changed", "passes", "weights")
+    __slots__ = ("behind", "changed", "passes", "resized", "weights")
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor], changed: list[str]
+        self,
+        tensors: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        changed: list[str],
+        resized: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(tensors)
-        self.weights, self.changed = weights, changed
+        self.weights, self.changed, self.resized = weights, changed, resized
         # How many of which passes led here; set by the model, to notice when some are dropped.
         self.passes: Passes | None = None
         self.behind = 0
@@ -75,7 +79,8 @@ def taken(buffers: Mapping[str, Tensor], network: Network, right: str) -> dict[s
     ours = isinstance(buffers, Buffers)
     raw = buffers.raw if isinstance(buffers, Buffers) else buffers
     raw = untied("buffer", raw, network.names.ties, right)
-    check_match("buffer", raw, network.buffers, right)
+    free = buffers.resized if isinstance(buffers, Buffers) else ()
+    check_match("buffer", raw, network.buffers, right, free=free)
     return {name: raw[name] if ours else owned(raw[name]) for name in network.buffers}
 
 
@@ -83,10 +88,11 @@ def run(
     network: Network,
     mode: Mode,
     weights: Mapping[str, Tensor],
-    leaves: list[Tensor],
+    leaves: Leaves,
     buffers: Mapping[str, Tensor],
     call: Call,
     keep: bool,
+    moved: Mapping[str, Tensor],
 ) -> tuple[Any, Buffers]:
     """Run a forward pass on copy-on-write tensors and say what it changed.
 
@@ -94,53 +100,68 @@ def run(
         network: names and module trees.
         mode: training or evaluation.
         weights: the value's own tensors, in the network's order, to compare with.
-        leaves: the same tensors, copy-on-write, where gradients are taken.
+        leaves: where gradients are taken.
         buffers: the buffers before the pass, in the network's order.
         call: what to call with which arguments.
         keep: whether changes are returned; if not, a change is an error.
+        moved: weights that earlier passes changed, to start from.
 
     Returns:
         The output and the buffers after the pass.
     """
     tree = network.borrow(mode)
-    # A pass that turns out to write to weights is run again from here.
-    # Layers of torch.nn show on their first pass whether they do.
-    known = network.writes_weights or (network.has_run and tree.keeps_nothing)
-    mark = None if known else Mark(leaves)
+    record = None if tree.keeps_nothing else tree.records.setdefault(call[0], Record())
+    copied = None if record is None else record.begin(tree, call)
     # A pass that writes to weights (Embedding(max_norm=)) gets copies, or it would write to leaves.
-    placed = [share(leaf) for leaf in leaves] if network.writes_weights else leaves
+    placed = leaves.all
+    if network.writes_weights or moved:
+        placed = list(leaves.standing_in(moved).values())
+        weights = {**weights, **moved}
     given_buffers = share_all(buffers.values()) if buffers else []
-    output = tree.call(placed, given_buffers, call)
-    network.has_run = True
+    first = record is not None and record.count == 1
+    for i in range(len(given_buffers)) if first else network.plain:
+        given_buffers[i] = given_buffers[i].clone()  # PyTorch can't resize a lazy copy
+    try:
+        output = tree.call(placed, given_buffers, call)
+    except RuntimeError as error:
+        if "COW" not in str(error) or "INTERNAL ASSERT" not in str(error):
+            raise
+        network.plain = set(range(len(buffers)))
+        raise errors.UnsupportedModule(_RESIZED) from error
     new_weights, new_buffers = tree.found
     written = _changed(weights, new_weights)
     changed = _changed(buffers, new_buffers) if buffers else []
     if written and not network.writes_weights:
-        for leaf, origin in zip(leaves, weights.values(), strict=True):
-            leaf.data = share(origin)
         network.writes_weights = True
-        if mark is not None:
-            mark.restore()
-        return run(network, mode, weights, leaves, buffers, call, keep)
-    attributes = [] if tree.keeps_nothing else _changed_attributes(tree)
-    if attributes:
-        judge(tree, placed, buffers, call, attributes)
-    else:
-        network.give_back(tree, new_buffers)
+        leaves.set_aside(weights.values())
+    if record is not None and (attributes := tree.changed_attributes(record.outside)):
+        judge(record, tree, list(weights.values()), buffers, copied, attributes)
+    network.give_back(tree, new_buffers)
     if not (type(output) is Tensor and output.grad_fn is not None and is_own(output)):
-        output = _apart(output, [*leaves, *new_weights, *new_buffers])  # hardly ever
+        output = _apart(output, [*placed, *new_weights, *new_buffers])  # hardly ever
     if not keep:
         if changed or written:
             raise errors.StateDropped([*changed, *written], call[0])
         return output, _NO_BUFFERS
     places = zip(buffers, given_buffers, new_buffers, strict=True)
     after = {name: _own(new, given) for name, given, new in places}
-    moved = {
+    resized = []
+    if changed or network.plain:
+        resized = [name for name in after if after[name].shape != network.buffers[name].shape]
+        network.plain.update(i for i, name in enumerate(after) if name in resized)
+    moved = dict(moved) | {
         name: _own(new, given)
         for name, given, new in zip(weights, placed, new_weights, strict=True)
         if name in written
     }
-    return output, Buffers(after, moved, [*changed, *written])
+    return output, Buffers(after, moved, [*changed, *written], frozenset(resized))
+
+
+_RESIZED = (
+    "This forward pass resizes a buffer for the first time, after passes that didn't, and PyTorch can't resize the "
+    "copy-on-write tensor that stood in for it. Run the pass again: from now on this factory gives plain copies.\n\n"
+    "    output, buffers = model.with_buffers(feature)   # again: works\n"
+)
 
 
 def _own(new: Tensor, given: Tensor) -> Tensor:
@@ -171,53 +192,3 @@ def _changed(before: Mapping[str, Tensor], after: list[Tensor]) -> list[str]:
         return []
     pairs = zip(before, after, before.values(), strict=True)
     return [name for name, new, old in pairs if not unchanged(new, old)]
-
-
-# --- attributes -----------------------------------------------------------------------------------
-
-
-def _changed_attributes(tree: Tree) -> list[str]:
-    grown = tree.attributes.grew()
-    if grown:
-        raise errors.HiddenState(grown, "adds or removes them while it runs")
-    return tree.changed_attributes()
-
-
-def judge(
-    tree: Tree,
-    weights: list[Tensor],
-    buffers: Mapping[str, Tensor],
-    call: Call,
-    attributes: list[str],
-) -> None:
-    """Find out whether attributes that a pass changed are state, which is refused.
-
-    Run the pass on a tree without the changes and on the one with them, from one state: if the
-    outputs differ, the network keeps state that a value cannot carry.
-
-    Raises:
-        HiddenState: it does.
-    """
-    outputs = []
-    for other in (tree.network.borrow(tree.mode), tree):
-        with preserved():
-            outputs.append(other.call(weights, share_all(buffers.values()), call))
-    if not _same_output(*outputs):
-        why = "gives a different output when it runs again on the same input"
-        raise errors.HiddenState(attributes, why)
-
-
-def _same_output(a: Any, b: Any) -> bool:
-    leaves_a, tree_a = flat(a)
-    leaves_b, tree_b = flat(b)
-    return tree_a == tree_b and all(map(_same_leaf, leaves_a, leaves_b))
-
-
-def _same_leaf(x: Any, y: Any) -> bool:
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return same_bits(x, y)
-    if type(x) is not type(y):
-        return False
-    if hasattr(x, "__dict__"):
-        return _same_output(dict(vars(x)), dict(vars(y)))
-    return bool(x == y or (x != x and y != y))

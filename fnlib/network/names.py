@@ -45,6 +45,7 @@ def named_tensors(module: nn.Module) -> NamedTensors:
     Raises:
         LazyModule: some of them have no shape yet.
     """
+    _refuse_sharded(module)
     weights: dict[str, Tensor] = dict(module.named_parameters())
     buffers = dict(module.named_buffers())
     lazy = [name for name, t in {**weights, **buffers}.items() if nn.parameter.is_lazy(t)]
@@ -61,7 +62,28 @@ def named_tensors(module: nn.Module) -> NamedTensors:
         for path, part in module.named_modules(remove_duplicate=False)
         for name in unsaved_buffers(part)
     )
-    return NamedTensors(weights, buffers, Names(ties, unsaved))
+    extra = {
+        f"{path}.{_EXTRA}" if path else _EXTRA: part.get_extra_state()
+        for path, part in module.named_modules(remove_duplicate=False)
+        if type(part).get_extra_state is not nn.Module.get_extra_state
+    }
+    return NamedTensors(weights, buffers, Names(ties, unsaved, extra=extra))
+
+
+_EXTRA = "_extra_state"  # as PyTorch calls it in a state dict
+_SHARDED = frozenset({"FSDPModule", "FullyShardedDataParallel"})
+
+
+def _refuse_sharded(module: nn.Module) -> None:
+    for part in module.modules():
+        if not _SHARDED.isdisjoint(kind.__name__ for kind in type(part).__mro__):
+            raise errors.UnsupportedModule(
+                "This network is wrapped by FSDP (fully_shard), which moves its weights between processes inside of forward "
+                "and backward, so no value can hold them. Give the factory the network itself, and average gradients:\n\n"
+                "    fully_shard(network)                        # wrong: FSDP owns the weights\n"
+                "    ModelFactory = fnlib.Factory(lambda: Network(...))   # right: the plain network\n"
+                "    # then all_reduce the tensors of model.backward(loss), one mean for each name\n"
+            )
 
 
 def held_by(module: nn.Module) -> Held:

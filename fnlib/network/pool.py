@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.network.hidden_state import Attributes, Place
+from fnlib.network.hidden_state import Attributes, Place, State, resizable
 from fnlib.network.names import named_tensors, refuse_views
 from fnlib.network.randomness import preserved
 from fnlib.torch_private import hooks_of, outside_transforms, registries, waits_for_grad
@@ -64,13 +64,18 @@ class Network:
         self.placeholders = list[Tensor](self.weights.values()), list(self.buffers.values())
         self.trained = [i for i, weight in enumerate(self.weights.values()) if weight.requires_grad]
         self.trained_names = [name for name, weight in self.weights.items() if weight.requires_grad]
-        self.has_run = False
         # Whether forward passes write to weights; unless a layer says so, the first pass shows it.
         self.writes_weights = any(
             getattr(m, "max_norm", None) is not None for m in module.modules()
         )
+        # Buffers that a pass resizes, by index: PyTorch can't resize a lazy copy.
+        self.plain = resizable(module, list(tensors.buffers.values()))
+        # Containers that all trees hold, because the build gave each of them the same: the user's.
+        self.shared: frozenset[int] | None = None
         self._another = another
-        self._idle: dict[Mode, list[Tree]] = {True: [Tree(self, module, True)]}
+        first = Tree(self, module, True)
+        self.keeps_nothing = first.keeps_nothing
+        self._idle: dict[Mode, list[Tree]] = {True: [first]}
         # Trees that a graph or an output still refers to, and will run parts of again.
         self.left: deque[Tree] = deque(maxlen=8)
 
@@ -106,7 +111,9 @@ class Network:
             WrongParameters: names, shapes or kinds are those of another network.
         """
         check_match("weight", held.weights, self.weights, _BIND)
-        check_match("buffer", held.buffers, self.buffers, _BIND)
+        check_match("buffer", held.buffers, self.buffers, _BIND, free=held.names.resized)
+        if self.names.extra and not held.names.extra:  # a file can't hold it
+            held = held._replace(names=held.names._replace(extra=self.names.extra))
         if [*held.weights, *held.buffers] == [*self.weights, *self.buffers]:
             return held
         return held._replace(
@@ -124,6 +131,8 @@ class Network:
             if tree.mode == mode and not tree.is_referenced():
                 with contextlib.suppress(ValueError):  # another thread took it
                     self.left.remove(tree)
+                    tree.restore()
+                    tree.changes = None
                     return tree
         with preserved(), outside_transforms():
             return Tree(self, self._another(), mode)
@@ -134,11 +143,14 @@ class Network:
         If a graph or an output still refers to it, its tensors stay in place: checkpointing runs
         parts of a module again in backward, and a pass may return a function of its module.
         """
+        tree.restore()
         if tree.is_referenced():
+            tree.redo()
             tree.after = share_all(buffers)
             tree.fill(tree.given[0], share_all(buffers))
             self.left.append(tree)
         else:
+            tree.changes = None
             tree.clear()
             self._idle.setdefault(tree.mode, []).append(tree)
 
@@ -170,6 +182,7 @@ class Tree:
 
     given: tuple[list[Tensor], list[Tensor]]  # what was put into the places
     found: tuple[list[Tensor], list[Tensor]]  # what was there after the pass
+    after_pass: tuple[list[Tensor], list[Tensor]]  # the same, if it is to be judged
     after: list[Tensor]  # buffers after the pass, if a graph still refers to this tree
 
     def __init__(self, network: Network, module: nn.Module, mode: Mode) -> None:
@@ -186,6 +199,11 @@ class Tree:
         _set_mode(module, mode)
         self.attributes = Attributes(module, _indices(tensors.weights), _indices(tensors.buffers))
         self.second_places = self.attributes.weight_places, self.attributes.buffer_places
+        self.all_second_places = tuple(map(tuple, self.second_places))
+        self.exchanged: list[str] = []  # second places that a pass left behind
+        self.grown: list[str] = []  # buffers that a pass added or filled
+        self.records: dict[str | None, Any] = {}  # by method, what is known of its passes
+        self.changes: State | None = None  # the attributes after a pass, if it changed any
         self.clear()
         self.attributes.remember()
         self.keeps_nothing = self.attributes.keeps_nothing
@@ -229,7 +247,7 @@ class Tree:
 
     def clear(self) -> None:
         """Take the tensors out again."""
-        self.given, self.found, self.after = ([], []), ([], []), []
+        self.given, self.found, self.after_pass, self.after = ([], []), ([], []), ([], []), []
         self.fill(*self.network.placeholders)
 
     def buffers_in_place(self) -> list[Tensor]:
@@ -250,23 +268,75 @@ class Tree:
                 found[i] = container[key]
         return found
 
-    def changed_attributes(self) -> list[str]:
-        """Name the attributes that the pass changed; tensors in places do not count."""
+    def changed_attributes(self, outside: list[Any] | None) -> list[str]:
+        """Name the attributes that the pass changed; tensors in places do not count.
+
+        Args:
+            outside: what closures, classes and global variables held before the pass.
+        """
+        self.grown = self.attributes.grew()
+        self.exchanged = self.blank()
+        names = [*self.grown, *self.attributes.changed(outside)]
+        if names:
+            self.changes = self.attributes.note()
+            self.after_pass = self.found
+            if self.network.shared is None:
+                self.network.shared = self._shared()
+        return names
+
+    def blank(self) -> list[str]:
+        """Take the tensors out of second places, where a pass has not put in others.
+
+        Returns:
+            The places that still hold the old tensor, where the pass exchanged it elsewhere.
+        """
+        exchanged = []
         for places, found, given, empty in zip(
             self.second_places, self.found, self.given, self.network.placeholders, strict=True
         ):
-            for place in list(places):
-                container, key, i = place
+            for container, key, i in places:
                 with contextlib.suppress(LookupError):
                     if container[key] is found[i]:
                         container[key] = empty[i]
-                        continue
-                    if container[key] is given[i]:
-                        raise errors.HiddenState(
-                            [str(key)], "replaces one of two references to the same tensor"
-                        )
-                places.remove(place)  # the pass put something else there, which a second run needs
-        return self.attributes.changed()
+                    elif container[key] is given[i]:
+                        exchanged.append(str(key))
+        return exchanged
+
+    def put(self, state: State) -> None:
+        """Put the attributes to a state; second places with a tensor of their own are left alone."""
+        self.attributes.put(state)
+        self._choose_places()
+
+    def _choose_places(self) -> None:
+        def is_blank(place: Place, empty: list[Tensor]) -> bool:
+            container, key, i = place
+            try:
+                return container[key] is empty[i]
+            except LookupError:
+                return False
+
+        self.second_places = tuple(  # type: ignore[assignment]
+            [place for place in places if is_blank(place, empty)]
+            for places, empty in zip(self.all_second_places, self.network.placeholders, strict=True)
+        )
+
+    def restore(self) -> None:
+        """Undo what a pass changed in attributes of the network's own."""
+        if self.changes is not None:
+            shared = self.network.shared or frozenset()
+            self.attributes.put(self.attributes.first, self.changes, shared)
+            self._choose_places()
+
+    def redo(self) -> None:
+        """Take `restore` back, for a graph or an output that needs what the pass left."""
+        if self.changes is not None:
+            self.put(self.changes)
+
+    def _shared(self) -> frozenset[int]:
+        other = self.network.borrow(self.mode)
+        ids = [{*map(id, tree.attributes.identities)} for tree in (self, other)]
+        self.network.give_back(other, [])
+        return frozenset(ids[0] & ids[1])
 
 
 def _indices(tensors: Mapping[str, Tensor]) -> dict[int, int]:

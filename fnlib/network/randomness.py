@@ -50,12 +50,25 @@ def preserved() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seeded(seed: int, step_count: int) -> Iterator[None]:
-    """Seed PyTorch's generators from a seed and a step count, and put them back where they were on leaving."""
+def seeded(seed: int, step_count: int, others: bool = False) -> Iterator[None]:
+    """Seed the generators from a seed and a step count, and put them back where they were.
+
+    Args:
+        seed, step_count: what they are seeded from.
+        others: seed those of Python and NumPy too, from which no layer of torch.nn draws.
+    """
     digest = hashlib.blake2b(f"{seed}/{step_count}".encode(), digest_size=8).digest()
     folded = int.from_bytes(digest, "little") >> 1
-    with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
+    if not others:
+        with one_at_a_time, torch.random.fork_rng(devices=_cuda_devices()):
+            torch.manual_seed(folded)
+            yield
+        return
+    with preserved():
         torch.manual_seed(folded)
+        random.seed(folded)
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed(folded % 2**32)
         yield
 
 

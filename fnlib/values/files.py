@@ -33,8 +33,10 @@ def save(held: Held, path: str | os.PathLike[str]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     parts = held._asdict()
-    ties, unsaved = parts.pop("names")
-    structure = _flatten({**parts, "aliases": dict(ties), "transient": sorted(unsaved)}, tensors)
+    names = parts.pop("names")
+    del parts["graph"]
+    parts |= {"aliases": dict(names.ties), "transient": sorted(names.unsaved)}
+    structure = _flatten({**parts, "resized": sorted(names.resized)}, tensors)
     path = Path(os.path.realpath(os.fsdecode(path)))  # a link goes on leading to the file
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -146,7 +148,8 @@ def _checked(parts: Any) -> Held:
     for name, tensor in {**parts["weights"], **parts["buffers"]}.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise TypeError(f"{name} is a {type(tensor).__name__}")
-    names = Names(parts["aliases"], frozenset(parts["transient"]))
+    resized = frozenset(map(str, parts.get("resized", ())))  # older files don't have it
+    names = Names(parts["aliases"], frozenset(parts["transient"]), resized)
     return Held(
         parts["weights"],
         parts["buffers"],

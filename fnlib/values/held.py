@@ -5,9 +5,10 @@ It knows no network and no face. `fnlib.Parameters` is the class around it that 
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.show.location import where
-from fnlib.values.protect import owned, same_bits, share, share_all
+from fnlib.values.protect import carried, owned, same_bits, share, share_all
 from fnlib.values.trees import map_tree, same_tree
 
 Target = torch.device | str | torch.dtype
@@ -26,6 +27,8 @@ class Names(NamedTuple):
 
     ties: Mapping[str, str] = {}  # second name of a tied tensor -> its first name
     unsaved: frozenset[str] = frozenset()  # buffers that a state dict leaves out
+    resized: frozenset[str] = frozenset()  # buffers that a forward pass gave another shape
+    extra: Mapping[str, Any] = {}  # what `get_extra_state` adds to a state dict
 
 
 class Held(NamedTuple):
@@ -37,6 +40,7 @@ class Held(NamedTuple):
     rule: str | None = None  # the name of the rule that made the state
     step_count: int = 0
     names: Names = Names()
+    graph: bool = False  # whether weights carry a graph: made by replace, of what autograd follows
 
 
 class Empty(NamedTuple):
@@ -81,8 +85,8 @@ def held_in(content: Content, action: str) -> Held:
 def same(a: Content, b: Content) -> bool:
     """Compare all state, byte for byte."""
     if isinstance(a, Held) and isinstance(b, Held):
-        # Ties and unsaved buffers belong to the network, which a value made elsewhere may not know.
-        parts = zip(a[:-1], b[:-1], strict=True)
+        # Names belong to the network, which a value made elsewhere may not know.
+        parts = zip(a[:-2], b[:-2], strict=True)
         return (a.step_count, a.rule) == (b.step_count, b.rule) and all(
             same_tree(x, y) for x, y in parts
         )
@@ -96,6 +100,7 @@ def check_match(
     right: str,
     partial: bool = False,
     exact: bool = False,
+    free: Collection[str] = (),
 ) -> None:
     """Check that given tensors have the names, shapes and kinds of those that are expected.
 
@@ -106,6 +111,7 @@ def check_match(
         right: the line to write instead.
         partial: whether names may be missing.
         exact: whether dtype and device must agree too.
+        free: names of tensors that may have any shape.
 
     Raises:
         WrongParameters: they don't match.
@@ -133,7 +139,7 @@ def check_match(
         if not isinstance(tensor, Tensor):
             raise wrong(f"'{name}' is {type(tensor).__name__}, expected a tensor")
         like = expected[name]
-        if tensor.shape != like.shape:
+        if tensor.shape != like.shape and name not in free:
             raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
         if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
             raise wrong(
@@ -191,7 +197,19 @@ def merged(
     right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
     given = untied(kind, given, ties, right)
     check_match(kind, given, mine, right, partial=True)
-    return {name: owned(given[name]) if name in given else tensor for name, tensor in mine.items()}
+    take = carried if kind == "weight" else owned
+    return {name: take(given[name]) if name in given else tensor for name, tensor in mine.items()}
+
+
+def refuse_graph(held: Held, action: str) -> Held:
+    """Return a record whose weights are plain numbers.
+
+    Raises:
+        CarriesGraph: they aren't, and so it can't do `action`.
+    """
+    if held.graph:
+        raise errors.CarriesGraph(action)
+    return held
 
 
 # --- converting -----------------------------------------------------------------------------------
@@ -238,13 +256,16 @@ def converted(held: Held, target: Target) -> Held:
 # --- leaving --------------------------------------------------------------------------------------
 
 
-def state_dict(held: Held) -> dict[str, Tensor]:
+def state_dict(held: Held) -> dict[str, Any]:
     """Copy weights and saved buffers, a tied one under each of its names."""
-    ties, unsaved = held.names
+    ties, unsaved = held.names.ties, held.names.unsaved
     tensors = {**held.weights, **held.buffers}
-    copies = {name: tensors[name].clone() for name in tensors if name not in unsaved}
+    copies: dict[str, Any] = {
+        name: tensors[name].detach().clone() for name in tensors if name not in unsaved
+    }
     tied = {name: first for name, first in ties.items() if first in copies and name not in unsaved}
-    return copies | {name: copies[first] for name, first in tied.items()}
+    extra = copy.deepcopy(dict(held.names.extra))
+    return copies | {name: copies[first] for name, first in tied.items()} | extra
 
 
 def lent(held: Held) -> Held:

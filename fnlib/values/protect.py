@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
@@ -139,6 +140,14 @@ def owned(tensor: Tensor) -> Tensor:
         return tensor
     with outside_transforms():
         return tensor.detach().clone()
+
+
+def carried(tensor: Tensor) -> Tensor:
+    """Take over a weight that a user gives, with the graph and the tangent behind it."""
+    follows = tensor.requires_grad and torch.is_grad_enabled()
+    if is_wrapped(tensor) or not (follows or unpack_dual(tensor).tangent is not None):
+        return owned(tensor)
+    return tensor.clone()
 
 
 def kept(tensor: Tensor) -> Tensor:

@@ -1,0 +1,328 @@
+"""Judging whether attributes that a forward pass changed are state: run copies, and compare.
+
+The copies start from the weights and buffers before the pass, and from copies of its arguments,
+without the user's hooks. Nothing that they do reaches the user: attributes, arguments, generators
+of random numbers and what is printed are as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnlib import errors
+from fnlib.network.hidden_state import OF_EVERY_MODULE, State
+from fnlib.network.pool import Call, Tree
+from fnlib.network.randomness import preserved
+from fnlib.torch_private import flat, forward_hook_dicts, map_tensors
+from fnlib.values.protect import in_transform, same_bits, share, share_all
+
+_ADDED = "adds or removes them while it runs"
+_AGAIN = "gives a different output when it runs again on the same input"
+_TWICE = "replaces one of two references to the same tensor"
+
+
+class Record:
+    """What was found out about the passes of one tree through one method."""
+
+    __slots__ = ("accepted", "count", "counters", "due", "earlier", "outside")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.accepted: set[str] = set()  # attributes that were judged to be no state
+        self.counters: dict[tuple[int, Any], tuple[Any, Any]] = {}  # place: start, step
+        self.due = False  # whether the next pass is judged whatever its number
+        self.earlier: State | None = None  # the attributes after the last pass that was judged
+        self.outside: list[Any] | None = None
+
+    def begin(self, tree: Tree, call: Call) -> Call | Exception | None:
+        """Copy the arguments of a pass that is to be judged; None if it is not.
+
+        Passes 1, 2, 4, 8 ... are, and one after new attributes have changed.
+        """
+        self.count += 1
+        if self.count & (self.count - 1) and not self.due:
+            self.outside = None
+            return None
+        self.due = False
+        self.outside = tree.attributes.note_outside()
+        return _copied(call, tree)
+
+    def _keep(self, tree: Tree, before: State, fresh: State) -> None:
+        """Keep the attributes after a judged pass, without graphs, and what counts passes."""
+        now, first = tree.attributes.note(), tree.attributes.first
+        steps = zip(first.contents, fresh.contents, before.contents, now.contents, strict=True)
+        self.counters = {
+            (i, key): (a[key], b[key] - a[key])
+            for i, (a, b, c, d) in enumerate(steps)
+            for key in _keys(a)
+            if _are_numbers(*(some := [_at(x, key) for x in (a, b, c, d)]))
+            and some[1] - some[0] == some[3] - some[2] != 0
+        }
+        contents = [_without_graph(content, tree) for content in now.contents]
+        self.earlier = now._replace(contents=contents)
+
+    def _counted(self, state: State) -> State:
+        """Set counters to where they would be had no pass been undone: a warm-up may wait for it."""
+        contents = [copy.copy(content) for content in state.contents]
+        for (i, key), (first, step) in self.counters.items():
+            contents[i][key] = first + step * (self.count - 1)
+        return state._replace(contents=contents)
+
+
+def _keys(content: Any) -> Any:
+    return (
+        list(content)
+        if isinstance(content, dict)
+        else range(len(content))
+        if isinstance(content, list)
+        else ()
+    )
+
+
+def _at(content: Any, key: Any) -> Any:
+    try:
+        return content[key]
+    except (LookupError, TypeError):
+        return None
+
+
+def _are_numbers(*values: Any) -> bool:
+    return type(values[0]) in (int, float) and all(type(v) is type(values[0]) for v in values)
+
+
+def judge(
+    record: Record,
+    tree: Tree,
+    weights: list[Tensor],
+    buffers: Mapping[str, Tensor],
+    copied: Call | Exception | None,
+    attributes: list[str],
+) -> None:
+    """Find out whether attributes that a pass changed are state, which is refused.
+
+    Args:
+        record: what is known of passes like this one.
+        tree: the one that the pass ran on; its attributes are put back by the caller.
+        weights, buffers: those before the pass.
+        copied: the arguments before the pass, or why they can't be copied.
+        attributes: what the pass changed.
+
+    Raises:
+        HiddenState: the output depends on them, or nobody can tell.
+    """
+    new = set(attributes) - record.accepted
+    if copied is None:
+        record.due = record.due or bool(new)
+        return
+    if isinstance(copied, Exception):
+        if new:
+            why = f"its arguments can't be copied to see whether the change matters ({copied})"
+            raise errors.HiddenState(attributes, why)
+        return
+    after = tree.attributes.note()
+    earlier = record.earlier
+    with _undisturbed(tree):
+        starts = [(list(weights), list(buffers.values()))]
+        if tree.exchanged:  # what is left behind differs from the new tensor only afterwards
+            starts.append(tree.after_pass)
+        for placed, given in starts:
+            start = _Start(tree, placed, given, copied)
+            expected = start.run(tree.attributes.first)
+            fresh = tree.attributes.note()
+            if earlier is None:
+                earlier = start.elsewhere() or after
+            counted = record._counted(earlier)
+            try:
+                found = start.run(counted)
+            except Exception:
+                found = _FAILED
+            if not _same_output(expected, found):
+                why = _TWICE if tree.exchanged else _ADDED if tree.grown else _AGAIN
+                raise errors.HiddenState(tree.grown or tree.exchanged[:1] or attributes, why)
+        record._keep(tree, counted, fresh)
+    tree.attributes.put(after)
+    record.accepted |= new
+
+
+_FAILED = object()
+
+
+def _without_graph(content: Any, tree: Tree) -> Any:
+    """Detach the tensors that a pass put into a container, and what it put there with them."""
+
+    def detached(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.detach() if value.grad_fn is not None else value
+        known = id(value) in tree.attributes.seen or not isinstance(value, (dict, list, tuple))
+        return value if known else map_tensors(torch.Tensor.detach, value)
+
+    if type(content) is dict:
+        return {k: v if k in OF_EVERY_MODULE else detached(v) for k, v in content.items()}
+    return [detached(value) for value in content] if type(content) is list else content
+
+
+class _Start:
+    """Tensors and arguments from which copies of a pass run, as often as needed."""
+
+    def __init__(
+        self, tree: Tree, weights: list[Tensor], buffers: list[Tensor], call: Call
+    ) -> None:
+        self.tree, self.weights, self.buffers, self.call = tree, weights, buffers, call
+
+    def run(self, state: State, call: Call | None = None) -> Any:
+        """Run a pass with the attributes of a state, and leave those that it makes."""
+        copied = _copied(call or self.call, self.tree)
+        if isinstance(copied, Exception):
+            raise copied
+        self.tree.put(state)
+        placed = share_all(self.weights)
+        for i in self.tree.network.trained:
+            if not in_transform() and not placed[i].requires_grad:
+                placed[i].requires_grad_()
+        buffers = [buffer.clone() for buffer in self.buffers]
+        try:
+            with preserved():
+                return self.tree.call(placed, buffers, copied)
+        finally:
+            self.tree.blank()
+
+    def elsewhere(self) -> State | None:
+        """Return the attributes after a pass on another input: they may depend on the first one."""
+        try:
+            self.run(self.tree.attributes.first, map_tensors(_other_values, self.call))
+        except Exception:  # the input may be out of bounds now
+            return None
+        return self.tree.attributes.note()
+
+
+def _other_values(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same kind with other values, which an input may have too."""
+    if tensor.layout is not torch.strided or tensor.dtype is torch.bool or in_transform():
+        return tensor
+    flipped = tensor.detach().flip(list(range(tensor.dim())))
+    if tensor.is_floating_point() or tensor.is_complex():
+        flipped = flipped * 1.5
+    return flipped.requires_grad_(tensor.requires_grad)
+
+
+# --- copies of arguments --------------------------------------------------------------------------
+
+
+def _copied(call: Call, tree: Tree) -> Call | Exception:
+    """Copy the arguments of a call, or return why they can't be copied."""
+    method, args, kwargs = call
+    memo: dict[int, Any] = {id(part): part for part in tree.attributes.parts}
+    try:
+        _copy_special((args, kwargs), memo, set())
+        args, kwargs = copy.deepcopy((args, kwargs), memo)
+    except Exception as error:
+        return TypeError(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    return method, args, kwargs
+
+
+def _copy_special(value: Any, memo: dict[int, Any], seen: set[int]) -> None:
+    """Copy what deepcopy doesn't: tensors of a graph, and what functions keep."""
+    if id(value) in memo or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        copied = share(value.detach())
+        memo[id(value)] = (
+            copied.requires_grad_(value.requires_grad) if copied is not value else value
+        )
+    elif isinstance(value, types.FunctionType):
+        memo[id(value)] = _copy_of_function(value, memo)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _copy_special(item, memo, seen)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            _copy_special(item, memo, seen)
+    elif isinstance(value, (nn.Module, type, types.ModuleType)):
+        pass
+    elif hasattr(value, "__dict__"):
+        _copy_special(vars(value), memo, seen)
+
+
+def _copy_of_function(function: types.FunctionType, memo: dict[int, Any]) -> Any:
+    """Copy a function with what its closure holds, so that a call changes the copy only."""
+    if function.__closure__ is None:
+        return function
+    cells = []
+    memo[id(function)] = function  # it may refer to itself
+    for cell in function.__closure__:
+        _copy_special(cell.cell_contents, memo, set())
+        cells.append(types.CellType(copy.deepcopy(cell.cell_contents, memo)))
+    same = function.__code__, function.__globals__, function.__name__, function.__defaults__
+    copied = types.FunctionType(*same, tuple(cells))
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied
+
+
+# --- hooks ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _undisturbed(tree: Tree) -> Iterator[None]:
+    """Run without the user's hooks and without printing."""
+    saved = [(hooks, dict(hooks)) for hooks in forward_hook_dicts(tree.attributes.parts)]
+    for hooks, own in saved:
+        hooks.clear()
+        hooks.update({k: h for k, hook in own.items() if (h := _harmless(hook, tree)) is not None})
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for hooks, own in saved:
+            hooks.clear()
+            hooks.update(own)
+
+
+def _harmless(hook: Any, tree: Tree) -> Any:
+    """Return a hook, or a copy, that changes nothing but the network; None if there is none."""
+    function = getattr(hook, "__func__", hook)
+    place = function if isinstance(function, types.FunctionType) else type(hook)
+    if (place.__module__ or "").partition(".")[0] == "torch":
+        return hook
+    if not isinstance(function, types.FunctionType):
+        return None
+    if function is not hook:  # a method
+        return hook if any(hook.__self__ is part for part in tree.attributes.parts) else None
+    harmless = (type(None), types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType)
+    space = function.__globals__
+    if not all(isinstance(space.get(name), harmless) for name in function.__code__.co_names):
+        return None
+    try:
+        memo = {id(part): part for part in tree.attributes.parts}
+        return _copy_of_function(function, memo)
+    except Exception:
+        return None
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def _same_output(a: Any, b: Any) -> bool:
+    leaves_a, tree_a = flat(a)
+    leaves_b, tree_b = flat(b)
+    return tree_a == tree_b and all(map(_same_leaf, leaves_a, leaves_b))
+
+
+def _same_leaf(x: Any, y: Any) -> bool:
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return same_bits(x, y)
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, (types.FunctionType, types.MethodType)):
+        return True
+    if hasattr(x, "__dict__"):
+        return _same_output(dict(vars(x)), dict(vars(y)))
+    return bool(x == y or (x != x and y != y))
