@@ -36,7 +36,7 @@ PROGRAMS = {
     "examples/dcgan": "main.py",
     "examples/gcn": "main.py",
     "examples/super_resolution": "main.py",
-    "pytorch-cifar": "main.py",
+    "yunjey/feedforward_neural_network": "main.py",
     "PyTorch-GAN/gan": "gan.py",
     "yunjey/convolutional_neural_network": "main.py",
     "yunjey/recurrent_neural_network": "main.py",
