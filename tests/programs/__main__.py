@@ -32,9 +32,7 @@ VENV = ROOT / "build" / "programs" / "venv"
 # What a program doesn't need to run, and is large.
 LEFT_OUT = (".git", "assets", "docs", "*.gif", "*.ipynb", "trace_*", "learning_curves", "cloud")
 # What no two runs of one program share: times, rates, version numbers, temporary paths.
-VARIES = (
-    r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|/tmp/\S+|\d+:\d\d(:\d\d)?"
-)
+VARIES = r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|SPS: \d+|/tmp/\S+|\d+:\d\d(:\d\d)?"
 
 
 @dataclass
