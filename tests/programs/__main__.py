@@ -32,9 +32,7 @@ VENV = ROOT / "build" / "programs" / "venv"
 # What a program doesn't need to run, and is large.
 LEFT_OUT = (".git", "assets", "docs", "*.gif", "*.ipynb", "trace_*", "learning_curves", "cloud")
 # What no two runs of one program share: times, rates, version numbers, temporary paths.
-VARIES = (
-    r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|/tmp/\S+|\d+:\d\d(:\d\d)?"
-)
+VARIES = r"\d+(\.\d+)?\s*(ms|s|sec|seconds|it/s|s/it|min)\b|ms/batch\s+[\d.]+|SPS: \d+|/tmp/\S+|\d+:\d\d(:\d\d)?"
 
 
 @dataclass
@@ -180,9 +178,10 @@ kit = ROOT  # the tree whose `fnlib` is asked
 _warm: subprocess.Popen[str] | None = None
 
 
-def warm_up(python: Path) -> None:
-    """Start the process that serves all further runs."""
-    global _warm
+def warm_up(python: Path, tree: Path) -> None:
+    """Start the process that serves all further runs with the `fnlib` of a tree."""
+    global _warm, kit
+    kit = tree.resolve()
     environment = {**os.environ, "PYTHONPATH": str(kit), "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
     _warm = subprocess.Popen(
@@ -247,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     kit = options.kit.resolve()
     stand_in(options.python)
     if options.warm:
-        warm_up(options.python)
+        warm_up(options.python, options.kit)
     programs = tomllib.loads((HERE / "programs.toml").read_text())["program"]
     rows = []
     for program in programs:

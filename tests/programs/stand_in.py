@@ -48,7 +48,7 @@ def _replace_data_sets(datasets: ModuleType) -> None:
         mode, size, classes = "L", (28, 28), 10
 
         def __init__(self, root: str = "", train: bool = True, transform: Any = None, **rest: Any):
-            self.transform = transform
+            self.transform = train if callable(train) else transform  # ImageFolder(root, transform)
             self.target_transform = rest.get("target_transform")
             self.train = train if isinstance(train, bool) else True
             count = int(os.environ.get("STAND_IN_SIZE", "640"))
