@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
 from fnlib.values.protect import owned, register_as_mapping, share
 from fnlib.values.trees import map_tree, same_tree
+
+_REQUIRES_GRAD = operator.attrgetter("requires_grad")
 
 
 class Gradient(Tabular, Mapping[str, Tensor]):
@@ -61,7 +64,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     @property
     def detached(self) -> dict[str, Tensor]:
         """The tensors without a graph, for use inside of fnlib: a step isn't differentiated."""
-        if any(tensor.requires_grad for tensor in self._tensors.values()):
+        if any(map(_REQUIRES_GRAD, self._tensors.values())):
             return {name: tensor.detach() for name, tensor in self._tensors.items()}
         return self._tensors
 

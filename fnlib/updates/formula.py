@@ -26,6 +26,7 @@ Out = Callable[[Tensor], Tensor | None]  # where a result may go: into memory th
 Class = TypeVar("Class", bound=type)
 _ORDINARY = {torch.float32, torch.float64}
 _DTYPE, _IS_CPU, _LAYOUT = map(operator.attrgetter, ("dtype", "is_cpu", "layout"))
+_IS_CONTIGUOUS: Any = Tensor.is_contiguous
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -110,14 +111,14 @@ class Formula(Rule):
         in_place: bool,
     ) -> None:
         """Move one weight after the other."""
-        counts = self.counts
+        counts, place = self.counts, same if in_place else new
+        # A new tensor would have other strides than a weight that isn't contiguous.
+        dense = in_place or in_transform() or all(map(_IS_CONTIGUOUS, weights.values()))
         for name in names:
-            w, before, out = weights[name], kept.get(name), same if in_place else new
+            w, out, before = weights[name], place, kept.get(name)
             before = before or self.started(w)
             step, t = count(before["step"]) if counts else (None, None)
-            if (
-                not in_place and not in_transform() and not w.is_contiguous()
-            ):  # a new tensor would have other strides
+            if not dense and not w.is_contiguous():
                 w, before, out = share(w), _shared(before), same
             weights[name], after = self.move(w, gradient[name], before, t, out)
             if step is not None:
@@ -251,6 +252,8 @@ def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
     if isinstance(factor, Tensor):
         return a + factor * b
+    if out is None:
+        return torch.add(a, b, alpha=factor)
     return torch.add(a, b, alpha=factor, out=place(out))
 
 
