@@ -119,6 +119,60 @@ def test_a_lost_tie() -> None:
     assert codes(siblings) == []
 
 
+class Agent:
+    def __init__(self) -> None:
+        self.actor = nn.Linear(4, 2)
+        self.actor_target = copy.deepcopy(self.actor)
+        self.optimizer = torch.optim.Adam(self.actor.parameters())
+
+    def train(self) -> None:
+        self.optimizer.zero_grad()
+        self.actor(torch.randn(8, 4)).pow(2).mean().backward()
+        self.optimizer.step()
+        self.actor_target(torch.randn(8, 4))
+
+
+def test_two_networks_of_one_object_are_no_tie() -> None:
+    """A target network begins as a copy of its network; both are attributes of `self`."""
+    agent, tied = Agent(), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    assert codes(**{"self.actor": agent.actor, "self.actor_target": agent.actor_target}) == []
+    tied[1].load_state_dict(tied[0].state_dict())
+    assert codes(**{"self.tied": tied}) == [("tie-lost", "question")]
+
+
+class Two:
+    """Networks in attributes of one object: two share a layer, and one has two layers tied."""
+
+    def __init__(self) -> None:
+        body = nn.Linear(4, 4)
+        self.actor = nn.Sequential(body, nn.Linear(4, 2))
+        self.critic = nn.Sequential(body, nn.Linear(4, 1))
+        self.tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, bias=False))
+        self.tied[1].weight = self.tied[0].weight
+
+    def separate(self) -> None:
+        self.actor(torch.ones(1, 4))
+        self.critic(torch.ones(1, 4))
+        self.critic[0] = nn.Linear(4, 4)
+
+    def untie(self) -> None:
+        self.actor(torch.ones(1, 4))
+        self.tied(torch.ones(1, 4))
+        self.tied[1].weight = nn.Parameter(self.tied[1].weight.detach().clone())
+
+
+def test_ties_are_lost_within_a_network_only() -> None:
+    """A layer that two networks of `self` shared is no tie; one weight under two names is."""
+    with fnlib.Ledger(depth=1) as ledger:
+        Two().separate()
+    assert ledger.findings == []
+    with fnlib.Ledger(depth=1) as ledger:
+        Two().untie()
+    assert [(one.code, one.place) for one in ledger.findings] == [
+        ("tie-lost", "self.tied.0.weight")
+    ]
+
+
 def test_shared_moments() -> None:
     model, optimizer = trained()
     student = copy.deepcopy(model)

@@ -93,11 +93,13 @@ class Objects:
             if isinstance(value, dict | Tensor) and not isinstance(value, nn.Parameter)
         }
         self.weights: dict[str, nn.Parameter] = {}  # each once, under its first name
+        self.owner: dict[str, str] = {}
         self.labels: dict[int, str] = {}
         for owner, module in self.modules.items():
             for name, weight in module.named_parameters():
                 label = self.labels.setdefault(id(weight), f"{owner}.{name}")
                 self.weights[label] = weight
+                self.owner.setdefault(label, owner)
 
     def findings(self) -> Iterator[Finding]:
         """Ask every rule."""
@@ -177,8 +179,8 @@ class Objects:
         alike: dict[tuple[Any, ...], list[str]] = {}
         for label, weight in self.weights.items():
             if memory_of(weight) and weight.dim() > 1 and weight.dtype.is_floating_point:
-                owner, shape = label.partition(".")[0], tuple(weight.shape)
-                key = (owner, shape, weight.dtype, weight.device, weight.requires_grad)
+                shape = tuple(weight.shape)
+                key = (self.owner[label], shape, weight.dtype, weight.device, weight.requires_grad)
                 alike.setdefault(key, []).append(label)
         for labels in alike.values():
             for at, one in enumerate(labels):

@@ -49,10 +49,8 @@ class Ties(Rule):
             self.remember(labels)
 
     def remember(self, labels: Sequence[str]) -> None:
-        """Note names of one weight in one module; a layer that two modules share is no tie."""
-        for one, other in itertools.combinations(sorted(labels)[:NAMES], 2):
-            if one.split(".")[0] == other.split(".")[0]:
-                self.tied[one, other] = None
+        """Note names of one weight."""
+        self.tied.update(dict.fromkeys(itertools.combinations(sorted(labels)[:NAMES], 2)))
 
     def after(self, entry: Entry) -> None:
         if entry.links is self.links:
@@ -67,18 +65,26 @@ class Ties(Rule):
             groups.setdefault(token, []).append(label)
         for labels in groups.values():
             self.remember(labels)
-        # a copy of a tied module whose own two weights are not tied
-        roots = {label.split(".")[0] for label in entry.links.weights}
+        # a copy of a tied module, with weights of the same names, whose own two are not tied
+        names: dict[str, set[str]] = {}
+        for label in entry.links.weights if self.tied else ():
+            owner = self.story.owner(label)
+            names.setdefault(owner, set()).add(label.removeprefix(owner))
         for one, other in self.tied:
-            owner = one.split(".")[0]
-            for root in roots - {owner}:
-                pair = root + one.removeprefix(owner), root + other.removeprefix(owner)
-                self.judge(entry, *pair, "question")
+            owner = self.story.owner(one)
+            for root in names:
+                if root != owner and names[root] == names.get(owner):
+                    pair = root + one.removeprefix(owner), root + other.removeprefix(owner)
+                    self.judge(entry, *pair, "question")
 
     def judge(self, entry: Entry, one: str, other: str, severity: Severity) -> None:
-        """Report two weights that are two tensors now."""
+        """Report two weights of one module that are two tensors now.
+
+        A layer that two modules share is no tie.
+        """
         weights = entry.links.weights
-        if one in weights and other in weights and weights[one] != weights[other]:
+        lost = one in weights and other in weights and weights[one] != weights[other]
+        if lost and self.story.owner(one) == self.story.owner(other):
             if (one, other) not in self.known:
                 self.known.add((one, other))
                 fields = {"other": other, "other_code": code_of(other)}

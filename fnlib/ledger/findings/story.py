@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from fnlib.ledger.entries import Change, Entry, Event, Finding, Links
+from fnlib.ledger.entries import UNOWNED, Change, Entry, Event, Finding, Links
 from fnlib.ledger.findings.texts import TEXTS, built, code_of
 
 Severity = Literal["certain", "question"]
@@ -114,7 +114,8 @@ class Story:
         for entry, event in moments(self.entries):
             self.by_index[entry.index] = entry
             if event is None:
-                self.owners |= {change.owner for change in entry.changes} | entry.named
+                owned = (change for change in entry.changes if change.state not in UNOWNED)
+                self.owners |= {change.owner for change in owned} | entry.named
             for rule in rules:
                 if event is not None:
                     rule.event(entry, event)
