@@ -232,6 +232,38 @@ def test_an_optimizer_inside_of_another_is_no_second_one() -> None:
     assert codes(model, optimizer, lookahead, second) == [("weight-in-two-optimizers", "question")]
 
 
+class Shown(torch.optim.Optimizer):
+    """A wrapper that shows what the optimizer inside of it has, as Accelerate's does."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        self.inner = inner
+
+    state = property(lambda self: self.inner.state)
+    param_groups = property(lambda self: self.inner.param_groups)
+    defaults = property(lambda self: self.inner.defaults)
+
+
+class Shared(torch.optim.Optimizer):
+    """A wrapper that has taken the state and the groups of the optimizer inside of it, as SAM does."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        super().__init__(inner.param_groups, {})
+        self.base = [inner]
+        self.state, self.param_groups = inner.state, inner.param_groups
+
+
+@pytest.mark.parametrize("wrapper", [Wrapped, Shown, Shared])
+def test_a_wrapper_is_one_with_its_optimizer(wrapper: type) -> None:
+    """The state that both show is no shared state, and their weights are held once."""
+    model, optimizer = trained()
+    outer = wrapper(optimizer)
+    assert codes(model, optimizer, outer) == [] == codes(model, outer, optimizer)
+    second = torch.optim.Adam(model.parameters(), lr=0.1)
+    second.load_state_dict(optimizer.state_dict())
+    found = [("weight-in-two-optimizers", "question"), ("state-shared", "question")]
+    assert codes(model, optimizer, outer, second) == found
+
+
 def test_modes() -> None:
     model, _ = trained()
     model[2].eval()

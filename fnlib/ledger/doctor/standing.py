@@ -81,12 +81,36 @@ def _held_by(optimizer: Optimizer) -> dict[int, Tensor]:
     return {id(weight): weight for group in optimizer.param_groups for weight in group["params"]}
 
 
+def _as_one(optimizers: dict[str, Optimizer]) -> dict[str, str]:
+    """Return for each optimizer's name the first name of those that are one with it.
+
+    An optimizer is one with those that it wraps, and with one whose state object it shows.
+
+    Example:
+        >>> weights = [torch.ones(1, requires_grad=True)]
+        >>> inner, other = torch.optim.SGD(weights, lr=0.1), torch.optim.SGD(weights, lr=0.1)
+        >>> other.state = inner.state
+        >>> _as_one({"inner": inner, "other": other})
+        {'inner': 'inner', 'other': 'inner'}
+    """
+    first = {name: name for name in optimizers}
+    for name, one in optimizers.items():
+        inner = list(map(id, wrapped_by(one).values()))
+        for other, two in optimizers.items():
+            if two is one or two.state is one.state or id(two) in inner:
+                same = {first[name], first[other]}
+                kept = next(label for label in optimizers if label in same)
+                first = {label: kept if at in same else at for label, at in first.items()}
+    return first
+
+
 class Objects:
     """Named objects, and the rules that look at them."""
 
     def __init__(self, given: Named) -> None:
         self.modules = {name: one for name, one in given.items() if isinstance(one, nn.Module)}
         self.optimizers = {name: one for name, one in given.items() if isinstance(one, Optimizer)}
+        self.one = _as_one(self.optimizers)
         self.kept = {
             name: value
             for name, value in given.items()
@@ -151,14 +175,9 @@ class Objects:
 
     def held_twice(self) -> Iterator[Finding]:
         """Find weights in two optimizers, unless one wraps the other, as Lookahead does."""
-        wrapped = {
-            id(one) for outer in self.optimizers.values() for one in wrapped_by(outer).values()
-        }
-        held = {
-            name: _held_by(optimizer)
-            for name, optimizer in self.optimizers.items()
-            if id(optimizer) not in wrapped
-        }
+        held: dict[str, dict[int, Tensor]] = {}
+        for name, optimizer in self.optimizers.items():
+            held.setdefault(self.one[name], {}).update(_held_by(optimizer))
         holders = {
             label: [name for name, weights in held.items() if key in weights]
             for key, label in self.labels.items()
@@ -204,7 +223,8 @@ class Objects:
                     start = memory_of(leaf) if isinstance(leaf, Tensor) else 0
                     if start and start in gradients:
                         mine.append(place)
-                    if start and owner.setdefault(start, (name, place))[0] != name:
+                    first = owner.setdefault(start, (name, place))[0] if start else name
+                    if self.one[first] != self.one[name]:
                         shared.append((place, owner[start][1]))
             if mine:
                 yield self.found("state-is-the-gradient", "certain", mine)
