@@ -232,6 +232,38 @@ def test_an_optimizer_inside_of_another_is_no_second_one() -> None:
     assert codes(model, optimizer, lookahead, second) == [("weight-in-two-optimizers", "question")]
 
 
+def two_optimizers(*, second: bool, clear: bool) -> tuple[dict[str, Any], fnlib.Ledger]:
+    """Train a model with two optimizers that hold the same weights; the second may never step."""
+    model, first = trained()
+    other = torch.optim.SGD(model.parameters(), lr=0.1)
+    with fnlib.Ledger(model=model, first=first, other=other) as ledger:
+        for _ in range(2):
+            first.zero_grad()
+            model(torch.randn(8, 4)).pow(2).mean().backward()
+            first.step()
+            if second and clear:
+                other.zero_grad()
+                model(torch.randn(8, 4)).mean().backward()
+            if second:
+                other.step()
+    return {"model": model, "first": first, "other": other}, ledger
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"second": False, "clear": False}, []),  # a template, as for higher
+        ({"second": True, "clear": True}, []),  # InfoGAN: each after a backward of its own
+        ({"second": True, "clear": False}, [("weight-stepped-twice", "certain")]),
+    ],
+)
+def test_a_recording_tells_who_steps_a_weight(how: dict[str, bool], expected: list[Any]) -> None:
+    """Two optimizers may hold a weight; only a gradient that both use is a bug."""
+    objects, ledger = two_optimizers(**how)
+    assert codes(**objects, ledger=ledger) == expected
+    assert ("weight-in-two-optimizers", "question") in codes(**objects)
+
+
 class Shown(torch.optim.Optimizer):
     """A wrapper that shows what the optimizer inside of it has, as Accelerate's does."""
 

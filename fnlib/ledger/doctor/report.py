@@ -120,6 +120,8 @@ def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Fin
     """Drop what a recording explains, and give each other finding the line to look at.
 
     A recording explains a rate that the loop itself sets, and weights that it freezes for a while.
+    It has judged a weight in two optimizers if one of them has stepped: a gradient that both use
+    is a finding of its own.
 
     Args:
         standing: findings in objects as they are.
@@ -134,10 +136,19 @@ def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Fin
         one.label for one, loaded in changes if one.state == "group entry" and not loaded
     }
     thawed = [one.label for one, _ in changes if one.state == "requires_grad flag" and one.after]
+    stepped = {
+        weight
+        for entry in entries
+        for event in entry.events
+        if event.kind == "step" and not event.data["wraps"]
+        for weight in event.data["weights"]
+    }
     kept = []
     for one in standing:
         start = f"{_label(one)}."
         if one.code.startswith("frozen-") and any(label.startswith(start) for label in thawed):
+            continue
+        if one.code == "weight-in-two-optimizers" and _label(one) in stepped:
             continue
         if one.code != "rate-overwritten" or one.place not in set_by_code:
             kept.append(_located(one, entries))
