@@ -310,6 +310,23 @@ def test_modes() -> None:
     assert codes(model) == []
 
 
+class Average(nn.Module):
+    """A moving average of a model, never called itself and never trained (timm's ModelEmaV3)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(model).eval()
+
+
+def test_a_moving_average_in_evaluation_mode() -> None:
+    """The mode of a shell around an average says nothing; around a trained model it does."""
+    model, _ = trained()
+    average = Average(model)
+    assert codes(model, average=average) == []
+    average.module(torch.randn(8, 4)).mean().backward()
+    assert codes(model, average=average) == [("modes-differ", "question")]
+
+
 def test_a_frozen_backbone_in_evaluation_mode_is_no_finding() -> None:
     backbone, _ = trained()
     backbone.requires_grad_(False)
@@ -344,6 +361,38 @@ def test_a_rate_that_the_loop_sets_by_hand_is_no_finding(
     assert codes(model, optimizer) == [("rate-overwritten", "question")], (
         "without the recording it cannot be told"
     )
+
+
+class Schedule:
+    """A schedule of one's own, called once for each step."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer, self.steps = optimizer, 0
+
+    def __call__(self) -> None:
+        self.steps += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.3 / self.steps
+
+
+@pytest.mark.parametrize("wrapper", [None, Shown])
+def test_a_rate_set_through_a_wrapper(wrapper: type | None) -> None:
+    """A schedule sets the rate of the optimizer inside, by way of the one around it."""
+    model, optimizer = trained()
+    outer = optimizer if wrapper is None else wrapper(optimizer)
+    schedule = Schedule(outer)
+    objects = {"model": model, "optimizer": outer}
+    with fnlib.Ledger(**objects, depth=1) as ledger:
+        for _ in range(2):
+            schedule()
+            optimizer.zero_grad()
+            model(torch.randn(8, 4)).mean().backward()
+            optimizer.step()
+    if wrapper is not None:  # the doctor of a script also looks at the one inside
+        objects["optimizer.inner"] = optimizer
+    assert codes(**objects, ledger=ledger) == []
+    rates = [one for one in inspect(objects) if one.code == "rate-overwritten"]
+    assert len(rates) == 1
 
 
 def test_what_it_does_not_know_and_what_has_no_memory() -> None:

@@ -81,6 +81,12 @@ def _held_by(optimizer: Optimizer) -> dict[int, Tensor]:
     return {id(weight): weight for group in optimizer.param_groups for weight in group["params"]}
 
 
+def _is_average(module: nn.Module) -> bool:
+    """Say whether a module is a shell around one part that no backward reaches: a moving average."""
+    alone = len(list(module.children())) == 1 and not isinstance(module, nn.Sequential)
+    return alone and all(weight.grad is None for weight in module.parameters())
+
+
 def _as_one(optimizers: dict[str, Optimizer]) -> dict[str, str]:
     """Return for each optimizer's name the first name of those that are one with it.
 
@@ -289,12 +295,17 @@ class Objects:
                 (asleep, "evaluation", "train"),
                 (awake, "training", "eval"),
             ):
-                if places:
+                if places and not _is_average(module):
                     fields = {"mode": mode, "call": call, "model": label}
                     yield self.found("modes-differ", "question", places, **fields)
 
     def rates(self) -> Iterator[Finding]:
         """Find settings that no optimizer reads, and rates that differ from the one given."""
+        known = set(map(id, self.optimizers.values()))
+        inner = {
+            name: [one for one in wrapped_by(outer).values() if id(one) in known]
+            for name, outer in self.optimizers.items()
+        }
         for name, optimizer in self.optimizers.items():
             if type(optimizer).__module__.startswith("torch.optim"):
                 for setting in sorted(SETTINGS & vars(optimizer).keys()):
@@ -302,6 +313,8 @@ class Objects:
                     fields = {"optimizer": name, "name": setting, "assigned": value}
                     place = f"{name}.{setting}"
                     yield self.found("rate-set-on-the-object", "certain", [place], **fields)
+            if any(one.param_groups is optimizer.param_groups for one in inner.get(name, ())):
+                continue  # they belong to the optimizer inside of it
             group, *others = optimizer.param_groups
             before, after = optimizer.defaults.get("lr"), group.get("lr")
             plain = isinstance(before, float) and isinstance(after, float) and before != after
