@@ -129,15 +129,27 @@ def test_a_users_class_named_ledger() -> None:
     "expression", ["net(x).sum()", "net(x).mean() + net(x).sum()", "(net(x) ** 2).sum()"]
 )
 def test_an_unnamed_loss_gets_no_name(expression: str) -> None:
-    """The graph of an expression that nobody named is freed under no invented name."""
+    """The graph of an expression is built and freed in one statement, under no invented name."""
     net, x = nn.Linear(2, 1), torch.ones(1, 2)
     ledger = Ledger(net=net)
     code = compile(f"({expression}).backward()", "<cell>", "exec")
     ledger.run(code, namespace={"net": net, "x": x})
-    [graph] = [change for change in ledger.entries[0].changes if change.state == "graph"]
-    assert (graph.owner, graph.kind) == ("(unnamed)", "removed")
+    assert [event.kind for event in ledger.events if event.kind == "backward"]
+    assert not [change for change in ledger.entries[0].changes if change.state == "graph"]
     owners = {change.owner for entry in ledger.entries for change in entry.changes}
-    assert owners == {"net", "(unnamed)"}
+    assert owners == {"net"}
+
+
+def test_an_unnamed_graph_of_an_earlier_statement() -> None:
+    """A graph that an earlier statement built is freed visibly, even where no name has it."""
+    net, losses = nn.Linear(2, 1), [torch.zeros(())]
+    ledger = Ledger(net=net)
+    lines = "losses[0] = net(torch.ones(1, 2)).sum()\nlosses[0].backward()"
+    ledger.run(
+        compile(lines, "<cell>", "exec"), namespace={"net": net, "losses": losses, "torch": torch}
+    )
+    [graph] = [change for change in ledger.entries[1].changes if change.state == "graph"]
+    assert (graph.owner, graph.kind) == ("(unnamed)", "removed")
 
 
 def test_a_named_part_of_an_unnamed_loss_has_its_name() -> None:

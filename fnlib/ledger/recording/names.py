@@ -241,13 +241,20 @@ class Names:
                 return known.graph if known.age == _age(tensor) else None
         return None
 
-    def used_up(self, passes: list[tuple[dict[str, Any], frozenset[int]]]) -> list[Change]:
-        """Return a change for each backward pass, which frees or keeps a graph."""
+    def used_up(
+        self, passes: list[tuple[dict[str, Any], frozenset[int]]], begun: int
+    ) -> list[Change]:
+        """Return a change for each backward pass, which frees or keeps a graph.
+
+        A graph without a name that the statement built itself, after the age ``begun``, is left out.
+        """
         changes = []
         for data, ages in passes:
             if data["raised"] or not ages:
                 continue
             names = [name for name, known in self.known.items() if known.age in ages]
+            if not names and not data["retain_graph"] and min(ages) >= begun:
+                continue
             owner = max(names, key=lambda name: self.known[name].age or 0, default=UNNAMED)
             others = ", ".join(sorted(set(names) - {owner}))
             note = f"and the part of it behind {others}" if others else ""

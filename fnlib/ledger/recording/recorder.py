@@ -15,7 +15,7 @@ import inspect
 import os
 import sys
 import weakref
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter, thread_time
@@ -412,7 +412,8 @@ class Recorder:
             self._look(running)
         changes: list[Change] = self._try("names", list, one.names.rebound)
         if running.passes:
-            changes += self._try("graphs", list, one.names.used_up, running.passes)
+            begun = self._ages[bisect_left(self._indexes, entry.index)]
+            changes += self._try("graphs", list, one.names.used_up, running.passes, begun)
         for name in running.random:
             stands = None if self._random is None else self._random.stands(name)
             changes.append(Change("random", name, "random state", "changed in place", None, stands))
