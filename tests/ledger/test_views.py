@@ -159,8 +159,9 @@ def test_the_page_says_what_the_table_says_and_asks_for_nothing() -> None:
             and "<script" not in page
             and "http" not in page
         )
-        # Words take the page's own colour, in either theme.
-        assert set(re.findall(r"[^-]color:([^;\"]+)", page)) <= {"inherit"}
+        # Words take the page's own colour, in either theme; signs are hidden from screen readers.
+        signs = re.compile(r'<span aria-hidden="true" style="color:#\w{6}">[●■◆✖○]</span> ')
+        assert set(re.findall(r"[^-]color:([^;\"]+)", signs.sub("", page))) <= {"inherit"}
     details = [tag for tag, _ in Page(ledger._repr_html_()).tags if tag == "details"]
     assert len(details) == 2  # one for each iteration
     assert any(
