@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,12 +24,13 @@ def run(monkeypatch: pytest.MonkeyPatch, broken: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize(
-    "broken", ["pip check", "ruff check", "mypy fnlib", "tests fnlib", "--nbval"]
+    "broken",
+    ["pip check", "ruff check", "mypy fnlib", "tests fnlib", "--nbval", "lessons/solutions"],
 )
 def test_one_failed_stage_fails_all_and_stops_none(
     monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    if broken == "--nbval" and not any((ROOT / "lessons").rglob("*.ipynb")):
+    if broken in ("--nbval", "lessons/solutions") and not any((ROOT / "lessons").rglob("*.ipynb")):
         pytest.skip("there is no notebook yet")
     status, seen = run(monkeypatch, broken)
     assert (
@@ -37,6 +39,22 @@ def test_one_failed_stage_fails_all_and_stops_none(
         and any("tests fnlib" in command for command in seen)
     )
     assert run(monkeypatch, "no such stage")[0] == 0
+
+
+def test_the_complete_notebooks_also_run_rounded_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Last, and alone in what its kernels import: the stand-in must not reach another stage."""
+    rounded: list[bool] = []
+
+    def stage(command: list[str], environment: dict[str, str]) -> tuple[int, float, str]:
+        startup = Path(environment["IPYTHONDIR"], "profile_default", "startup")
+        rounded.append(any("other_processor" in file.read_text() for file in startup.iterdir()))
+        return 0, 0.0, "done"
+
+    monkeypatch.setattr(checks, "_run", stage)
+    checks.run_all(sys.executable)
+    assert rounded == [False] * (len(rounded) - 1) + [True]
 
 
 def test_a_failing_command_is_seen(capfd: pytest.CaptureFixture[str]) -> None:

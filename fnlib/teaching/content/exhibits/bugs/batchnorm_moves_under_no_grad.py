@@ -6,7 +6,10 @@ from torch import nn
 
 def setup():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    model = nn.Sequential(
+        nn.Linear(8, 16, bias=False),  # BatchNorm would subtract it again
+        nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3),
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train_data = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(3)]
     test_feature = torch.randn(32, 8) * 4 + 2
