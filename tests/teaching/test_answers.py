@@ -1,4 +1,4 @@
-"""What new learners typed into the checks of lessons 00 and 01, and what they read.
+"""What new learners typed into the checks of lessons 00 to 02, and what they read.
 
 None of these answers was written by the author of a check: they come from readings of the lessons and from trying
 them out. Each is judged for what it is.
@@ -253,6 +253,173 @@ STEPS: list[tuple[Callable[..., Any], Outcome, str]] = [
 ]
 
 
+SGD = torch.optim.SGD
+
+
+def _default_rate(encoder: Any, decoder: Any) -> Any:
+    return SGD([{"params": encoder.parameters()}, {"params": decoder.parameters(), "lr": 1 / 16}])
+
+
+def _added_later(encoder: Any, decoder: Any) -> Any:
+    optimizer = SGD(encoder.parameters(), lr=0.25)
+    optimizer.add_param_group({"params": decoder.parameters(), "lr": 0.0625})
+    return optimizer
+
+
+def _rates_set_by_hand(encoder: Any, decoder: Any) -> Any:
+    optimizer = SGD([{"params": encoder.parameters()}, {"params": decoder.parameters()}])
+    for group, rate in zip(optimizer.param_groups, (0.25, 0.0625), strict=True):
+        group["lr"] = rate
+    return optimizer
+
+
+def _one_group_each_tensor(encoder: Any, decoder: Any) -> Any:
+    rates = [(encoder, 0.25), (decoder, 0.0625)]
+    return SGD([{"params": [w], "lr": lr} for network, lr in rates for w in network.parameters()])
+
+
+def _groups(encoder: Any, decoder: Any, first: Any = 0.25, second: Any = 0.0625) -> Any:
+    return [
+        {"params": encoder.parameters(), "lr": first},
+        {"params": decoder.parameters(), "lr": second},
+    ]
+
+
+def _forgotten_return(encoder: Any, decoder: Any) -> None:
+    SGD(_groups(encoder, decoder))
+
+
+RATES: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_added_later, PASSED, "each at its own rate"),
+    (_rates_set_by_hand, PASSED, ""),
+    (_one_group_each_tensor, PASSED, ""),
+    (lambda e, d: SGD(_groups(e, d, second=1 / 16), lr=1.0), PASSED, ""),
+    (lambda e, d: torch.optim.Adam(_groups(e, d)), PASSED, ""),
+    (_default_rate, NOT_YET, "got 0.001 and 0.0625"),
+    (lambda e, d: SGD(_groups(e, d, second=0.25)), NOT_YET, "at the same rate"),
+    (lambda e, d: SGD(_groups(d, e)), NOT_YET, "swapped"),
+    (lambda e, d: SGD(_groups(e, d, 0.4, 0.1)), NOT_YET, "got 0.4 and 0.1"),
+    (_groups, NOT_YET, "Pass the list to `torch.optim.SGD`"),
+    (lambda e, d: [SGD([g]) for g in _groups(e, d)], NOT_YET, "more than one optimizer"),
+    (lambda e, d: SGD(e.parameters(), lr=0.25), NOT_YET, "none of the decoder"),
+    (lambda e, d: SGD(d.parameters(), lr=0.0625), NOT_YET, "none of the encoder"),
+    (lambda e, d: SGD([{"params": [e.weight], "lr": 0.25}, *_groups(e, d)[1:]]), NOT_YET, "only a part"),
+    (lambda e, d: {"encoder": 0.25, "decoder": 0.0625}, NOT_YET, "that returns one optimizer, got a dict"),
+    (lambda e, d: 0.25, NOT_YET, "got a float, 0.25"),
+    (_forgotten_return, NOT_YET, "Is `return` missing"),
+    (lambda e, d: SGD(e.parameters, lr=0.25), ERROR, "TypeError"),
+    (lambda e, d: SGD(_groups(e, e)), ERROR, "ValueError"),
+]  # fmt: skip
+
+
+def _in_list(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    old = list(network[index].parameters())
+    network[index] = layer
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if p not in old]
+
+
+def _with_is(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    old = list(network[index].parameters())
+    network[index] = layer
+    (group,) = optimizer.param_groups
+    group["params"] = [p for p in group["params"] if all(p is not o for o in old)]
+    group["params"] += layer.parameters()
+    for o in old:
+        del optimizer.state[o]
+
+
+def _new_for_old(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    new = dict(zip(network[index].parameters(), layer.parameters(), strict=True))
+    network[index] = layer
+    for group in optimizer.param_groups:
+        group["params"] = [new.get(p, p) for p in group["params"]]
+    for old in new:
+        optimizer.state.pop(old)
+
+
+def _state_passed_on(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    pairs = zip(network[index].parameters(), layer.parameters(), strict=True)
+    for old, new in list(pairs):
+        optimizer.state[new] = optimizer.state.pop(old)
+    network[index] = layer
+    optimizer.param_groups[0]["params"] = list(network.parameters())
+
+
+def _loaded_by_index(network: Any, index: int, layer: Any, optimizer: Any) -> Any:
+    network[index] = layer
+    new = SGD(network.parameters(), lr=0.25, momentum=0.5)
+    new.load_state_dict(optimizer.state_dict())
+    return new
+
+
+def _initialized_again(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    network[index] = layer
+    optimizer.__init__(network.parameters(), lr=0.25, momentum=0.5)
+
+
+def _whole_network_added(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    network[index] = layer
+    optimizer.add_param_group({"params": network.parameters()})
+
+
+def _cleared_groups(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    for old in network[index].parameters():
+        optimizer.state.pop(old)
+    network[index] = layer
+    optimizer.param_groups.clear()
+    optimizer.add_param_group({"params": network.parameters()})
+
+
+def _weight_alone(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    gone = set(network[index].parameters())
+    network[index] = layer
+    group = optimizer.param_groups[0]
+    group["params"] = [p for p in group["params"] if p not in gone] + [layer.weight]
+    for p in gone:
+        optimizer.state.pop(p)
+
+
+def _held_twice(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    _with_is(network, index, layer, optimizer)
+    optimizer.param_groups[0]["params"] += layer.parameters()
+
+
+def _copied_numbers(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    network[index].load_state_dict(layer.state_dict())
+
+
+def _new_layer_only(network: Any, index: int, layer: Any, optimizer: Any) -> None:
+    network[index] = layer
+    optimizer.param_groups[0]["params"] = list(layer.parameters())
+
+
+REPLACED: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_with_is, PASSED, "has its moments"),
+    (_new_for_old, PASSED, ""),
+    (_cleared_groups, PASSED, ""),
+    (_in_list, NOT_YET, "Compare with `is`"),
+    (_state_passed_on, NOT_YET, "should start without"),
+    (_loaded_by_index, NOT_YET, "should start without"),
+    (_initialized_again, NOT_YET, "has lost its moments"),
+    (_weight_alone, NOT_YET, "1 of 2 new tensors"),
+    (_held_twice, NOT_YET, "holds some tensors twice"),
+    (_copied_numbers, NOT_YET, "still has its old layer"),
+    (_new_layer_only, NOT_YET, "no longer the one that stays"),
+    (
+        lambda network, index, layer, _: network.__setitem__(index, layer),
+        NOT_YET,
+        "holds none of its tensors",
+    ),
+    (_whole_network_added, ERROR, "ValueError"),
+    (
+        lambda network, index, layer, optimizer: optimizer.add_param_group(layer.parameters()),
+        ERROR,
+        "TypeError",
+    ),
+]
+
+
 @pytest.mark.parametrize(("answer", "outcome", "said"), KEEP)
 def test_keep_best(answer: Any, outcome: Outcome, said: str) -> None:
     """Ways to keep a model's weights."""
@@ -275,6 +442,18 @@ def test_blank_ledger(changes: dict[str, Any], outcome: Outcome, said: str) -> N
 def test_be_the_optimizer(answer: Any, outcome: Outcome, said: str) -> None:
     """Steps of SGD with momentum, or nearly."""
     _judged("01-be-the-optimizer", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), RATES)
+def test_two_rates(answer: Any, outcome: Outcome, said: str) -> None:
+    """Optimizers over two networks."""
+    _judged("02-two-rates", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), REPLACED)
+def test_replace(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways to replace a layer that an optimizer holds."""
+    _judged("02-replace", answer, outcome, said)
 
 
 def _judged(key: str, answer: Any, outcome: Outcome, said: str) -> None:
