@@ -1,4 +1,4 @@
-"""What new learners typed into the checks of lessons 00 to 02, and what they read.
+"""What new learners typed into the checks of rewritten lessons, and what they read.
 
 None of these answers was written by the author of a check: they come from readings of the lessons and from trying
 them out. Each is judged for what it is.
@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+import fnlib
 from fnlib.teaching.content.exercises.lesson_01 import LEDGER
+from fnlib.teaching.content.exercises.shared import layers
 from fnlib.teaching.exercises import Outcome, exercises, judge
 
 ERROR, NOT_YET, PASSED = Outcome.ERROR, Outcome.NOT_YET, Outcome.PASSED
@@ -420,6 +422,144 @@ REPLACED: list[tuple[Callable[..., Any], Outcome, str]] = [
 ]
 
 
+def _opened(box: Any, feature: Any, label: Any) -> Any:
+    inside = box.factory(box.parameters)
+    return inside.backward(box.loss(inside(feature), label))
+
+
+def _by_autograd(box: Any, feature: Any, label: Any) -> Any:
+    weights = {k: w.detach().clone().requires_grad_() for k, w in box.parameters.items()}
+    output = torch.func.functional_call(nn.Sequential(*layers()), weights, (feature,))
+    gradients = torch.autograd.grad(box.loss(output, label), list(weights.values()))
+    return torch.cat([g.flatten() for g in gradients]).norm()
+
+
+def _a_copy_steps(box: Any, feature: Any, label: Any) -> Any:
+    other = copy.deepcopy(box)
+    other.step(feature, label)
+    moved = [other.parameters[k] - w for k, w in box.parameters.items()]
+    return torch.cat([m.flatten() for m in moved]).norm()
+
+
+def _steps_and_puts_back(box: Any, feature: Any, label: Any) -> Any:
+    start = box.parameters
+    norm = _opened(box, feature, label).norm()
+    box.step(feature, label)
+    box.parameters = start
+    return norm
+
+
+def _steps_first(box: Any, feature: Any, label: Any) -> Any:
+    box.step(feature, label)
+    return _opened(box, feature, label).norm()
+
+
+def _stock_reflex(box: Any, feature: Any, label: Any) -> Any:
+    box.loss(box(feature), label).backward()
+    return 0.0
+
+
+def _largest(box: Any, feature: Any, label: Any) -> Any:
+    gradient = _opened(box, feature, label)
+    return max(gradient[k].norm() for k in gradient)
+
+
+def _smallest(box: Any, feature: Any, label: Any) -> Any:
+    gradient = _opened(box, feature, label)
+    return min(gradient[k].norm() for k in gradient)
+
+
+NORMS: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (lambda b, x, y: _opened(b, x, y).norm(), PASSED, "the same parameters as before"),
+    (lambda b, x, y: sum((g**2).sum() for g in _opened(b, x, y).values()) ** 0.5, PASSED, ""),
+    (lambda b, x, y: round(float(_opened(b, x, y).norm()), 5), PASSED, ""),
+    (lambda b, x, y: _opened(b, x, y).norm().numpy(), PASSED, ""),
+    (_by_autograd, PASSED, ""),
+    (_steps_and_puts_back, PASSED, ""),
+    (_a_copy_steps, NOT_YET, "how far a step moves the weights"),
+    (_steps_first, NOT_YET, "The box has also changed"),
+    (_largest, NOT_YET, "`0.weight` alone"),
+    (_smallest, NOT_YET, "Wanted "),
+    (lambda b, x, y: b.step(x, y), NOT_YET, "That's the loss"),
+    (lambda b, x, y: _opened(b, x, y), NOT_YET, "the gradient itself"),
+    (lambda b, x, y: _opened(b, x, y)["0.weight"].norm(), NOT_YET, "`0.weight` alone"),
+    (lambda b, x, y: [g.norm() for g in _opened(b, x, y).values()], NOT_YET, "Return one number. Your function returned a list"),
+    (lambda b, x, y: _opened(b, x, y)["0.weight"], NOT_YET, "a tensor of shape (3, 4)"),
+    (_stock_reflex, NOT_YET, "its output has no graph"),
+    (lambda b, x, y: b.parameters.grad, ERROR, ""),
+    (lambda b, x, y: [p.grad for p in b.parameters()], ERROR, "TypeError"),
+    (lambda b, x, y: b.backward(b.loss(b(x), y)), NOT_YET, "A box has no `backward`"),
+    (lambda b: 3, ERROR, "TypeError"),
+]  # fmt: skip
+
+
+def _box(
+    clip: Callable[[Any, Any], Any], returns: Callable[[Any], Any] = torch.Tensor.detach
+) -> type:
+    """A box as a learner writes it: `clip` makes the gradient of the step."""
+
+    class Box(fnlib.encapsulated.Sequential):
+        def step(self, feature: Any, label: Any, max_norm: Any = None) -> Any:
+            inside = self.factory(self.parameters)
+            loss = self.loss(inside(feature), label)
+            self.parameters = inside.step(clip(inside.backward(loss), max_norm))
+            return returns(loss)
+
+    return Box
+
+
+def _each(gradient: Any, limit: Any) -> Any:
+    if limit is None:
+        return gradient
+    return fnlib.Gradient({k: g * min(1, limit / float(g.norm())) for k, g in gradient.items()})
+
+
+def _no_change(gradient: Any, limit: Any) -> Any:
+    return gradient
+
+
+class _Fits(fnlib.encapsulated.Sequential):
+    def step(self, feature: Any, label: Any, max_norm: Any = None) -> Any:
+        loss = super().step(feature, label)
+        if max_norm is not None:
+            inside = self.factory(self.parameters)
+            gradient = inside.backward(self.loss(inside(feature), label)).clip_norm(max_norm)
+            self.parameters = inside.step(gradient)
+        return loss
+
+
+class _StockClip(fnlib.encapsulated.Sequential):
+    def step(self, feature: Any, label: Any, max_norm: Any = None) -> Any:
+        inside = self.factory(self.parameters)
+        loss = self.loss(inside(feature), label)
+        gradient = inside.backward(loss)
+        if max_norm is not None:
+            nn.utils.clip_grad_norm_(gradient.values(), max_norm)
+        self.parameters = inside.step(gradient)
+        return loss.detach()
+
+
+class _NoArgument(fnlib.encapsulated.Sequential):
+    pass
+
+
+DOORS: list[tuple[Any, Outcome, str]] = [
+    (_box(lambda g, n: g if n is None else g.clip_norm(n)), PASSED, "the old bits"),
+    (_box(lambda g, n: g.clip_norm(n) if n else g, lambda loss: loss), PASSED, ""),
+    (_box(lambda g, n: g if n is None else g * min(1, n / float(g.norm()))), PASSED, ""),
+    (_box(lambda g, n: g if n is None or g.norm() <= n else g / g.norm() * n), PASSED, ""),
+    (_box(_no_change), NOT_YET, "the same step as without it"),
+    (_box(_each), NOT_YET, "the right step moves them by"),
+    (_box(lambda g, n: g if n is None else g * n), NOT_YET, "the right step moves them by"),
+    (_box(lambda g, n: g.clip_norm(n or 0.05)), NOT_YET, "Without it, your box has to take"),
+    (_box(lambda g, n: g if n is None else g.clip_norm(n), lambda loss: None), NOT_YET, "also has to return the loss"),
+    (_box(lambda g, n: g if n is None else g.clip_norm(n), lambda loss: 0.0), NOT_YET, "also has to return the loss"),
+    (_Fits, NOT_YET, "the right step moves them by"),
+    (_StockClip, NOT_YET, "no `.grad` is filled"),
+    (_NoArgument, ERROR, "max_norm"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("answer", "outcome", "said"), KEEP)
 def test_keep_best(answer: Any, outcome: Outcome, said: str) -> None:
     """Ways to keep a model's weights."""
@@ -454,6 +594,18 @@ def test_two_rates(answer: Any, outcome: Outcome, said: str) -> None:
 def test_replace(answer: Any, outcome: Outcome, said: str) -> None:
     """Ways to replace a layer that an optimizer holds."""
     _judged("02-replace", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), NORMS)
+def test_look(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways to read the norm of a closed box's gradient, or another number."""
+    _judged("03-look", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), DOORS)
+def test_door(answer: Any, outcome: Outcome, said: str) -> None:
+    """Boxes that clip, or nearly."""
+    _judged("03-door", answer, outcome, said)
 
 
 def _judged(key: str, answer: Any, outcome: Outcome, said: str) -> None:
