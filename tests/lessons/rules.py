@@ -41,7 +41,12 @@ ORDER = [
     COSTS,
 ]
 NEEDED = [OBJECTIVES, "Predict", "Modify", COSTS]
-REWRITTEN = ("00", "01", "02")  # the lessons in plain English; grows until it holds all of them
+REWRITTEN = (
+    "00",
+    "01",
+    "02",
+    "04",
+)  # the lessons in plain English; grows until it holds all of them
 # A number in prose that no cell contains, and why it may stand there: (lesson, the words around it) -> reason.
 EXEMPT: dict[tuple[str, str], str] = {}
 
