@@ -32,6 +32,7 @@ _HOME = {
     "stream": "data",
     "hand_sized": "data",
     "accuracy": "data",
+    "ratios": "timing",
     "Picture": "pictures",
     "show": "pictures",
     "explore": "interact",

@@ -560,6 +560,143 @@ DOORS: list[tuple[Any, Outcome, str]] = [
 ]  # fmt: skip
 
 
+def _clip(change: Callable[[Any], Any]) -> Callable[..., Any]:
+    """One step with a changed gradient."""
+    return lambda model, loss: model.step(change(model.backward(loss)))
+
+
+def _in_grad(model: Any, loss: Any) -> Any:
+    nn.utils.clip_grad_norm_(model.parameters.values(), 1.0)
+    return model.step(model.backward(loss))
+
+
+def _in_gradient(model: Any, loss: Any) -> Any:
+    gradient = model.backward(loss)
+    nn.utils.clip_grad_norm_(gradient.values(), 1.0)
+    return model.step(gradient)
+
+
+def _no_effect(model: Any, loss: Any) -> Any:
+    gradient = model.backward(loss)
+    gradient.clip_norm(1.0)
+    return model.step(gradient)
+
+
+def _discards_step(model: Any, loss: Any) -> Any:
+    model.step(model.backward(loss).clip_norm(1.0))
+    return model.parameters
+
+
+def _stock_habit(model: Any, loss: Any) -> Any:
+    loss.backward()
+    return model.step(model.backward(loss))
+
+
+CLIPPED: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_clip(lambda g: g.clip_norm(1.0)), PASSED, "shortened to length 1"),
+    (_clip(lambda g: g.clip_norm(1)), PASSED, ""),
+    (_clip(lambda g: g if g.norm() <= 1 else g / g.norm()), PASSED, ""),
+    (_clip(lambda g: g * min(1, 1 / g.norm())), PASSED, ""),
+    (_clip(lambda g: g.map(lambda t: t * (1 / g.norm()).clamp(max=1))), PASSED, ""),
+    (_clip(lambda g: g), NOT_YET, "we wanted a step along it with length 1.00, got one"),
+    (_clip(lambda g: g / g.norm()), NOT_YET, "A gradient shorter than 1 was stretched"),
+    (_clip(lambda g: g.clip_norm(0.5)), NOT_YET, "got one with length 0.50"),
+    (_clip(lambda g: g.map(lambda t: t.clamp(-1, 1))), NOT_YET, "we wanted a step along it"),
+    (_no_effect, NOT_YET, "`clip_norm` leaves that as it is and returns another"),
+    (_in_grad, NOT_YET, "here no .grad is filled"),
+    (_in_gradient, NOT_YET, "here no .grad is filled"),
+    (_discards_step, NOT_YET, "These are the parameters that went in"),
+    (lambda model, loss: model.backward(loss).clip_norm(1.0), NOT_YET, "That's a gradient"),
+    (lambda model, loss: 3, NOT_YET, "the parameters after one step"),
+    (lambda model, loss: model.step(loss.clip_norm(1.0)), ERROR, "AttributeError"),
+    (_stock_habit, ERROR, ""),
+]
+
+
+def _taking(decide: Callable[[Any, Any], bool], bind: Any = None) -> Callable[..., Any]:
+    """A loop that decides from the losses before and after; ``bind`` says which model gives the second."""
+
+    def loop(factory: Any, parameters: Any, batches: Any) -> Any:
+        for feature, label in batches:
+            old = factory(parameters)
+            before = nn.functional.nll_loss(old(feature), label)
+            new = old.step(old.backward(before))
+            model = bind(old) if bind else factory(new)
+            with torch.no_grad():
+                after = nn.functional.nll_loss(model(feature), label)
+            parameters = new if decide(before.item(), after.item()) else parameters
+        return parameters
+
+    return loop
+
+
+def _history(factory: Any, parameters: Any, batches: Any) -> Any:
+    kept = [parameters]
+    for feature, label in batches:
+        losses = []
+        model = factory(kept[-1])
+        for _ in range(2):
+            loss = nn.functional.nll_loss(model(feature), label)
+            losses.append(loss.item())
+            if len(losses) == 1:
+                new = model.step(model.backward(loss))
+                model = factory(new)
+        if losses[1] < losses[0]:
+            kept.append(new)
+    return kept[-1]
+
+
+def _first_refusal(factory: Any, parameters: Any, batches: Any) -> Any:
+    for feature, label in batches:
+        one = _taking(lambda a, b: b < a)(factory, parameters, [(feature, label)])
+        if one == parameters:
+            break
+        parameters = one
+    return parameters
+
+
+def _next_batch(factory: Any, parameters: Any, batches: Any) -> Any:
+    last = float("inf")
+    for feature, label in batches:
+        model = factory(parameters)
+        loss = nn.functional.nll_loss(model(feature), label)
+        if loss < last:
+            parameters = model.step(model.backward(loss))
+        last = loss.item()
+    return parameters
+
+
+TAKEN: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_taking(lambda a, b: b < a), PASSED, "momentum included"),
+    (_taking(lambda a, b: b <= a), PASSED, ""),
+    (_taking(lambda a, b: not b > a), PASSED, ""),
+    (_history, PASSED, ""),
+    (_taking(lambda a, b: True), NOT_YET, "All 12 steps were taken"),
+    (_taking(lambda a, b: b > a), NOT_YET, "takes the steps that raise the loss"),
+    (_taking(lambda a, b: b < a, bind=lambda old: old), NOT_YET, "which parameters does each come"),
+    (_taking(lambda a, b: False), NOT_YET, "None of the 12 steps is in what you return"),
+    (_first_refusal, NOT_YET, "Right up to the first refused step"),
+    (_taking(lambda a, b: b < 0.9 * a), NOT_YET, "of the 12 steps"),
+    (_next_batch, NOT_YET, "Wanted: 8 of the 12 steps. Got:"),
+    (lambda f, p, b: f(_taking(lambda x, y: y < x)(f, p, b)), NOT_YET, "That's a model"),
+    (lambda f, p, b: p, NOT_YET, "None of the 12 steps"),
+    (lambda f, p, b: [p], NOT_YET, "the parameters after all batches"),
+    (lambda f, p, b: p.step(b), ERROR, "AttributeError"),
+]
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), CLIPPED)
+def test_clip(answer: Any, outcome: Outcome, said: str) -> None:
+    """Steps with a clipped gradient, or nearly."""
+    _judged("04-clip", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), TAKEN)
+def test_take_back(answer: Any, outcome: Outcome, said: str) -> None:
+    """Loops that refuse a step, or mean to."""
+    _judged("04-take-back", answer, outcome, said)
+
+
 @pytest.mark.parametrize(("answer", "outcome", "said"), KEEP)
 def test_keep_best(answer: Any, outcome: Outcome, said: str) -> None:
     """Ways to keep a model's weights."""
