@@ -24,7 +24,7 @@ from fnlib.values.protect import in_transform, share, share_all
 
 Out = Callable[[Tensor], Tensor | None]  # where a result may go: into memory that ends here
 Class = TypeVar("Class", bound=type)
-_ORDINARY = {torch.float32, torch.float64}
+_ORDINARY, _DENSE = {torch.float32, torch.float64}, {torch.strided}
 _DTYPE, _IS_CPU, _LAYOUT = map(operator.attrgetter, ("dtype", "is_cpu", "layout"))
 _IS_CONTIGUOUS: Any = Tensor.is_contiguous
 
@@ -89,9 +89,9 @@ class Formula(Rule):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
         partition = self.partition(weights)
-        fixed = self.groups is None and not self._scheduled and self._rate is None
+        fixed = self._is_fixed()
         rules = [self] if fixed else [self.having(**settings) for settings, _ in partition]
-        if not in_transform() and any(rule._is_unusual(weights, gradient) for rule in rules):
+        if not in_transform() and _are_unusual(rules, weights, gradient):
             return self._twin().update(weights, gradient, state, in_place=in_place)
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
         for rule, (_, names) in zip(rules, partition, strict=True):
@@ -159,17 +159,6 @@ class Formula(Rule):
         shapes = dict.fromkeys(self.having(**settings).moments(), weight.shape)
         return {"step": torch.Size(), **shapes} if self.counts else shapes
 
-    def _is_unusual(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
-        """Say whether torch.optim has to take this step: only it has its bits, or its error."""
-        return bool(
-            self.foreach
-            or self._has_tensors
-            or (self.groups is not None and _have_tensors(vars(self).values()))
-            or not set(map(_DTYPE, weights.values())) <= _ORDINARY
-            or not (self.fused or all(map(_IS_CPU, weights.values())))
-            or set(map(_LAYOUT, gradient.values())) - {torch.strided}
-        )
-
     def _twin(self) -> Rule:
         """Return the same rule, made of the class of torch.optim."""
         if not self._twins:
@@ -182,6 +171,23 @@ class Formula(Rule):
         """The rate, and what differs from its default."""
         default = {field.name: field.default for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         return {k: v for k, v in self._settings.items() if k == "lr" or v != default[k]}
+
+
+def _are_unusual(
+    rules: list[Any], weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]
+) -> bool:
+    """Say whether torch.optim has to take this step: only it has its bits, or its error."""
+    for rule in rules:
+        if rule.foreach or rule._has_tensors:
+            return True
+        if rule.groups is not None and _have_tensors(vars(rule).values()):
+            return True
+    tensors = weights.values()
+    return not (
+        _ORDINARY.issuperset(map(_DTYPE, tensors))
+        and _DENSE.issuperset(map(_LAYOUT, gradient.values()))
+        and (all(map(_IS_CPU, tensors)) or all(rule.fused for rule in rules))
+    )
 
 
 class Counter:
