@@ -26,6 +26,7 @@ Out = Callable[[Tensor], Tensor | None]  # where a result may go: into memory th
 Class = TypeVar("Class", bound=type)
 _ORDINARY, _DENSE = {torch.float32, torch.float64}, {torch.strided}
 _DTYPE, _IS_CPU, _LAYOUT = map(operator.attrgetter, ("dtype", "is_cpu", "layout"))
+_PLAIN = {int, float}  # asked first: PyTorch's `isinstance` takes longer
 _IS_CONTIGUOUS: Any = Tensor.is_contiguous
 
 
@@ -246,6 +247,8 @@ def _shared(kept: Moments) -> Moments:
 
 def used(number: Any) -> bool:
     """Say whether a setting takes part in the formula: 0 leaves its term out."""
+    if type(number) in _PLAIN:
+        return bool(number)
     return isinstance(number, Tensor) or bool(number)
 
 
@@ -256,7 +259,7 @@ def place(out: Tensor | None) -> Tensor | None:
 
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
-    if isinstance(factor, Tensor):
+    if type(factor) not in _PLAIN and isinstance(factor, Tensor):
         return a + factor * b
     if out is None:
         return torch.add(a, b, alpha=factor)
