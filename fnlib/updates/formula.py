@@ -95,12 +95,14 @@ class Formula(Rule):
         if not in_transform() and _are_unusual(rules, weights, gradient):
             return self._twin().update(weights, gradient, state, in_place=in_place)
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
-        for rule, (_, names) in zip(rules, partition, strict=True):
+        groups = []
+        for rule, (settings, names) in zip(rules, partition, strict=True):
             moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
             fused = rule.fused and not in_transform()
             move = rule._move_fused if fused else rule._move_each
             move(moving, weights, gradient, kept, count, in_place)
-        return weights, {"state": kept, "param_groups": [settings for settings, _ in partition]}
+            groups.append(settings)
+        return weights, {"state": kept, "param_groups": groups}
 
     def _move_each(
         self,
@@ -113,11 +115,13 @@ class Formula(Rule):
     ) -> None:
         """Move one weight after the other."""
         counts, place = self.counts, same if in_place else new
+        starts = counts or type(self).start is not Formula.start
         # A new tensor would have other strides than a weight that isn't contiguous.
         dense = in_place or in_transform() or all(map(_IS_CONTIGUOUS, weights.values()))
         for name in names:
             w, out, before = weights[name], place, kept.get(name)
-            before = before or self.started(w)
+            if not before:
+                before = self.started(w) if starts else {}
             step, t = count(before["step"]) if counts else (None, None)
             if not dense and not w.is_contiguous():
                 w, before, out = share(w), _shared(before), same
