@@ -272,20 +272,20 @@ def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 def lerp(a: Tensor, b: Tensor, weight: Any, out: Tensor | None = None) -> Tensor:
     """Return ``a + weight * (b - a)``."""
-    if isinstance(weight, Tensor):
+    if type(weight) not in _PLAIN and isinstance(weight, Tensor):
         return a + weight * (b - a)
     return torch.lerp(a, b, weight, out=place(out))
 
 
 def addcmul(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b * c``."""
-    if isinstance(factor, Tensor):
+    if type(factor) not in _PLAIN and isinstance(factor, Tensor):
         return a + factor * b * c
     return torch.addcmul(a, b, c, value=factor, out=place(out))
 
 
 def addcdiv(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b / c``."""
-    if isinstance(factor, Tensor):
+    if type(factor) not in _PLAIN and isinstance(factor, Tensor):
         return a + factor * b / c
     return torch.addcdiv(a, b, c, value=factor, out=place(out))
