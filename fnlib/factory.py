@@ -418,7 +418,7 @@ class Model(Tabular):
         if held.rule is not None and held.rule != factory._rule_name:
             raise errors.WrongRule(held.rule, factory._rule_name)
         weights, new_buffers = self._after(held, buffers)
-        if isinstance(buffers, Buffers) and buffers.resized:
+        if buffers is not None and isinstance(buffers, Buffers) and buffers.resized:
             names = names._replace(resized=names.resized | buffers.resized)
         rule, state = factory._rule.at(step_count), held.state
         if rule.needs_objective:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -27,17 +27,17 @@ class Leaves:
 
     __slots__ = ("all", "aside", "contiguous", "network", "shown", "trained")
 
-    def __init__(self, network: Network, weights: Iterable[Tensor]) -> None:
+    def __init__(self, network: Network, weights: Collection[Tensor]) -> None:
         self.network = network
         # Leaves that a pass wrote to: later passes start from others, a graph still needs these.
         self.aside: tuple[Tensor, ...] = ()
         self._take(weights)
 
-    def _take(self, weights: Iterable[Tensor]) -> None:
+    def _take(self, weights: Collection[Tensor]) -> None:
         network = self.network
         self.shown: list[Any] = []  # their storages, once somebody outside may write to them
-        self.all = share_all(list(weights))
-        self.trained = tuple(self.all[i] for i in network.trained)
+        self.all = share_all(weights)
+        self.trained = tuple([self.all[i] for i in network.trained])
         if in_transform():  # a transform follows its own tensors; ours are marked outside of it
             with outside_transforms():
                 for leaf in self.trained:
@@ -80,7 +80,7 @@ class Leaves:
             placed[name].data = share(tensor)
         return placed
 
-    def set_aside(self, weights: Iterable[Tensor]) -> None:
+    def set_aside(self, weights: Collection[Tensor]) -> None:
         """Start from weights again, after a pass wrote to the leaves that it was given."""
         self.aside += self.trained
         self._take(weights)
@@ -107,9 +107,14 @@ def gradients(
         LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
         GraphOverwritten, Donated: there is none.
     """
-    trained = tuple([leaf for some in leaves for leaf in (*some.trained, *some.aside)])
+    trained: tuple[Tensor, ...] = ()
+    runs_again = []
+    for some in leaves:
+        trained += some.trained + some.aside
+        if some.network.left:
+            runs_again.append(some.network)
     # A checkpoint runs parts again in backward, and draws again what the first pass drew.
-    if runs_again := [some.network for some in leaves if some.network.left]:
+    if runs_again:
         with one_at_a_time:
             found = differentiate(loss, trained, retain_graph, create_graph)
         for network in runs_again:

@@ -24,8 +24,9 @@ from fnlib.values.protect import in_transform, share, share_all
 
 Out = Callable[[Tensor], Tensor | None]  # where a result may go: into memory that ends here
 Class = TypeVar("Class", bound=type)
-_ORDINARY = {torch.float32, torch.float64}
+_ORDINARY, _DENSE = {torch.float32, torch.float64}, {torch.strided}
 _DTYPE, _IS_CPU, _LAYOUT = map(operator.attrgetter, ("dtype", "is_cpu", "layout"))
+_PLAIN = {int, float}  # asked first: PyTorch's `isinstance` takes longer
 _IS_CONTIGUOUS: Any = Tensor.is_contiguous
 
 
@@ -89,17 +90,19 @@ class Formula(Rule):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
         partition = self.partition(weights)
-        fixed = self.groups is None and not self._scheduled and self._rate is None
+        fixed = self._is_fixed()
         rules = [self] if fixed else [self.having(**settings) for settings, _ in partition]
-        if not in_transform() and any(rule._is_unusual(weights, gradient) for rule in rules):
+        if not in_transform() and _are_unusual(rules, weights, gradient):
             return self._twin().update(weights, gradient, state, in_place=in_place)
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
-        for rule, (_, names) in zip(rules, partition, strict=True):
+        groups = []
+        for rule, (settings, names) in zip(rules, partition, strict=True):
             moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
             fused = rule.fused and not in_transform()
             move = rule._move_fused if fused else rule._move_each
             move(moving, weights, gradient, kept, count, in_place)
-        return weights, {"state": kept, "param_groups": [settings for settings, _ in partition]}
+            groups.append(settings)
+        return weights, {"state": kept, "param_groups": groups}
 
     def _move_each(
         self,
@@ -112,11 +115,13 @@ class Formula(Rule):
     ) -> None:
         """Move one weight after the other."""
         counts, place = self.counts, same if in_place else new
+        starts = counts or type(self).start is not Formula.start
         # A new tensor would have other strides than a weight that isn't contiguous.
         dense = in_place or in_transform() or all(map(_IS_CONTIGUOUS, weights.values()))
         for name in names:
             w, out, before = weights[name], place, kept.get(name)
-            before = before or self.started(w)
+            if not before:
+                before = self.started(w) if starts else {}
             step, t = count(before["step"]) if counts else (None, None)
             if not dense and not w.is_contiguous():
                 w, before, out = share(w), _shared(before), same
@@ -159,17 +164,6 @@ class Formula(Rule):
         shapes = dict.fromkeys(self.having(**settings).moments(), weight.shape)
         return {"step": torch.Size(), **shapes} if self.counts else shapes
 
-    def _is_unusual(self, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> bool:
-        """Say whether torch.optim has to take this step: only it has its bits, or its error."""
-        return bool(
-            self.foreach
-            or self._has_tensors
-            or (self.groups is not None and _have_tensors(vars(self).values()))
-            or not set(map(_DTYPE, weights.values())) <= _ORDINARY
-            or not (self.fused or all(map(_IS_CPU, weights.values())))
-            or set(map(_LAYOUT, gradient.values())) - {torch.strided}
-        )
-
     def _twin(self) -> Rule:
         """Return the same rule, made of the class of torch.optim."""
         if not self._twins:
@@ -182,6 +176,23 @@ class Formula(Rule):
         """The rate, and what differs from its default."""
         default = {field.name: field.default for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         return {k: v for k, v in self._settings.items() if k == "lr" or v != default[k]}
+
+
+def _are_unusual(
+    rules: list[Any], weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]
+) -> bool:
+    """Say whether torch.optim has to take this step: only it has its bits, or its error."""
+    for rule in rules:
+        if rule.foreach or rule._has_tensors:
+            return True
+        if rule.groups is not None and _have_tensors(vars(rule).values()):
+            return True
+    tensors = weights.values()
+    return not (
+        _ORDINARY.issuperset(map(_DTYPE, tensors))
+        and _DENSE.issuperset(map(_LAYOUT, gradient.values()))
+        and (all(map(_IS_CPU, tensors)) or all(rule.fused for rule in rules))
+    )
 
 
 class Counter:
@@ -240,6 +251,8 @@ def _shared(kept: Moments) -> Moments:
 
 def used(number: Any) -> bool:
     """Say whether a setting takes part in the formula: 0 leaves its term out."""
+    if type(number) in _PLAIN:
+        return bool(number)
     return isinstance(number, Tensor) or bool(number)
 
 
@@ -250,7 +263,7 @@ def place(out: Tensor | None) -> Tensor | None:
 
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b``."""
-    if isinstance(factor, Tensor):
+    if type(factor) not in _PLAIN and isinstance(factor, Tensor):
         return a + factor * b
     if out is None:
         return torch.add(a, b, alpha=factor)
@@ -259,20 +272,20 @@ def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 def lerp(a: Tensor, b: Tensor, weight: Any, out: Tensor | None = None) -> Tensor:
     """Return ``a + weight * (b - a)``."""
-    if isinstance(weight, Tensor):
+    if type(weight) not in _PLAIN and isinstance(weight, Tensor):
         return a + weight * (b - a)
     return torch.lerp(a, b, weight, out=place(out))
 
 
 def addcmul(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b * c``."""
-    if isinstance(factor, Tensor):
+    if type(factor) not in _PLAIN and isinstance(factor, Tensor):
         return a + factor * b * c
     return torch.addcmul(a, b, c, value=factor, out=place(out))
 
 
 def addcdiv(a: Tensor, factor: Any, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``a + factor * b / c``."""
-    if isinstance(factor, Tensor):
+    if type(factor) not in _PLAIN and isinstance(factor, Tensor):
         return a + factor * b / c
     return torch.addcdiv(a, b, c, value=factor, out=place(out))

@@ -159,10 +159,16 @@ class Rule:
 
     def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
         """Split the weights into groups of equal settings, in the order in which they are met."""
+        if self._is_fixed():
+            return [(dict(self._settings), list(weights))]
         common = {**self._settings, **self._schedules()}
         if self.groups is None:
             return [(common, list(weights))]
         return [({**common, **own}, names) for own, names in self._parts(weights)]
+
+    def _is_fixed(self) -> bool:
+        """Say whether every weight has the rule's own settings at every step."""
+        return self.groups is None and not self._scheduled and self._rate is None
 
     def _parts(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
         """Split the weights by the settings that groups= gives them, schedules resolved."""
