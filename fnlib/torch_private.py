@@ -244,9 +244,8 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
 data_address: Callable[[Tensor], int] | None = _found("_C._data_address")
 
 
-def storage_address(tensor: Tensor) -> int:
-    """Say where a tensor's storage begins; a number that only identifies it where that's hidden."""
-    return memory_of(tensor) if data_address is None else data_address(tensor)
+# Where that's hidden, a number that only identifies the storage.
+storage_address: Callable[[Tensor], int] = data_address or memory_of
 
 
 def computes_itself(tensor: Tensor) -> bool:

@@ -82,7 +82,7 @@ FAULTS: list[tuple[Any, str, float]] = [
     (differ, "address", 0.3),
     (differ, "span", 0.3),
     (differ, "unreadable", 0.3),
-    (differ, "start_of", 0.1),
+    (sighting, "form_of", 0.1),
     (differ.Whole, "rewritten", 0.3),
     (sighting.Seen, "unchanged", 0.3),
     (sighting, "gapless", 0.3),

@@ -73,6 +73,15 @@ def start_of(tensor: Tensor) -> int:
     return int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
 
 
+Form = tuple[tuple[int, ...], int, int, tuple[int, ...], torch.dtype]
+
+
+def form_of(tensor: Tensor) -> Form:
+    """Return strides, where the numbers are, and how large they are: what a write doesn't change."""
+    where, offset = storage_address(tensor), int(tensor.storage_offset())
+    return tensor.stride(), where, offset, tensor.shape, tensor.dtype
+
+
 def address(tensor: Tensor) -> int:
     """Identify where a dense tensor's numbers begin; 0 for an empty one.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fnlib.ledger.entries import Links, State
-from fnlib.ledger.looks.bytes import address, copied, parts, same, span, start_of, unreadable
+from fnlib.ledger.looks.bytes import address, copied, parts, same, span, unreadable
 from fnlib.ledger.looks.owners import Owners, Sites
 from fnlib.ledger.looks.sighting import Delta, Seen, equal, once, rewritten
 from fnlib.ledger.looks.watches import ModuleWatch, OptimizerWatch, TensorWatch, Watch
@@ -178,7 +178,8 @@ class Keeper(Owners):
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
         try:
-            if known is None or not self._has_stayed(tensor, known):
+            quick = known is not None and known.form is not None and known.spots[0] not in self.at
+            if known is None or not (quick and known.has_stayed(tensor)):
                 self._tensor_at_length(place, state, tensor, known)
                 return
             if not known.unchanged(tensor):
@@ -189,15 +190,6 @@ class Keeper(Owners):
             self.fault(self._label(place), error)
             if known is not None:
                 self._now[place] = known
-
-    def _has_stayed(self, tensor: Tensor, known: Seen) -> bool:
-        """Say whether an ordinary tensor is the same object in the same memory of its own."""
-        if known.stride is None or not known.is_of(tensor):
-            return False
-        copy, spot = known.copies[0], start_of(tensor)
-        if spot != known.spots[0] or spot in self.at or tensor.dtype is not copy.dtype:
-            return False
-        return tensor.shape == copy.shape and tensor.stride() == known.stride
 
     def _label(self, place: str) -> str:
         return f"{self._watch.label}.{place}" if place else self._watch.label
@@ -260,7 +252,7 @@ class Keeper(Owners):
         """Keep one copy for all names of a storage."""
         if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
             known.copies = first.copies
-            if known.stride is not None and first.stride is not None:
+            if known.form is not None and first.form is not None:
                 known.compare_quickly(tensor, first)
 
     def _follows_twin(self, known: Seen, tensor: Tensor, spot: int) -> bool:

@@ -10,7 +10,16 @@ from typing import Any
 from torch import Tensor
 
 from fnlib.ledger.entries import GIVEN_AWAY, Change, Entry, Kind, State, Summary
-from fnlib.ledger.looks.bytes import distance, gapless, over, same, summarise, view_of
+from fnlib.ledger.looks.bytes import (
+    Form,
+    distance,
+    form_of,
+    gapless,
+    over,
+    same,
+    summarise,
+    view_of,
+)
 from fnlib.ledger.looks.watches import Membership, Watch
 
 ENOUGH = 1 << 20  # bytes of copies that may wait
@@ -23,7 +32,7 @@ class Seen:
     ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak
     reference (``weak``) where holding it would hold a graph. ``copies`` are those of its dense
     parts: one for an ordinary tensor, none for a plain ``value``. Ordinary tensors have a
-    ``stride`` and can be compared quickly. Where such a one and its copy are single pieces of main
+    ``form`` and can be compared quickly. Where such a one and its copy are single pieces of main
     memory, ``view`` shows its bytes as they are now, and ``octets`` are those of the copy.
     """
 
@@ -38,21 +47,33 @@ class Seen:
     copies: tuple[Tensor, ...] = ()
     value: Any = None
     cow: bool = False
-    stride: tuple[int, ...] | None = None
+    form: Form | None = None
     span: tuple[int, int] | None = None
     view: memoryview | None = None
     octets: bytearray | None = None
     summary: Summary | None = None
 
+    def has_stayed(self, tensor: Tensor) -> bool:
+        """Say whether an ordinary tensor is this very object, where it was and as large as it was."""
+        held = self.held() if self.weak else self.held
+        return held is tensor and self.form == form_of(tensor)
+
     def is_of(self, tensor: Tensor) -> bool:
         """Say whether this very object was seen."""
         return (self.held() if self.weak else self.held) is tensor
 
+    def size(self) -> int:
+        """Return how many bytes its copies take."""
+        if self.octets is not None:
+            return len(self.octets)
+        return sum([copy.nbytes for copy in self.copies])
+
     def compare_quickly(self, tensor: Tensor, twin: Seen | None = None) -> None:
         """Set what quick comparisons go by: the copy of a twin in the same bytes, or a new one."""
-        self.stride, self.view, self.octets = tensor.stride(), None, None
-        if twin is not None and (twin.octets is None or twin.stride != self.stride):
-            return
+        self.form, self.view, self.octets = form_of(tensor), None, None
+        if twin is not None:
+            if twin.octets is None or twin.form is None or twin.form[0] != self.form[0]:
+                return
         if twin is not None or gapless(tensor):
             self.view = view_of(self.spots[0], tensor.nbytes)
             self.octets = bytearray(self.view) if twin is None else twin.octets
@@ -73,7 +94,7 @@ def rewritten(known: Seen, tensor: Tensor) -> Seen:
     return Seen(
         *(known.watch, known.place, known.label, known.state, known.held, known.weak),
         *(known.token, known.spots, (copy,), known.value, False),
-        *(known.stride, known.span, known.view, octets),
+        *(known.form, known.span, known.view, octets),
     )
 
 
@@ -108,7 +129,8 @@ def _identity(delta: Delta) -> tuple[Any, ...] | None:
     """Say which gradients came and went, or of which tensor the flag is; ``None`` for the rest."""
     one = delta.seen
     if one.state == "gradient" and one.watch.order != 1:
-        tokens = tuple(None if side is None else side.token for side in (delta.before, delta.after))
+        before, after = delta.before, delta.after
+        tokens = before and before.token, after and after.token
         return None if tokens == (None, None) else tokens
     if one.state == "requires_grad flag":
         owner = one.watch.seen.get(one.place.removesuffix("requires_grad").removesuffix("."))
@@ -164,7 +186,7 @@ class Pending:
         changes = [_change(delta, entry.named) for delta in deltas]
         entry.changes = (*changes, *others)
         self._waiting += zip(changes, deltas, strict=True)
-        self._bytes += sum([copy.nbytes for delta in deltas for copy in delta.seen.copies])
+        self._bytes += sum([delta.seen.size() for delta in deltas])
         if self._bytes > ENOUGH:
             self.settle()
 

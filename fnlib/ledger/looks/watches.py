@@ -172,13 +172,10 @@ def _children_in(tables: list[dict[str, Any]]) -> list[Any]:
 
 def held_in(tables: list[dict[str, Any]], others: dict[int, str]) -> set[str]:
     """Return the labels of those objects, given by identity, that modules hold as attributes."""
-    held = {
-        id(one)
-        for table in tables
-        for some in (table.get("_modules", _NONE), table)
-        for one in some.values()
-    }
-    return {others[key] for key in others.keys() & held}
+    held = [some.values() for table in tables for some in (table.get("_modules", _NONE), table)]
+    # Without a Python loop, as a network has many attributes.
+    found = others.keys() & map(id, chain.from_iterable(held))
+    return {others[key] for key in found}
 
 
 class OptimizerWatch(Watch):

@@ -210,14 +210,16 @@ class Names:
         changes: list[Change] = []
         values = self.scope.find_all(self.names)
         for name, value in zip(self.names, values, strict=True):
+            known = self.known.get(name)
+            if known is not None and known.key == id(value) and not known.weak:
+                continue  # it is held, so that this is no other object in the same place
             try:
-                self._compare(name, value, changes)
+                self._compare(name, value, known, changes)
             except Exception as error:
                 self.keeper.fault(name, error)
         return changes
 
-    def _compare(self, name: str, value: Any, changes: list[Change]) -> None:
-        before = self.known.get(name)
+    def _compare(self, name: str, value: Any, before: _Name | None, changes: list[Change]) -> None:
         if before is None:
             if value is not MISSING:
                 self._bind(name, value, None, changes)

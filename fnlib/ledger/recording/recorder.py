@@ -28,6 +28,7 @@ from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.randomness import RandomState
 from fnlib.ledger.looks.sighting import Delta, Pending, merge
+from fnlib.ledger.looks.watches import SCALAR
 from fnlib.ledger.recording.calls import handlers
 from fnlib.ledger.recording.graphs import Graph, graph_of
 from fnlib.ledger.recording.limits import Limits
@@ -395,6 +396,8 @@ class Recorder:
         for path in statement.paths:
             try:
                 for length, value in enumerate(one.scope.along(path), 1):
+                    if type(value) in SCALAR:
+                        continue  # nobody's
                     one.names.met(path[:length], value)
                     named |= self.keeper.owners(value)
             except Exception as error:
