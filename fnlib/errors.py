@@ -277,9 +277,10 @@ class LossNotScalar(FnlibError, ValueError):
 
     def __init__(self, loss: Any) -> None:
         shape = getattr(loss, "shape", None)
-        if shape is None:
+        is_complex = getattr(getattr(loss, "dtype", None), "is_complex", None)
+        if shape is None or is_complex is None:
             super().__init__(f"is a {type(loss).__name__}", ".mean()", "a tensor with one element")
-        elif loss.dtype.is_complex:
+        elif is_complex:
             super().__init__("is complex", ".abs().mean()", "or losses.real.mean()")
         else:
             super().__init__(f"has shape {tuple(shape)}", ".mean()", "combine them into one number")

@@ -296,8 +296,9 @@ class Model(Tabular):
         >>> [tuple(slope.shape) for slope in slopes]
         [(1, 2), (1,)]
         """
-        self._parameters._held()
-        leaves = self._leaves
+        held, leaves = self._held("show their weights"), self._leaves
+        if leaves.shown and not self._shows:
+            leaves = self._intact(held)
         if self._moved:
             return Weights(leaves.standing_in(self._moved), leaves.network.names.ties)
         self._shows = True
@@ -451,7 +452,7 @@ class Model(Tabular):
         objective: Objective | None,
     ) -> Parameters:
         """Take a step that evaluates an objective."""
-        factory, held = self._factory, self._held("take a step")
+        factory, held = self._factory, refuse_graph(self._held("take a step"), "take a step")
         rule = factory._rule.at(held.step_count)
         if lr is not None:
             rule = rule.at_rate(lr)
@@ -479,8 +480,11 @@ class Model(Tabular):
         else:  # the rules of torch.optim evaluate once, before they step
             _, slopes, weights = trials(weights)
             weights, state = rule.update(weights, slopes, state)
+        names = held.names
+        if isinstance(buffers, Buffers) and buffers.resized:
+            names = names._replace(resized=names.resized | buffers.resized)
         count = held.step_count + 1
-        after = Held(weights, trials.buffers, state, rule.name, count, held.names)
+        after = Held(weights, trials.buffers, state, rule.name, count, names)
         if donate:  # only now: a trial that fails leaves the old value whole
             self._parameters._give_away()
         return Parameters._of(after, Bound(self._leaves.network, rule.name, None))
@@ -491,9 +495,11 @@ class Model(Tabular):
         """Check a gradient and return its tensors, without a graph."""
         network = self._leaves.network
         if isinstance(gradient, Gradient):
-            if gradient._network is network:
-                return gradient.detached
-            gradient = gradient.detached
+            slopes: Mapping[str, Tensor] = gradient.detached
+            dtypes = [slope.dtype for slope in slopes.values()]
+            if gradient._network is network and dtypes == [held.weights[n].dtype for n in slopes]:
+                return slopes
+            gradient = slopes
         slopes = untied("gradient entry", gradient, held.names.ties, _STEP)
         check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
         return {name: slopes[name].detach() for name in slopes}

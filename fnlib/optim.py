@@ -5,8 +5,9 @@ A rule is any object with two methods:
     init(weights) -> state                                  before the first step
     update(weights, gradient, state) -> (weights, state)    at each step
 
-The tensors that your own rule gets are copy-on-write, so it may work in place. The three rules
-below are one formula each, `move`, for one weight `w` with gradient `g`. The order of operations is
+The tensors that your own rule gets are copy-on-write, so it may work in place. SGD and Adam are one
+formula each, `move`, for one weight `w` with gradient `g`; AdamW is Adam with two other defaults.
+Each has a class in torch.optim, its `like`, which takes the unusual steps. The order of operations is
 that of ``torch.optim``, because it decides the last bit. ``out=out(w)`` reuses the memory of `w` if
 that has been donated, and makes a new tensor otherwise.
 

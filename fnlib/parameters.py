@@ -269,7 +269,8 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         if buffers == "lerp":
             pairs = mine.buffers.items()
             parts["lerp"] = {name: between(b, theirs.buffers[name]) for name, b in pairs}
-        return Parameters._of(mine._replace(weights=weights, buffers=parts[buffers]))
+        graph = mine.graph or theirs.graph
+        return Parameters._of(mine._replace(weights=weights, buffers=parts[buffers], graph=graph))
 
     def to(self, target: Target) -> Parameters:
         """Make a value on another device or of another dtype.

@@ -215,3 +215,42 @@ def test_donated_weights_are_not_shown() -> None:
         model.backward(loss)
     weights["0.weight"].detach().fill_(0) if weights["0.weight"].numel() else None
     assert after == ModelFactory(value()).step(plain_of(value()))
+
+
+def test_a_sibling_shows_intact_leaves() -> None:
+    """A write through one model's weights is not what another model of the value shows."""
+    factory = fnlib.Sequential(nn.Linear(2, 1))
+    start = factory(fnlib.Parameters(seed=0)).parameters
+    one, other = factory(start), factory(start)
+    one.weights["0.weight"].data.zero_()
+    assert torch.equal(other.weights["0.weight"], start["0.weight"])
+    assert other(torch.ones(1, 2)).shape == (1, 1)
+
+
+def test_a_gradient_of_another_dtype_is_refused() -> None:
+    """Of the same network, in double precision: the step would change the dtype of the weights."""
+    factory = fnlib.Sequential(nn.Linear(2, 1))
+    model = factory(fnlib.Parameters(seed=0))
+    double = factory(model.parameters.to(torch.float64))
+    gradient = double.backward(double(torch.ones(1, 2, dtype=torch.float64)).sum())
+    with pytest.raises(fnlib.WrongParameters, match="float64"):
+        model.step(gradient)
+
+
+def test_an_average_with_a_graph_is_refused_by_step() -> None:
+    """`lerp` towards weights that carry a graph carries it, too."""
+    factory = fnlib.Sequential(nn.Linear(2, 1))
+    model = factory(fnlib.Parameters(seed=0))
+    scale = torch.ones((), requires_grad=True)
+    other = model.parameters.replace(weights={k: w * scale for k, w in model.parameters.items()})
+    mean = factory(model.parameters.lerp(other, 0.5))
+    loss = mean(torch.ones(1, 2)).sum()
+    with pytest.raises(fnlib.CarriesGraph):
+        mean.step(mean.backward(loss))
+
+
+def test_a_numpy_loss_is_named() -> None:
+    """A loss that NumPy computed is no tensor, whatever its dtype."""
+    model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+    with pytest.raises(fnlib.LossNotScalar, match="ndarray"):
+        model.backward(model(torch.ones(2, 2)).detach().numpy())
