@@ -407,7 +407,7 @@ class Model(Tabular):
         >>> model = fnlib.Sequential(nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
         >>> objective = lambda model: (model(torch.eye(2)) - 1).square().sum()
         >>> later = model.factory(model.step(objective=objective))
-        >>> float(objective(later)) < 1e-6
+        >>> objective(later).item() < 1e-6
         True
         """
         if gradient is None or objective is not None:

@@ -331,7 +331,7 @@ TABLE = [
     s(6, "each pass makes another module tree", swap(f"{NETWORK}.give_back", never_given_back), "test_leaks.py::test_tensors_alive_do_not_grow[SGD]"),
     # --- 7: nothing is dropped in silence
     s(7, "a forward may drop buffers", unrefused(f"{MODEL}.__call__", "StateDropped", lambda self, *args, **kwargs: self.with_buffers(*args, **kwargs)[0]), f"{ERROR}[forward: buffers dropped]", f"{ERROR}[forward: weights dropped]"),
-    s(7, "state in attributes is taken for a cache", swap(f"{FORWARD}._same_output", returns(True)), "test_forward.py::test_state_in_attributes_is_refused"),
+    s(7, "state in attributes is taken for a cache", swap("fnlib.network.judge._same_output", returns(True)), "test_forward.py::test_state_in_attributes_is_refused"),
     s(7, "what grows in a pass is not noticed", swap("fnlib.network.hidden_state.Attributes.grew", returns([])), "test_forward.py::test_other_state_is_refused"),
     s(7, "a step may leave its buffers out", unrefused(f"{MODEL}.step", "MissingBuffers", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: without its buffers]"),
     s(7, "a gradient of other names is taken", unrefused(f"{MODEL}.step", "WrongParameters", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: names of another network]"),

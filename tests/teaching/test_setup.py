@@ -130,7 +130,7 @@ def test_the_package_alone_has_all_that_a_notebook_asks_for(tmp_path: Path) -> N
         "sys.modules['course'] = sys.modules['tests'] = None\n"
         "import fnlib\nfrom fnlib import teaching\n"
         "from fnlib.teaching import exercises, museum, museum_visit, notebook, questions\n"
-        "from fnlib.teaching.content.pictures import four_loops, inside, needs\n"
+        "from fnlib.teaching.content.pictures import four_loops, inside\n"
         "assert questions.questions() and exercises.exercises()\n"
         "assert list(notebook.SHIPPED.glob('00_*.ipynb'))\n"
         "for one in museum.EXHIBITS:\n"
