@@ -68,12 +68,19 @@ def student(notebook: NotebookNode) -> NotebookNode:
     Raises:
         ValueError: a marker stands alone; the message shows the cell.
     """
-    made = copy.deepcopy(notebook)
+    made = from_one_folder_up(notebook)
     for cell in made.cells:
         if cell.cell_type == "code":
             cell.source = without_solution(cell.source)
             cell.outputs, cell.execution_count = [], None
-        else:
+    return made
+
+
+def from_one_folder_up(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with its relative links as they are seen from the folder above."""
+    made = copy.deepcopy(notebook)
+    for cell in made.cells:
+        if cell.cell_type == "markdown":
             cell.source = re.sub(r"(\]\(|(?:src|href)=\")\.\./", r"\1", cell.source)
     return made
 

@@ -1,4 +1,4 @@
-"""The museum as tables: the whole for lesson 09, a short one for the README; and where each exhibit hangs."""
+"""The museum as tables: the whole for lesson 09, and its counts for the README; and where each exhibit hangs."""
 
 from __future__ import annotations
 
@@ -51,69 +51,62 @@ def counts() -> tuple[int, int, int]:
     return len(stock), sum(one.today == "silent" for one in stock), len(EXHIBITS) - len(stock)
 
 
-def markdown(
-    exhibits: tuple[Exhibit, ...] = EXHIBITS, *, short: bool = False, folder: str = "museum/"
-) -> str:
+def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, folder: str = "museum/") -> str:
     """The table of the museum as Markdown.
 
     Args:
         exhibits: the rows.
-        short: the core exhibits only, four columns, for the README.
         folder: of the rooms, from where the table stands.
 
     Returns:
         The table.
 
     Example:
-        >>> print(markdown(short=True).splitlines()[0])
-        | bug | PyTorch today | the ledger finds | in `fnlib` |
+        >>> print(markdown().splitlines()[0])
+        | where | bug | PyTorch today | the ledger finds | the doctor sees it standing | in `fnlib` |
     """
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    if short:
-        head = ("bug", "PyTorch today", "the ledger finds", "in `fnlib`")
-        rows = [
-            (one.title, one.today, _code(one.finding), one.fnlib) for one in exhibits if one.core
+    head = (
+        "where",
+        "bug",
+        "PyTorch today",
+        "the ledger finds",
+        "the doctor sees it standing",
+        "in `fnlib`",
+    )
+    rows: list[tuple[str, ...]] = []
+    for room in ROOMS:
+        inside = [one for one in exhibits if one.room == room]
+        if inside:
+            link = f"[room {ROOMS.index(room) + 1}]({folder}{path_of(room).name})"
+            rows.append((link, f"**{room}**", "", "", "", ""))
+        rows += [
+            (
+                place(one),
+                one.title,
+                one.today,
+                _code(one.finding),
+                "yes" if one.standing else "",
+                one.fnlib,
+            )
+            for one in inside
         ]
-    else:
-        head = (
-            "where",
-            "bug",
-            "PyTorch today",
-            "the ledger finds",
-            "the doctor sees it standing",
-            "in `fnlib`",
-        )
-        rows = []
-        for room in ROOMS:
-            inside = [one for one in exhibits if one.room == room]
-            if inside:
-                link = f"[room {ROOMS.index(room) + 1}]({folder}{path_of(room).name})"
-                rows.append((link, f"**{room}**", "", "", "", ""))
-            rows += [
-                (
-                    place(one),
-                    one.title,
-                    one.today,
-                    _code(one.finding),
-                    "yes" if one.standing else "",
-                    one.fnlib,
-                )
-                for one in inside
-            ]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def in_readme(text: str) -> str:
-    """The README's text with its short table as it should be.
+    """The README's text with its count of exhibits as it should be.
 
     Raises:
         ValueError: its marks are not there, once each.
     """
     stock, silent, functional = counts()
-    says = f"{stock} stock loops with a bug each, of which PyTorch lets {silent} pass in silence, and {functional} functional ones. Six:"
-    return with_block(text, BEGIN, END, f"{says}\n\n{markdown(short=True)}", "README.md")
+    says = (
+        "The [museum of silent bugs](lessons/09_the_museum_of_silent_bugs.ipynb) has "
+        f"{stock} stock loops with a bug each. PyTorch says nothing about {silent} of them. "
+        f"{functional} more loops show the bugs that the functional style has of its own."
+    )
+    return with_block(text, BEGIN, END, says, "README.md")
 
 
 def in_lesson(text: str) -> str:

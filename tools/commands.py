@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from course import lesson_map, links
 from tools import checks, lab, offline
-from tools.environment import BENCH, CLASSROOM, TESTS, ensure
+from tools.environment import BENCH, CLASSROOM, SITE, TESTS, ensure
 from tools.say import ROOT, Stop, say
 
 # What follows each command's name: in capitals the settings, which `make` takes in the same words.
@@ -18,7 +18,7 @@ USAGE = {
     "test": "[CUDA=1] [what pytest takes, for example tests/ledger or -k momentum]",
     "quick": "[what pytest takes, for example -k momentum]",
     "bench": "[--quick] [--only NAME ...] [--json FILE]",
-    "lessons": "[a complete lesson, or several] [--out FOLDER]",
+    "site": "[--as-stored] [--out FOLDER]",
     "offline": "[PLATFORM=linux, windows or macos] [PYTHON_VERSION=3.12]",
     "links": "OWNER/REPO TAG",
     "map": "",
@@ -46,13 +46,13 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if command == "lab":
             return lab.open_lessons(ensure([CLASSROOM]))
         if command == "test":
-            return checks.run_all(ensure([CLASSROOM, TESTS]), arguments)
+            return checks.run_all(ensure([CLASSROOM, SITE, TESTS]), arguments)
         if command == "quick":
-            return checks.run_all(ensure([CLASSROOM, TESTS]), [*checks.QUICK, *arguments])
+            return checks.run_all(ensure([CLASSROOM, SITE, TESTS]), [*checks.QUICK, *arguments])
         if command == "bench":
             return _module(ensure([CLASSROOM, BENCH]), "tests.benchmarks.bench", arguments)
-        if command == "lessons":
-            return _module(ensure([CLASSROOM]), "course.pages", arguments)
+        if command == "site":
+            return _module(ensure([CLASSROOM, SITE]), "course.site", arguments)
         if command == "offline":
             return offline.write()
         if command == "map":

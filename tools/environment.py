@@ -17,8 +17,9 @@ from pathlib import Path
 from tools import torch_source
 from tools.say import BINDER, ROOT, Stop, say
 
-CLASSROOM, TESTS, BENCH = (
+CLASSROOM, SITE, TESTS, BENCH = (
     "requirements.txt",
+    "course/requirements.txt",
     "tests/requirements.txt",
     "tests/benchmarks/requirements.txt",
 )

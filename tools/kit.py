@@ -5,7 +5,7 @@
     test       the same environment, then every test there is, notebooks included
     quick      the tests of fnlib, the ledger and the doctor, without those that take long
     bench      whole training steps, stock and fnlib side by side
-    lessons    run every complete lesson and write HTML pages to build/lessons/
+    site       run every complete lesson and write the site to build/site/
     offline    write a folder that installs with the network cut
     links      fill in where the kit is published: links OWNER/REPO TAG
     map        write the README's table of lessons from the lessons
@@ -22,7 +22,7 @@ import sys
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # numpy's and torch's wheels: cp311 to cp314
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMMANDS = ("lab", "test", "quick", "bench", "lessons", "offline", "links", "map")
+COMMANDS = ("lab", "test", "quick", "bench", "site", "offline", "links", "map")
 
 
 def supported(version):
@@ -67,7 +67,7 @@ def main(arguments):
         if command is None:
             print(
                 "This kit needs Python %d.%d to %d.%d and found only %d.%d (%s): install one from "
-                'https://www.python.org/downloads/, or open the kit on Binder (README.md, "Without installing").'
+                'https://www.python.org/downloads/, or open the kit on Binder (the button in README.md).'
                 % (OLDEST + NEWEST + tuple(sys.version_info[:2]) + (sys.executable,)),
                 file=sys.stderr,
             )

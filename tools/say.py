@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BINDER = 'or open the kit on Binder (README.md, "Without installing")'
+BINDER = "or open the kit on Binder (the button in README.md)"
 
 
 class Stop(Exception):

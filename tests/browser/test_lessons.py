@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from course import pages
 from tests.browser.jupyter import CODE, Lab, Notebook, lesson_of
 from tests.browser.readers import IN_JUPYTERLAB, serious
 from tests.browser.server import Peak, Server
@@ -69,41 +68,6 @@ def test_the_dark_theme_shows_the_same(lesson: Notebook, pictures: Path) -> None
         lesson.one_picture(pictures / "dark")
         faults = serious(lesson.page, IN_JUPYTERLAB)
     assert not faults
-
-
-def test_its_page_of_make_lessons_reads_as_well(
-    lesson: Notebook, browser: Any, pictures: Path, tmp_path: Path
-) -> None:
-    """From the outputs that stand in the open lesson; readers whose system is dark get the same page."""
-    html = tmp_path / "lesson.html"
-    html.write_text(
-        pages.page(lesson.saved(), ROOT / "lessons", Path(lesson.name).stem), encoding="utf-8"
-    )
-    page = browser.new_page()
-    try:
-        requested: list[str] = []
-        page.on("request", lambda request: requested.append(request.url))
-        page.goto(html.as_uri())
-        assert not [
-            address for address in requested if not address.startswith(("file:", "data:", "blob:"))
-        ]
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-            "the page has to be scrolled sideways"
-        )
-        (pictures / "pages").mkdir(parents=True, exist_ok=True)
-        shown = {}
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            shown[scheme] = page.screenshot(
-                path=str(pictures / "pages" / f"{Path(lesson.name).stem}-{scheme}.png"),
-                full_page=True,
-            )
-        assert shown["light"] == shown["dark"], (
-            "the page looks different where the reader's system is dark"
-        )
-        assert not serious(page, ["main"])
-    finally:
-        page.close()
 
 
 def test_text_at_double_size_stays_readable(lesson: Notebook, pictures: Path) -> None:

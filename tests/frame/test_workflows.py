@@ -62,5 +62,5 @@ def test_they_cover_the_systems_by_the_readmes_commands() -> None:
         "newest",
     ):
         assert part in text
-    for command in ("python tools/kit.py test", "make lessons"):
-        assert f"run: {command}" in text and command in readme
+    for command, named in (("python tools/kit.py test", "make test"), ("make site", "make site")):
+        assert f"run: {command}" in text and named in readme

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from course import pages
-from tools import checks, commands
-from tools.say import ROOT
+from tools import checks
 
 TRY = """
 {cut}
@@ -79,11 +77,3 @@ def test_every_kernel_of_the_stages_begins_with_the_cut(tmp_path: Path) -> None:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-
-
-def test_make_lessons_fails_with_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pages.main returns over a budget (tests/teaching/test_editions.py) is what `make lessons` exits with."""
-    assert pages.SECONDS == 20.0 and pages.MEGABYTES == 700.0
-    monkeypatch.setattr(commands, "ensure", lambda _: sys.executable)
-    monkeypatch.chdir(ROOT)
-    assert commands.run("lessons", ["no_such_lesson.ipynb"]) == 1

@@ -9,7 +9,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from course import editions, execute, pages
+from course import editions, execute
 
 
 def _code(source: str, *tags: str, id: str = "cell") -> NotebookNode:
@@ -195,73 +195,3 @@ def test_a_tagged_cell_that_cannot_be_compared_is_refused(
     cell.outputs = outputs
     with pytest.raises(ValueError, match=said):
         execute.stored(new_notebook(cells=[cell]))
-
-
-def test_pages_need_no_network_and_say_what_they_took(
-    course: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert pages.main(["--out", str(course / "out")]) == 0
-    told = capsys.readouterr().out
-    assert "01_one " in told and " MB" in told
-    text = (course / "out" / "01_one.html").read_text(encoding="utf-8")
-    assert not pages.requests(text)
-    assert 'alt="loss over step. stock: from 2 to 1."' in text and "tensor([2., 2.])" in text
-
-
-def test_a_page_fails_for_each_fault(
-    course: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = course / "solutions" / "01_one.ipynb"
-    bad = editions.read(path)
-    bad.cells += [
-        new_markdown_cell('<img src="https://example.org/a.png">', id="net"),
-        _code("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()", id="naked"),
-        _code("import sys\nprint('careful', file=sys.stderr)", id="warns"),
-    ]
-    path.write_text(editions.dump(bad), encoding="utf-8")
-    monkeypatch.setattr(pages, "SECONDS", 0.0)
-    monkeypatch.setattr(pages, "MEGABYTES", 1.0)
-    assert pages.main(["--out", str(course / "out")]) == 1
-    told = capsys.readouterr().out
-    network = "asks the network for https://example.org/a.png"
-    for fault in (
-        "budget is 0 s",
-        "budget is 1 MB",
-        "no alternative text",
-        network,
-        "stderr: careful",
-    ):
-        assert fault in told, fault
-
-
-def test_a_failing_lesson_is_named_and_the_others_go_on(
-    course: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Name a lesson that fails together with its error, and run the others."""
-    (course / "solutions" / "00_zero.ipynb").write_text(
-        editions.dump(new_notebook(cells=[_code("1 / 0", id="boom")])), encoding="utf-8"
-    )
-    assert pages.main(["--out", str(course / "out")]) == 1
-    told = capsys.readouterr().out
-    assert "00_zero" in told and "ZeroDivisionError: division by zero" in told
-    assert (course / "out" / "01_one.html").exists() and not (
-        course / "out" / "00_zero.html"
-    ).exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('<script src="https://a.org/x.js"></script>', ["https://a.org/x.js"]),
-        (
-            "<script type='module'>import m from 'https://a.org/m.mjs'</script>",
-            ["https://a.org/m.mjs"],
-        ),
-        ('<link rel="stylesheet" href="https://a.org/x.css">', ["https://a.org/x.css"]),
-        ("<style>body{background:url(https://a.org/x.png)}</style>", ["https://a.org/x.png"]),
-        ('<a href="https://a.org">a link waits for a click</a>', []),
-        ('<img src="data:image/png;base64,AA">', []),
-    ],
-)
-def test_what_a_browser_would_load_by_itself(text: str, found: list[str]) -> None:
-    assert pages.requests(text) == found

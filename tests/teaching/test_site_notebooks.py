@@ -1,0 +1,99 @@
+"""A notebook on the site: run once, kept until something changes, its faults named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from course import editions
+from course.site import notebooks
+
+
+@pytest.fixture
+def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(notebooks, "CACHE", tmp_path / "cache")
+    notebooks.CACHE.mkdir()
+    path = tmp_path / "01_one.ipynb"
+    path.write_text(
+        editions.dump(new_notebook(cells=[new_code_cell("print(1 + 1)", id="add")])), "utf-8"
+    )
+    return path
+
+
+def test_a_notebook_is_run_once_and_then_taken_from_the_cache(
+    lesson: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = notebooks._execute(lesson, "code")
+    assert first.notebook.cells[0].outputs[0].text == "2\n" and first.seconds > 0
+    monkeypatch.setattr(notebooks, "run", None)
+    again = notebooks._execute(lesson, "code")
+    assert (again.seconds, again.notebook.cells) == (first.seconds, first.notebook.cells)
+    assert notebooks._execute(lesson, "other code").failure  # it would have to be run, and can't
+
+
+def test_a_lesson_that_fails_is_named_with_its_error(lesson: Path) -> None:
+    lesson.write_text(
+        editions.dump(new_notebook(cells=[new_code_cell("1 / 0", id="boom")])), "utf-8"
+    )
+    done = notebooks._execute(lesson, "code")
+    assert "failed" in done.row
+    assert done.faults[0].startswith("01_one.ipynb: ") and "division by zero" in done.faults[0]
+
+
+def test_each_fault_of_a_page_is_named() -> None:
+    cells = [
+        new_markdown_cell('<img src="https://example.org/a.png">'),
+        new_code_cell("plot", outputs=[new_output("display_data", {"image/png": "AA"})]),
+        new_code_cell("warn", outputs=[new_output("stream", name="stderr", text="careful")]),
+    ]
+    done = notebooks.Executed(Path("01_one.ipynb"), new_notebook(cells=cells), 21.0, 701.0)
+    said = "\n".join(done.faults)
+    for fault in (
+        "budget is 20 s",
+        "budget is 700 MB",
+        "asks the network for https://example.org/a.png",
+        "no alternative text: <img",
+        "no alternative text: plot",
+        "stderr: careful",
+    ):
+        assert fault in said, fault
+
+
+def test_a_page_folds_what_is_no_part_of_the_story() -> None:
+    """Set-up and solutions are folded, and a widget leaves the sentence that stands for it."""
+    cells = [
+        new_code_cell("from fnlib import teaching"),
+        new_code_cell("def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"),
+        new_code_cell(
+            "choose",
+            outputs=[new_output("display_data", {notebooks.WIDGET: {}, "text/plain": "[Choose]"})],
+        ),
+    ]
+    made = notebooks.as_page(new_notebook(cells=cells))
+    assert ["hide-input" in cell.metadata.get("tags", []) for cell in made.cells] == [
+        True,
+        True,
+        False,
+    ]
+    assert made.cells[1].source == "def f():\n    return 1\n"
+    assert made.cells[2].outputs[0].data == {"text/plain": "[Choose]"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('<script src="https://a.org/x.js"></script>', ["https://a.org/x.js"]),
+        (
+            "<script type='module'>import m from 'https://a.org/m.mjs'</script>",
+            ["https://a.org/m.mjs"],
+        ),
+        ('<link rel="stylesheet" href="https://a.org/x.css">', ["https://a.org/x.css"]),
+        ("<style>body{background:url(https://a.org/x.png)}</style>", ["https://a.org/x.png"]),
+        ('<a href="https://a.org">a link waits for a click</a>', []),
+        ('<img src="data:image/png;base64,AA">', []),
+    ],
+)
+def test_what_a_browser_would_load_by_itself(text: str, found: list[str]) -> None:
+    assert notebooks.requests(text) == found
