@@ -11,7 +11,7 @@ from tools.say import ROOT, Stop, say
 PLACE = ROOT / "pyproject.toml"  # [tool.kit] repository and tag: the one place
 FILES = (
     "README.md",
-    "course/site/pages/*.md",
+    "docs/*.md",
     "CITATION.cff",
     "lessons/**/*.ipynb",
     "lessons/**/*.md",

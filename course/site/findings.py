@@ -6,18 +6,16 @@ import contextlib
 import re
 from pathlib import Path
 
-import torch
-
-import fnlib
 from course import museum_table
+from fnlib.ledger.doctor.standing import inspect
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.texts import TEXTS
 from fnlib.teaching import museum
 from fnlib.teaching.museum import EXHIBITS, Exhibit
 from fnlib.teaching.museum_visit import record
+from fnlib.teaching.notebook import ROOT
 
-_WATCHED = (torch.nn.Module, torch.optim.Optimizer)
-INTRODUCTION = Path(__file__).with_name("pages") / "findings_intro.txt"
+INTRODUCTION = ROOT / "docs" / "findings_intro.txt"
 
 
 def write(folder: Path) -> None:
@@ -49,8 +47,7 @@ def _found(one: Exhibit, code: str) -> Finding | None:
         things = setup()
         with contextlib.suppress(RuntimeError):
             bug(**things)
-        watched = {name: thing for name, thing in things.items() if isinstance(thing, _WATCHED)}
-        found = next((found for found in fnlib.doctor(**watched) if found.code == code), None)
+        found = next((found for found in inspect(things) if found.code == code), None)
     return found
 
 

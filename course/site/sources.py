@@ -19,7 +19,7 @@ from course.site.notebooks import Executed, as_page
 from fnlib.teaching.museum import EXHIBITS
 from fnlib.teaching.notebook import LESSONS, ROOT
 
-HERE = Path(__file__).parent
+DOCS = ROOT / "docs"
 TEACH = "teach"  # the pages with answers are kept apart from the lessons
 
 
@@ -31,18 +31,14 @@ def write(folder: Path, notebooks: Iterable[Executed]) -> None:
         notebooks: what becomes pages of lessons and rooms.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(HERE / "pages", folder)
-    shutil.copytree(HERE / "static", folder / "_static")
-    (folder / "conf.py").write_text((HERE / "conf.py").read_text(encoding="utf-8"), "utf-8")
+    shutil.copytree(DOCS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     _lessons(folder / "lessons", notebooks)
     _teachers(folder / TEACH)
     for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         _write(folder / name.lower(), _to_the_repository(text))
-    _write(
-        folder / "learn.md", (HERE / "pages" / "learn.md").read_text("utf-8") + _table_of_lessons()
-    )
-    _write(folder / "museum.md", (HERE / "pages" / "museum.md").read_text("utf-8") + _museum())
+    _write(folder / "learn.md", (DOCS / "learn.md").read_text("utf-8") + _table_of_lessons())
+    _write(folder / "museum.md", (DOCS / "museum.md").read_text("utf-8") + _museum())
     findings.write(folder / "findings")
     _reference(folder / "reference")
 
@@ -88,7 +84,7 @@ def _within_the_site(text: str) -> str:
     text = re.sub(
         r"\]\((?:\.\./)*(?:lessons/)?solutions/([^)]+)\)", rf"]({blob}/lessons/solutions/\1)", text
     )
-    text = re.sub(r"\]\([./\w]*course/site/pages/([^)]*)\)", r"](../\1)", text)
+    text = re.sub(r"\]\([./\w]*docs/([^)]*)\)", r"](../\1)", text)
     text = re.sub(
         r"\]\([./\w]*(CONTRIBUTING|CHANGELOG)\.md\)", lambda m: f"](../{m[1].lower()}.md)", text
     )

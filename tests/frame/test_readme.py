@@ -19,7 +19,7 @@ from tools import kit
 from tools.say import BINDER, ROOT, Stop
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-INSTALL = (ROOT / "course" / "site" / "pages" / "install.md").read_text(encoding="utf-8")
+INSTALL = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 
 
 def links_of(text: str) -> list[str]:
@@ -32,7 +32,7 @@ LINKS = links_of(README)
 
 def test_the_examples_run() -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    for page in ("README.md", "course/site/pages/use.md"):
+    for page in ("README.md", "docs/use.md"):
         result = doctest.testfile(str(ROOT / page), module_relative=False, optionflags=flags)
         assert result.attempted > 7 and result.failed == 0, page
 
