@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from course import editions
+from fnlib.teaching.notebook import LESSONS
 
 SETTINGS = """# nbgrader's settings for this course.
 c = get_config()
@@ -43,7 +45,14 @@ def write(folder: Path) -> list[Path]:
     for lesson in editions.sources():
         target = folder / "source" / f"lesson_{lesson.name[:2]}" / lesson.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(source(editions.read(lesson)), target)
+        shutil.copytree(
+            LESSONS / "figures",
+            target.parent / "figures",
+            ignore=shutil.ignore_patterns("*.py", "__pycache__"),
+        )
+        for page in ("glossary.md", "prerequisites.md", "prerequisites_again.md"):
+            shutil.copy(LESSONS / page, target.parent)
+        nbformat.write(source(editions.from_one_folder_up(editions.read(lesson))), target)
         written.append(target)
     return written
 

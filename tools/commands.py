@@ -19,6 +19,7 @@ USAGE = {
     "quick": "[what pytest takes, for example -k momentum]",
     "bench": "[--quick] [--only NAME ...] [--json FILE]",
     "site": "[--as-stored] [--out FOLDER]",
+    "student": "[--out FOLDER]",
     "offline": "[PLATFORM=linux, windows or macos] [PYTHON_VERSION=3.12]",
     "links": "OWNER/REPO TAG",
     "map": "",
@@ -53,6 +54,8 @@ def run(command: str, arguments: Sequence[str]) -> int:
             return _module(ensure([CLASSROOM, BENCH]), "tests.benchmarks.bench", arguments)
         if command == "site":
             return _module(ensure([CLASSROOM, SITE]), "course.site", arguments)
+        if command == "student":
+            return _module(ensure([CLASSROOM]), "course.student", arguments)
         if command == "offline":
             return offline.write()
         if command == "map":

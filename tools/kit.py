@@ -6,6 +6,7 @@
     quick      the tests of fnlib, the ledger and the doctor, without those that take long
     bench      whole training steps, stock and fnlib side by side
     site       run every complete lesson and write the site to build/site/
+    student    write a folder of the course without answers, for a JupyterHub or a branch
     offline    write a folder that installs with the network cut
     links      fill in where the kit is published: links OWNER/REPO TAG
     map        write the README's table of lessons from the lessons
@@ -22,7 +23,7 @@ import sys
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # numpy's and torch's wheels: cp311 to cp314
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMMANDS = ("lab", "test", "quick", "bench", "site", "offline", "links", "map")
+COMMANDS = ("lab", "test", "quick", "bench", "site", "student", "offline", "links", "map")
 
 
 def supported(version):

@@ -14,7 +14,7 @@ import nbformat
 import fnlib
 from course import lesson_map, museum_table
 from course.links import published
-from course.site import findings
+from course.site import findings, handouts
 from course.site.notebooks import Executed, as_page
 from fnlib.teaching.museum import EXHIBITS
 from fnlib.teaching.notebook import LESSONS, ROOT
@@ -34,6 +34,7 @@ def write(folder: Path, notebooks: Iterable[Executed]) -> None:
     shutil.copytree(DOCS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     _lessons(folder / "lessons", notebooks)
     _teachers(folder / TEACH)
+    handouts.write(folder / TEACH)
     for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         _write(folder / name.lower(), _to_the_repository(text))
@@ -71,7 +72,7 @@ def _teachers(folder: Path) -> None:
         text = path.read_text(encoding="utf-8").replace("](../", "](../lessons/")
         if path.stem == "guide":
             chapters = "\n".join(sorted(one.stem for one in source.glob("lesson_*.md")))
-            text += f"\n```{{toctree}}\n:hidden:\n{chapters}\nquestion_bank\n```\n"
+            text += f"\n```{{toctree}}\n:hidden:\n{chapters}\nquestion_bank\nhandouts\n```\n"
         _write(folder / path.name, _within_the_site(text))
     for name in ("cards.html", "question_bank.gift"):
         shutil.copy(source / name, folder / name)
