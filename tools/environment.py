@@ -23,6 +23,7 @@ CLASSROOM, SITE, TESTS, BENCH = (
     "tests/requirements.txt",
     "tests/benchmarks/requirements.txt",
 )
+LOCK = "requirements.lock"  # what the pinned packages bring with them
 VENV = ROOT / ".venv"
 STAMP, UNFINISHED = VENV / "kit.json", VENV / "unfinished"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -122,6 +123,8 @@ def _install(requirements: Sequence[str]) -> None:
         f"Installing {', '.join(requirements)} into {VENV.name} (once; about a minute on a fast network) ..."
     )
     files = [part for name in requirements for part in ("-r", name)]
+    if "--no-index" not in options and (ROOT / LOCK).exists():  # a stick brings its own versions
+        files += ["-c", LOCK]
     pip("install", [*options, *files])
     pip(
         "install", [*options, "--no-deps", "--editable", "."]

@@ -68,7 +68,7 @@ def main(arguments):
         if command is None:
             print(
                 "This kit needs Python %d.%d to %d.%d and found only %d.%d (%s): install one from "
-                'https://www.python.org/downloads/, or open the kit on Binder (the button in README.md).'
+                "https://www.python.org/downloads/, or open the kit on Binder (the button in README.md)."
                 % (OLDEST + NEWEST + tuple(sys.version_info[:2]) + (sys.executable,)),
                 file=sys.stderr,
             )
