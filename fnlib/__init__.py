@@ -10,6 +10,7 @@ from fnlib.errors import (
     CannotTransform,
     CannotWrap,
     CarriesGraph,
+    DamagedHistory,
     DifferentiateOutside,
     Donated,
     EmptyParameters,
@@ -18,6 +19,7 @@ from fnlib.errors import (
     GraphUsedUp,
     HiddenByCheckpoint,
     HiddenState,
+    HistoryInUse,
     Immutable,
     LazyModule,
     LossIndependent,
@@ -26,9 +28,12 @@ from fnlib.errors import (
     MissingObjective,
     MissingPass,
     NotAParametersFile,
+    NotKept,
     StateDropped,
+    StateNotWritten,
     UnsupportedModule,
     WeightsOverwritten,
+    WrongHistory,
     WrongParameters,
     WrongRule,
 )
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from fnlib import encapsulated as encapsulated
     from fnlib import teaching as teaching
     from fnlib.compiled import train_step as train_step
+    from fnlib.history import History as History
     from fnlib.ledger import Ledger as Ledger
     from fnlib.ledger.doctor import doctor as doctor
     from fnlib.ledger.views.compare import compare as compare
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
 # Found when first used, so that `import fnlib` costs little and the core stands alone.
 _LATER = {
     "train_step": "fnlib.compiled",
+    "History": "fnlib.history",
     "Ledger": "fnlib.ledger",
     "compare": "fnlib.ledger",
     "doctor": "fnlib.ledger.doctor",
@@ -66,6 +73,7 @@ __all__ = [
     "CannotTransform",
     "CannotWrap",
     "CarriesGraph",
+    "DamagedHistory",
     "DifferentiateOutside",
     "Donated",
     "EmptyParameters",
@@ -76,6 +84,8 @@ __all__ = [
     "GraphUsedUp",
     "HiddenByCheckpoint",
     "HiddenState",
+    "History",
+    "HistoryInUse",
     "Immutable",
     "LazyModule",
     "Ledger",
@@ -86,11 +96,14 @@ __all__ = [
     "MissingPass",
     "Model",
     "NotAParametersFile",
+    "NotKept",
     "Parameters",
     "Sequential",
     "StateDropped",
+    "StateNotWritten",
     "UnsupportedModule",
     "WeightsOverwritten",
+    "WrongHistory",
     "WrongParameters",
     "WrongRule",
     "backward",

@@ -487,3 +487,63 @@ class CannotWrap(FnlibError, TypeError):
 
     def __init__(self, name: str, why: str, right: str, wrong: str = "") -> None:
         super().__init__(name, why, right, wrong or f"optimizer=fnlib.wrap({name}, ...)")
+
+
+# --- histories --------------------------------------------------------------------------------
+
+
+class WrongHistory(FnlibError, ValueError):
+    """A history was asked for something that it can't do."""
+
+    says = """
+    {0}: {1}.
+
+        {2}
+    """
+
+
+class HistoryInUse(FnlibError, RuntimeError):
+    """A second writer wants to append to a history."""
+
+    says = """
+    You can't append to {}: {}. Two writers would overwrite each other's states.
+
+        history = fnlib.History(path)              # everybody may read
+        other = history.branch(300, "run-b")       # right: write to a branch of your own
+    """
+
+
+class DamagedHistory(FnlibError, ValueError):
+    """A file of a history isn't as it was written."""
+
+    says = """
+    {} can't be read: {}. States that don't need this file can still be read.
+
+        history[299]                               # an earlier state
+        other = history.branch(299, "run-b")       # continue from it
+    """
+
+
+class StateNotWritten(FnlibError, OSError):
+    """The system refused to write a state."""
+
+    says = """
+    {} couldn't be written: {}. All earlier states are complete.
+
+        history.prune(range(1, len(history) - 1))   # makes room; or free some space elsewhere
+        history.append(parameters)                  # append the same state again
+    """
+
+
+class NotKept(FnlibError, LookupError):
+    """A state isn't on disk, and there is no step to replay it."""
+
+    says = """
+    State {} isn't on disk: {}. The steps from an earlier state can be replayed.
+
+        def step(parameters, i):                    # from state i to state i + 1
+            model = ModelFactory(parameters, seed=0)
+            return model.step(model.backward(loss_of(model, batches[i])))
+
+        history = fnlib.History(path, step=step)
+    """
