@@ -27,7 +27,7 @@ class Unequal:
 
     def __init__(self, stored: Held, replayed: Held) -> None:
         mine, theirs = dict(_leaves(stored)), dict(_leaves(replayed))
-        differ = [name for name in mine if not same_tree(mine[name], theirs.get(name))]
+        differ = [n for n in mine if n not in theirs or not same_tree(mine[n], theirs[n])]
         differ += [name for name in theirs if name not in mine]
         self.name = differ[0] if differ else "parameters.optimizer_state"  # other containers
         self.tensors = len(differ), len(mine)
@@ -72,7 +72,7 @@ def _named(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
 def _elements(a: Tensor, b: Tensor) -> list[tuple[int, ...]]:
     """List the elements whose bits differ."""
     numbers = [torch.view_as_real(x) if x.is_complex() else x for x in (a, b)]
-    whole = [x.contiguous().view(torch.uint8).reshape(a.numel(), -1) for x in numbers]
+    whole = [x.reshape(-1).view(torch.uint8).reshape(a.numel(), -1) for x in numbers]
     places = (whole[0] != whole[1]).any(dim=1).nonzero().flatten()
     columns = [part.tolist() for part in torch.unravel_index(places, a.shape)]
     return list(zip(*columns, strict=True)) if columns else [()]
