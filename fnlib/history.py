@@ -78,17 +78,18 @@ class History(Tabular, Sequence[Parameters]):
     >>> def step(parameters, i):
     ...     model = ModelFactory(parameters)
     ...     return model.step(model.backward(model(torch.full((1, 2), float(i))).square().sum()))
-    >>> folder = tempfile.mkdtemp()
-    >>> history = fnlib.History(f"{folder}/run", step=step)
     >>> parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
-    >>> history.append(parameters)
-    >>> for i in range(5):
-    ...     parameters = step(parameters, i)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with fnlib.History(f"{folder.name}/run", step=step) as history:
     ...     history.append(parameters)
+    ...     for i in range(5):
+    ...         parameters = step(parameters, i)
+    ...         history.append(parameters)
     >>> len(history), history[-1] == parameters, history[2].step_count
     (6, True, 2)
     >>> history.verify()
     Bit for bit: 5 steps replayed
+    >>> folder.cleanup()
     """
 
     def __init__(
@@ -137,11 +138,12 @@ class History(Tabular, Sequence[Parameters]):
 
         >>> import fnlib, tempfile, torch
         >>> parameters = fnlib.Parameters.from_module(torch.nn.Linear(1000, 10))
-        >>> history = fnlib.History(tempfile.mkdtemp())
-        >>> first = history.cost(parameters)
-        >>> history.append(parameters)
-        >>> first > 40_000 and history.cost(parameters) < 4_000     # nothing new: only names
-        True
+        >>> with tempfile.TemporaryDirectory() as folder, fnlib.History(folder) as history:
+        ...     first = history.cost(parameters)
+        ...     history.append(parameters)
+        ...     second = history.cost(parameters)     # nothing is new: only names are written
+        >>> first > 40_000, second < 4_000
+        (True, True)
         """
         with self._writing:
             return self._store.cost(self._length, _held(parameters, "be appended"))
@@ -261,13 +263,14 @@ class History(Tabular, Sequence[Parameters]):
             WrongHistory: there is something at `path`.
 
         >>> import fnlib, tempfile, torch
-        >>> folder = tempfile.mkdtemp()
-        >>> history = fnlib.History(f"{folder}/run")
-        >>> for seed in range(3):
-        ...     history.append(fnlib.Sequential(torch.nn.Linear(2, 1))(fnlib.Parameters(seed=seed)).parameters)
-        >>> other = history.branch(1, f"{folder}/run-b")
-        >>> other.append(history[0])
-        >>> len(other), other[1] == history[1], other[2] == history[2]
+        >>> start = fnlib.Parameters.from_module(torch.nn.Linear(2, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with fnlib.History(f"{folder}/run") as history:
+        ...         for i in range(3):
+        ...             history.append(start.replace(weights={"bias": torch.tensor([float(i)])}))
+        ...     with history.branch(1, f"{folder}/run-b") as other:
+        ...         other.append(start)
+        ...     len(other), other[1] == history[1], other[2] == history[2]
         (3, True, False)
         """
         index, to = self._place(index), Path(os.path.abspath(os.fsdecode(path)))
@@ -304,11 +307,11 @@ class History(Tabular, Sequence[Parameters]):
             WrongHistory: the predicate is true of the last state too, or there is no state.
 
         >>> import fnlib, tempfile, torch
-        >>> history = fnlib.History(tempfile.mkdtemp())
-        >>> parameters = fnlib.Parameters.from_module(torch.nn.Linear(1, 1))
-        >>> for i in range(100):
-        ...     history.append(parameters.replace(weights={"bias": torch.tensor([2.0**i])}))
-        >>> history.bisect(lambda parameters: parameters["bias"] < 1000)
+        >>> start = fnlib.Parameters.from_module(torch.nn.Linear(1, 1))
+        >>> with tempfile.TemporaryDirectory() as folder, fnlib.History(folder) as history:
+        ...     for i in range(100):
+        ...         history.append(start.replace(weights={"bias": torch.tensor([2.0**i])}))
+        ...     history.bisect(lambda parameters: parameters["bias"] < 1000)
         state 10 (looked at 8 states)
         """
         low, high, looked_at = -1, len(self) - 1, 1
@@ -348,12 +351,12 @@ class History(Tabular, Sequence[Parameters]):
             DamagedHistory: it can't be read what another state needs; nothing is removed.
 
         >>> import fnlib, tempfile, torch
-        >>> history = fnlib.History(tempfile.mkdtemp())
-        >>> parameters = fnlib.Parameters.from_module(torch.nn.Linear(100, 10))
-        >>> for i in range(10):
-        ...     history.append(parameters.replace(weights={"bias": torch.full((10,), float(i))}))
-        >>> freed = history.prune(range(9))
-        >>> history[9]["weight"].equal(parameters["weight"])      # state 0 had it first
+        >>> start = fnlib.Parameters.from_module(torch.nn.Linear(100, 10))
+        >>> with tempfile.TemporaryDirectory() as folder, fnlib.History(folder) as history:
+        ...     for i in range(10):
+        ...         history.append(start.replace(weights={"bias": torch.full((10,), float(i))}))
+        ...     freed = history.prune(range(9))
+        ...     history[9]["weight"].equal(start["weight"])     # state 0 stored this tensor
         True
         """
         with self._writing:

@@ -18,7 +18,7 @@ import shutil
 import sys
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +66,8 @@ class Store:
         self._known: dict[str, int] | None = None  # name of a stored tensor -> its file
         # The tensors of the last record, by identity: values never change, so their hashes hold.
         self._hashed: dict[int, tuple[weakref.ref[Tensor], str]] = {}
-        self._unlock: Callable[[], object] | None = None
+        self._lock: int | None = None  # the open file whose lock makes this the one writer
+        self._release: weakref.finalize[..., Store] | None = None
         _stores.add(self)
 
     # --- reading ----------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ class Store:
         Raises:
             HistoryInUse: somebody else is, or has been since this store was made.
         """
-        if self._unlock is not None:
+        if self._lock is not None:
             return
         try:
             _make(self.folder)
@@ -234,13 +235,20 @@ class Store:
             raise errors.HistoryInUse(str(self.folder), "somebody wrote to it since you opened it")
         os.truncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
-        self._unlock = weakref.finalize(self, os.close, lock)
+        self._lock, self._release = lock, weakref.finalize(self, _unlocked, lock)
 
     def close(self) -> None:
         """Let somebody else write."""
-        if self._unlock is not None:
-            self._unlock()
-            self._unlock = None
+        if self._release is not None:
+            self._release()
+            self._lock = self._release = None
+
+    def forked(self) -> None:
+        """Leave the lock to the parent: a child must neither hold it nor release it."""
+        if self._release is not None and self._lock is not None:
+            self._release.detach()
+            os.close(self._lock)
+            self._lock = self._release = None
 
     # --- other folders ----------------------------------------------------------------------------
 
@@ -306,11 +314,11 @@ class Store:
 
 def _hash(flat: Tensor) -> str:
     """Name a tensor of one dimension after its dtype and its bytes."""
-    found = hashlib.blake2b(str(flat.dtype).encode(), digest_size=20)
+    found = hashlib.sha256(str(flat.dtype).encode())
     if flat.numel():
         # Without NumPy, which PyTorch can do without too.
         found.update((ctypes.c_char * flat.nbytes).from_address(flat.data_ptr()))
-    return found.hexdigest()
+    return found.hexdigest()[:40]
 
 
 def _metadata(index: int, tree: str, places: Mapping[int, list[str]]) -> dict[str, str]:
@@ -327,7 +335,7 @@ def _metadata(index: int, tree: str, places: Mapping[int, list[str]]) -> dict[st
 def _check(index: int, said: Mapping[str, str]) -> str:
     """Hash a header, so that a changed or renamed file is noticed."""
     parts = [str(index), *(f"{key}={said[key]}" for key in sorted(said) if key != "check")]
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _names_in(path: Path) -> set[str]:
@@ -399,14 +407,20 @@ def _locked(opened: int) -> bool:
     return True
 
 
-def _close_all() -> None:
-    """Give up the locks that a child got by fork, so that it can't outlive the writer with them."""
+def _unlocked(opened: int) -> None:
+    """Release a lock. Closing the file isn't enough while a child that was forked has it open."""
+    if sys.platform != "win32":
+        fcntl.flock(opened, fcntl.LOCK_UN)
+    os.close(opened)
+
+
+def _forked() -> None:
     for store in list(_stores):
-        store.close()
+        store.forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all)
+    os.register_at_fork(after_in_child=_forked)
 
 
 def new_folder(beside: Path) -> Path:
