@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fnlib.errors import (
     AbsentGradient,
     CannotRedraw,
+    CannotReduce,
     CannotStore,
     CannotTransform,
     CannotWrap,
@@ -29,6 +30,9 @@ from fnlib.errors import (
     MissingPass,
     NotAParametersFile,
     NotKept,
+    RankLost,
+    RanksDisagree,
+    ReplicasDiffer,
     StateDropped,
     StateNotWritten,
     UnsupportedModule,
@@ -44,6 +48,7 @@ from fnlib.parameters import Parameters, stack, unstack
 from fnlib.updates.wrap import wrap
 
 if TYPE_CHECKING:
+    from fnlib import distributed as distributed
     from fnlib import encapsulated as encapsulated
     from fnlib import teaching as teaching
     from fnlib.compiled import train_step as train_step
@@ -60,7 +65,7 @@ _LATER = {
     "compare": "fnlib.ledger",
     "doctor": "fnlib.ledger.doctor",
 }
-_MODULES = ("encapsulated", "teaching")
+_MODULES = ("distributed", "encapsulated", "teaching")
 
 __version__ = "0.1.0"
 __all__ = [
@@ -69,6 +74,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "CannotRedraw",
+    "CannotReduce",
     "CannotStore",
     "CannotTransform",
     "CannotWrap",
@@ -98,6 +104,9 @@ __all__ = [
     "NotAParametersFile",
     "NotKept",
     "Parameters",
+    "RankLost",
+    "RanksDisagree",
+    "ReplicasDiffer",
     "Sequential",
     "StateDropped",
     "StateNotWritten",
@@ -109,6 +118,7 @@ __all__ = [
     "backward",
     "clip_norm",
     "compare",
+    "distributed",
     "doctor",
     "encapsulated",
     "stack",

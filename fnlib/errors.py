@@ -547,3 +547,56 @@ class NotKept(FnlibError, LookupError):
 
         history = fnlib.History(path, step=step)
     """
+
+
+# --- many ranks -------------------------------------------------------------------------------
+
+
+class ReplicasDiffer(FnlibError, RuntimeError):
+    """Ranks that should hold the same parameters hold different ones."""
+
+    says = """
+    The replicas differ: {0} isn't the same everywhere ({1}), after step {2}.
+    {3} of {4} entries of the state differ.
+
+        parameters = fnlib.distributed.broadcast(parameters)          # at the start: one value for all
+        gradient = fnlib.distributed.all_reduce(model.backward(loss))   # in each step
+        parameters = model.step(gradient.clip_norm(1.0))              # then the same on every rank
+    """
+
+
+class RanksDisagree(FnlibError, RuntimeError):
+    """Ranks meet in different calls, or with tensors of different shapes."""
+
+    says = """
+    The ranks don't do the same: {0}. This rank is at {1}.
+
+        if rank == 0:
+            gradient = fnlib.distributed.all_reduce(gradient)   # wrong: the others don't take part
+
+        gradient = fnlib.distributed.all_reduce(gradient)       # right: on every rank
+    """
+
+
+class RankLost(FnlibError, RuntimeError):
+    """A rank died or didn't answer in time."""
+
+    says = """
+    Another rank didn't take part in {0}: it died, or it is still busy elsewhere.
+    The backend says: {1}. This process group can't be used any more.
+
+        torchrun --max-restarts=3 train.py                      # starts all ranks again ...
+        history = fnlib.History(path)                           # ... and each goes on from here
+        dist.init_process_group("gloo", timeout=timedelta(minutes=2))   # how long to wait
+    """
+
+
+class CannotReduce(FnlibError, TypeError):
+    """A tensor can't be exchanged between ranks."""
+
+    says = """
+    '{}' is {}, so ranks can't exchange it as it is.
+
+        gradient = fnlib.distributed.all_reduce(gradient)                  # dense tensors only
+        gradient = gradient.map(lambda g: g.to_dense() if g.is_sparse else g)   # right, if it fits
+    """

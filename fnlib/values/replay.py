@@ -26,7 +26,7 @@ class Unequal:
     """
 
     def __init__(self, stored: Held, replayed: Held) -> None:
-        mine, theirs = dict(_leaves(stored)), dict(_leaves(replayed))
+        mine, theirs = dict(leaves_of(stored)), dict(leaves_of(replayed))
         differ = [n for n in mine if n not in theirs or not same_tree(mine[n], theirs[n])]
         differ += [name for name in theirs if name not in mine]
         self.name = differ[0] if differ else "parameters.optimizer_state"  # other containers
@@ -49,7 +49,7 @@ class Unequal:
         return f"{self.name}{at}"
 
 
-def _leaves(held: Held) -> Iterator[tuple[str, Any]]:
+def leaves_of(held: Held) -> Iterator[tuple[str, Any]]:
     """List all that a record holds, in the order in which people look for a difference."""
     yield from _named(held.weights, "parameters")
     yield from _named(held.buffers, "parameters.buffers")

@@ -135,7 +135,7 @@ class Store:
         except (SafetensorError, OSError) as error:
             raise _damaged(path, str(error)) from error
         for name, tensor in tensors.items():
-            if _hash(tensor) != name:
+            if hash_of(tensor) != name:
                 raise _damaged(path, "its numbers were changed")
         return tensors
 
@@ -176,7 +176,7 @@ class Store:
                 name = before[1]
             else:
                 content = flat.cpu().clone()
-                name = _hash(content)
+                name = hash_of(content)
                 if name not in known:
                     new[name] = content
             hashed[id(tensor)] = weakref.ref(tensor), name
@@ -312,7 +312,7 @@ class Store:
 # --- content --------------------------------------------------------------------------------------
 
 
-def _hash(flat: Tensor) -> str:
+def hash_of(flat: Tensor) -> str:
     """Name a tensor of one dimension after its dtype and its bytes."""
     found = hashlib.sha256(str(flat.dtype).encode())
     if flat.numel():

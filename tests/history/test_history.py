@@ -152,8 +152,8 @@ def test_what_did_not_change_is_not_hashed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[int] = []
-    original = store._hash
-    monkeypatch.setattr(store, "_hash", lambda t: hashed.append(t.numel()) or original(t))
+    original = store.hash_of
+    monkeypatch.setattr(store, "hash_of", lambda t: hashed.append(t.numel()) or original(t))
     history = fnlib.History(tmp_path)
     for value in trunk(5):
         history.append(value)
