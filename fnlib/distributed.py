@@ -33,6 +33,7 @@ from fnlib.values.store import hash_of
 
 Given = TypeVar("Given")
 _REDUCE = "gradient = fnlib.distributed.all_reduce(model.backward(loss))"
+_SAME = "fnlib.distributed.same_everywhere(parameters)"
 _BROADCAST = "parameters = fnlib.distributed.broadcast(parameters)"
 
 
@@ -80,7 +81,7 @@ def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     if isinstance(value, Gradient):
         tensors, network = value.detached, value._network
         _check(tensors, _REDUCE)
-        if _alone():
+        if alone():
             return value
         template = _template(tensors, network) if isinstance(network, Network) else tensors
         return Gradient._of(_mean("all_reduce of a gradient", tensors, template), network)
@@ -120,7 +121,7 @@ def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     True
     """
     if isinstance(value, Parameters):
-        return value if _alone() else _broadcast(value)
+        return value if alone() else _broadcast(value)
 
     def of_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         entries = [_entry(name, tensor) for name, tensor in tensors.items()]
@@ -131,11 +132,12 @@ def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return _mapped(value, of_first, _BROADCAST)
 
 
-def same_everywhere(parameters: Parameters) -> None:
-    """Check that every rank holds the same parameters, byte for byte.
+def same_everywhere(value: Parameters | Gradient) -> None:
+    """Check that every rank holds the same value, byte for byte.
 
     Args:
-        parameters: of this rank. All of it is compared: weights, buffers, moments, step count.
+        value: parameters, of which all is compared (weights, buffers, moments, step count), or a
+            gradient, to find the line at which ranks part.
 
     Raises:
         ReplicasDiffer: they differ; the message names the first weight, the ranks and the step.
@@ -145,23 +147,27 @@ def same_everywhere(parameters: Parameters) -> None:
     >>> parameters = fnlib.Parameters.from_module(torch.nn.Linear(2, 1))
     >>> fnlib.distributed.same_everywhere(parameters)     # without a process group: always
     """
-    if not isinstance(parameters, Parameters):
-        raise _wrong(parameters, "fnlib.distributed.same_everywhere(parameters)")
-    held = parameters._held("be compared")
-    if _alone():
+    if isinstance(value, Parameters):
+        held, step = value._held("be compared"), str(value.step_count)
+        tensors, leaves = {**held.weights, **held.buffers}, dict(leaves_of(held))
+    elif isinstance(value, Gradient):
+        tensors, step = value.detached, "of this gradient"
+        leaves = {f"gradient[{name!r}]": tensor for name, tensor in tensors.items()}
+    else:
+        raise _wrong(value, _SAME)
+    _check(tensors, _SAME)
+    if alone():
         return
-    _check({**held.weights, **held.buffers}, "fnlib.distributed.same_everywhere(parameters)")
-    hashes = {name: _hash(leaf) for name, leaf in leaves_of(held)}
-    digests = _meet("same_everywhere", _digest(hashes))
-    if len(set(digests)) == 1:
+    hashes = {name: _hash(leaf) for name, leaf in leaves.items()}
+    if len(set(meet("same_everywhere", _digest(hashes)))) == 1:
         return
-    everybody: list[tuple[int, dict[str, str]]] = _gathered((held.step_count, hashes))
+    everybody: list[tuple[str, dict[str, str]]] = gathered((step, hashes))
     names = dict.fromkeys(name for _, found in everybody for name in found)
     for name in names:
         groups = _groups([found.get(name) for _, found in everybody])
         if len(groups) > 1:
             differ = sum(len({found.get(n) for _, found in everybody}) > 1 for n in names)
-            steps = " and ".join(map(str, sorted({count for count, _ in everybody})))
+            steps = " and ".join(sorted({count for count, _ in everybody}))
             ranks = " against ".join(map(_ranks, groups.values()))
             raise errors.ReplicasDiffer(name, ranks, steps, differ, len(names))
 
@@ -242,7 +248,7 @@ def _mapped(
         raise _wrong(value, right)
     tensors = value.raw if isinstance(value, Buffers) else dict(value)
     _check(tensors, right)
-    if _alone():
+    if alone():
         return value
     if not isinstance(value, Buffers):
         return function(tensors)
@@ -260,7 +266,7 @@ def _mapped(
 def _broadcast(parameters: Parameters) -> Parameters:
     """Send a value as a file would hold it: a description, and the bytes of its tensors."""
     call = "broadcast of parameters"
-    _meet(call, b"")
+    meet(call)
     first, here = dist.get_rank() == 0, _devices(parameters)
     head, data, failed = b"", torch.empty(0, dtype=torch.uint8), None
     if first:
@@ -339,7 +345,8 @@ def _sent(data: Tensor | None, size: int) -> Tensor:
 # --- what ranks say to each other -----------------------------------------------------------------
 
 
-def _alone() -> bool:
+def alone() -> bool:
+    """Say whether there is one rank, or no process group."""
     return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
 
 
@@ -358,10 +365,10 @@ def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
 
     Gradients made by hand may lack entries that another rank has; then all send all of them.
     """
-    if len(set(_meet(call, _digest(entries)))) == 1:
+    if len(set(meet(call, _digest(entries)))) == 1:
         return list(entries)
     everybody: list[list[Entry]] = [
-        [Entry(*entry) for entry in theirs] for theirs in _gathered([tuple(e) for e in entries])
+        [Entry(*entry) for entry in theirs] for theirs in gathered([tuple(e) for e in entries])
     ]
     merged: dict[str, Entry] = {}
     for entry in (entry for theirs in everybody for entry in theirs):
@@ -379,7 +386,7 @@ def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
     return list(merged.values())
 
 
-def _meet(call: str, digest: bytes) -> list[bytes]:
+def meet(call: str, digest: bytes = b"") -> list[bytes]:
     """Tell all ranks what this one is about to do, and return what each says.
 
     Raises:
@@ -391,12 +398,13 @@ def _meet(call: str, digest: bytes) -> list[bytes]:
     _run(call, lambda: dist.all_gather(everybody, mine))
     found = [bytes(theirs.tolist()) for theirs in everybody]
     if len({theirs[:8] for theirs in found}) > 1:
-        calls = [f"{theirs} at {where}" for theirs, where in _gathered((call, caller()))]
+        calls = [f"{theirs} at {where}" for theirs, where in gathered((call, caller()))]
         raise errors.RanksDisagree(_against(_groups(calls)), caller())
     return [theirs[8:] for theirs in found]
 
 
-def _gathered(mine: Any) -> list[Any]:
+def gathered(mine: Any) -> list[Any]:
+    """Return what every rank gave, in the order of ranks."""
     everybody: list[Any] = [None] * dist.get_world_size()
     _run("a comparison", lambda: dist.all_gather_object(everybody, mine))
     return everybody
