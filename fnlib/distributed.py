@@ -28,6 +28,7 @@ from fnlib.network.pool import Network
 from fnlib.parameters import Parameters
 from fnlib.values.files import described, restored
 from fnlib.values.held import Empty, Held, caller, refuse_graph
+from fnlib.values.protect import is_sharded
 from fnlib.values.replay import leaves_of
 from fnlib.values.store import hash_of
 
@@ -456,10 +457,15 @@ def _check(tensors: Mapping[str, Tensor], right: str) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise _wrong({name: tensor}, right)
-        if hasattr(tensor, "device_mesh"):
-            raise errors.CannotReduce(name, "a DTensor: each rank holds a part of it already")
+        if is_sharded(tensor):
+            what = "a DTensor, which autograd reduces by itself"
+            raise errors.CannotReduce(name, what, "parameters = model.step(gradient)")
         if tensor.layout is not torch.strided:
-            raise errors.CannotReduce(name, "sparse, and ranks may have other indices")
+            what, right = (
+                "sparse, and ranks may have other indices",
+                "gradient.map(Tensor.to_dense)",
+            )
+            raise errors.CannotReduce(name, what, f"gradient = all_reduce({right})")
 
 
 def _wrong(value: Any, right: str) -> errors.WrongParameters:

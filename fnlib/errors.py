@@ -597,6 +597,6 @@ class CannotReduce(FnlibError, TypeError):
     says = """
     '{}' is {}, so ranks can't exchange it as it is.
 
-        gradient = fnlib.distributed.all_reduce(gradient)                  # dense tensors only
-        gradient = gradient.map(lambda g: g.to_dense() if g.is_sparse else g)   # right, if it fits
+        gradient = fnlib.distributed.all_reduce(gradient)   # wrong: dense tensors only
+        {}   # right
     """

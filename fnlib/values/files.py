@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.values.held import Held, Names
+from fnlib.values.protect import is_sharded
 
 _FORMAT = "fnlib.Parameters 1"
 
@@ -130,6 +131,9 @@ def _flatten(tree: Any, put: Put) -> Any:
     if isinstance(tree, Tensor):
         if tree.layout is not torch.strided:
             raise errors.CannotStore("A sparse tensor", tree, " that a safetensors file can't hold")
+        if is_sharded(tree):
+            why = " of which each rank holds a part: store `tensor.full_tensor()`"
+            raise errors.CannotStore("A sharded tensor", tree, why)
         plain = tree.detach().resolve_conj().resolve_neg()
         # In the order of memory, so that channels-last weights come back channels-last.
         dense = plain.is_contiguous() or torch.empty_like(plain).stride() == plain.stride()

@@ -25,7 +25,7 @@ from pathlib import Path  # noqa: E402
 import torch  # noqa: E402
 
 import fnlib  # noqa: E402
-from tests.benchmarks import histories, loops, recorded  # noqa: E402
+from tests.benchmarks import histories, loops, recorded, replicas  # noqa: E402
 from tests.benchmarks.large import COPIES, Worker  # noqa: E402
 from tests.benchmarks.measure import QUICK, Effort, interleaved  # noqa: E402
 
@@ -283,6 +283,14 @@ def _kept(case: str, weights: int, limit: float, effort: Effort, frozen: bool = 
     return Line(case, limit, "us", taken["stock"], taken["fnlib"], taken["fnlib"] / taken["stock"])
 
 
+def distributed(effort: Effort) -> list[Line]:
+    """Measure a step on two ranks beside DistributedDataParallel; reported, as ranks share cores."""
+    taken = replicas.medians(max(2, effort.rounds // 5), effort.steps)
+    ratio = taken["fnlib"] / taken["stock"]
+    case = "two gloo ranks, 128-64-10, SGD / DDP"
+    return [Line(case, 99, "us", taken["stock"], taken["fnlib"], ratio, "reported, not judged")]
+
+
 def importing(effort: Effort) -> list[Line]:
     """Measure `import fnlib` in fresh processes that have imported torch, compiled before as on a user's machine."""
     code = "import time, torch; begin = time.perf_counter(); import fnlib; print(time.perf_counter() - begin)"
@@ -365,6 +373,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "ledger-large": recording_large,
     "history": keeping,
+    "distributed": distributed,
     "import": importing,
 }
 
