@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import signal
 import tempfile
 import threading
 from collections.abc import Callable
@@ -414,22 +415,31 @@ def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:
     fnlib.History(tmp_path).append(values[0])
 
 
-def test_a_forked_worker_does_not_hold_the_lock(tmp_path: Path) -> None:
-    """A data loader's worker that outlives the run keeps nobody out."""
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_a_forked_worker_does_not_hold_the_lock(how: str, tmp_path: Path) -> None:
+    """A data loader's worker that outlives the run, or its killed writer, keeps nobody out."""
     values = states(2)
-    history = fnlib.History(tmp_path)
-    history.append(values[0])
-    hold, release = os.pipe()
-    worker = os.fork()
-    if worker == 0:
+    wait, release = os.pipe()
+    started, start = os.pipe()
+
+    def writer() -> None:
+        history = fnlib.History(tmp_path)
+        history.append(values[0])
+        if os.fork() == 0:
+            os.close(release)
+            os.write(start, b"!")
+            os.read(wait, 1)  # until the test closes its end
+            os._exit(0)
+        os.read(started, 1)
         os.close(release)
-        os.read(hold, 1)  # until the parent closes its end
-        os._exit(0)
-    history.close()
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        history.close()
+
+    assert in_child(writer) == (0 if how == "closed" else -signal.SIGKILL)
     fnlib.History(tmp_path).append(values[1])
-    os.close(release)
-    os.close(hold)
-    os.waitpid(worker, 0)
+    for end in (wait, release, started, start):
+        os.close(end)
 
 
 # --- damage ---------------------------------------------------------------------------------------
