@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fnlib import errors
+from fnlib.torch_private import is_cow
 from fnlib.values.files import MISFIT, described, restored
 from fnlib.values.held import Held
 
@@ -175,7 +177,9 @@ class Store:
             if before is not None and before[0]() is tensor and before[1] in known:
                 name = before[1]
             else:
-                content = flat.cpu().clone()
+                content = flat.cpu()
+                # To look at the memory of a copy-on-write tensor would make it a copy for good.
+                content = content.clone() if is_cow(content) else content
                 name = hash_of(content)
                 if name not in known:
                     new[name] = content
@@ -343,14 +347,21 @@ def _names_in(path: Path) -> set[str]:
         return set(file.keys())
 
 
-def environment() -> dict[str, str]:
-    """Describe what the last bits of a step depend on besides its arguments."""
-    found = {
+@functools.cache
+def _machine() -> dict[str, str]:
+    return {
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "threads": str(torch.get_num_threads()),
         "CPU capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Describe what the last bits of a step depend on besides its arguments."""
+    found = {
+        **_machine(),
+        "threads": str(torch.get_num_threads()),
         "matmul precision": torch.get_float32_matmul_precision(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
     }
