@@ -32,6 +32,7 @@ from fnlib.values.protect import is_sharded
 from fnlib.values.replay import leaves_of
 from fnlib.values.store import hash_of
 
+__all__ = ["all_reduce", "broadcast", "same_everywhere"]
 Given = TypeVar("Given")
 _REDUCE = "gradient = fnlib.distributed.all_reduce(model.backward(loss))"
 _SAME = "fnlib.distributed.same_everywhere(parameters)"

@@ -20,6 +20,7 @@ import sys
 import uuid
 import weakref
 from collections.abc import Collection, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,11 +113,11 @@ class Store:
                 said: Mapping[str, str] = file.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise _damaged(path, str(error)) from error
-        kind, _, version = said.get("format", "").partition(" ")
+        kind, _, form = said.get("format", "").partition(" ")
         if kind != _KIND:
             raise _damaged(path, "it isn't the file of a history")
-        if version != str(_VERSION):
-            raise _damaged(path, f"another version of fnlib wrote it (format {version}, not 1)")
+        if form != str(_VERSION):
+            raise _damaged(path, f"another version of fnlib wrote it (format {form}, not 1)")
         if (order := said.get("byteorder")) != sys.byteorder:
             raise _damaged(path, f"it's from a {order}-endian machine; this one isn't")
         if said.get("check") != _check(index, said):
@@ -350,7 +351,7 @@ def _names_in(path: Path) -> set[str]:
 @functools.cache
 def _machine() -> dict[str, str]:
     return {
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "CPU capability": torch.backends.cpu.get_cpu_capability(),
