@@ -23,6 +23,10 @@ from tests.distributed.ranks import on_ranks
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="ranks are children made by fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 
 def build() -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -13,6 +15,10 @@ from tests.distributed.ranks import on_ranks
 from tests.distributed.test_distributed import batch, build
 
 STEPS = 3
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="ranks are children made by fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 
 def loop(rank: int, fault: str) -> Ranks:

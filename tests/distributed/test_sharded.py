@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 import fnlib
 from tests.distributed.ranks import on_ranks
 
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="ranks are children made by fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 RULES: dict[str, Any] = {
     "SGD": fnlib.SGD(lr=0.1, momentum=0.9),
     "Adam": fnlib.Adam(lr=0.1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -17,6 +16,8 @@ import fnlib
 from fnlib.values import store
 from tests.history.runs import CALLS, in_child, intercept, kept, killed_at, states, step, trunk
 
+resource = pytest.importorskip("resource")  # Windows has neither this nor fork
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 VALUES = [*trunk(3, 300), *trunk(2, 200)]
 
 

@@ -39,6 +39,8 @@ RULES: dict[str, Callable[[], Any]] = {
     "ASGD": lambda: fnlib.wrap(torch.optim.ASGD, t0=3),
     "Rprop": lambda: fnlib.wrap(torch.optim.Rprop),
 }
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the other process is made by fork")
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 def size_of(folder: Path) -> int:
@@ -387,6 +389,7 @@ def test_threads_read_at_once(tmp_path: Path) -> None:
     assert not failed
 
 
+@forks
 def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:
     """In this process and in another one; readers aren't, and the end of the first lets it in."""
     values = states(3)
@@ -415,6 +418,7 @@ def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:
     fnlib.History(tmp_path).append(values[0])
 
 
+@forks
 @pytest.mark.parametrize("how", ["closed", "killed"])
 def test_a_forked_worker_does_not_hold_the_lock(how: str, tmp_path: Path) -> None:
     """A data loader's worker that outlives the run, or its killed writer, keeps nobody out."""
