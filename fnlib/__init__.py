@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 from fnlib.errors import (
     AbsentGradient,
     CannotRedraw,
+    CannotReduce,
     CannotStore,
     CannotTransform,
     CannotWrap,
     CarriesGraph,
+    DamagedHistory,
     DifferentiateOutside,
     Donated,
     EmptyParameters,
@@ -18,6 +20,7 @@ from fnlib.errors import (
     GraphUsedUp,
     HiddenByCheckpoint,
     HiddenState,
+    HistoryInUse,
     Immutable,
     LazyModule,
     LossIndependent,
@@ -26,9 +29,15 @@ from fnlib.errors import (
     MissingObjective,
     MissingPass,
     NotAParametersFile,
+    NotKept,
+    RankLost,
+    RanksDisagree,
+    ReplicasDiffer,
     StateDropped,
+    StateNotWritten,
     UnsupportedModule,
     WeightsOverwritten,
+    WrongHistory,
     WrongParameters,
     WrongRule,
 )
@@ -39,9 +48,11 @@ from fnlib.parameters import Parameters, stack, unstack
 from fnlib.updates.wrap import wrap
 
 if TYPE_CHECKING:
+    from fnlib import distributed as distributed
     from fnlib import encapsulated as encapsulated
     from fnlib import teaching as teaching
     from fnlib.compiled import train_step as train_step
+    from fnlib.history import History as History
     from fnlib.ledger import Ledger as Ledger
     from fnlib.ledger.doctor import doctor as doctor
     from fnlib.ledger.views.compare import compare as compare
@@ -49,11 +60,12 @@ if TYPE_CHECKING:
 # Found when first used, so that `import fnlib` costs little and the core stands alone.
 _LATER = {
     "train_step": "fnlib.compiled",
+    "History": "fnlib.history",
     "Ledger": "fnlib.ledger",
     "compare": "fnlib.ledger",
     "doctor": "fnlib.ledger.doctor",
 }
-_MODULES = ("encapsulated", "teaching")
+_MODULES = ("distributed", "encapsulated", "teaching")
 
 __version__ = "0.1.0"
 __all__ = [
@@ -62,10 +74,12 @@ __all__ = [
     "Adam",
     "AdamW",
     "CannotRedraw",
+    "CannotReduce",
     "CannotStore",
     "CannotTransform",
     "CannotWrap",
     "CarriesGraph",
+    "DamagedHistory",
     "DifferentiateOutside",
     "Donated",
     "EmptyParameters",
@@ -76,6 +90,8 @@ __all__ = [
     "GraphUsedUp",
     "HiddenByCheckpoint",
     "HiddenState",
+    "History",
+    "HistoryInUse",
     "Immutable",
     "LazyModule",
     "Ledger",
@@ -86,16 +102,23 @@ __all__ = [
     "MissingPass",
     "Model",
     "NotAParametersFile",
+    "NotKept",
     "Parameters",
+    "RankLost",
+    "RanksDisagree",
+    "ReplicasDiffer",
     "Sequential",
     "StateDropped",
+    "StateNotWritten",
     "UnsupportedModule",
     "WeightsOverwritten",
+    "WrongHistory",
     "WrongParameters",
     "WrongRule",
     "backward",
     "clip_norm",
     "compare",
+    "distributed",
     "doctor",
     "encapsulated",
     "stack",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from fnlib.history import main as verify
 from fnlib.ledger.doctor.script import main as doctor
 
 
@@ -11,8 +12,11 @@ def main() -> int:
     """Run a command of the kit."""
     if sys.argv[1:2] == ["doctor"]:
         return doctor(sys.argv[2:])
+    if sys.argv[1:2] == ["verify"]:
+        return verify(sys.argv[2:])
     print(
-        "usage: python -m fnlib doctor [--strict] [--steps N] [--seconds S] script.py [arguments]",
+        "usage: python -m fnlib doctor [--strict] [--steps N] [--seconds S] script.py [arguments]\n"
+        "       python -m fnlib verify RUN --step module:function",
         file=sys.stderr,
     )
     return 2

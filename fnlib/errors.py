@@ -487,3 +487,116 @@ class CannotWrap(FnlibError, TypeError):
 
     def __init__(self, name: str, why: str, right: str, wrong: str = "") -> None:
         super().__init__(name, why, right, wrong or f"optimizer=fnlib.wrap({name}, ...)")
+
+
+# --- histories --------------------------------------------------------------------------------
+
+
+class WrongHistory(FnlibError, ValueError):
+    """A history was asked for something that it can't do."""
+
+    says = """
+    {0}: {1}.
+
+        {2}
+    """
+
+
+class HistoryInUse(FnlibError, RuntimeError):
+    """A second writer wants to append to a history."""
+
+    says = """
+    You can't append to {}: {}. Two writers would overwrite each other's states.
+
+        history = fnlib.History(path)              # everybody may read
+        other = history.branch(300, "run-b")       # right: write to a branch of your own
+    """
+
+
+class DamagedHistory(FnlibError, ValueError):
+    """A file of a history isn't as it was written."""
+
+    says = """
+    {} can't be read: {}. States that don't need this file can still be read.
+
+        history[299]                               # an earlier state
+        other = history.branch(299, "run-b")       # continue from it
+    """
+
+
+class StateNotWritten(FnlibError, OSError):
+    """The system refused to write a state."""
+
+    says = """
+    {} couldn't be written: {}. All earlier states are complete.
+
+        history.prune(range(1, len(history) - 1))   # makes room; or free some space elsewhere
+        history.append(parameters)                  # append the same state again
+    """
+
+
+class NotKept(FnlibError, LookupError):
+    """A state isn't on disk, and there is no step to replay it."""
+
+    says = """
+    State {} isn't on disk: {}. The steps from an earlier state can be replayed.
+
+        def step(parameters, i):                    # from state i to state i + 1
+            model = ModelFactory(parameters, seed=0)
+            return model.step(model.backward(loss_of(model, batches[i])))
+
+        history = fnlib.History(path, step=step)
+    """
+
+
+# --- many ranks -------------------------------------------------------------------------------
+
+
+class ReplicasDiffer(FnlibError, RuntimeError):
+    """Ranks that should hold the same parameters hold different ones."""
+
+    says = """
+    The replicas differ: {0} isn't the same everywhere ({1}), after step {2}.
+    {3} of {4} entries of the state differ.
+
+        parameters = fnlib.distributed.broadcast(parameters)          # at the start: one value for all
+        gradient = fnlib.distributed.all_reduce(model.backward(loss))   # in each step
+        parameters = model.step(gradient.clip_norm(1.0))              # then the same on every rank
+    """
+
+
+class RanksDisagree(FnlibError, RuntimeError):
+    """Ranks meet in different calls, or with tensors of different shapes."""
+
+    says = """
+    The ranks don't do the same: {0}. This rank is at {1}.
+
+        if rank == 0:
+            gradient = fnlib.distributed.all_reduce(gradient)   # wrong: the others don't take part
+
+        gradient = fnlib.distributed.all_reduce(gradient)       # right: on every rank
+    """
+
+
+class RankLost(FnlibError, RuntimeError):
+    """A rank died or didn't answer in time."""
+
+    says = """
+    Another rank didn't take part in {0}: it died, or it is still busy elsewhere.
+    The backend says: {1}. This process group can't be used any more.
+
+        torchrun --max-restarts=3 train.py                      # starts all ranks again ...
+        history = fnlib.History(path)                           # ... and each goes on from here
+        dist.init_process_group("gloo", timeout=timedelta(minutes=2))   # how long to wait
+    """
+
+
+class CannotReduce(FnlibError, TypeError):
+    """A tensor can't be exchanged between ranks."""
+
+    says = """
+    '{}' is {}, so ranks can't exchange it as it is.
+
+        gradient = fnlib.distributed.all_reduce(gradient)   # wrong: dense tensors only
+        {}   # right
+    """

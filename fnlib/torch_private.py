@@ -87,7 +87,7 @@ def gradients_of(
         return torch.autograd.grad(
             loss, leaves, retain_graph=retain, create_graph=create, allow_unused=True
         )
-    plain = loss.is_cpu and loss.dtype is torch.float32 and not loss.shape
+    plain = type(loss) is Tensor and loss.is_cpu and loss.dtype is torch.float32 and not loss.shape
     one = lazy_clone(_ONE) if plain else torch.ones_like(loss)
     found: Sequence[Tensor | None] = _run_backward(
         (loss,), (one,), retain, create, leaves, True, accumulate_grad=False

@@ -13,6 +13,7 @@ from fnlib.ledger.errors import (
 from fnlib.ledger.ledger import Ledger
 from fnlib.ledger.magic import load_ipython_extension
 from fnlib.ledger.views.compare import Comparison, compare
+from fnlib.ledger.views.ranks import Ranks, across_ranks
 from fnlib.ledger.views.view import View
 
 __all__ = [
@@ -30,11 +31,13 @@ __all__ = [
     "Links",
     "NoSuchIteration",
     "NothingToCompare",
+    "Ranks",
     "RecordingFailed",
     "Summary",
     "UnknownObject",
     "UnknownWatch",
     "View",
+    "across_ranks",
     "compare",
     "load_ipython_extension",
 ]

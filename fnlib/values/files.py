@@ -7,6 +7,7 @@ import json
 import math
 import os
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.values.held import Held, Names
+from fnlib.values.protect import is_sharded
 
 _FORMAT = "fnlib.Parameters 1"
 
@@ -32,11 +34,13 @@ def save(held: Held, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    parts = held._asdict()
-    names = parts.pop("names")
-    del parts["graph"]
-    parts |= {"aliases": dict(names.ties), "transient": sorted(names.unsaved)}
-    structure = _flatten({**parts, "resized": sorted(names.resized)}, tensors)
+
+    def put(tensor: Tensor, flat: Tensor) -> str:
+        name = str(len(tensors))
+        tensors[name] = flat.cpu().clone()
+        return name
+
+    tree = described(held, put)
     path = Path(os.path.realpath(os.fsdecode(path)))  # a link goes on leading to the file
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -46,7 +50,7 @@ def save(held: Held, path: str | os.PathLike[str]) -> None:
     name.touch(exist_ok=False)
     rights = (path if path.exists() else name).stat().st_mode
     try:
-        save_file(tensors, name, metadata={"format": _FORMAT, "tree": json.dumps(structure)})
+        save_file(tensors, name, metadata={"format": _FORMAT, "tree": tree})
         name.chmod(rights)
         os.replace(name, path)
     except BaseException:
@@ -67,12 +71,12 @@ def load(path: str | os.PathLike[str]) -> Held:
                     path, "`Parameters.save` didn't write this safetensors file"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        return _checked(_unflatten(json.loads(metadata["tree"]), tensors))
+        return restored(metadata["tree"], tensors)
     except SafetensorError as error:
         raise errors.NotAParametersFile(
             path, f"it is truncated or not a safetensors file ({error})"
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except MISFIT as error:
         if isinstance(error, errors.FnlibError):
             raise
         raise errors.NotAParametersFile(
@@ -80,32 +84,71 @@ def load(path: str | os.PathLike[str]) -> Held:
         ) from error
 
 
-def _flatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
-    """Describe a tree in JSON and put its tensors aside. Each container says what it is, so that nothing is guessed on reading."""
+# --- a record as JSON, with its tensors put aside ---------------------------------------------
+
+Put = Callable[[Tensor, Tensor], str]
+
+
+def described(held: Held, put: Put) -> str:
+    """Describe a record in JSON and put its tensors aside.
+
+    Args:
+        held: what a value holds.
+        put: given a tensor and its numbers in the order of memory (a view of one dimension), puts
+            them aside and returns the name to find them by.
+
+    Returns:
+        What `restored` reads.
+
+    Raises:
+        CannotStore: a tensor of a sparse layout.
+    """
+    parts = held._asdict()
+    names = parts.pop("names")
+    del parts["graph"]
+    parts |= {"aliases": dict(names.ties), "transient": sorted(names.unsaved)}
+    return json.dumps(_flatten({**parts, "resized": sorted(names.resized)}, put))
+
+
+def restored(description: str, tensors: Mapping[str, Tensor]) -> Held:
+    """Undo `described`, after a check: a file may be anybody's.
+
+    Args:
+        description: what `described` returned.
+        tensors: what was put aside, by name.
+
+    Raises:
+        Any of `MISFIT`: the description doesn't fit the tensors.
+    """
+    return _checked(_unflatten(json.loads(description), tensors))
+
+
+MISFIT = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
+
+
+def _flatten(tree: Any, put: Put) -> Any:
+    """Make a tree of JSON: each container says what it is, so that nothing is guessed on reading."""
     if isinstance(tree, Tensor):
         if tree.layout is not torch.strided:
             raise errors.CannotStore("A sparse tensor", tree, " that a safetensors file can't hold")
-        name = str(len(tensors))
+        if is_sharded(tree):
+            why = " of which each rank holds a part: store `tensor.full_tensor()`"
+            raise errors.CannotStore("A sharded tensor", tree, why)
         plain = tree.detach().resolve_conj().resolve_neg()
-        # Stored in the order of memory: one dimension, so that channels-last weights come back channels-last.
+        # In the order of memory, so that channels-last weights come back channels-last.
         dense = plain.is_contiguous() or torch.empty_like(plain).stride() == plain.stride()
         plain = plain if dense else plain.contiguous()
         flat = torch.as_strided(plain, (plain.numel(),), (1,))
-        tensors[name] = (torch.view_as_real(flat) if flat.is_complex() else flat).cpu().clone()
         return {
-            "tensor": name,
+            "tensor": put(tree, torch.view_as_real(flat) if flat.is_complex() else flat),
             "shape": list(plain.shape),
             "stride": list(plain.stride()),
             "complex": plain.is_complex(),
         }
     if isinstance(tree, dict):
-        return {
-            "dict": [
-                [_flatten(key, tensors), _flatten(value, tensors)] for key, value in tree.items()
-            ]
-        }
+        return {"dict": [[_flatten(key, put), _flatten(value, put)] for key, value in tree.items()]}
     if isinstance(tree, (list, tuple)):
-        return {type(tree).__name__: [_flatten(value, tensors) for value in tree]}
+        return {type(tree).__name__: [_flatten(value, put) for value in tree]}
     if isinstance(tree, float):
         return {"float": tree.hex()}  # exact, and JSON has no NaN
     if isinstance(tree, complex):
@@ -113,7 +156,7 @@ def _flatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
     return tree
 
 
-def _unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
+def _unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Undo `_flatten`."""
     if not isinstance(tree, dict):
         return tree
@@ -140,7 +183,7 @@ def _unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _checked(parts: Any) -> Held:
-    """Return the record that a file describes, after a check: a file may be anybody's."""
+    """Return the record of parts whose kinds are as they should be."""
     kinds = {"weights": dict, "buffers": dict, "aliases": dict, "transient": list}
     for part, kind in (kinds | {"step_count": int, "rule": str | None}).items():
         if not isinstance(parts[part], kind):

@@ -205,6 +205,11 @@ def all_unchanged(tensors: Collection[Tensor], origins: Collection[Tensor]) -> b
     return all(map(unchanged, tensors, origins))
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Say whether a tensor is a DTensor, of which each rank holds a part."""
+    return type(tensor) is not Tensor and hasattr(tensor, "device_mesh")  # importing it is slow
+
+
 def in_transform() -> bool:
     """Say whether a transform of ``torch.func`` runs, whose tensors must not outlive it."""
     return active_transform() is not None

@@ -25,7 +25,7 @@ from pathlib import Path  # noqa: E402
 import torch  # noqa: E402
 
 import fnlib  # noqa: E402
-from tests.benchmarks import loops, recorded  # noqa: E402
+from tests.benchmarks import histories, loops, recorded, replicas  # noqa: E402
 from tests.benchmarks.large import COPIES, Worker  # noqa: E402
 from tests.benchmarks.measure import QUICK, Effort, interleaved  # noqa: E402
 
@@ -255,6 +255,42 @@ def recording_large(effort: Effort) -> list[Line]:
     ]
 
 
+# Numbers of a state to the limit that it has: the hash of all of them takes longer than the file.
+STATES = {9_000: 1.30, 26_000: 1.30, 200_000: 1.30, 9_000_000: 3.00}
+
+
+def keeping(effort: Effort) -> list[Line]:
+    """Measure appending a state against a safetensors file with fsync and rename."""
+    found = [
+        _kept(
+            f"history, append {4 * weights / 1e6:g} MB / safetensors, fsync", weights, limit, effort
+        )
+        for weights, limit in STATES.items()
+    ]
+    weights = max(STATES)
+    found.append(_kept("  36 MB of which a quarter changed", weights, 1.00, effort, frozen=True))
+    seconds = histories.seconds_to_open(10_000)
+    case = "history, opening 10,000 states (limit in s)"
+    return [*found, Line(case, 1.00, "ms", None, 1000 * seconds, seconds)]
+
+
+def _kept(case: str, weights: int, limit: float, effort: Effort, frozen: bool = False) -> Line:
+    rounds = max(2, effort.rounds // (3 if weights < 1_000_000 else 15))
+    few = dataclasses.replace(effort, rounds=rounds, steps=1, warm_up=1)
+    with histories.on_disk() as folder:
+        sides = histories.Sides(folder, weights, rounds + 1, frozen)
+        taken = interleaved({"stock": sides.safetensors, "fnlib": sides.fnlib}, few)
+    return Line(case, limit, "us", taken["stock"], taken["fnlib"], taken["fnlib"] / taken["stock"])
+
+
+def distributed(effort: Effort) -> list[Line]:
+    """Measure a step on two ranks beside DistributedDataParallel; reported, as ranks share cores."""
+    taken = replicas.medians(max(2, effort.rounds // 5), effort.steps)
+    ratio = taken["fnlib"] / taken["stock"]
+    case = "two gloo ranks, 128-64-10, SGD / DDP"
+    return [Line(case, 99, "us", taken["stock"], taken["fnlib"], ratio, "reported, not judged")]
+
+
 def importing(effort: Effort) -> list[Line]:
     """Measure `import fnlib` in fresh processes that have imported torch, compiled before as on a user's machine."""
     code = "import time, torch; begin = time.perf_counter(); import fnlib; print(time.perf_counter() - begin)"
@@ -336,6 +372,8 @@ MEASURES: dict[str, Measure] = {
         lambda weights: torch.optim.Adam(weights, lr=0.001),
     ),
     "ledger-large": recording_large,
+    "history": keeping,
+    "distributed": distributed,
     "import": importing,
 }
 

@@ -9,18 +9,23 @@ from typing import Any
 import pytest
 
 import fnlib
-from fnlib import encapsulated, errors
+from fnlib import distributed, encapsulated, errors
 
 CORE = [
-    name for name in fnlib.__all__ if name not in ("Ledger", "compare", "doctor", "encapsulated")
-]  # those have tests of their own
+    name
+    for name in fnlib.__all__
+    if name not in ("Ledger", "compare", "distributed", "doctor", "encapsulated")
+]  # those have tests of their own, or are modules
 SOURCES = ("SGD", "Adam", "AdamW")  # rules with a formula: where it comes from
 
 
 def public() -> Iterator[tuple[str, Any]]:
     """The public names of the core, with the public methods of its classes."""
     found = {name: getattr(fnlib, name) for name in CORE} | {
-        "encapsulated.Sequential": encapsulated.Sequential
+        "encapsulated.Sequential": encapsulated.Sequential,
+        "distributed.all_reduce": distributed.all_reduce,
+        "distributed.broadcast": distributed.broadcast,
+        "distributed.same_everywhere": distributed.same_everywhere,
     }
     for name, thing in found.items():
         yield name, thing

@@ -299,6 +299,10 @@ def test_error(case: Case) -> None:
 def test_every_named_error_is_in_the_table() -> None:
     named = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, fnlib.FnlibError)}
     elsewhere = {fnlib.FnlibError, fnlib.Immutable, fnlib.NotAParametersFile}  # the base; test_protection.py; test_files.py
+    # tests/history
+    elsewhere |= {fnlib.WrongHistory, fnlib.HistoryInUse, fnlib.DamagedHistory, fnlib.StateNotWritten, fnlib.NotKept}
+    # tests/distributed
+    elsewhere |= {fnlib.ReplicasDiffer, fnlib.RanksDisagree, fnlib.RankLost, fnlib.CannotReduce}
     of_core = {kind for kind in named if kind.__module__ == "fnlib.errors"}
     assert of_core - elsewhere - {case.error for case in CASES} == set()
 

@@ -1,0 +1,106 @@
+"""Which statement made the replicas differ: the recordings of all ranks, side by side."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+import fnlib
+from fnlib.ledger import Ranks, across_ranks
+from tests.distributed.ranks import on_ranks
+from tests.distributed.test_distributed import batch, build
+
+STEPS = 3
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="ranks are children made by fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
+
+def loop(rank: int, fault: str) -> Ranks:
+    """A stock loop with one line that a rank shouldn't have alone."""
+    torch.manual_seed(rank if fault == "other start" else 0)
+    module = build()
+    wrapped = fault not in ("other start", "never reduced", "by hand", "clipped by hand")
+    model: nn.Module = DistributedDataParallel(module) if wrapped else module
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            forward = module if fault == "module called" and step else model
+            loss = forward(batch(rank, step)).square().mean()
+            loss.backward()
+            if "by hand" in fault:
+                reduce(module)
+            if rank == 1 and step == 1 and fault in ("clipped", "clipped by hand"):
+                nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+            if rank == 1 and step == 1 and fault == "another rate":
+                optimizer.param_groups[0]["lr"] = 0.5
+            optimizer.step()
+            if rank == 0 and step == 1 and fault == "loaded":
+                module[0].weight.data.zero_()
+    return across_ranks(ledger)
+
+
+def reduce(module: nn.Module) -> None:
+    for weight in module.parameters():
+        if weight.grad is not None:
+            dist.all_reduce(weight.grad)
+            weight.grad /= dist.get_world_size()
+
+
+# What the statement is that parts the ranks, and a part of what is said.
+FAULTS: dict[str, tuple[str | None, str]] = {
+    "clipped": ("nn.utils.clip_grad_norm_(model.parameters(), 0.01)", "were still the same"),
+    "clipped by hand": ("nn.utils.clip_grad_norm_(model.parameters(), 0.01)", "still the same"),
+    "never reduced": ("loss.backward()", "nothing reduced them before the step"),
+    "another rate": ("optimizer.step()", "The gradients were the same"),
+    "loaded": ("module[0].weight.data.zero_()", "Not every rank ran this statement"),
+    "module called": ("loss.backward()", "nothing reduced them before the step"),
+    "other start": (None, "differed before"),
+}
+
+
+def check(fault: str, found: Ranks) -> None:
+    statement, says = FAULTS[fault]
+    text = repr(found)
+    assert not found and found.label is not None and found.label.startswith("model."), text
+    assert (found.at and found.at.source) == statement, f"{fault}: {text}"
+    assert says in text and "rank 1" in text, text
+
+
+def test_the_statement_that_parts_the_ranks_is_named() -> None:
+    def run(rank: int) -> None:
+        for fault in FAULTS:
+            found = loop(rank, fault)
+            check(fault, found)
+            everybody: list[str] = [""] * dist.get_world_size()
+            dist.all_gather_object(everybody, repr(found))
+            assert len(set(everybody)) == 1, "the same table on every rank"
+
+    on_ranks(2, run)
+
+
+def test_sane_loops_do_not_part() -> None:
+    """Weights and moments are the same after each statement; BatchNorm's own statistics aren't."""
+
+    def run(rank: int) -> None:
+        for kind in ("ddp", "by hand"):
+            found = loop(rank, kind)
+            assert found.label is not None and ".running_" in found.label, repr(found)
+            assert "The weights are the same" in repr(found)
+
+    on_ranks(2, run)
+
+
+def test_alone_there_is_nothing_to_part() -> None:
+    model = nn.Linear(2, 1)
+    with fnlib.Ledger(model=model) as ledger:
+        loss = model(torch.ones(1, 2)).sum()
+        loss.backward()
+    assert across_ranks(ledger) and "same" in repr(across_ranks(ledger))
