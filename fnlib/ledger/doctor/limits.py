@@ -13,8 +13,8 @@ from fnlib.ledger.doctor.ending import restored_in_frame, restored_in_module, re
 from fnlib.ledger.doctor.report import Seen
 from fnlib.ledger.doctor.standing import inspect, seen_in
 from fnlib.ledger.entries import UNOWNED, Entry, Finding
+from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.recording.limits import Limits
-from fnlib.ledger.recording.recorder import Recorder
 from fnlib.ledger.recording.source import Loop
 
 DULL_STATEMENTS = 300  # a loop whose statements changed nothing so often is passed over: tokenising
@@ -42,9 +42,9 @@ class ScriptLimits(Limits):
         self.objects = Seen()
         self._dull: dict[Loop | CodeType, int] = {}
 
-    def begin(self, recorder: Recorder) -> None:
-        """Remember the recorder, which knows what is watched."""
-        self._recorder = recorder
+    def begin(self, keeper: Keeper) -> None:
+        """Remember the keeper, which knows what is watched."""
+        self._keeper = keeper
 
     def enter(self, code: CodeType) -> bool:
         """Pass over a function that changed nothing in many calls."""
@@ -124,6 +124,6 @@ class ScriptLimits(Limits):
 
     def _objects(self) -> dict[str, Any]:
         """Return the models and optimizers that are watched and still exist."""
-        values = {one.label: one.value() for one in self._recorder.keeper.watches}
+        values = {one.label: one.value() for one in self._keeper.watches}
         kinds = nn.Module | Optimizer
         return {label: value for label, value in values.items() if isinstance(value, kinds)}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fnlib.ledger.entries import Alias
 from fnlib.ledger.looks.bytes import address, parts, unreadable
+from fnlib.ledger.looks.sighting import Seen
 from fnlib.ledger.looks.watches import (
     ModuleWatch,
     OptimizerWatch,
@@ -20,9 +21,6 @@ from fnlib.ledger.looks.watches import (
     held_in,
     wrapped_by,
 )
-
-if TYPE_CHECKING:
-    from fnlib.ledger.looks.sighting import Seen
 
 
 class Owners:

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.factory import Model
+from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import wrapped_by
-from fnlib.ledger.recording.graphs import saved_by
+from fnlib.ledger.recording.graphs import Graph, saved_by
 from fnlib.network.backward import differentiate
 from fnlib.torch_private import (
     DROPOUTS,
@@ -30,10 +31,24 @@ from fnlib.torch_private import (
     wrapped_step,
 )
 
-if TYPE_CHECKING:
-    from fnlib.ledger.recording.recorder import Recorder
 
-Handler = Callable[["Recorder", FrameType], "dict[str, Any] | None"]
+class Recorder(Protocol):
+    """What the handlers of calls ask a recorder, and tell it."""
+
+    keeper: Keeper
+
+    def event(self, kind: str, subject: str, **data: Any) -> dict[str, Any]: ...
+    def passed(self, data: dict[str, Any], ages: frozenset[int]) -> None: ...
+    def stepped(self) -> None: ...
+    def records(self, frame: FrameType | None) -> bool: ...
+    def is_root(self, module: Any) -> bool: ...
+    def entry_of_age(self, age: int) -> int: ...
+    def changed_since(self, ages: set[int]) -> bool: ...
+    def graph_behind(self, roots: tuple[Any, ...]) -> Graph: ...
+    def name_of(self, values: tuple[Any, ...]) -> str: ...
+
+
+Handler = Callable[[Recorder, FrameType], "dict[str, Any] | None"]
 
 _alive: list[CodeType] = []  # an identity tells an object only while it lives
 

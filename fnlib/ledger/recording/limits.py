@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fnlib.ledger.entries import Entry
-    from fnlib.ledger.recording.recorder import Recorder
-    from fnlib.ledger.recording.source import Loop
+from fnlib.ledger.entries import Entry
+from fnlib.ledger.looks.differ import Keeper
+from fnlib.ledger.recording.source import Loop
 
 
 class Limits:
@@ -17,8 +15,8 @@ class Limits:
     A fault in a method is the ledger's, and doesn't reach the recorded program.
     """
 
-    def begin(self, recorder: Recorder) -> None:
-        """Take the recorder whose recording begins; it has ``recorder.keeper`` and ``recorder.stop``."""
+    def begin(self, keeper: Keeper) -> None:
+        """Take the keeper of what is watched: the recording begins."""
 
     def enter(self, code: CodeType) -> bool:
         """Say whether to record the statements of a function that is called."""

@@ -143,7 +143,7 @@ class Recorder:
         self.on = True
         _running.add(self)
         if self.limits is not None:
-            self._guard(self.limits.begin, self)
+            self._guard(self.limits.begin, self.keeper)
         self._guard(self._look_at_first)
         if frame is not None:
             self._guard(self._enter, frame, inside_with, frame.f_trace)
