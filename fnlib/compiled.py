@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fnlib import errors
 from fnlib.factory import Factory, bind
 from fnlib.gradient import Gradient
 from fnlib.network.randomness import Mark, seeded
@@ -18,7 +17,7 @@ from fnlib.parameters import Bound, Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
 from fnlib.transformed import transformed
 from fnlib.updates.formula import Formula, new
-from fnlib.updates.rule import Settings
+from fnlib.updates.rule import Settings, refuse_foreign
 from fnlib.values.held import Held
 from fnlib.values.protect import in_transform
 
@@ -160,13 +159,10 @@ class _TrainStep:
 
     def _checked(self, parameters: Parameters) -> Held:
         """Return what a value holds, in the order of the network."""
-        network, name = self.factory.network, self.factory._rule_name
+        network = self.factory.network
         known = parameters._bound.network is network
         held = parameters._held("take a step") if known else bind(parameters, network)[0]
-        if held.rule not in (None, name):
-            raise errors.WrongRule(str(held.rule), name)
-        if held.state is not None and parameters._bound.rule != name:
-            self.factory._rule.check_state(held.state, held.weights)
+        refuse_foreign(held, self.factory._rule, parameters._bound.rule)
         return held
 
     def _learn(
@@ -239,7 +235,7 @@ class _TrainStep:
             entry = {"step": steps[graph.counter_of[i]]} if steps else {}
             if steps or keys:
                 kept[name] = entry | {key: next(tensors) for key in keys}
-        rule, settings = self.factory._rule_name, [dict(group) for group in task.settings]
+        rule, settings = self.factory._rule.name, [dict(group) for group in task.settings]
         state = {"state": kept, "param_groups": settings}
         after = Held(weights, buffers, state, rule, held.step_count + 1, held.names)
         return Parameters._of(after, Bound(network, rule, None)), loss
@@ -363,10 +359,6 @@ def _traceable(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         settings.enabled = before
-
-
-def _detached(tensors: Iterable[Tensor]) -> list[Tensor]:
-    return [tensor.detach() for tensor in tensors]
 
 
 def _inputs(feature: Any) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.gradient import Gradient
 from fnlib.network.backward import Leaves, gradients
-from fnlib.network.forward import Buffers, Passes, run, taken
-from fnlib.network.pool import Call, Mode, Network
+from fnlib.network.forward import Buffers, at_first, run, taken
+from fnlib.network.pool import Mode, Network
 from fnlib.network.randomness import checked_seed, seeded
 from fnlib.network.source import Source
 from fnlib.optim import SGD
@@ -20,15 +20,9 @@ from fnlib.parameters import Bound, Parameters
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
-from fnlib.updates.rule import Rule, UpdateRule, checked_rule
-from fnlib.values.held import Empty, Held, check_match, lent, refuse_graph, untied
+from fnlib.updates.rule import STEP, Rule, UpdateRule, check_given, checked_rule, refuse_foreign
+from fnlib.values.held import Empty, Held, lent, refuse_graph, slopes_of
 from fnlib.values.protect import Weights, in_transform, share
-
-_STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
-_BUFFERS = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
-_NO_WEIGHTS: Mapping[str, Tensor] = {}
-_CARRY = "model = model.carry(buffers)   # all that with_buffers returned"
-
 
 Objective = Callable[["Model"], Tensor | tuple[Tensor, Mapping[str, Tensor]]]
 
@@ -63,17 +57,13 @@ class Factory(Tabular):
 
     optimizer: UpdateRule
     _rule: Rule | OwnRule
-    _rule_name: str
     _source: Source
 
     def __init__(
         self, build: Callable[[], nn.Module] | nn.Module, optimizer: UpdateRule | None = None
     ) -> None:
         optimizer = SGD(lr=0.01) if optimizer is None else checked_rule(optimizer)
-        rule = pure(optimizer)
-        vars(self).update(
-            optimizer=optimizer, _rule=rule, _rule_name=rule.name, _source=Source(build)
-        )
+        vars(self).update(optimizer=optimizer, _rule=pure(optimizer), _source=Source(build))
 
     def __call__(
         self,
@@ -109,7 +99,7 @@ class Factory(Tabular):
             parameters = Parameters._of(self._source.initial(parameters._content))
         mode = training if isinstance(training, bool) else self.network.mode_of(training)
         seed = checked_seed(seed, "model = ModelFactory(parameters, seed=0)")
-        return Model(self, parameters, mode, seed)
+        return Model(Binding(self, parameters, mode, mode or True, seed))
 
     @property
     def network(self) -> Network:
@@ -157,47 +147,40 @@ def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Fact
     return Factory(nn.Sequential(*modules), optimizer=optimizer)
 
 
+class Binding(NamedTuple):
+    """What a factory was called with."""
+
+    factory: Factory
+    parameters: Parameters
+    mode: Mode
+    training: Mode  # what `train()` returns to
+    seed: int | None
+
+
 class Model(Tabular):
     """A network with parameters bound to it. `step` returns new parameters; nothing changes.
 
     Made by calling a factory; see `Factory`.
     """
 
-    __slots__ = (
-        *("__weakref__", "_behind", "_buffers", "_factory", "_in_order"),
-        *("_leaves", "_mode", "_moved", "_parameters", "_passes", "_seed", "_shows"),
-    )
+    __slots__ = ("__weakref__", "_binding", "_buffers", "_in_order", "_leaves", "_shows")
 
-    def __init__(
-        self,
-        factory: Factory,
-        parameters: Parameters,
-        mode: Mode,
-        seed: int | None,
-        buffers: Mapping[str, Tensor] | None = None,
-        passes: Passes | None = None,
-        behind: int = 0,
-        moved: Mapping[str, Tensor] = _NO_WEIGHTS,
-    ) -> None:
-        held, self._leaves = bind(parameters, factory.network)
-        self._in_order = held is parameters._content
-        self._factory, self._parameters, self._mode, self._seed = factory, parameters, mode, seed
-        self._buffers = held.buffers if buffers is None else buffers
-        # The passes of all models made from one another, and how many led to these buffers.
-        self._passes = Passes() if passes is None else passes
-        self._behind = behind
+    def __init__(self, binding: Binding, buffers: Buffers | None = None) -> None:
+        held, self._leaves = bind(binding.parameters, binding.factory.network)
+        self._binding = binding
+        self._buffers = at_first(held) if buffers is None else buffers
+        self._in_order = held is binding.parameters._content
         self._shows = False  # whether somebody has got its leaves
-        self._moved = moved  # weights that these passes themselves changed
 
     @property
     def factory(self) -> Factory:
         """The factory that made this model."""
-        return self._factory
+        return self._binding.factory
 
     @property
     def parameters(self) -> Parameters:
         """The parameters that are bound."""
-        return self._parameters
+        return self._binding.parameters
 
     # --- forward ----------------------------------------------------------------------------------
 
@@ -214,7 +197,7 @@ class Model(Tabular):
             StateDropped: the forward pass changed a buffer or a weight; use `with_buffers`.
             HiddenState: the module keeps state in its attributes.
         """
-        return self._forward((None, args, kwargs), keep=False)[0]
+        return self._forward(None, args, kwargs, keep=False)[0]
 
     def with_buffers(self, *args: Any, **kwargs: Any) -> tuple[Any, Buffers]:
         """Run the module's forward and return, with its output, the state that it changed.
@@ -232,12 +215,7 @@ class Model(Tabular):
         >>> buffers["0.num_batches_tracked"], model.parameters.buffers["0.num_batches_tracked"]
         (tensor(1), tensor(0))
         """
-        output, after = self._forward((None, args, kwargs), keep=True)
-        after.passes, after.behind = self._passes, self._behind
-        if after.changed:
-            self._passes.add(after.changed)
-            after.behind += 1
-        return output, after
+        return self._forward(None, args, kwargs, keep=True)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Run another method of the module than forward: ``model.call("decode", z)``.
@@ -258,22 +236,24 @@ class Model(Tabular):
         >>> model.call("extra_repr")
         'in_features=2, out_features=1, bias=True'
         """
-        return self._forward((method, args, kwargs), keep=False)[0]
+        return self._forward(method, args, kwargs, keep=False)[0]
 
-    def _forward(self, call: Call, keep: bool) -> tuple[Any, Buffers]:
-        held, leaves = self._held("run a forward pass"), self._leaves
+    def _forward(
+        self, method: str | None, args: Any, kwargs: Any, keep: bool
+    ) -> tuple[Any, Buffers]:
+        held, leaves, binding = self._held("run a forward pass"), self._leaves, self._binding
         if leaves.shown:
             leaves = self._intact(held)
-        network, buffers = leaves.network, self._buffers
-        given = network, self._mode, held.weights, leaves, buffers, call, keep, self._moved
-        if self._seed is None:
+        network, call = leaves.network, (method, args, kwargs)
+        given = network, binding.mode, held.weights, leaves, self._buffers, call, keep
+        if binding.seed is None:
             return run(*given)
-        with seeded(self._seed, held.step_count, others=not network.keeps_nothing):
+        with seeded(binding.seed, held.step_count, others=not network.keeps_nothing):
             return run(*given)
 
     def _held(self, action: str) -> Held:
         """Return the record of the parameters, in the order of the network."""
-        held = self._parameters._held(action)
+        held = self._binding.parameters._held(action)
         return held if self._in_order else self._leaves.network.fit(held)
 
     # --- backward ---------------------------------------------------------------------------------
@@ -299,8 +279,9 @@ class Model(Tabular):
         held, leaves = self._held("show their weights"), self._leaves
         if leaves.shown and not self._shows:
             leaves = self._intact(held)
-        if self._moved:
-            return Weights(leaves.standing_in(self._moved), leaves.network.names.ties)
+        if self._buffers.weights:
+            placed = leaves.standing_in(self._buffers.weights)
+            return Weights(placed, leaves.network.names.ties)
         self._shows = True
         return Weights(leaves.show(), leaves.network.names.ties)
 
@@ -313,7 +294,7 @@ class Model(Tabular):
         if written := self._leaves.written(held.weights):
             if self._shows or graph:
                 raise errors.WeightsOverwritten(written)
-            _, self._leaves = bind(self._parameters, self._leaves.network)
+            _, self._leaves = bind(self.parameters, self._leaves.network)
         return self._leaves
 
     def backward(
@@ -362,7 +343,7 @@ class Model(Tabular):
         (1.0, 0.5)
         """
         held = self._held("show their rates")
-        rates = self._factory._rule.at(held.step_count).rates(held.weights)
+        rates = self.factory._rule.at(held.step_count).rates(held.weights)
         return rates[0] if len(rates) == 1 else dict(enumerate(rates))
 
     # --- step -------------------------------------------------------------------------------------
@@ -410,117 +391,57 @@ class Model(Tabular):
         >>> objective(later).item() < 1e-6
         True
         """
-        if gradient is None or objective is not None:
-            return self._step_on(gradient, buffers, donate, lr, objective)
-        factory, old, network = self._factory, self._parameters, self._leaves.network
+        old, network = self.parameters, self._leaves.network
         held = refuse_graph(self._held("take a step"), "take a step")
-        step_count, names = held.step_count, held.names
-        slopes = self._slopes(gradient, held)
-        if held.rule is not None and held.rule != factory._rule_name:
-            raise errors.WrongRule(held.rule, factory._rule_name)
-        weights, new_buffers = self._after(held, buffers)
-        if buffers is not None and isinstance(buffers, Buffers) and buffers.resized:
-            names = names._replace(resized=names.resized | buffers.resized)
-        rule, state = factory._rule.at(step_count), held.state
-        if rule.needs_objective:
-            raise errors.MissingObjective(rule.name)
+        rule: Any = self.factory._rule.at(held.step_count)
         if lr is not None:
             rule = rule.at_rate(lr)
-        if state is None:
-            state = rule.init(weights)
-        elif old._bound.rule != factory._rule_name:  # of a file, or of `replace`
-            rule.check_state(state, weights)
-        if donate:
+        check_given(rule, gradient, objective)
+        known = isinstance(gradient, Gradient) and gradient._network is network
+        given = gradient._tensors if isinstance(gradient, Gradient) else gradient
+        slopes = slopes_of({} if given is None else given, held, known, STEP)
+        refuse_foreign(held, rule, old._bound.rule)
+        weights, after = self._after(held, buffers)
+        state = rule.init(weights) if held.state is None else held.state
+        own = {}
+        if objective is not None:
+            trials = _Trials(self, objective, after)
+            if rule.takes_objective:
+                own["objective"] = trials
+            else:  # the rules of torch.optim evaluate once, before they step
+                _, slopes, weights = trials(weights)
+        in_place = donate and objective is None  # a trial that fails leaves the old value whole
+        step_count, names = held.step_count + 1, held.names
+        if in_place:
             rule.partition(weights)  # raises what a schedule raises while nothing is given away
-            given = lent(old._give_away())
-            own, state = held.weights, state if held.state is None else given.state
+            lends, mine = lent(old._give_away()), held.weights
+            state = state if held.state is None else lends.state
             weights = {
-                name: given.weights[name] if tensor is own[name] else share(tensor)
+                name: lends.weights[name] if tensor is mine[name] else share(tensor)
                 for name, tensor in weights.items()
             }
-            del held, own, given  # memory is reused where nobody else refers to it
-        new_weights, new_state = rule.update(weights, slopes, state, in_place=donate)
-        new = Held(new_weights, new_buffers, new_state, factory._rule_name, step_count + 1, names)
-        return Parameters._of(new, Bound(network, factory._rule_name, None))
-
-    def _step_on(
-        self,
-        gradient: Gradient | Mapping[str, Tensor] | None,
-        buffers: Mapping[str, Tensor] | None,
-        donate: bool,
-        lr: Any,
-        objective: Objective | None,
-    ) -> Parameters:
-        """Take a step that evaluates an objective."""
-        factory, held = self._factory, refuse_graph(self._held("take a step"), "take a step")
-        rule = factory._rule.at(held.step_count)
-        if lr is not None:
-            rule = rule.at_rate(lr)
-        if objective is None:
-            if rule.needs_objective:
-                raise errors.MissingObjective(rule.name)
-            raise errors.WrongParameters("A step takes a gradient", "got None", _STEP)
-        if gradient is not None and not rule.takes_both:
-            raise errors.WrongParameters(
-                "This rule evaluates the objective itself, so its step takes no gradient",
-                "got both",
-                "parameters = model.step(objective=objective)",
-            )
-        if held.rule is not None and held.rule != rule.name:
-            raise errors.WrongRule(held.rule, rule.name)
-        weights, before = self._after(held, buffers)
-        slopes = self._slopes({} if gradient is None else gradient, held)
-        state = rule.init(weights) if held.state is None else held.state
-        if held.state is not None:
-            rule.check_state(state, weights)
-        trials = _Trials(self, objective, before)
-        if rule.takes_objective:
-            update: Any = rule.update
-            weights, state = update(weights, slopes, state, objective=trials)
-        else:  # the rules of torch.optim evaluate once, before they step
-            _, slopes, weights = trials(weights)
-            weights, state = rule.update(weights, slopes, state)
-        names = held.names
-        if isinstance(buffers, Buffers) and buffers.resized:
-            names = names._replace(resized=names.resized | buffers.resized)
-        count = held.step_count + 1
-        after = Held(weights, trials.buffers, state, rule.name, count, names)
-        if donate:  # only now: a trial that fails leaves the old value whole
-            self._parameters._give_away()
-        return Parameters._of(after, Bound(self._leaves.network, rule.name, None))
-
-    def _slopes(
-        self, gradient: Gradient | Mapping[str, Tensor], held: Held
-    ) -> Mapping[str, Tensor]:
-        """Check a gradient and return its tensors, without a graph."""
-        network = self._leaves.network
-        if isinstance(gradient, Gradient):
-            slopes: Mapping[str, Tensor] = gradient.detached
-            dtypes = [slope.dtype for slope in slopes.values()]
-            if gradient._network is network and dtypes == [held.weights[n].dtype for n in slopes]:
-                return slopes
-            gradient = slopes
-        slopes = untied("gradient entry", gradient, held.names.ties, _STEP)
-        check_match("gradient entry", slopes, held.weights, _STEP, partial=True, exact=True)
-        return {name: slopes[name].detach() for name in slopes}
+            del held, mine, lends  # memory is reused where nobody else refers to it
+        weights, state = rule.update(weights, slopes, state, in_place=in_place, **own)
+        if objective is not None:
+            after = trials.buffers
+            if donate:
+                old._give_away()
+        if after.resized != names.resized:
+            names = names._replace(resized=after.resized)
+        new = Held(weights, dict(after._tensors), state, rule.name, step_count, names)
+        return Parameters._of(new, Bound(network, rule.name, None))
 
     def _after(
         self, held: Held, buffers: Mapping[str, Tensor] | None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    ) -> tuple[dict[str, Tensor], Buffers]:
         """Return weights and buffers after the forward passes of this step."""
-        behind = self._behind if buffers is None else self._passes.behind(buffers)
-        if behind < self._passes.count:
-            kind = errors.MissingBuffers if buffers is None else errors.MissingPass
-            raise kind(self._passes.changed)
-        network, weights = self._leaves.network, held.weights
-        if self._moved:
-            weights = {**weights, **self._moved}
-        if buffers is None:
-            return weights, dict(self._buffers)
-        if isinstance(buffers, Buffers) and buffers.weights:
-            check_match("weight", buffers.weights, network.weights, _BUFFERS, partial=True)
-            weights = {**weights, **buffers.weights}
-        return weights, taken(buffers, network, _BUFFERS)
+        after = self._buffers
+        if buffers is not None:
+            right = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
+            after = taken(buffers, after, self._leaves.network, right)
+        if lacking := after.lacks:
+            raise (errors.MissingBuffers if buffers is None else errors.MissingPass)(lacking)
+        return {**held.weights, **after.weights} if after.weights else held.weights, after
 
     # --- other models of the same value -----------------------------------------------------------
 
@@ -539,38 +460,42 @@ class Model(Tabular):
         >>> buffers["0.num_batches_tracked"]
         tensor(2)
         """
-        later = taken(buffers, self._leaves.network, _CARRY)
-        moved = buffers.weights if isinstance(buffers, Buffers) else self._moved
-        return self._other(self._mode, later, self._passes.behind(buffers), moved)
+        right = "model = model.carry(buffers)   # all that with_buffers returned"
+        later = taken(buffers, self._buffers, self._leaves.network, right)
+        return Model(self._binding, later)
 
     def eval(self) -> Model:
         """Return a new model of the same parameters that evaluates; nothing is switched.
 
         Dropout is off, running statistics are used.
         """
-        return self._other(False, self._buffers, self._behind, self._moved)
+        return Model(self._binding._replace(mode=False), self._buffers)
 
     def train(self) -> Model:
-        """Return a new model of the same parameters that trains; nothing is switched."""
-        return self._other(True, self._buffers, self._behind, self._moved)
+        """Return a new model of the same parameters that trains; nothing is switched.
 
-    def _other(
-        self, mode: Mode, buffers: Mapping[str, Tensor], behind: int, moved: Mapping[str, Tensor]
-    ) -> Model:
-        where = self._factory, self._parameters, mode, self._seed
-        return Model(*where, buffers, self._passes, behind, moved)
+        Submodules that were bound with ``training={name: False}`` stay in evaluation.
+
+        >>> import fnlib
+        >>> ModelFactory = fnlib.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5))
+        >>> model = ModelFactory(fnlib.Parameters(), training={"0": False})
+        >>> model.eval().train()
+        Model in training except 0: parameters after step 0
+          name      shape  norm  mean  std
+        """
+        return Model(self._binding._replace(mode=self._binding.training), self._buffers)
 
     def __reduce__(self) -> Any:
-        where = self._factory, self._parameters, self._mode, self._seed
-        return Model, (*where, self._buffers, self._passes, self._behind, self._moved)
+        return Model, (self._binding, self._buffers)
 
     def _table(self) -> Table:
-        table = self._parameters._table(self._buffers)
-        mode = "in training" if self._mode else "in evaluation"
-        frozen = () if isinstance(self._mode, bool) else self._mode
+        binding = self._binding
+        table = binding.parameters._table(self._buffers._tensors)
+        mode = "in training" if binding.mode else "in evaluation"
+        frozen = () if isinstance(binding.mode, bool) else binding.mode
         off = [name or "all" for name, trains in frozen if not trains]
         mode += f" except {', '.join(off)}" if off else ""
-        seed = "" if self._seed is None else f", seed {self._seed}"
+        seed = "" if binding.seed is None else f", seed {binding.seed}"
         table.title = f"Model {mode}{seed}: {table.title[0].lower()}{table.title[1:]}"
         table.detail = self._leaves.network.describe()
         return table
@@ -579,17 +504,18 @@ class Model(Tabular):
 class _Trials:
     """The models of one step at which its rule evaluates an objective, one after the other."""
 
-    def __init__(self, model: Model, objective: Objective, buffers: dict[str, Tensor]) -> None:
+    def __init__(self, model: Model, objective: Objective, buffers: Buffers) -> None:
         self.model, self.objective, self.buffers = model, objective, buffers
 
     def __call__(
         self, weights: dict[str, Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor], dict[str, Tensor]]:
         """Return the loss at some weights, its gradient, and the weights after the forward pass."""
-        first = self.model
-        step_count, names = first.parameters.step_count, first._leaves.network.names
-        held = Held(weights, self.buffers, None, None, step_count, names)
-        trial = Model(first._factory, Parameters._of(held), first._mode, first._seed)
+        binding, names = self.model._binding, self.model._leaves.network.names
+        names = names._replace(resized=self.buffers.resized)
+        step_count = binding.parameters.step_count
+        held = Held(weights, dict(self.buffers._tensors), None, None, step_count, names)
+        trial = Model(binding._replace(parameters=Parameters._of(held)))
         with torch.enable_grad():
             found = self.objective(trial)
             loss, buffers = found if isinstance(found, tuple) else (found, None)

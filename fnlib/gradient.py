@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.show.table import Table, Tabular
+from fnlib.show.table import Table
 from fnlib.show.tensors import tensor_table
-from fnlib.values.protect import owned, register_as_mapping, share
+from fnlib.values.protect import Tensors, owned, register_as_mapping, share
 from fnlib.values.trees import map_tree, same_tree
+from fnlib.values.vectors import factor, norm, same_kind
 
-_REQUIRES_GRAD = operator.attrgetter("requires_grad")
 
-
-class Gradient(Tabular, Mapping[str, Tensor]):
+class Gradient(Tensors):
     """For each weight that a loss depends on, the derivative of the loss with respect to it.
 
     A weight without an entry (where PyTorch's ``.grad`` is ``None``) is left as it is by ``step``.
@@ -36,8 +35,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     tensor([ 9., 12.])
     """
 
-    __slots__ = ("__weakref__", "_network", "_tensors")
-    _tensors: dict[str, Tensor]
+    __slots__ = ("__weakref__", "_network")
     _network: object  # whose names and shapes these are, so that step need not check again
     __array_ufunc__ = None  # `numpy_number * gradient` is ours to compute
 
@@ -51,37 +49,24 @@ class Gradient(Tabular, Mapping[str, Tensor]):
             raise errors.WrongParameters(
                 "A gradient is a mapping of names to tensors", wrong, right
             )
-        self._tensors = {name: owned(mapping[name]) for name in mapping}
+        super().__init__({name: owned(mapping[name]) for name in mapping})
         self._network = None
 
     @classmethod
-    def _of(cls, tensors: dict[str, Tensor], network: object = None) -> Gradient:
+    def _of(cls, tensors: Mapping[str, Tensor], network: object = None) -> Gradient:
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
-        self._tensors, self._network = tensors, network
+        self._tensors, self._ties, self._network = tensors, {}, network
         return self
-
-    @property
-    def detached(self) -> dict[str, Tensor]:
-        """The tensors without a graph, for use inside of fnlib: a step isn't differentiated."""
-        if any(map(_REQUIRES_GRAD, self._tensors.values())):
-            return {name: tensor.detach() for name, tensor in self._tensors.items()}
-        return self._tensors
 
     def __getitem__(self, name: str) -> Tensor:
         try:
-            return share(self._tensors[name])
+            return super().__getitem__(name)
         except KeyError:
             raise KeyError(
                 f"{name!r}: the loss doesn't depend on it, or no weight has this name. "
                 f"This gradient has {', '.join(self._tensors)}"
             ) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
     def __bool__(self) -> bool:
         return True
@@ -96,7 +81,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
         """
-        return _norm(list(self._tensors.values()))
+        return norm(list(self._tensors.values()))
 
     def clip_norm(self, max_norm: float) -> Gradient:
         """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
@@ -139,7 +124,9 @@ class Gradient(Tabular, Mapping[str, Tensor]):
                     f"for shape {tuple(tensor.shape)}",
                     "gradient.map(lambda g: g.clamp(-1, 1))",
                 )
-            return _same_kind(found.clone(), tensor)  # the function may have kept a reference
+            right = "gradient.map(lambda g: g.round())   # of the same dtype"
+            found = found.clone()  # the function may have kept a reference
+            return same_kind(found, tensor, "This function", right)
 
         return self._map(mapped)
 
@@ -173,19 +160,20 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     def __sub__(self, other: object) -> Gradient:
         return self + -other if isinstance(other, Gradient) else NotImplemented
 
-    def __mul__(self, factor: float | Tensor) -> Gradient:
-        number = _number(factor)
-        if number is None:
-            return NotImplemented
-        return self._map(lambda tensor: _same_kind(tensor * number, tensor))
+    def __mul__(self, number: float | Tensor) -> Gradient:
+        return self._scaled(operator.mul, number)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: float | Tensor) -> Gradient:
-        number = _number(divisor)
-        if number is None:
+    def __truediv__(self, number: float | Tensor) -> Gradient:
+        return self._scaled(operator.truediv, number)
+
+    def _scaled(self, operation: Callable[[Tensor, Any], Tensor], number: Any) -> Gradient:
+        by = factor(number)
+        if by is None:
             return NotImplemented
-        return self._map(lambda tensor: _same_kind(tensor / number, tensor))
+        right = "gradient * 0.5   # a real number for a real gradient"
+        return self._map(lambda g: same_kind(operation(g, by), g, "This factor", right))
 
     def __neg__(self) -> Gradient:
         return self._map(torch.neg)
@@ -201,7 +189,7 @@ class Gradient(Tabular, Mapping[str, Tensor]):
     __hash__ = object.__hash__  # by identity: equal gradients may have different hashes
 
     def __reduce__(self) -> Any:
-        return Gradient, (self.detached,)
+        return Gradient, ({name: g.detach() for name, g in self._tensors.items()},)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
         return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)
@@ -246,36 +234,6 @@ def clip_norm(max_norm: float, *gradients: Gradient) -> tuple[Gradient, ...]:
             f"got {got}",
             "g, h = fnlib.clip_norm(1.0, *fnlib.backward(loss, a, b))",
         )
-    norm = _norm([tensor for gradient in gradients for tensor in gradient._tensors.values()])
-    coefficient = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-    return tuple([g._map(lambda tensor: tensor * coefficient.to(tensor.device)) for g in gradients])
-
-
-def _norm(tensors: list[Tensor]) -> Tensor:
-    """Return the length over all tensors, with a graph if they have one."""
-    if not any(tensor.requires_grad for tensor in tensors):
-        return torch.nn.utils.get_total_norm(tensors)
-    device = tensors[0].device  # get_total_norm runs under no_grad
-    norms = [torch.linalg.vector_norm(tensor).to(device) for tensor in tensors]
-    return torch.linalg.vector_norm(torch.stack(norms))
-
-
-def _number(factor: Any) -> Any:
-    """Return a factor as a tensor without dimensions or Python's own number (NumPy's too), or None."""
-    if isinstance(factor, Tensor):
-        return factor.detach().reshape(()) if factor.numel() == 1 else None
-    if isinstance(factor, numbers.Integral):
-        return None if isinstance(factor, bool) else int(factor)
-    if isinstance(factor, numbers.Real):
-        return None if isinstance(factor, numbers.Rational) else float(factor)
-    return complex(factor) if isinstance(factor, numbers.Complex) else None
-
-
-def _same_kind(result: Tensor, like: Tensor) -> Tensor:
-    if result.dtype != like.dtype:
-        raise errors.WrongParameters(
-            "This factor would change the dtype of the gradient",
-            f"{like.dtype} would become {result.dtype}",
-            "gradient * 0.5   # a real number for a real gradient",
-        )
-    return result
+    total = norm([tensor for gradient in gradients for tensor in gradient._tensors.values()])
+    scale = torch.clamp(max_norm / (total + 1e-6), max=1.0)
+    return tuple([g._map(lambda tensor: tensor * scale.to(tensor.device)) for g in gradients])

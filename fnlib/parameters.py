@@ -38,7 +38,7 @@ from fnlib.values.held import (
     state_dict,
 )
 from fnlib.values.protect import Tensors, in_transform, owned, share
-from fnlib.values.trees import map_tree, storable
+from fnlib.values.trees import map_tree, same_entries, storable
 
 _KEEP: Any = object()  # "as it is", where None has a meaning of its own
 _one_at_a_time = threading.Lock()
@@ -92,7 +92,8 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_dtype(dtype)
+        right = "parameters = fnlib.Parameters(dtype=torch.float64)"
+        check_dtype(dtype, "dtype= takes a floating dtype", right)
         seed = checked_seed(seed, "parameters = fnlib.Parameters(seed=0)")
         self._content, self._bound = Empty(seed, device, dtype), _NOT_BOUND
 
@@ -188,7 +189,8 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             weights: new weights for all or some of the names; shapes and kinds must stay. Those
                 that carry a graph keep it: a loss can be differentiated through them.
             buffers: new buffers, likewise.
-            optimizer_state: new state of the update rule; ``None`` starts the rule afresh.
+            optimizer_state: new state of the update rule, which the next step checks; ``None``
+                starts the rule afresh.
 
         Returns:
             New parameters; these stay as they are.
@@ -215,7 +217,9 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         if optimizer_state is None:
             new = new._replace(state=None, rule=None)
         elif optimizer_state is not _KEEP:
-            new = new._replace(state=storable(optimizer_state, "optimizer_state", owned))
+            state = storable(optimizer_state, "optimizer_state", owned)
+            rule = held.rule if same_entries(state, held.state) else None
+            new = new._replace(state=state, rule=rule)
         return Parameters._of(new)
 
     def lerp(

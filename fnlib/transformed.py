@@ -13,6 +13,7 @@ from fnlib.factory import Factory, bind
 from fnlib.network.backward import reached
 from fnlib.parameters import Bound, Parameters
 from fnlib.updates.formula import Formula
+from fnlib.updates.rule import refuse_foreign
 from fnlib.values.held import Held
 
 
@@ -30,15 +31,14 @@ def transformed(
 
     Raises:
         CannotTransform: the rule works in place, so no transform can follow it.
-        WrongRule: another rule made the optimizer state.
+        WrongRule, WrongParameters: the optimizer state isn't this rule's.
     """
-    held, network, name = bind(parameters, factory.network)[0], factory.network, factory._rule_name
+    held, network, name = bind(parameters, factory.network)[0], factory.network, factory._rule.name
     if not isinstance(factory._rule, Formula):
         raise errors.CannotTransform(f"The update rule {name}", "changes tensors in place")
     if network.writes_weights:
         raise errors.CannotTransform("A forward pass of this network", "writes to its weights")
-    if held.rule not in (None, name):
-        raise errors.WrongRule(str(held.rule), name)
+    refuse_foreign(held, factory._rule, parameters._bound.rule)
     inputs = feature if isinstance(feature, tuple) else (feature,)
     moving: list[str] = []
 
@@ -50,8 +50,7 @@ def transformed(
         output, buffers = model.with_buffers(*inputs)
         loss = criterion(output, label)
         moving[:] = reached(loss, trained)
-        after = buffers.raw if buffers.changed or held.buffers else {}
-        return loss, (loss, dict(after))
+        return loss, (loss, dict(buffers._tensors))
 
     trained = {name: held.weights[name] for name in network.trained_names}
     slopes, (loss, buffers) = torch.func.grad(loss_of, has_aux=True)(trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from fnlib.torch_private import gradients_of, is_cow, is_wrapped, memory_of, out
 from fnlib.values.protect import in_transform, same_bits, share, share_all
 
 _is_contiguous: Any = Tensor.is_contiguous
+_NOBODY_ELSE: Any = contextlib.nullcontext()
 
 
 class Leaves:
@@ -112,15 +114,20 @@ def gradients(
     for some in leaves:
         trained += some.trained + some.aside
         if some.network.left:
-            runs_again.append(some.network)
-    # A checkpoint runs parts again in backward, and draws again what the first pass drew.
-    if runs_again:
-        with one_at_a_time:
+            runs_again.append(some)
+    try:
+        # A checkpoint runs parts again in backward, and draws again what the first pass drew.
+        with one_at_a_time if runs_again else _NOBODY_ELSE:
             found = differentiate(loss, trained, retain_graph, create_graph)
-        for network in runs_again:
-            network.check_left()
-    else:
-        found = differentiate(loss, trained, retain_graph, create_graph)
+    except RuntimeError as error:
+        named_error = _explained(error, loss, leaves)
+        if named_error is error:
+            raise
+        raise named_error from error
+    for some in runs_again:
+        some.network.check_left()
+        if hidden := _hidden(some, loss):
+            raise errors.HiddenByCheckpoint(hidden)
     named, start = [], 0
     for some in leaves:
         end = start + len(some.trained)
@@ -146,7 +153,7 @@ def _summed(own: Sequence[Tensor | None], aside: Sequence[Tensor | None]) -> lis
 def differentiate(
     loss: Tensor, leaves: tuple[Tensor, ...], retain_graph: bool, create_graph: bool = False
 ) -> Sequence[Tensor | None]:
-    """Return ``torch.autograd.grad(loss, leaves, allow_unused=True)``, or say why it cannot be."""
+    """Return ``torch.autograd.grad(loss, leaves, allow_unused=True)`` of a loss that has one."""
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.dtype.is_complex:
         raise errors.LossNotScalar(loss)
     if not loss.requires_grad and in_transform():
@@ -157,13 +164,7 @@ def differentiate(
         )
     if not leaves:
         raise errors.LossIndependent("the model has no trainable weights")
-    try:
-        return gradients_of(loss, leaves, retain_graph or create_graph, create_graph)
-    except RuntimeError as error:
-        named = _explained(error, loss)
-        if named is error:
-            raise
-        raise named from error
+    return gradients_of(loss, leaves, retain_graph or create_graph, create_graph)
 
 
 def _named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> dict[str, Tensor]:
@@ -174,9 +175,9 @@ def _named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> dict
             return dict(zip(names, share_all(found), strict=True))  # type: ignore[arg-type]
     except TypeError:  # a None among them: a weight that the loss does not depend on
         pass
-    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in _nodes(loss)):
-        absent = zip(names, found, strict=True)
-        raise errors.HiddenByCheckpoint([name for name, tensor in absent if tensor is None])
+    absent = [name for name, tensor in zip(names, found, strict=True) if tensor is None]
+    if absent and any(_checkpoints(loss)):
+        raise errors.HiddenByCheckpoint(absent)
     tensors = {}
     for name, tensor, leaf in zip(names, found, leaves.trained, strict=True):
         if tensor is not None:
@@ -193,13 +194,30 @@ def reached(loss: Tensor, leaves: Mapping[str, Tensor]) -> list[str]:
 
     ``torch.func.grad`` has zeros for the others, and weight decay or momentum would move those.
     """
-    variables = {id(getattr(node, "variable", None)) for node in _nodes(loss)}
+    variables = {id(getattr(node, "variable", None)) for node in _nodes(loss.grad_fn)}
     return [name for name, leaf in leaves.items() if id(leaf) in variables]
 
 
-def _nodes(loss: Tensor) -> Iterator[Any]:
-    """Walk through the graph behind a loss."""
-    todo, seen = [loss.grad_fn], set()
+def _checkpoints(loss: Tensor) -> Iterator[Any]:
+    """Find the reentrant checkpoints behind a loss."""
+    kind = "CheckpointFunctionBackward"
+    return (node for node in _nodes(loss.grad_fn) if type(node).__name__ == kind)
+
+
+def _hidden(leaves: Leaves, loss: Tensor) -> list[str]:
+    """Name the weights in and before a reentrant checkpoint, which writes to their ``.grad``."""
+    hidden: set[int] = set()
+    for node in _checkpoints(loss):
+        hidden.update(id(getattr(before, "variable", None)) for before in _nodes(node))
+        if isinstance(node.run_function, torch.nn.Module):
+            hidden.update(map(id, node.run_function.parameters()))
+    named = zip(leaves.network.weights, leaves.all, strict=True)
+    return [name for name, leaf in named if leaf.requires_grad and id(leaf) in hidden]
+
+
+def _nodes(first: Any) -> Iterator[Any]:
+    """Walk through the graph from a node on."""
+    todo, seen = [first], set()
     while todo:
         node = todo.pop()
         if node is not None and node not in seen:
@@ -208,10 +226,10 @@ def _nodes(loss: Tensor) -> Iterator[Any]:
             todo += [following for following, _ in node.next_functions]
 
 
-def _explained(error: RuntimeError, loss: Tensor) -> Exception:
+def _explained(error: RuntimeError, loss: Tensor, leaves: Sequence[Leaves]) -> Exception:
     """Find the named error for what autograd raised; PyTorch's own where there is none."""
     text = str(error)
-    for node in _nodes(loss):
+    for node in _nodes(loss.grad_fn):
         donated = getattr(getattr(node, "variable", None), "_donated", None)
         if donated is not None:
             return cast(Exception, donated)
@@ -219,4 +237,6 @@ def _explained(error: RuntimeError, loss: Tensor) -> Exception:
         return errors.GraphUsedUp()
     if "modified by an inplace operation" in text:
         return errors.GraphOverwritten(text)
+    if "use_reentrant" in text:
+        return errors.HiddenByCheckpoint([name for some in leaves for name in _hidden(some, loss)])
     return error

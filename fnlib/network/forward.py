@@ -13,7 +13,7 @@ from fnlib.network.backward import Leaves
 from fnlib.network.judge import Record, judge
 from fnlib.network.pool import Call, Mode, Network
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
-from fnlib.values.held import check_match, untied
+from fnlib.values.held import Held, check_match, untied
 from fnlib.values.protect import (
     Tensors,
     all_unchanged,
@@ -24,64 +24,64 @@ from fnlib.values.protect import (
 )
 
 
-class Passes:
-    """The forward passes of models that were made from one another, and what they changed."""
-
-    __slots__ = ("changed", "count")
-
-    def __init__(self) -> None:
-        self.changed: list[str] = []  # names of buffers and weights
-        self.count = 0  # of passes that changed any
-
-    def add(self, names: list[str]) -> None:
-        self.count += 1
-        self.changed.extend(name for name in names if name not in self.changed)
-
-    def behind(self, buffers: Mapping[str, Tensor]) -> int:
-        """Count the passes that led to buffers; all, if somebody made the mapping on purpose."""
-        if not isinstance(buffers, Buffers):
-            return self.count
-        return buffers.behind if buffers.passes is self else 0
-
-
 class Buffers(Tensors):
-    """The buffers after a forward pass, with any weights that the pass itself changed.
+    """The buffers after some forward passes, with any weights that the passes themselves changed.
 
-    Made by ``model.with_buffers``.
+    Made by ``model.with_buffers``. A model has one too: where its next pass starts.
     """
 
-    __slots__ = ("behind", "changed", "passes", "resized", "weights")
+    __slots__ = ("behind", "passes", "resized", "weights")
 
     def __init__(
         self,
         tensors: Mapping[str, Tensor],
         weights: Mapping[str, Tensor],
-        changed: list[str],
-        resized: frozenset[str] = frozenset(),
+        resized: frozenset[str],
+        passes: list[list[str]],
+        behind: int,
     ) -> None:
-        super().__init__(tensors)
-        self.weights, self.changed, self.resized = weights, changed, resized
-        # How many of which passes led here; set by the model, to notice when some are dropped.
-        self.passes: Passes | None = None
-        self.behind = 0
+        self._tensors, self._ties = tensors, _NONE
+        self.weights = weights  # those that passes changed (Embedding(max_norm=) does)
+        self.resized = resized  # names of buffers that no longer have the network's shape
+        # What each pass changed, of all models of one bind; the first `behind` of them led here.
+        self.passes, self.behind = passes, behind
 
     @property
-    def raw(self) -> Mapping[str, Tensor]:
-        """The tensors themselves, for use inside of fnlib."""
-        return self._tensors
+    def lacks(self) -> list[str]:
+        """Name what passes changed, if one of them didn't lead here."""
+        if self.behind == len(self.passes):
+            return []
+        return list(dict.fromkeys(name for changed in self.passes for name in changed))
 
 
-_NO_BUFFERS = Buffers({}, {}, [])
+_NONE: Mapping[str, Any] = {}
 
 
-def taken(buffers: Mapping[str, Tensor], network: Network, right: str) -> dict[str, Tensor]:
-    """Check buffers and take them over, in the order of the network."""
-    ours = isinstance(buffers, Buffers)
-    raw = buffers.raw if isinstance(buffers, Buffers) else buffers
-    raw = untied("buffer", raw, network.names.ties, right)
-    free = buffers.resized if isinstance(buffers, Buffers) else ()
-    check_match("buffer", raw, network.buffers, right, free=free)
-    return {name: raw[name] if ours else owned(raw[name]) for name in network.buffers}
+def at_first(held: Held) -> Buffers:
+    """Return the buffers of a value that is bound, before any pass."""
+    return Buffers(held.buffers, _NONE, held.names.resized, [], 0)
+
+
+def taken(given: Mapping[str, Tensor], before: Buffers, network: Network, right: str) -> Buffers:
+    """Check buffers that a user passes on and take them over, in the order of the network.
+
+    Args:
+        given: what `with_buffers` returned, or a mapping that somebody made on purpose.
+        before: those of the model.
+        network: whose buffers they are.
+        right: the line to write instead, for an error.
+    """
+    ours = isinstance(given, Buffers)
+    tensors = given._tensors if isinstance(given, Buffers) else given
+    tensors = untied("buffer", tensors, network.names.ties, right)
+    weights, resized, behind = before.weights, before.resized, len(before.passes)
+    if isinstance(given, Buffers):
+        weights, resized = given.weights, given.resized
+        behind = given.behind if given.passes is before.passes else 0
+    check_match("buffer", tensors, network.buffers, right, free=resized)
+    check_match("weight", weights, network.weights, right, partial=True)
+    tensors = {n: tensors[n] if ours else owned(tensors[n]) for n in network.buffers}
+    return Buffers(tensors, weights, resized, before.passes, behind)
 
 
 def run(
@@ -89,10 +89,9 @@ def run(
     mode: Mode,
     weights: Mapping[str, Tensor],
     leaves: Leaves,
-    buffers: Mapping[str, Tensor],
+    before: Buffers,
     call: Call,
     keep: bool,
-    moved: Mapping[str, Tensor],
 ) -> tuple[Any, Buffers]:
     """Run a forward pass on copy-on-write tensors and say what it changed.
 
@@ -101,14 +100,14 @@ def run(
         mode: training or evaluation.
         weights: the value's own tensors, in the network's order, to compare with.
         leaves: where gradients are taken.
-        buffers: the buffers before the pass, in the network's order.
+        before: the buffers before the pass, in the network's order.
         call: what to call with which arguments.
         keep: whether changes are returned; if not, a change is an error.
-        moved: weights that earlier passes changed, to start from.
 
     Returns:
         The output and the buffers after the pass.
     """
+    buffers, moved = before._tensors, before.weights
     tree = network.borrow(mode)
     record = None if tree.keeps_nothing else tree.records.setdefault(call[0], Record())
     copied = None if record is None else record.begin(tree, call)
@@ -142,19 +141,23 @@ def run(
     if not keep:
         if changed or written:
             raise errors.StateDropped([*changed, *written], call[0])
-        return output, _NO_BUFFERS
+        return output, before
     places = zip(buffers, given_buffers, new_buffers, strict=True)
     after = {name: _own(new, given) for name, given, new in places}
-    resized = []
+    resized = before.resized
     if changed or network.plain:
-        resized = [name for name in after if after[name].shape != network.buffers[name].shape]
+        resized = frozenset(n for n in after if after[n].shape != network.buffers[n].shape)
         network.plain.update(i for i, name in enumerate(after) if name in resized)
     moved = dict(moved) | {
         name: _own(new, given)
         for name, given, new in zip(weights, placed, new_weights, strict=True)
         if name in written
     }
-    return output, Buffers(after, moved, [*changed, *written], frozenset(resized))
+    behind = before.behind
+    if changed or written:
+        before.passes.append([*changed, *written])
+        behind += 1
+    return output, Buffers(after, moved, resized, before.passes, behind)
 
 
 _RESIZED = (

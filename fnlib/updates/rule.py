@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.torch_private import is_wrapped
+from fnlib.values.held import Held
 from fnlib.values.protect import share
 from fnlib.values.trees import map_tree
 
@@ -72,7 +74,7 @@ class Rule:
         """Say whether a function given for this setting is a schedule."""
         return True
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The name that parameters carry, so that no other rule reads this one's state."""
         kind = self.like if self.trusted else type(self)
@@ -266,6 +268,8 @@ class Rule:
             and all(isinstance(group, Mapping) for group in groups)
         ):
             raise _wrong_state("it has no entry 'param_groups' with the settings of each group")
+        if lacking := [key for group in groups for key in self._in_groups() if key not in group]:
+            raise _wrong_state(f"its 'param_groups' lack {errors._names(lacking)}")
         unknown = state["state"].keys() - weights.keys()
         if unknown:
             raise _wrong_state(
@@ -276,6 +280,10 @@ class Rule:
             for name in names:
                 expected = self._expected(weights[name], settings)
                 _check_moments(name, state["state"].get(name, {}), expected)
+
+    def _in_groups(self) -> Iterable[str]:
+        """Name the settings that each group of a state has."""
+        return self._settings
 
     def _expected(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
         """Name what a step keeps of a weight, with its shapes."""
@@ -306,6 +314,7 @@ class Rule:
         return f"{self._call()}{', '.join(settings + (['groups=...'] if self.groups else []))})"
 
 
+STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
 _RATE = "parameters = model.step(gradient, lr=0.1 * model.rates)   # model.rates: the rule's own"
 _GROUPS = 'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}'
 
@@ -328,6 +337,44 @@ def checked_rule(rule: Any) -> UpdateRule:
             f"optimizer={errors._code(rule)}",
         )
     return rule
+
+
+def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
+    """Refuse an optimizer state that a rule can't go on from.
+
+    Args:
+        held: the value's record.
+        rule: the rule that is about to read it.
+        known: the name of the rule that this state has been checked for.
+
+    Raises:
+        WrongRule: another rule made it.
+        WrongParameters: no step of this rule could have left it.
+    """
+    name = rule.name
+    if held.rule is not None and held.rule != name:
+        raise errors.WrongRule(held.rule, name)
+    if known != name and held.state is not None:
+        rule.check_state(held.state, held.weights)
+
+
+def check_given(rule: Any, gradient: object, objective: object) -> None:
+    """Check that a step has what its rule needs: a gradient, an objective or both.
+
+    Raises:
+        MissingObjective, WrongParameters: it hasn't.
+    """
+    if objective is None:
+        if rule.needs_objective:
+            raise errors.MissingObjective(rule.name)
+        if gradient is None:
+            raise errors.WrongParameters("A step takes a gradient", "got None", STEP)
+    elif gradient is not None and not rule.takes_both:
+        raise errors.WrongParameters(
+            "This rule evaluates the objective itself, so its step takes no gradient",
+            "got both",
+            "parameters = model.step(objective=objective)",
+        )
 
 
 def name_of(rule: UpdateRule) -> str:

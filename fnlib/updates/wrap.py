@@ -11,7 +11,7 @@ import collections
 import functools
 import inspect
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -76,6 +76,9 @@ class Wrapped(Rule):
 
     def _check_group(self, name: str, own: Mapping[str, Any]) -> None:
         """Optimizers take settings in their groups that are no arguments."""
+
+    def _in_groups(self) -> Iterable[str]:
+        return self._settings if self._is_torchs_own else ()  # others may keep less, or more
 
     def _made(self, weights: list[Any]) -> torch.optim.Optimizer:
         """Make the optimizer object: of weights, or of groups of them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import operator
 import os
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -62,6 +63,8 @@ class GivenAway(NamedTuple):
 
 
 Content = Held | Empty | GivenAway
+Slopes = Mapping[str, Tensor]
+_REQUIRES_GRAD = operator.attrgetter("requires_grad")
 
 
 def held_in(content: Content, action: str) -> Held:
@@ -161,6 +164,24 @@ def _number_kind(tensor: Tensor) -> str:
     return "floating" if tensor.is_floating_point() else "integer"
 
 
+def slopes_of(gradient: Mapping[str, Tensor], held: Held, known: bool, right: str) -> Slopes:
+    """Check a gradient and return its tensors, without a graph: a step isn't differentiated.
+
+    Args:
+        gradient: names to tensors.
+        held: the record of the weights that it moves.
+        known: whether its names and shapes are known to be those of the weights.
+        right: the line to write instead, for an error.
+    """
+    weights = held.weights
+    if not (known and all([gradient[name].dtype == weights[name].dtype for name in gradient])):
+        gradient = untied("gradient entry", gradient, held.names.ties, right)
+        check_match("gradient entry", gradient, weights, right, partial=True, exact=True)
+    if any(map(_REQUIRES_GRAD, gradient.values())):
+        return {name: gradient[name].detach() for name in gradient}
+    return gradient
+
+
 def untied(
     kind: str, given: Mapping[str, Tensor], ties: Mapping[str, str], right: str
 ) -> Mapping[str, Tensor]:
@@ -215,14 +236,16 @@ def refuse_graph(held: Held, action: str) -> Held:
 # --- converting -----------------------------------------------------------------------------------
 
 
-def check_dtype(target: Target | None) -> None:
-    """Raise `WrongParameters` for a dtype that would make weights another kind of number."""
+def check_dtype(target: Target | None, what: str, right: str) -> None:
+    """Raise `WrongParameters` for a dtype that would make weights another kind of number.
+
+    Args:
+        target: a device or a dtype.
+        what: what was asked for, for the error.
+        right: the line to write instead.
+    """
     if isinstance(target, torch.dtype) and not target.is_floating_point:
-        raise errors.WrongParameters(
-            "to() converts to floating dtypes only",
-            f"{target} can't represent the weights",
-            "parameters = parameters.to(torch.float64)   # complex weights become complex128",
-        )
+        raise errors.WrongParameters(what, f"{target} can't represent the weights", right)
 
 
 def converted(held: Held, target: Target) -> Held:
@@ -230,7 +253,8 @@ def converted(held: Held, target: Target) -> Held:
 
     The ``step`` entries of optimizers keep their dtype and their device, as in ``torch.optim``.
     """
-    check_dtype(target)
+    right = "parameters = parameters.to(torch.float64)   # complex weights become complex128"
+    check_dtype(target, "to() takes a device or a floating dtype", right)
 
     def convert(tensor: Tensor) -> Tensor:
         if not isinstance(target, torch.dtype):

@@ -98,7 +98,7 @@ class Tensors(Tabular, Mapping[str, Tensor]):
     """
 
     __slots__ = ("_tensors", "_ties")
-    _tensors: Mapping[str, Tensor]
+    _tensors: Mapping[str, Tensor]  # themselves, for use inside of fnlib
     _ties: Mapping[str, str]
 
     def __init__(

@@ -50,6 +50,19 @@ def same_tree(a: Any, b: Any) -> bool:
     return bool(a == b) or (a != a and b != b)
 
 
+def same_entries(a: Any, b: Any) -> bool:
+    """Say whether two trees have the same keys, whatever is under them.
+
+    >>> same_entries({"m": 0.1, "groups": [{}]}, {"m": torch.zeros(2), "groups": [{}]})
+    True
+    """
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(same_entries(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same_entries, a, b))
+    return not isinstance(a, (Mapping, list, tuple)) and not isinstance(b, (Mapping, list, tuple))
+
+
 def storable(tree: Any, where: str, take: Callable[[Tensor], Tensor] = kept) -> Any:
     """Take over a tree of state.
 

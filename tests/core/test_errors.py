@@ -47,17 +47,34 @@ def inside_of_vmap(w: World) -> Any:
 
 
 class OldCheckpoint(nn.Module):
-    def __init__(self) -> None:
+    """A body in a reentrant checkpoint.
+
+    Args:
+        before: whether a layer with weights comes before it.
+        again: whether the body runs outside of the checkpoint too.
+        strided: whether a weight, and so its gradient, has other strides than autograd gives it.
+        function: what the checkpoint runs instead of the body.
+    """
+
+    def __init__(self, before: bool = False, again: bool = False, strided: bool = False, function: Any = None) -> None:
         super().__init__()
-        self.body, self.head = nn.Sequential(nn.Linear(4, 3), nn.Tanh()), nn.Linear(3, 2)
+        self.first = nn.Linear(4, 4) if before else nn.Identity()
+        self.body, self.head = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), nn.Linear(4, 2)
+        self.again, self.function = again, function
+        if strided:
+            self.head.weight = nn.Parameter(self.head.weight.detach().t().contiguous().t())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(checkpoint(self.body, x, use_reentrant=True))
+        x = checkpoint(self.function or self.body, self.first(x), use_reentrant=True)
+        return self.head(self.body(x) if self.again else x)
 
 
-def past_an_old_checkpoint(w: World) -> Any:
-    model = fnlib.Factory(OldCheckpoint)(fnlib.Parameters(seed=0))
-    return model.backward(model(X.clone().requires_grad_()).sum())
+def past_an_old_checkpoint(**settings: Any) -> Callable[[World], Any]:
+    def situation(w: World) -> Any:
+        model = fnlib.Factory(lambda: OldCheckpoint(**settings))(fnlib.Parameters(seed=0))
+        return model.backward(model(X.clone().requires_grad_()).sum())
+
+    return situation
 
 
 def overwritten(w: World) -> Any:
@@ -195,7 +212,12 @@ CASES = [
     Case("model: weights written to", written_to, fnlib.WeightsOverwritten, ("'0.bias' of this model was changed in place through `model.weights`", "model = ModelFactory(parameters.replace(weights=new))   # right")),
     Case("train_step: a wrapped rule in vmap", wrapped_in_vmap, fnlib.CannotTransform, ("The update rule torch.optim.rprop.Rprop changes tensors in place, and a transform", "optimizer=fnlib.Adam(lr=1e-3))            # right")),
     Case("backward: inside of vmap", inside_of_vmap, fnlib.DifferentiateOutside, ("Inside torch.func.vmap and the other transforms a loss has no graph", "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right")),
-    Case("backward: past an old checkpoint", past_an_old_checkpoint, fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),
+    Case("backward: past an old checkpoint", past_an_old_checkpoint(), fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),
+    Case("backward: past one with strides", past_an_old_checkpoint(strided=True), fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "use_reentrant=False)   # right")),
+    Case("backward: past one whose weights are used outside too", past_an_old_checkpoint(again=True), fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "use_reentrant=False)   # right")),
+    Case("backward: past both", past_an_old_checkpoint(again=True, strided=True), fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "use_reentrant=False)   # right")),
+    Case("backward: through an old checkpoint", past_an_old_checkpoint(before=True), fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'first.weight', 'first.bias', 'body.0.weight', 'body.0.bias'", "use_reentrant=False)   # right")),
+    Case("backward: through one without weights", past_an_old_checkpoint(before=True, again=True, function=torch.tanh), fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'first.weight', 'first.bias'", "use_reentrant=False)   # right")),
     Case("backward: twice", graph_used_up, fnlib.GraphUsedUp, ("An earlier backward used up the graph behind this loss", "gradient = model.backward(loss, retain_graph=True)   # right if you need both passes", "gradient + gradient                                  # right: a gradient is a value")),
     Case("backward: overwritten", overwritten, fnlib.GraphOverwritten, ("A tensor that this backward needs was changed in place after the forward pass. PyTorch says:", "modified by an inplace operation", "feature = feature + 1   # right")),
     Case("backward: of something else than models", lambda w: fnlib.backward(w.loss, w.model, w.parameters), fnlib.WrongParameters, ("got Parameters", "fnlib.backward(loss, encoder, decoder)")),
@@ -257,7 +279,7 @@ CASES = [
     # --- parameters
     Case("parameters: a flag as seed", lambda w: fnlib.Parameters(seed=True), fnlib.WrongParameters, ("seed= takes an integer or None: got True", "fnlib.Parameters(seed=0)")),
     Case("parameters: a fraction as seed", lambda w: fnlib.Parameters(seed=1.5), fnlib.WrongParameters, ("got 1.5",)),
-    Case("parameters: whole numbers", lambda w: fnlib.Parameters(dtype=torch.int32), fnlib.WrongParameters, ("torch.int32 can't represent the weights",)),
+    Case("parameters: whole numbers", lambda w: fnlib.Parameters(dtype=torch.int32), fnlib.WrongParameters, ("dtype= takes a floating dtype: torch.int32 can't represent the weights.", "parameters = fnlib.Parameters(dtype=torch.float64)")),
     Case("parameters: of no module", lambda w: fnlib.Parameters.from_module({}), fnlib.WrongParameters, ("from_module copies a module: got dict",)),
     Case("parameters: of a class", lambda w: fnlib.Parameters.from_module(nn.ReLU), fnlib.WrongParameters, ("from_module copies a module: got type",)),
     Case("replace: two values for one tied weight", lambda w: tied().parameters.replace(weights={"embed.weight": torch.zeros(7, 5), "decode.weight": torch.ones(7, 5)}), fnlib.WrongParameters, ("These weights contradict each other: 'embed.weight', 'decode.weight' are names of one tensor", REPLACE)),
@@ -274,7 +296,7 @@ CASES = [
     Case("replace: an array", lambda w: w.parameters.replace(weights={"0.bias": torch.zeros(3).numpy()}), fnlib.WrongParameters, ("'0.bias' is ndarray, expected a tensor",)),
     Case("replace: buffers", lambda w: w.normed_model.parameters.replace(buffers={"1.running_mean": torch.zeros(4)}), fnlib.WrongParameters, ("These buffers don't match: '1.running_mean' has shape (4,), expected (3,).", "parameters.replace(buffers={name: tensor})")),
     Case("replace: state", lambda w: w.parameters.replace(optimizer_state={"net": nn.ReLU()}), fnlib.CannotStore, ("optimizer_state['net'] is a torch.nn.modules.activation.ReLU",)),
-    Case("to: whole numbers", lambda w: w.parameters.to(torch.int32), fnlib.WrongParameters, ("to() converts to floating dtypes only: torch.int32 can't represent the weights.", "parameters = parameters.to(torch.float64)")),
+    Case("to: whole numbers", lambda w: w.parameters.to(torch.int32), fnlib.WrongParameters, ("to() takes a device or a floating dtype: torch.int32 can't represent the weights.", "parameters = parameters.to(torch.float64)")),
     Case("diff: no parameters", lambda w: w.parameters.diff({}), fnlib.WrongParameters, ("diff compares parameters with parameters: got dict.",)),
     Case("step: weights of another network's pass", lambda w: (lambda m, b: fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters()).step({}, buffers=b))(None, fnlib.Factory(lambda: nn.Embedding(4, 3, max_norm=0.1))(fnlib.Parameters()).with_buffers(torch.tensor([1]))[1]), fnlib.WrongParameters, ("These weights don't match: 'weight' is unknown",)),
     Case("diff: another network", lambda w: w.parameters.diff(w.normed_model.parameters), fnlib.WrongParameters, ("These weights don't match", "parameters.diff(later)   # two values of the same network")),

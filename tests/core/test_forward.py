@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import fnlib
 from tests.core import networks as nets
@@ -129,6 +130,28 @@ def test_checkpoints_of_several_models_at_once() -> None:
         model.backward(loss_of(model(X)))
     gc.collect()
     assert len(ModelFactory.network.left) <= 8
+
+
+@pytest.mark.parametrize("function", [torch.tanh, nn.Tanh()], ids=["function", "module"])
+def test_an_old_checkpoint_without_weights(function: Any) -> None:
+    """It hides nothing, whatever the strides of the gradients."""
+
+    class Strided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.function = nn.Linear(4, 3), function
+            self.layer.weight = nn.Parameter(self.layer.weight.detach().t().contiguous().t())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(checkpoint(self.function, x, use_reentrant=True))
+
+    model = fnlib.Factory(Strided)(fnlib.Parameters(seed=0))
+    gradient = model.backward(loss_of(model(X.clone().requires_grad_())))
+    stock = Strided()
+    stock.load_state_dict(model.parameters.state_dict())
+    loss_of(stock(X.clone().requires_grad_())).backward()
+    for name, weight in stock.named_parameters():
+        assert torch.equal(gradient[name], weight.grad)
 
 
 def test_a_checkpoint_that_changes_buffers_is_refused() -> None:

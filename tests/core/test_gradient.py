@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 import fnlib
 
@@ -224,6 +224,14 @@ def test_a_factor_that_changes_the_kind_is_refused() -> None:
         gradient * torch.ones(2)
     with pytest.raises(TypeError):
         gradient * Fraction(1, 2)  # type: ignore[operator]
+
+
+def test_a_function_that_changes_the_kind_is_refused() -> None:
+    gradient = fnlib.Gradient({"a": torch.ones(2)})
+    with pytest.raises(fnlib.WrongParameters) as caught:
+        gradient.map(Tensor.double)
+    assert "This function would change the dtype of the gradient" in str(caught.value)
+    assert "gradient.map(lambda g: g.round())" in str(caught.value)
 
 
 def test_gradients_of_other_networks_do_not_add() -> None:

@@ -188,6 +188,7 @@ def test_replace() -> None:
         and other["2.weight"].equal(parameters["2.weight"])
     )
     assert parameters == before and parameters.replace() == parameters
+    assert parameters.replace(optimizer_state=parameters.optimizer_state) == parameters
     weight = torch.ones(3, requires_grad=True)
     assert not parameters.replace(weights={"0.bias": weight * 2})["0.bias"].requires_grad
     mean = parameters.replace(
@@ -339,6 +340,23 @@ def test_carry_and_the_modes_are_new_models() -> None:
         evaluated.train()(X)
     with pytest.raises(fnlib.StateDropped):
         model(X)
+
+
+@pytest.mark.parametrize(
+    ("training", "moves"),
+    [(True, True), (False, True), ({"1": False}, False), ({"": False}, False)],
+)
+def test_train_returns_to_the_mode_of_the_bind(training: Any, moves: bool) -> None:
+    """A BatchNorm that was bound frozen stays frozen; a model bound for evaluation trains."""
+    ModelFactory, parameters = trained()
+    bound = ModelFactory(parameters, training=training)
+    for model in (bound.train(), bound.eval().train(), bound.eval().eval().train().train()):
+        _, buffers = model.with_buffers(X)
+        assert (buffers["1.num_batches_tracked"] == 3) == moves
+    _, buffers = bound.train().eval().with_buffers(X)
+    assert buffers["1.num_batches_tracked"] == 2
+    carried = bound.eval().carry(bound.eval().with_buffers(X)[1]).train()
+    assert (carried.with_buffers(X)[1]["1.num_batches_tracked"] == 3) == moves
 
 
 def test_other_methods_of_a_network() -> None:

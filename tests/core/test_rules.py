@@ -123,6 +123,37 @@ def test_a_rule_built_on_one_of_ours(donate: bool) -> None:
     assert step(fnlib.Parameters(seed=0), X, torch.zeros(5, 2))[0].step_count == 1
 
 
+STATES: dict[str, Any] = {
+    "SGD": lambda: fnlib.SGD(lr=0.1, momentum=0.9),
+    "Adam": lambda: fnlib.Adam(lr=0.1),
+    "RMSprop": lambda: fnlib.wrap(torch.optim.RMSprop, lr=0.1),
+    "Adagrad": lambda: fnlib.wrap(torch.optim.Adagrad, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("reader", STATES)
+@pytest.mark.parametrize("maker", STATES)
+def test_a_state_that_is_put_in_belongs_to_its_rule(maker: str, reader: str) -> None:
+    """`replace` doesn't know who made a state: the rule that reads it takes or refuses it."""
+    made, start = stepped(STATES[maker]()), stepped(STATES[reader]())
+    replaced = start.replace(optimizer_state=made.optimizer_state)
+    ModelFactory = fnlib.Sequential(
+        nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=STATES[reader]()
+    )
+    model = ModelFactory(replaced)
+    gradient = model.backward(loss_of(model(X)))
+    if maker == reader:
+        assert model.step(gradient) == ModelFactory(made).step(gradient)
+        return
+    with pytest.raises(fnlib.WrongParameters, match="can't continue from this optimizer_state"):
+        model.step(gradient)
+    # Nor does it keep the name of the rule that was there before.
+    own = fnlib.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=STATES[maker]())(
+        replaced
+    )
+    assert own.step(gradient).step_count == replaced.step_count + 1
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Signs(optim.SGD):
     """A rule of one's own as ours are written: a frozen dataclass with another formula."""

@@ -110,6 +110,22 @@ def test_a_resize_after_the_first_pass_works() -> None:
     assert buffers["low"].shape == (4,) and buffers["low"].eq(1).all()
 
 
+@pytest.mark.parametrize("how", ["step", "carry", "carry and evaluate", "mapping"])
+def test_a_resized_buffer_binds_again(how: str) -> None:
+    """Whichever way it took into the value."""
+    model = bound(strangers.Resizes)
+    output, buffers = model.with_buffers(X)
+    gradient, carried = model.backward(loss_of(output)), model.carry(buffers)
+    later = {
+        "step": lambda: model.step(gradient, buffers=buffers),
+        "carry": lambda: carried.step(gradient),
+        "carry and evaluate": lambda: carried.eval().step(gradient),
+        "mapping": lambda: carried.step(gradient, buffers=dict(buffers)),
+    }[how]()
+    again = fnlib.Factory(strangers.Resizes)(later)  # knows the sizes from the value alone
+    assert torch.equal(again.with_buffers(X)[1]["low"], buffers["low"])
+
+
 @pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
 def test_a_hidden_resize_after_the_first_pass_is_named() -> None:
     class Writes(strangers.ResizesLate):

@@ -224,6 +224,17 @@ def test_what_a_transform_cannot_follow_is_named() -> None:
         vmap(step, (0, None, None))(stacked, X, Y)
 
 
+def test_a_state_that_no_step_made_is_refused_in_a_transform() -> None:
+    """As a plain step and a compiled one refuse it."""
+    ModelFactory = fnlib.Factory(build, optimizer=fnlib.Adam())
+    value = trained(ModelFactory, steps=1)
+    state = value.optimizer_state
+    del state["state"]["0.weight"]["exp_avg"]
+    step = fnlib.train_step(ModelFactory, criterion)
+    with pytest.raises(fnlib.WrongParameters, match="for '0.weight' it needs"):
+        vmap(step, (0, None, None))(fnlib.stack([value.replace(optimizer_state=state)]), X, Y)
+
+
 # --- the tree ---------------------------------------------------------------------------------
 
 
@@ -250,12 +261,14 @@ def test_leaves_are_all_tensors() -> None:
 def test_stack_refuses_values_of_two_kinds() -> None:
     momentum = fnlib.Factory(build, optimizer=fnlib.SGD(lr=0.1, momentum=0.9))
     first, other = trained(momentum, steps=1), trained(fnlib.Factory(build))
+    faster = first.optimizer_state
+    faster["param_groups"][0]["lr"] = 0.2
     cases: list[tuple[list[Any], str]] = [
         ([first, other], "rule"),
         ([first, trained(momentum, steps=2)], "step_count"),
         ([other, trained(fnlib.Factory(normed))], "names"),
         ([other, trained(fnlib.Sequential(nn.Linear(9, 3), nn.Tanh(), nn.Linear(3, 2)))], "shapes"),
-        ([first, first.replace(optimizer_state={"state": {}, "param_groups": []})], "settings"),
+        ([first, first.replace(optimizer_state=faster)], "settings"),
         ([], "empty"),
         ([3], "int"),
     ]
