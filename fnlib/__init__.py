@@ -3,44 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fnlib.errors import (
-    AbsentGradient,
-    CannotRedraw,
-    CannotReduce,
-    CannotStore,
-    CannotTransform,
-    CannotWrap,
-    CarriesGraph,
-    DamagedHistory,
-    DifferentiateOutside,
-    Donated,
-    EmptyParameters,
-    FnlibError,
-    GraphOverwritten,
-    GraphUsedUp,
-    HiddenByCheckpoint,
-    HiddenState,
-    HistoryInUse,
-    Immutable,
-    LazyModule,
-    LossIndependent,
-    LossNotScalar,
-    MissingBuffers,
-    MissingObjective,
-    MissingPass,
-    NotAParametersFile,
-    NotKept,
-    RankLost,
-    RanksDisagree,
-    ReplicasDiffer,
-    StateDropped,
-    StateNotWritten,
-    UnsupportedModule,
-    WeightsOverwritten,
-    WrongHistory,
-    WrongParameters,
-    WrongRule,
-)
+from fnlib import errors
+from fnlib.errors import *  # noqa: F403  (every exception)
 from fnlib.factory import Factory, Model, Sequential, backward
 from fnlib.gradient import Gradient, clip_norm
 from fnlib.optim import SGD, Adam, AdamW
@@ -68,53 +32,17 @@ _LATER = {
 _MODULES = ("distributed", "encapsulated", "teaching")
 
 __version__ = "0.1.0"
-__all__ = [
+__all__ = [  # noqa: PLE0604  (and every exception)
     "SGD",
-    "AbsentGradient",
     "Adam",
     "AdamW",
-    "CannotRedraw",
-    "CannotReduce",
-    "CannotStore",
-    "CannotTransform",
-    "CannotWrap",
-    "CarriesGraph",
-    "DamagedHistory",
-    "DifferentiateOutside",
-    "Donated",
-    "EmptyParameters",
     "Factory",
-    "FnlibError",
     "Gradient",
-    "GraphOverwritten",
-    "GraphUsedUp",
-    "HiddenByCheckpoint",
-    "HiddenState",
     "History",
-    "HistoryInUse",
-    "Immutable",
-    "LazyModule",
     "Ledger",
-    "LossIndependent",
-    "LossNotScalar",
-    "MissingBuffers",
-    "MissingObjective",
-    "MissingPass",
     "Model",
-    "NotAParametersFile",
-    "NotKept",
     "Parameters",
-    "RankLost",
-    "RanksDisagree",
-    "ReplicasDiffer",
     "Sequential",
-    "StateDropped",
-    "StateNotWritten",
-    "UnsupportedModule",
-    "WeightsOverwritten",
-    "WrongHistory",
-    "WrongParameters",
-    "WrongRule",
     "backward",
     "clip_norm",
     "compare",
@@ -126,6 +54,7 @@ __all__ = [
     "unstack",
     "wrap",
 ]
+__all__ += errors.__all__
 
 
 def __getattr__(name: str) -> Any:

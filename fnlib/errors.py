@@ -6,10 +6,19 @@ Catch all of them as ``fnlib.FnlibError``. Each one is also the error that Pytho
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterable
 from typing import Any
+
+from fnlib.show import words
+
+__all__ = [
+    "AbsentGradient", "CannotRedraw", "CannotStore", "CannotTransform", "CannotWrap",
+    "CarriesGraph", "DifferentiateOutside", "Donated", "EmptyParameters", "FnlibError",
+    "GraphOverwritten", "GraphUsedUp", "HiddenByCheckpoint", "HiddenState", "Immutable",
+    "LazyModule", "LossIndependent", "LossNotScalar", "MissingBuffers", "MissingObjective",
+    "MissingPass", "NotAParametersFile", "StateDropped", "UnsupportedModule",
+    "WeightsOverwritten", "WrongParameters", "WrongRule",
+]  # fmt: skip
 
 
 class FnlibError(Exception):
@@ -23,10 +32,10 @@ class FnlibError(Exception):
 
     def __init_subclass__(cls) -> None:
         if "says" in vars(cls):
-            cls.says = _unwrapped(cls.says)
+            cls.says = words.paragraphs(cls.says)
 
     def __init__(self, *parts: Any) -> None:
-        super().__init__(*(_names(part) if isinstance(part, list) else part for part in parts))
+        super().__init__(*(words.names(p) if isinstance(p, list) else p for p in parts))
 
     def __str__(self) -> str:
         return self.says.format(*self.args)
@@ -40,81 +49,19 @@ def _filled(kind: type[FnlibError], args: tuple[Any, ...]) -> FnlibError:
     return kind.__new__(kind, *args)
 
 
-def _unwrapped(template: str) -> str:
-    """Join the lines of a paragraph, so that a terminal wraps them at its own width."""
-    return re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(template))
-
-
-def _names(names: Iterable[str], most: int = 4) -> str:
-    """List the first few names."""
-    names = list(names)
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 # --- values -----------------------------------------------------------------------------------
 
 
 class Immutable(FnlibError, TypeError):
     """A value, a rule or a factory was asked to change."""
 
-    _VALUE = """
-    {kind} never change: every other name for this value would see the change too.
+    says = """
+    {0}
 
-        {variable}['{name}'] = tensor   # wrong: writes into the value
-        {right}   # right: makes a new value
+        {1}   # wrong: {2}
+
+        {3}
     """
-    _RULE = """
-    An update rule is finished when it is made, and nothing would read the new attribute.
-
-        rule.{name} = {value}   # wrong: nothing reads it
-
-        ModelFactory = fnlib.Factory(Network, optimizer={call}{setting}))   # right: a new rule
-        model = ModelFactory(parameters)   # the parameters stay the same
-    """
-    _RATE = """
-
-        optimizer={call}lr=lambda step: 0.1 * 0.99**step)   # right: a rate that depends on the step
-    """
-    _FACTORY = """
-    A factory is finished when it is made, because the models it has bound use its settings.
-
-        ModelFactory.{name} = {value}   # wrong: would change every bound model
-
-        ModelFactory = fnlib.Factory(Network, {setting})   # right: a new factory
-        model = ModelFactory(parameters.replace(optimizer_state=None))   # a new rule starts afresh
-    """
-
-    def __init__(self, kind: str, name: str = "name") -> None:
-        right = f"parameters = parameters.replace(weights={{'{name}': tensor}})"
-        if kind == "Gradient":
-            right = f"gradient = fnlib.Gradient({{**gradient, '{name}': tensor}})"
-        plural = kind if kind.endswith("s") else f"{kind}s"
-        parts = {"kind": plural, "variable": kind.lower(), "name": name, "right": right}
-        super().__init__(_unwrapped(self._VALUE).format(**parts))
-
-    @classmethod
-    def rule(cls, call: str, name: str, value: object, known: bool) -> Immutable:
-        """Show how to make a rule with another setting."""
-        setting = f"{name}={_code(value)}" if known else "..."
-        text = cls._RULE.rstrip() + (cls._RATE if name == "lr" else "")
-        return cls._saying(text, name=name, value=_code(value), call=call, setting=setting)
-
-    @classmethod
-    def factory(cls, name: str, value: object) -> Immutable:
-        """Show how to make a factory with another setting."""
-        setting = f"optimizer={_code(value)}" if name == "optimizer" else "..."
-        return cls._saying(cls._FACTORY, name=name, value=_code(value), setting=setting)
-
-    @classmethod
-    def _saying(cls, text: str, **parts: str) -> Immutable:
-        return cls.__new__(cls, _unwrapped(text).format(**parts))
-
-
-def _code(value: object) -> str:
-    """Write a value as code if it is short."""
-    code = repr(value)
-    return code if len(code) <= 60 and "\n" not in code and not code.startswith("<") else "..."
 
 
 class Donated(FnlibError, RuntimeError):
@@ -239,7 +186,7 @@ class StateDropped(FnlibError, RuntimeError):
             call, keyword = f'model.call("{method}", feature)', f', method="{method}"'
             advice = f"`with_buffers` calls forward: let it take method= and call self.{method}. "
         right = f"output, buffers = model.with_buffers(feature{keyword})"
-        super().__init__(_names(names), names[0], f"output = {call}", right, advice)
+        super().__init__(words.names(names), names[0], f"output = {call}", right, advice)
 
 
 class HiddenState(FnlibError, RuntimeError):
@@ -259,7 +206,7 @@ class HiddenState(FnlibError, RuntimeError):
 
     def __init__(self, names: Iterable[str], why: str) -> None:
         names = list(names)
-        super().__init__(_names(names), why, names[0].rpartition(".")[2])
+        super().__init__(words.names(names), why, names[0].rpartition(".")[2])
 
 
 # --- backward and step ------------------------------------------------------------------------
@@ -386,7 +333,7 @@ class WeightsOverwritten(FnlibError, RuntimeError):
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
-        super().__init__(_names(names), names[0])
+        super().__init__(words.names(names), names[0])
 
 
 class MissingBuffers(FnlibError, ValueError):

@@ -17,6 +17,7 @@ from fnlib.network.randomness import checked_seed, seeded
 from fnlib.network.source import Source
 from fnlib.optim import SGD
 from fnlib.parameters import Bound, Parameters
+from fnlib.show import words
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
@@ -107,10 +108,17 @@ class Factory(Tabular):
         return self._source.network
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise errors.Immutable.factory(name, value)
+        setting = f"optimizer={words.code(value)}" if name == "optimizer" else "..."
+        raise errors.Immutable(
+            "A factory is finished when it is made, because the models it has bound use its settings.",
+            f"ModelFactory.{name} = {words.code(value)}",
+            "would change every bound model",
+            f"ModelFactory = fnlib.Factory(Network, {setting})   # right: a new factory\n"
+            "    model = ModelFactory(parameters.replace(optimizer_state=None))   # a new rule starts afresh",
+        )
 
     def __delattr__(self, name: str) -> None:
-        raise errors.Immutable.factory(name, None)
+        self.__setattr__(name, None)
 
     def _table(self) -> Table:
         source = self._source

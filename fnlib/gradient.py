@@ -13,7 +13,7 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.show.table import Table
 from fnlib.show.tensors import tensor_table
-from fnlib.values.protect import Tensors, owned, register_as_mapping, share
+from fnlib.values.protect import Tensors, owned, register_as_mapping, share, unchangeable
 from fnlib.values.trees import map_tree, same_tree
 from fnlib.values.vectors import factor, norm, same_kind
 
@@ -194,11 +194,11 @@ class Gradient(Tensors):
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
         return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)
 
-    def __setitem__(self, name: str, tensor: Tensor) -> None:
-        raise errors.Immutable("Gradient", name)
+    def __setitem__(self, name: str, tensor: Tensor | None) -> None:
+        raise unchangeable("gradient", name, f"fnlib.Gradient({{**gradient, '{name}': tensor}})")
 
     def __delitem__(self, name: str) -> None:
-        raise errors.Immutable("Gradient", name)
+        self[name] = None
 
     def _table(self) -> Table:
         return tensor_table("Gradient", {"total": self._tensors})

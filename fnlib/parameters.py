@@ -37,7 +37,7 @@ from fnlib.values.held import (
     same,
     state_dict,
 )
-from fnlib.values.protect import Tensors, in_transform, owned, share
+from fnlib.values.protect import Tensors, in_transform, owned, share, unchangeable
 from fnlib.values.trees import map_tree, same_entries, storable
 
 _KEEP: Any = object()  # "as it is", where None has a meaning of its own
@@ -421,11 +421,12 @@ class Parameters(Tabular, Mapping[str, Tensor]):
 
     # --- refusing ---------------------------------------------------------------------------------
 
-    def __setitem__(self, name: str, tensor: Tensor) -> None:
-        raise errors.Immutable("Parameters", name)
+    def __setitem__(self, name: str, tensor: Tensor | None) -> None:
+        right = f"parameters.replace(weights={{'{name}': tensor}})"
+        raise unchangeable("parameters", name, right)
 
     def __delitem__(self, name: str) -> None:
-        raise errors.Immutable("Parameters", name)
+        self[name] = None
 
     def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
         content = self._content

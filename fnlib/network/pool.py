@@ -15,6 +15,7 @@ from fnlib import errors
 from fnlib.network.hidden_state import Attributes, Place, State, resizable
 from fnlib.network.names import named_tensors, refuse_views
 from fnlib.network.randomness import preserved
+from fnlib.show import words
 from fnlib.torch_private import hooks_of, outside_transforms, registries, waits_for_grad
 from fnlib.values.held import Held, check_match
 from fnlib.values.protect import share_all, unchanged
@@ -96,10 +97,10 @@ class Network:
             )
         unknown = [str(name) for name in training if name not in self.modules]
         if unknown:
-            known = errors._names(sorted(self.modules - {""})) or "none"
+            known = words.names(sorted(self.modules - {""})) or "none"
             raise errors.WrongParameters(
                 "training= names a submodule that this network doesn't have",
-                f"{errors._names(unknown)}; there is {known}",
+                f"{words.names(unknown)}; there is {known}",
                 right,
             )
         return tuple(sorted(training.items()))
@@ -171,7 +172,7 @@ class Network:
                 with contextlib.suppress(ValueError):
                     self.left.remove(tree)
                 raise errors.UnsupportedModule(
-                    f"A part of this network runs again in backward (torch.utils.checkpoint) and changes {errors._names(names)} a second "
+                    f"A part of this network runs again in backward (torch.utils.checkpoint) and changes {words.names(names)} a second "
                     "time. Stock PyTorch counts both runs, but with_buffers has already returned the buffers of the first. "
                     "Leave this layer out of the checkpoint, or bind it with training=False."
                 )

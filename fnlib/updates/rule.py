@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
+from fnlib.show import words
 from fnlib.torch_private import is_wrapped
 from fnlib.values.held import Held
 from fnlib.values.protect import share
@@ -222,7 +223,7 @@ class Rule:
         if unknown:
             raise errors.WrongParameters(
                 f"groups= gives '{name}' a setting that {type(self).__name__} doesn't have",
-                errors._names(sorted(map(str, unknown))),
+                words.names(sorted(map(str, unknown))),
                 _GROUPS,
             )
 
@@ -269,12 +270,12 @@ class Rule:
         ):
             raise _wrong_state("it has no entry 'param_groups' with the settings of each group")
         if lacking := [key for group in groups for key in self._in_groups() if key not in group]:
-            raise _wrong_state(f"its 'param_groups' lack {errors._names(lacking)}")
+            raise _wrong_state(f"its 'param_groups' lack {words.names(lacking)}")
         unknown = state["state"].keys() - weights.keys()
         if unknown:
             raise _wrong_state(
-                f"{errors._names(sorted(map(str, unknown)))} is not a weight; "
-                f"expected: {errors._names(weights)}"
+                f"{words.names(sorted(map(str, unknown)))} is not a weight; "
+                f"expected: {words.names(weights)}"
             )
         for settings, names in self.partition(weights):
             for name in names:
@@ -294,12 +295,27 @@ class Rule:
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a change. The `__init__` of a class built on ours may set what is new, once."""
         if type(self).__module__.startswith("fnlib.") or name in vars(self):
-            known = name in self._settings
-            raise errors.Immutable.rule(self._call(), name, value, known)
+            raise self._finished(name, value)
         vars(self)[name] = value
 
     def __delattr__(self, name: str) -> None:
-        raise errors.Immutable.rule(self._call(), name, None, name in self._settings)
+        raise self._finished(name, None)
+
+    def _finished(self, name: str, value: object) -> errors.Immutable:
+        """Return the error for a change, with the line that makes a rule with another setting."""
+        code, call = words.code(value), self._call()
+        setting = f"{name}={code}" if name in self._settings else "..."
+        right = (
+            f"ModelFactory = fnlib.Factory(Network, optimizer={call}{setting}))   # right: a new rule\n"
+            "    model = ModelFactory(parameters)   # the parameters stay the same"
+        )
+        if name == "lr":
+            rate = "lr=lambda step: 0.1 * 0.99**step)   # right: a rate that depends on the step"
+            right += f"\n\n    optimizer={call}{rate}"
+        why = (
+            "An update rule is finished when it is made, and nothing would read the new attribute."
+        )
+        return errors.Immutable(why, f"rule.{name} = {code}", "nothing reads it", right)
 
     def _call(self) -> str:
         """The beginning of the call that makes such a rule."""
@@ -334,7 +350,7 @@ def checked_rule(rule: Any) -> UpdateRule:
             f"An object of type {type(rule).__name__}",
             "a rule has the methods init(weights) and update(weights, gradient, state)",
             "optimizer=fnlib.SGD(lr=0.01)   # right",
-            f"optimizer={errors._code(rule)}",
+            f"optimizer={words.code(rule)}",
         )
     return rule
 
@@ -435,7 +451,7 @@ def _check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) 
     if moments == {}:
         return
     if not isinstance(moments, Mapping) or expected.keys() - moments.keys():
-        raise _wrong_state(f"for '{name}' it needs {errors._names(expected)}")
+        raise _wrong_state(f"for '{name}' it needs {words.names(expected)}")
     for key, shape in expected.items():
         if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
             raise _wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
+from fnlib.show import words
 from fnlib.updates.fused import refuse_broken_kernel
 from fnlib.updates.rule import Groups, Rule, Schedule, Settings, is_number
 from fnlib.values.protect import share, share_all
@@ -46,7 +47,7 @@ class Wrapped(Rule):
                 f"An object of type {type(kind).__name__}",
                 "wrap takes a class of torch.optim and then its arguments",
                 "optimizer=fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right",
-                f"optimizer=fnlib.wrap({errors._code(kind)}, ...)",
+                f"optimizer=fnlib.wrap({words.code(kind)}, ...)",
             )
         required = [
             p

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
+from fnlib.show import words
 from fnlib.show.location import where
 from fnlib.values.protect import carried, owned, same_bits, share, share_all
 from fnlib.values.trees import map_tree, same_tree
@@ -133,11 +134,11 @@ def check_match(
     missing = [] if partial else [name for name in expected if name not in given]
     if unknown or missing:
         parts = [
-            f"{errors._names(names)} {'is' if len(names) == 1 else 'are'} {what}"
+            f"{words.names(names)} {'is' if len(names) == 1 else 'are'} {what}"
             for names, what in ((unknown, "unknown"), (missing, "missing"))
             if names
         ]
-        raise wrong(f"{' and '.join(parts)}; expected: {errors._names(expected) or 'none'}")
+        raise wrong(f"{' and '.join(parts)}; expected: {words.names(expected) or 'none'}")
     for name, tensor in given.items():
         if not isinstance(tensor, Tensor):
             raise wrong(f"'{name}' is {type(tensor).__name__}, expected a tensor")
@@ -199,7 +200,7 @@ def untied(
             names = [other for other in given if ties.get(other, other) == first]
             raise errors.WrongParameters(
                 f"These {_plural(kind)} contradict each other",
-                f"{errors._names(names)} are names of one tensor, and two different ones are given",
+                f"{words.names(names)} are names of one tensor, and two different ones are given",
                 right,
             )
         found[first] = tensor

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+from fnlib import errors
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
 from fnlib.torch_private import (
@@ -126,6 +127,17 @@ class Weights(Tensors):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[self._ties.get(name, name)]
+
+
+def unchangeable(variable: str, name: str, right: str) -> errors.Immutable:
+    """Return the error for an assignment to an entry of a value."""
+    return errors.Immutable(
+        f"{variable.capitalize().removesuffix('s')}s never change: every other name for this value "
+        "would see the change too.",
+        f"{variable}['{name}'] = tensor",
+        "writes into the value",
+        f"{variable} = {right}   # right: makes a new value",
+    )
 
 
 # --- taking over ----------------------------------------------------------------------------------

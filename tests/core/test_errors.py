@@ -327,6 +327,7 @@ def test_every_named_error_is_in_the_table() -> None:
     elsewhere |= {fnlib.ReplicasDiffer, fnlib.RanksDisagree, fnlib.RankLost, fnlib.CannotReduce}
     of_core = {kind for kind in named if kind.__module__ == "fnlib.errors"}
     assert of_core - elsewhere - {case.error for case in CASES} == set()
+    assert {kind.__name__ for kind in of_core} == set(errors.__all__) <= set(fnlib.__all__)
 
 
 def test_named_errors_are_also_the_errors_that_python_has() -> None:
