@@ -8,7 +8,8 @@ from fnlib.errors import *  # noqa: F403  (every exception)
 from fnlib.factory import Factory, Model, Sequential, backward
 from fnlib.gradient import Gradient, clip_norm
 from fnlib.optim import SGD, Adam, AdamW
-from fnlib.parameters import Parameters, stack, unstack
+from fnlib.parameters import Parameters
+from fnlib.transformed import stack, unstack
 from fnlib.updates.wrap import wrap
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fnlib.factory import Factory, bind
+from fnlib.factory import Factory
 from fnlib.gradient import Gradient
+from fnlib.network.bound import Bound
 from fnlib.network.randomness import Mark, seeded
-from fnlib.parameters import Bound, Parameters
+from fnlib.parameters import Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
 from fnlib.transformed import transformed
 from fnlib.updates.formula import Formula, new
@@ -161,7 +162,7 @@ class _TrainStep:
         """Return what a value holds, in the order of the network."""
         network = self.factory.network
         known = parameters._bound.network is network
-        held = parameters._held("take a step") if known else bind(parameters, network)[0]
+        held = parameters._held("take a step") if known else parameters._bind(network)[0]
         refuse_foreign(held, self.factory._rule, parameters._bound.rule)
         return held
 
@@ -169,7 +170,7 @@ class _TrainStep:
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None
     ) -> tuple[Stepped, Mark]:
         """Take a plain step: it refuses what cannot be pure, and shows what the graph is made of."""
-        held, leaves = bind(parameters, self.factory.network)
+        held, leaves = parameters._bind(self.factory.network)
         tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
         before = Mark(tensors)
         with _Recording([*tensors, *flat((feature, label))[0]]) as recording:

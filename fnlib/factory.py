@@ -11,19 +11,20 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.gradient import Gradient
 from fnlib.network.backward import Leaves, gradients
+from fnlib.network.bound import Bound
 from fnlib.network.forward import Buffers, at_first, run, taken
 from fnlib.network.pool import Mode, Network
 from fnlib.network.randomness import checked_seed, seeded
 from fnlib.network.source import Source
 from fnlib.optim import SGD
-from fnlib.parameters import Bound, Parameters
+from fnlib.parameters import Parameters
 from fnlib.show import words
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
 from fnlib.updates.rule import STEP, Rule, UpdateRule, check_given, checked_rule, refuse_foreign
 from fnlib.values.held import Empty, Held, lent, refuse_graph, slopes_of
-from fnlib.values.protect import Weights, in_transform, share
+from fnlib.values.protect import Weights, share
 
 Objective = Callable[["Model"], Tensor | tuple[Tensor, Mapping[str, Tensor]]]
 
@@ -174,7 +175,7 @@ class Model(Tabular):
     __slots__ = ("__weakref__", "_binding", "_buffers", "_in_order", "_leaves", "_shows")
 
     def __init__(self, binding: Binding, buffers: Buffers | None = None) -> None:
-        held, self._leaves = bind(binding.parameters, binding.factory.network)
+        held, self._leaves = binding.parameters._bind(binding.factory.network)
         self._binding = binding
         self._buffers = at_first(held) if buffers is None else buffers
         self._in_order = held is binding.parameters._content
@@ -193,13 +194,10 @@ class Model(Tabular):
     # --- forward ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's forward.
+        """Run the module's forward: the same arguments, the same output.
 
         Args:
             args, kwargs: passed to the module as they are.
-
-        Returns:
-            What the module returns.
 
         Raises:
             StateDropped: the forward pass changed a buffer or a weight; use `with_buffers`.
@@ -211,7 +209,7 @@ class Model(Tabular):
         """Run the module's forward and return, with its output, the state that it changed.
 
         Args:
-            args, kwargs: passed to the module as they are.
+            args, kwargs: as in a call.
 
         Returns:
             The output, and the buffers after the pass (with them any weights that the pass itself
@@ -230,10 +228,7 @@ class Model(Tabular):
 
         Args:
             method: its name.
-            args, kwargs: passed to the method as they are.
-
-        Returns:
-            What the method returns.
+            args, kwargs: as in a call.
 
         Raises:
             StateDropped: it changed a buffer or a weight. Let forward call it, and use
@@ -279,10 +274,6 @@ class Model(Tabular):
         >>> gradient = model.backward(penalty)
         >>> gradient["0.weight"].equal(2 * model.parameters["0.weight"])
         True
-        >>> loss = model(torch.ones(1, 2)).square().sum()
-        >>> slopes = torch.autograd.grad(loss, list(model.weights.values()))
-        >>> [tuple(slope.shape) for slope in slopes]
-        [(1, 2), (1,)]
         """
         held, leaves = self._held("show their weights"), self._leaves
         if leaves.shown and not self._shows:
@@ -302,7 +293,7 @@ class Model(Tabular):
         if written := self._leaves.written(held.weights):
             if self._shows or graph:
                 raise errors.WeightsOverwritten(written)
-            _, self._leaves = bind(self.parameters, self._leaves.network)
+            _, self._leaves = self.parameters._bind(self._leaves.network)
         return self._leaves
 
     def backward(
@@ -321,8 +312,7 @@ class Model(Tabular):
             The gradient, a value. No ``.grad`` is touched.
 
         Raises:
-            LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
-            GraphOverwritten, WeightsOverwritten, Donated: see `fnlib.backward`.
+            LossIndependent, ...: what `fnlib.backward` raises, for one model.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -345,9 +335,7 @@ class Model(Tabular):
         >>> import fnlib
         >>> rule = fnlib.SGD(lr=lambda step: 0.5**step)
         >>> model = fnlib.Sequential(nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
-        >>> gradient = model.backward(model(torch.ones(1, 2)).sum())
-        >>> later = model.factory(model.step(gradient, lr=model.rates / 10))
-        >>> model.rates, later.rates
+        >>> model.rates, model.factory(model.step({}, lr=model.rates / 10)).rates
         (1.0, 0.5)
         """
         held = self._held("show their rates")
@@ -485,11 +473,10 @@ class Model(Tabular):
         Submodules that were bound with ``training={name: False}`` stay in evaluation.
 
         >>> import fnlib
-        >>> ModelFactory = fnlib.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5))
-        >>> model = ModelFactory(fnlib.Parameters(), training={"0": False})
-        >>> model.eval().train()
-        Model in training except 0: parameters after step 0
-          name      shape  norm  mean  std
+        >>> frozen = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters(), training={"0": False})
+        >>> _, buffers = frozen.eval().train().with_buffers(torch.ones(4, 2))
+        >>> buffers["0.num_batches_tracked"]
+        tensor(0)
         """
         return Model(self._binding._replace(mode=self._binding.training), self._buffers)
 
@@ -577,21 +564,3 @@ def _leaves_of(model: Model) -> Leaves:
         )
     held = model._held("take a gradient")
     return model._intact(held, graph=True) if model._leaves.shown else model._leaves
-
-
-def bind(parameters: Parameters, network: Network) -> tuple[Held, Leaves]:
-    """Check once that parameters are those of a network.
-
-    Returns:
-        Their record, in the order of the network, and the leaves of all models of this value.
-    """
-    held, (known, rule, leaves) = parameters._held("be bound"), parameters._bound
-    if known is not network:
-        ordered = network.fit(held)
-        held, known = (ordered, known) if ordered is not held else (held, known or network)
-    if leaves is None or leaves.network is not network or leaves.written(held.weights):
-        leaves = Leaves(network, held.weights.values())
-        # Inside a transform or inference mode the leaves belong to it and must not outlive it.
-        outlives = not (in_transform() or torch.is_inference_mode_enabled())
-        parameters._bound = Bound(known, rule, leaves if outlives else parameters._bound.leaves)
-    return held, leaves

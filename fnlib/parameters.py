@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fnlib import errors
 from fnlib.network.backward import Leaves
+from fnlib.network.bound import Bound
 from fnlib.network.names import held_by
 from fnlib.network.pool import Network
 from fnlib.network.randomness import checked_seed
 from fnlib.show.table import Table, Tabular
-from fnlib.show.tensors import bytes_of, counted, tensor_table
 from fnlib.torch_private import register_as_tree
 from fnlib.values import files
-from fnlib.values.apart import Static, apart, stacked, together, unstacked
+from fnlib.values.apart import Static, apart, together
 from fnlib.values.diff import Difference
 from fnlib.values.held import (
     Content,
@@ -38,21 +38,15 @@ from fnlib.values.held import (
     state_dict,
 )
 from fnlib.values.protect import Tensors, in_transform, owned, share, unchangeable
+from fnlib.values.table import table_of
 from fnlib.values.trees import map_tree, same_entries, storable
+from fnlib.values.vectors import between
 
 _KEEP: Any = object()  # "as it is", where None has a meaning of its own
 _one_at_a_time = threading.Lock()
 
 
-class Bound(NamedTuple):
-    """What binding found out about a value: a cache, never saved, compared or copied."""
-
-    network: Network | None  # whose names and shapes were checked
-    rule: str | None  # the rule that the state was checked for
-    leaves: Leaves | None  # where gradients of this value are taken
-
-
-_NOT_BOUND = Bound(None, None, None)
+_NOT_BOUND = Bound()
 
 
 class Parameters(Tabular, Mapping[str, Tensor]):
@@ -133,6 +127,11 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         """Return the record, or say why there is none."""
         content = self._content
         return content if type(content) is Held else held_in(content, action)
+
+    def _bind(self, network: Network) -> tuple[Held, Leaves]:
+        """Return the record, in the order of a network, and the leaves of all models of this value."""
+        held, leaves, self._bound = self._bound.to(network, self._held("be bound"))
+        return held, leaves
 
     def __getitem__(self, name: str) -> Tensor:
         held = self._held()
@@ -253,27 +252,14 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         2.0
         """
         right = "average = average.lerp(parameters, 0.01)   # two values of the same network"
-        if not isinstance(other, Parameters) or buffers not in ("other", "own", "lerp"):
-            got = type(other).__name__
-            raise errors.WrongParameters(
-                "lerp takes parameters, a number, and buffers= 'other', 'own' or 'lerp'",
-                f"got {got}" if not isinstance(other, Parameters) else f"got buffers={buffers!r}",
-                right,
-            )
-        mine, theirs = self._held("be interpolated"), other._held("be interpolated")
-        check_match("weight", theirs.weights, mine.weights, right, exact=True)
-        check_match("buffer", theirs.buffers, mine.buffers, right, exact=buffers == "lerp")
-
-        def between(a: Tensor, b: Tensor) -> Tensor:
-            moves = a.is_floating_point() or a.is_complex()
-            return torch.lerp(a, b, weight) if moves else b
-
-        weights = {name: between(w, theirs.weights[name]) for name, w in mine.weights.items()}
+        if buffers not in ("other", "own", "lerp"):
+            what = "lerp takes buffers= 'other', 'own' or 'lerp'"
+            raise errors.WrongParameters(what, f"got buffers={buffers!r}", right)
+        mine, theirs = self._pair(other, "lerp moves towards parameters", right, exact=True)
         parts = {"other": theirs.buffers, "own": mine.buffers}
         if buffers == "lerp":
-            pairs = mine.buffers.items()
-            parts["lerp"] = {name: between(b, theirs.buffers[name]) for name, b in pairs}
-        graph = mine.graph or theirs.graph
+            parts["lerp"] = between(mine.buffers, theirs.buffers, weight)
+        weights, graph = between(mine.weights, theirs.weights, weight), mine.graph or theirs.graph
         return Parameters._of(mine._replace(weights=weights, buffers=parts[buffers], graph=graph))
 
     def to(self, target: Target) -> Parameters:
@@ -342,17 +328,18 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         >>> round(moved.diff(parameters)["bias"], 4), moved.diff(parameters)["weight"]
         (3.0, 0.0)
         """
-        if not isinstance(other, Parameters):
-            raise errors.WrongParameters(
-                "diff compares parameters with parameters",
-                f"got {type(other).__name__}",
-                "parameters.diff(model.parameters)",
-            )
-        mine, theirs = self._held("be compared"), other._held("be compared")
         right = "parameters.diff(later)   # two values of the same network"
-        check_match("weight", theirs.weights, mine.weights, right)
-        check_match("buffer", theirs.buffers, mine.buffers, right)
+        mine, theirs = self._pair(other, "diff compares parameters with parameters", right)
         return Difference({**mine.weights, **mine.buffers}, {**theirs.weights, **theirs.buffers})
+
+    def _pair(self, other: object, what: str, right: str, exact: bool = False) -> tuple[Held, Held]:
+        """Return the records of two values of one network."""
+        if not isinstance(other, Parameters):
+            raise errors.WrongParameters(what, f"got {type(other).__name__}", right)
+        mine, theirs = self._held("be compared"), other._held("be compared")
+        check_match("weight", theirs.weights, mine.weights, right, exact=exact)
+        check_match("buffer", theirs.buffers, mine.buffers, right, exact=exact)
+        return mine, theirs
 
     # --- leaving ----------------------------------------------------------------------------------
 
@@ -429,27 +416,7 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         self[name] = None
 
     def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
-        content = self._content
-        if isinstance(content, Empty):
-            given = {k: value for k, value in content._asdict().items() if value is not None}
-            call = ", ".join(f"{key}={value!r}" for key, value in given.items())
-            return Table(f"Parameters({call}), empty: binding them draws the initial weights")
-        title = f"Parameters after step {content.step_count}"
-        if isinstance(content, GivenAway):
-            return Table(
-                f"{title}, given away by step(gradient, donate=True) at {content.where}: "
-                "their memory now belongs to the parameters that this step returned"
-            )
-        buffers = content.buffers if buffers is None else buffers
-        table = tensor_table(title, {"weights": content.weights, "buffers": buffers})
-        notes = [f"'{name}' is tied to '{first}'" for name, first in content.names.ties.items()]
-        if content.state is not None:
-            tensors: list[Tensor] = []
-            map_tree(tensors.append, content.state)
-            state = f"{counted(len(tensors), 'tensor')}, {bytes_of(tensors)}"
-            notes.insert(0, f"optimizer state: {state}, of {content.rule or 'no rule yet'}")
-        table.notes = [*table.notes, *notes]
-        return table
+        return table_of(self._content, buffers)
 
 
 def _flatten(parameters: Parameters) -> tuple[list[Tensor], Any]:
@@ -462,57 +429,3 @@ def _unflatten(tensors: Any, static: Any) -> Parameters:
 
 
 register_as_tree(Parameters, _flatten, _unflatten)
-
-
-def stack(values: Iterable[Parameters]) -> Parameters:
-    """Stack parameters along a new first dimension, for ``torch.vmap``.
-
-    Args:
-        values: parameters of one factory, after equally many steps.
-
-    Returns:
-        One value: all its tensors have a leading dimension, of the models.
-
-    Raises:
-        WrongParameters: names, shapes, rule, step count or settings differ.
-
-    >>> import fnlib
-    >>> ModelFactory = fnlib.Sequential(nn.Linear(3, 2))
-    >>> step = fnlib.train_step(ModelFactory, nn.MSELoss())
-    >>> models = [ModelFactory(fnlib.Parameters(seed=s)).parameters for s in range(4)]
-    >>> feature, label = torch.ones(5, 3), torch.zeros(5, 2)
-    >>> stacked, losses = torch.vmap(step, (0, None, None))(fnlib.stack(models), feature, label)
-    >>> losses.shape, [value.step_count for value in fnlib.unstack(stacked)]
-    (torch.Size([4]), [1, 1, 1, 1])
-    """
-    return Parameters._of(stacked([_checked(value)._held("be stacked") for value in values]))
-
-
-def unstack(values: Parameters) -> list[Parameters]:
-    """Take stacked parameters apart again.
-
-    Args:
-        values: what `stack` returned, or what ``torch.vmap`` made of it.
-
-    Returns:
-        The parameters of each model.
-
-    Raises:
-        WrongParameters: these parameters aren't stacked.
-
-    >>> import fnlib
-    >>> one = fnlib.Parameters.from_module(nn.Linear(3, 2))
-    >>> fnlib.unstack(fnlib.stack([one, one])) == [one, one]
-    True
-    """
-    return [Parameters._of(held) for held in unstacked(_checked(values)._held("be unstacked"))]
-
-
-def _checked(value: Any) -> Parameters:
-    if isinstance(value, Parameters):
-        return value
-    raise errors.WrongParameters(
-        "stack takes parameters, and unstack takes what it returned",
-        f"got {type(value).__name__}",
-        "stacked = fnlib.stack([p, q])",
-    )

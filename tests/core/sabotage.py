@@ -310,7 +310,7 @@ TABLE = [
     # --- 4: re-entrant
     s(4, "one module tree for all passes", swap(f"{NETWORK}.borrow", always_the_first), "test_threads.py::test_nested_calls_of_one_factory"),
     s(4, "seeded passes without their lock", swap("fnlib.network.randomness.one_at_a_time", lambda lock: contextlib.nullcontext()), "test_threads.py::test_seeded_passes_do_not_draw_from_each_other"),
-    s(4, "what belongs to a transform outlives it", within("fnlib.factory.bind", "torch.is_inference_mode_enabled", returns(False)), "test_transforms.py::test_inference_mode_and_no_grad"),
+    s(4, "what belongs to a transform outlives it", within("fnlib.network.bound.Bound.to", "torch.is_inference_mode_enabled", returns(False)), "test_transforms.py::test_inference_mode_and_no_grad"),
     s(4, "torch.func does not see the weights", swap("fnlib.torch_private.is_wrapped", returns(False)), "test_transforms.py::test_grad_is_backward"),
     s(4, "a checkpoint meets the weights of the model that ran last", swap(f"{TREE}.is_referenced", returns(False)), "test_forward.py::test_checkpoints_of_several_models_at_once"),
     s(4, "a joint backward deals the gradients out wrongly", result("fnlib.backward", lambda gradients: gradients[::-1]), "test_threads.py::test_two_models_of_one_factory_in_one_loss"),
