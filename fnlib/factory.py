@@ -100,7 +100,8 @@ class Factory(Tabular):
         if isinstance(parameters._content, Empty):
             parameters = Parameters._of(self._source.initial(parameters._content))
         mode = training if isinstance(training, bool) else self.network.mode_of(training)
-        seed = checked_seed(seed, "model = ModelFactory(parameters, seed=0)")
+        if seed is not None:
+            seed = checked_seed(seed, "model = ModelFactory(parameters, seed=0)")
         return Model(Binding(self, parameters, mode, mode or True, seed))
 
     @property
@@ -321,7 +322,8 @@ class Model(Tabular):
         >>> list(model.backward(loss + penalty))
         ['0.weight', '0.bias']
         """
-        return backward(loss, self, retain_graph=retain_graph, create_graph=create_graph)[0]
+        found = gradients(loss, [_leaves_of(self)], retain_graph, create_graph)[0]
+        return Gradient._of(*found)
 
     @property
     def rates(self) -> Any:
@@ -387,9 +389,10 @@ class Model(Tabular):
         >>> objective(later).item() < 1e-6
         True
         """
-        old, network = self.parameters, self._leaves.network
+        binding, network = self._binding, self._leaves.network
+        factory, old = binding.factory, binding.parameters
         held = refuse_graph(self._held("take a step"), "take a step")
-        rule: Any = self.factory._rule.at(held.step_count)
+        rule: Any = factory._rule.at(held.step_count)
         if lr is not None:
             rule = rule.at_rate(lr)
         check_given(rule, gradient, objective)
@@ -435,7 +438,8 @@ class Model(Tabular):
         if buffers is not None:
             right = "parameters = model.step(gradient, buffers=buffers)   # all that with_buffers returned"
             after = taken(buffers, after, self._leaves.network, right)
-        if lacking := after.lacks:
+        if after.behind < len(after.passes):
+            lacking = list(dict.fromkeys(name for changed in after.passes for name in changed))
             raise (errors.MissingBuffers if buffers is None else errors.MissingPass)(lacking)
         return {**held.weights, **after.weights} if after.weights else held.weights, after
 

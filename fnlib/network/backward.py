@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -16,7 +15,6 @@ from fnlib.torch_private import gradients_of, is_cow, is_wrapped, memory_of, out
 from fnlib.values.protect import in_transform, same_bits, share, share_all
 
 _is_contiguous: Any = Tensor.is_contiguous
-_NOBODY_ELSE: Any = contextlib.nullcontext()
 
 
 class Leaves:
@@ -39,7 +37,9 @@ class Leaves:
         network = self.network
         self.shown: list[Any] = []  # their storages, once somebody outside may write to them
         self.all = share_all(weights)
-        self.trained = tuple([self.all[i] for i in network.trained])
+        self.trained: tuple[Any, ...] = tuple(self.all)
+        if len(network.trained) < len(self.trained):
+            self.trained = tuple([self.all[i] for i in network.trained])
         if in_transform():  # a transform follows its own tensors; ours are marked outside of it
             with outside_transforms():
                 for leaf in self.trained:
@@ -117,7 +117,10 @@ def gradients(
             runs_again.append(some)
     try:
         # A checkpoint runs parts again in backward, and draws again what the first pass drew.
-        with one_at_a_time if runs_again else _NOBODY_ELSE:
+        if runs_again:
+            with one_at_a_time:
+                found = differentiate(loss, trained, retain_graph, create_graph)
+        else:
             found = differentiate(loss, trained, retain_graph, create_graph)
     except RuntimeError as error:
         named_error = _explained(error, loss, leaves)

@@ -46,13 +46,6 @@ class Buffers(Tensors):
         # What each pass changed, of all models of one bind; the first `behind` of them led here.
         self.passes, self.behind = passes, behind
 
-    @property
-    def lacks(self) -> list[str]:
-        """Name what passes changed, if one of them didn't lead here."""
-        if self.behind == len(self.passes):
-            return []
-        return list(dict.fromkeys(name for changed in self.passes for name in changed))
-
 
 _NONE: Mapping[str, Any] = {}
 

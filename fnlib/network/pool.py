@@ -28,6 +28,9 @@ Call = tuple[str | None, tuple[Any, ...], dict[str, Any]]
 _BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what its step returned"
 
 
+_NOTHING: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+
 class Network:
     """What a factory knows of its network: everything but the values of its tensors.
 
@@ -248,7 +251,8 @@ class Tree:
 
     def clear(self) -> None:
         """Take the tensors out again."""
-        self.given, self.found, self.after_pass, self.after = ([], []), ([], []), ([], []), []
+        self.given = self.found = self.after_pass = _NOTHING
+        self.after = _NOTHING[0]
         self.fill(*self.network.placeholders)
 
     def buffers_in_place(self) -> list[Tensor]:

@@ -89,16 +89,16 @@ class Formula(Rule):
         in_place: bool = False,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take one step. See `Rule.update`."""
-        partition = self.partition(weights)
+        partition, inside = self.partition(weights), in_transform()
         fixed = self._is_fixed()
         rules = [self] if fixed else [self.having(**settings) for settings, _ in partition]
-        if not in_transform() and _are_unusual(rules, weights, gradient):
+        if not inside and _are_unusual(rules, weights, gradient):
             return self._twin().update(weights, gradient, state, in_place=in_place)
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
         groups = []
         for rule, (settings, names) in zip(rules, partition, strict=True):
             moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
-            fused = rule.fused and not in_transform()
+            fused = rule.fused and not inside
             move = rule._move_fused if fused else rule._move_each
             move(moving, weights, gradient, kept, count, in_place)
             groups.append(settings)

@@ -212,7 +212,7 @@ def unchanged(tensor: Tensor, origin: Tensor) -> bool:
 
 def all_unchanged(tensors: Collection[Tensor], origins: Collection[Tensor]) -> bool:
     """Say whether nothing was written to any of `tensors` since they were shared."""
-    if not in_transform() and all(map(is_cow, tensors)):
+    if active_transform() is None and all(map(is_cow, tensors)):
         return True
     return all(map(unchanged, tensors, origins))
 
