@@ -23,7 +23,8 @@ from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
 from fnlib.updates.own import OwnRule, pure
 from fnlib.updates.rule import STEP, Rule, UpdateRule, check_given, checked_rule, refuse_foreign
-from fnlib.values.held import Empty, Held, lent, refuse_graph, slopes_of
+from fnlib.values.check import refuse_graph, slopes_of
+from fnlib.values.held import Empty, Held, lent
 from fnlib.values.protect import Weights, share
 
 Objective = Callable[["Model"], Tensor | tuple[Tensor, Mapping[str, Tensor]]]

@@ -20,6 +20,7 @@ from fnlib.show.table import Table, Tabular
 from fnlib.torch_private import register_as_tree
 from fnlib.values import files
 from fnlib.values.apart import Static, apart, together
+from fnlib.values.check import check_match, merged, refuse_graph
 from fnlib.values.diff import Difference
 from fnlib.values.held import (
     Content,
@@ -29,11 +30,8 @@ from fnlib.values.held import (
     Target,
     caller,
     check_dtype,
-    check_match,
     converted,
     held_in,
-    merged,
-    refuse_graph,
     same,
     state_dict,
 )

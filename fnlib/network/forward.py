@@ -13,7 +13,8 @@ from fnlib.network.backward import Leaves
 from fnlib.network.judge import Record, judge
 from fnlib.network.pool import Call, Mode, Network
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
-from fnlib.values.held import Held, check_match, untied
+from fnlib.values.check import check_match, untied
+from fnlib.values.held import Held
 from fnlib.values.protect import (
     Tensors,
     all_unchanged,

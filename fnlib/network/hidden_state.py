@@ -110,7 +110,7 @@ class Attributes:
         own = vars(part)
         if isinstance(part, nn.RNNBase):
             keep_rnn_lists(part)
-            self._watch(path, _Without(own, RNN_LISTS))
+            self._watch(path, _without(own, RNN_LISTS))
         else:
             self._watch(path, own)
         for name, value in list(own.items()):
@@ -171,17 +171,13 @@ class Attributes:
             )
 
     def _visit_slots(self, label: str, value: Any) -> None:
-        names = _slots_of(value)
-        if not names:
-            return
-        fields = _Fields(
-            lambda: {name: getattr(value, name) for name in names if hasattr(value, name)},
-            lambda name, content: setattr(value, name, content),
-            lambda name: delattr(value, name),
-        )
-        self._watch(label, fields)
-        for name, content in fields.items():
-            self._visit(content, _joined(label, name), fields, name)
+        if names := _slots_of(value):
+            self._visit_fields(
+                label,
+                lambda: {name: getattr(value, name) for name in names if hasattr(value, name)},
+                lambda name, content: setattr(value, name, content),
+                lambda name: delattr(value, name),
+            )
 
     def _visit_function(self, function: types.FunctionType, label: str) -> None:
         """Find what a function keeps: in its closure, in its attributes, in global variables."""
@@ -368,31 +364,6 @@ def _keeps_nothing(part: nn.Module) -> bool:
 # --- containers -----------------------------------------------------------------------------------
 
 
-class _Without:
-    """The attributes of a module, some left out of comparisons."""
-
-    def __init__(self, own: dict[str, Any], left_out: frozenset[str]) -> None:
-        self.own, self.left_out = own, left_out
-
-    def items(self) -> list[tuple[str, Any]]:
-        return [(name, value) for name, value in self.own.items() if name not in self.left_out]
-
-    def get(self, key: str) -> Any:
-        return self.own.get(key)
-
-    def write(self, content: dict[str, Any]) -> None:
-        left = {name: self.own[name] for name in self.left_out & self.own.keys()}
-        _refill(self.own, {**left, **content})
-
-    def __copy__(self) -> dict[str, Any]:
-        return dict(self.items())
-
-    def __eq__(self, other: object) -> bool:
-        return dict(self.items()) == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 class _Fields:
     """What has no dict of its own, seen as one: slots, cells, a class, global variables.
 
@@ -404,7 +375,7 @@ class _Fields:
     def __init__(
         self,
         read: Callable[[], dict[str, Any]],
-        set: Callable[[str, Any], None],
+        set: Callable[[str, Any], object],
         delete: Callable[[str], None],
     ) -> None:
         self.read, self.set, self.delete = read, set, delete
@@ -430,6 +401,15 @@ class _Fields:
         return self.read() == other
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _without(own: dict[str, Any], left_out: frozenset[str]) -> _Fields:
+    """See the attributes of a module, some left out."""
+    return _Fields(
+        lambda: {name: value for name, value in own.items() if name not in left_out},
+        own.__setitem__,
+        own.__delitem__,
+    )
 
 
 def _late_buffers(part: nn.Module) -> _Fields:
@@ -461,48 +441,38 @@ def _slots_of(value: Any) -> list[str]:
 def _position_of(value: Any) -> _Fields | None:
     """See the position of a generator of random numbers, and the content of an array."""
     if isinstance(value, torch.Generator):
-        return _Fields(
-            lambda: {"": bytes(value.get_state().tolist())},
-            lambda _, state: _ignore(value.set_state(torch.tensor([*state], dtype=torch.uint8))),
-            lambda _: None,
+        return _as_one(
+            lambda: bytes(value.get_state().tolist()),
+            lambda state: value.set_state(torch.tensor([*state], dtype=torch.uint8)),
         )
     if isinstance(value, random.Random):
-        return _Fields(
-            lambda: {"": value.getstate()}, lambda _, state: value.setstate(state), lambda _: None
-        )
+        return _as_one(value.getstate, value.setstate)
     if not type(value).__module__.startswith("numpy"):
         return None
     if hasattr(value, "bit_generator"):
-        return _Fields(
-            lambda: {"": pickle.dumps(value.bit_generator.state)},
-            lambda _, state: setattr(value.bit_generator, "state", pickle.loads(state)),
-            lambda _: None,
+        return _as_one(
+            lambda: pickle.dumps(value.bit_generator.state),
+            lambda state: setattr(value.bit_generator, "state", pickle.loads(state)),
         )
     if hasattr(value, "get_state") and hasattr(value, "set_state"):
-        return _Fields(
-            lambda: {"": pickle.dumps(value.get_state())},
-            lambda _, state: value.set_state(pickle.loads(state)),
-            lambda _: None,
+        return _as_one(
+            lambda: pickle.dumps(value.get_state()),
+            lambda state: value.set_state(pickle.loads(state)),
         )
-    if (
-        hasattr(value, "__array_interface__")
-        and hasattr(value, "tobytes")
-        and value.dtype != object
-    ):
-        return _Fields(
-            lambda: {"": value.tobytes()},
-            lambda _, data: (
-                memoryview(value).cast("B").__setitem__(slice(None), data)
-                if value.flags.c_contiguous and value.flags.writeable
-                else None
-            ),
-            lambda _: None,
-        )
-    return None
+    is_array = hasattr(value, "__array_interface__") and hasattr(value, "tobytes")
+    if not is_array or value.dtype == object:
+        return None
+
+    def write(content: bytes) -> None:
+        if value.flags.c_contiguous and value.flags.writeable:
+            memoryview(value).cast("B")[:] = content
+
+    return _as_one(value.tobytes, write)
 
 
-def _ignore(_: Any) -> None:
-    return None
+def _as_one(read: Callable[[], Any], write: Callable[[Any], object]) -> _Fields:
+    """See a state that is read and written as a whole."""
+    return _Fields(lambda: {"": read()}, lambda _, state: write(state), lambda _: None)
 
 
 def _is_code(value: Any) -> bool:
@@ -570,7 +540,7 @@ def _refill(container: Any, content: Any) -> None:
     """Give a container the content of a copy of it."""
     if _equal(container, content) and not isinstance(container, _CONTAINERS):
         return
-    if isinstance(container, (_Without, _Fields)):
+    if isinstance(container, _Fields):
         container.write(content)
     elif isinstance(container, dict):
         for key in container.keys() - content.keys():
@@ -585,7 +555,7 @@ def _refill(container: Any, content: Any) -> None:
 
 def _which(label: str, container: Any, before: Any) -> list[str]:
     """Name the entries of a container that changed, or the container itself."""
-    if not isinstance(container, (dict, _Without, _Fields)):
+    if not isinstance(container, (dict, _Fields)):
         return [] if _equal(container, before) else [label]
     names = [
         key

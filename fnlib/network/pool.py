@@ -17,7 +17,8 @@ from fnlib.network.names import named_tensors, refuse_views
 from fnlib.network.randomness import preserved
 from fnlib.show import words
 from fnlib.torch_private import hooks_of, outside_transforms, registries, waits_for_grad
-from fnlib.values.held import Held, check_match
+from fnlib.values.check import check_match
+from fnlib.values.held import Held
 from fnlib.values.protect import share_all, unchanged
 
 Mode = bool | tuple[tuple[str, bool], ...]  # of the whole network, or by submodule

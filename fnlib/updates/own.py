@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.updates.rule import Rule, UpdateRule, name_of, without_rate
-from fnlib.values.held import check_match
+from fnlib.values.check import check_match
 from fnlib.values.protect import Tensors, kept, share, share_all
 from fnlib.values.trees import map_tree, storable
 

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import copy
 import inspect
-import operator
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.show import words
 from fnlib.show.location import where
-from fnlib.values.protect import carried, owned, same_bits, share, share_all
+from fnlib.values.protect import share, share_all
 from fnlib.values.trees import map_tree, same_tree
 
 Target = torch.device | str | torch.dtype
@@ -64,8 +62,6 @@ class GivenAway(NamedTuple):
 
 
 Content = Held | Empty | GivenAway
-Slopes = Mapping[str, Tensor]
-_REQUIRES_GRAD = operator.attrgetter("requires_grad")
 
 
 def held_in(content: Content, action: str) -> Held:
@@ -83,7 +79,7 @@ def held_in(content: Content, action: str) -> Held:
             raise content.error()
 
 
-# --- comparing and checking -----------------------------------------------------------------------
+# --- comparing ------------------------------------------------------------------------------------
 
 
 def same(a: Content, b: Content) -> bool:
@@ -95,143 +91,6 @@ def same(a: Content, b: Content) -> bool:
             same_tree(x, y) for x, y in parts
         )
     return isinstance(a, Empty) and isinstance(b, Empty) and a == b
-
-
-def check_match(
-    kind: str,
-    given: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    right: str,
-    partial: bool = False,
-    exact: bool = False,
-    free: Collection[str] = (),
-) -> None:
-    """Check that given tensors have the names, shapes and kinds of those that are expected.
-
-    Args:
-        kind: what they are called in an error.
-        given: what a user or a rule gives.
-        expected: names to tensors of the right shape and kind.
-        right: the line to write instead.
-        partial: whether names may be missing.
-        exact: whether dtype and device must agree too.
-        free: names of tensors that may have any shape.
-
-    Raises:
-        WrongParameters: they don't match.
-    """
-
-    def wrong(detail: str) -> errors.WrongParameters:
-        return errors.WrongParameters(f"These {_plural(kind)} don't match", detail, right)
-
-    if not isinstance(given, Mapping):
-        raise errors.WrongParameters(
-            f"Pass {_plural(kind)} as a mapping of names to tensors",
-            f"got {type(given).__name__}",
-            right,
-        )
-    unknown = [name for name in given if name not in expected]
-    missing = [] if partial else [name for name in expected if name not in given]
-    if unknown or missing:
-        parts = [
-            f"{words.names(names)} {'is' if len(names) == 1 else 'are'} {what}"
-            for names, what in ((unknown, "unknown"), (missing, "missing"))
-            if names
-        ]
-        raise wrong(f"{' and '.join(parts)}; expected: {words.names(expected) or 'none'}")
-    for name, tensor in given.items():
-        if not isinstance(tensor, Tensor):
-            raise wrong(f"'{name}' is {type(tensor).__name__}, expected a tensor")
-        like = expected[name]
-        if tensor.shape != like.shape and name not in free:
-            raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
-        if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
-            raise wrong(
-                f"'{name}' has dtype {tensor.dtype}, expected {like.dtype} or another {_number_kind(like)} dtype"
-            )
-        if exact and tensor.dtype != like.dtype:
-            raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}")
-        if exact and tensor.device != like.device:
-            raise wrong(f"'{name}' is on {tensor.device}, expected {like.device}")
-
-
-def _plural(kind: str) -> str:
-    return kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
-
-
-def _number_kind(tensor: Tensor) -> str:
-    if tensor.is_complex():
-        return "complex"
-    return "floating" if tensor.is_floating_point() else "integer"
-
-
-def slopes_of(gradient: Mapping[str, Tensor], held: Held, known: bool, right: str) -> Slopes:
-    """Check a gradient and return its tensors, without a graph: a step isn't differentiated.
-
-    Args:
-        gradient: names to tensors.
-        held: the record of the weights that it moves.
-        known: whether its names and shapes are known to be those of the weights.
-        right: the line to write instead, for an error.
-    """
-    weights = held.weights
-    if not (known and all([gradient[name].dtype == weights[name].dtype for name in gradient])):
-        gradient = untied("gradient entry", gradient, held.names.ties, right)
-        check_match("gradient entry", gradient, weights, right, partial=True, exact=True)
-    if any(map(_REQUIRES_GRAD, gradient.values())):
-        return {name: gradient[name].detach() for name in gradient}
-    return gradient
-
-
-def untied(
-    kind: str, given: Mapping[str, Tensor], ties: Mapping[str, str], right: str
-) -> Mapping[str, Tensor]:
-    """Rename tied tensors to their first names; two names of one may not contradict each other."""
-    if not ties or not isinstance(given, Mapping) or not any(name in ties for name in given):
-        return given
-    found: dict[str, Tensor] = {}
-    for name in given:
-        first, tensor = ties.get(name, name), given[name]
-        if first in found and not (
-            isinstance(tensor, Tensor)
-            and isinstance(found[first], Tensor)
-            and same_bits(tensor, found[first])
-        ):
-            names = [other for other in given if ties.get(other, other) == first]
-            raise errors.WrongParameters(
-                f"These {_plural(kind)} contradict each other",
-                f"{words.names(names)} are names of one tensor, and two different ones are given",
-                right,
-            )
-        found[first] = tensor
-    return found
-
-
-def merged(
-    kind: str,
-    mine: dict[str, Tensor],
-    given: Mapping[str, Tensor] | None,
-    ties: Mapping[str, str],
-) -> dict[str, Tensor]:
-    """Return tensors of a value, some of them replaced by those that a user gives."""
-    if given is None:
-        return mine
-    right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
-    given = untied(kind, given, ties, right)
-    check_match(kind, given, mine, right, partial=True)
-    take = carried if kind == "weight" else owned
-    return {name: take(given[name]) if name in given else tensor for name, tensor in mine.items()}
-
-
-def refuse_graph(held: Held, action: str) -> Held:
-    """Return a record whose weights are plain numbers.
-
-    Raises:
-        CarriesGraph: they aren't, and so it can't do `action`.
-    """
-    if held.graph:
-        raise errors.CarriesGraph(action)
-    return held
 
 
 # --- converting -----------------------------------------------------------------------------------

@@ -22,21 +22,9 @@ from fnlib.torch_private import (
     is_cow,
     is_wrapped,
     lazily_cloned,
-    lazy_clone,
     outside_transforms,
     register_as_tree,
 )
-
-__all__ = [
-    "Tensors",
-    "Weights",
-    "in_transform",
-    "lazy_clone",
-    "outside_transforms",
-    "share",
-    "share_all",
-]
-
 
 # --- handing out ----------------------------------------------------------------------------------
 

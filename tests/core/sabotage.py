@@ -335,7 +335,7 @@ TABLE = [
     s(7, "what grows in a pass is not noticed", swap("fnlib.network.hidden_state.Attributes.grew", returns([])), "test_forward.py::test_other_state_is_refused"),
     s(7, "a step may leave its buffers out", unrefused(f"{MODEL}.step", "MissingBuffers", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: without its buffers]"),
     s(7, "a gradient of other names is taken", unrefused(f"{MODEL}.step", "WrongParameters", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: names of another network]"),
-    s(7, "a change of kind is taken", swap("fnlib.values.held._number_kind", returns("floating")), f"{ERROR}[replace: kind]"),
+    s(7, "a change of kind is taken", swap("fnlib.values.check._number_kind", returns("floating")), f"{ERROR}[replace: kind]"),
     s(7, "another rule's state is read", unrefused(f"{MODEL}.step", "WrongRule", lambda self, gradient, **_: self.parameters), f"{ERROR}[step: state of another rule]"),
     s(7, "an independent loss gives an empty gradient", unrefused(f"{MODEL}.backward", "LossIndependent", lambda self, loss, **_: {}), f"{ERROR}[backward: of another model]"),
     s(7, "a checkpoint of the old kind drops gradients", unrefused(f"{MODEL}.backward", "HiddenByCheckpoint", lambda self, loss, **_: {}), f"{ERROR}[backward: past an old checkpoint]"),
