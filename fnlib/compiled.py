@@ -17,8 +17,9 @@ from fnlib.network.randomness import Mark, seeded
 from fnlib.parameters import Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
 from fnlib.transformed import transformed
+from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
-from fnlib.updates.rule import Settings, refuse_foreign
+from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
 from fnlib.values.protect import in_transform
 

@@ -179,15 +179,6 @@ class StateDropped(FnlibError, RuntimeError):
     {4}To use the statistics without changing them, bind with training=False or call model.eval().
     """
 
-    def __init__(self, names: Iterable[str], method: str | None) -> None:
-        names = list(names)
-        call, keyword, advice = "model(feature)", "", ""
-        if method is not None:
-            call, keyword = f'model.call("{method}", feature)', f', method="{method}"'
-            advice = f"`with_buffers` calls forward: let it take method= and call self.{method}. "
-        right = f"output, buffers = model.with_buffers(feature{keyword})"
-        super().__init__(words.names(names), names[0], f"output = {call}", right, advice)
-
 
 class HiddenState(FnlibError, RuntimeError):
     """A forward pass keeps state in attributes of its module."""
@@ -221,16 +212,6 @@ class LossNotScalar(FnlibError, ValueError):
         gradient = model.backward(losses)          # wrong
         gradient = model.backward(losses{})   # right: {}
     """
-
-    def __init__(self, loss: Any) -> None:
-        shape = getattr(loss, "shape", None)
-        is_complex = getattr(getattr(loss, "dtype", None), "is_complex", None)
-        if shape is None or is_complex is None:
-            super().__init__(f"is a {type(loss).__name__}", ".mean()", "a tensor with one element")
-        elif is_complex:
-            super().__init__("is complex", ".abs().mean()", "or losses.real.mean()")
-        else:
-            super().__init__(f"has shape {tuple(shape)}", ".mean()", "combine them into one number")
 
 
 class LossIndependent(FnlibError, ValueError):

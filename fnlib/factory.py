@@ -21,8 +21,9 @@ from fnlib.parameters import Parameters
 from fnlib.show import words
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import tensor_table
+from fnlib.updates.check import STEP, check_given, checked_rule, refuse_foreign
 from fnlib.updates.own import OwnRule, pure
-from fnlib.updates.rule import STEP, Rule, UpdateRule, check_given, checked_rule, refuse_foreign
+from fnlib.updates.rule import Rule, UpdateRule
 from fnlib.values.check import refuse_graph, slopes_of
 from fnlib.values.held import Empty, Held, lent
 from fnlib.values.protect import Weights, share

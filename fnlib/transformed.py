@@ -13,8 +13,8 @@ from fnlib.factory import Factory
 from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
 from fnlib.parameters import Parameters
+from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula
-from fnlib.updates.rule import refuse_foreign
 from fnlib.values.apart import stacked, unstacked
 from fnlib.values.held import Held
 

@@ -158,7 +158,7 @@ def differentiate(
 ) -> Sequence[Tensor | None]:
     """Return ``torch.autograd.grad(loss, leaves, allow_unused=True)`` of a loss that has one."""
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.dtype.is_complex:
-        raise errors.LossNotScalar(loss)
+        raise _not_scalar(loss)
     if not loss.requires_grad and in_transform():
         raise errors.DifferentiateOutside
     if not loss.requires_grad:
@@ -168,6 +168,18 @@ def differentiate(
     if not leaves:
         raise errors.LossIndependent("the model has no trainable weights")
     return gradients_of(loss, leaves, retain_graph or create_graph, create_graph)
+
+
+def _not_scalar(loss: Any) -> errors.LossNotScalar:
+    """Return the error for a loss that isn't one real number, with what makes it one."""
+    if not isinstance(loss, Tensor):
+        what = f"is a {type(loss).__name__}", ".mean()", "a tensor with one element"
+    elif loss.dtype.is_complex:
+        what = "is complex", ".abs().mean()", "or losses.real.mean()"
+    else:
+        shape = f"has shape {tuple(loss.shape)}"
+        what = shape, ".mean()", "combine them into one number"
+    return errors.LossNotScalar(*what)
 
 
 def _named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> dict[str, Tensor]:

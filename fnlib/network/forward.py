@@ -134,7 +134,7 @@ def run(
         output = _apart(output, [*placed, *new_weights, *new_buffers])  # hardly ever
     if not keep:
         if changed or written:
-            raise errors.StateDropped([*changed, *written], call[0])
+            raise _dropped([*changed, *written], call[0])
         return output, before
     places = zip(buffers, given_buffers, new_buffers, strict=True)
     after = {name: _own(new, given) for name, given, new in places}
@@ -159,6 +159,16 @@ _RESIZED = (
     "copy-on-write tensor that stood in for it. Run the pass again: from now on this factory gives plain copies.\n\n"
     "    output, buffers = model.with_buffers(feature)   # again: works\n"
 )
+
+
+def _dropped(names: list[str], method: str | None) -> errors.StateDropped:
+    """Return the error for a pass that changed state, with the line that keeps it."""
+    call, keyword, advice = "model(feature)", "", ""
+    if method is not None:
+        call, keyword = f'model.call("{method}", feature)', f', method="{method}"'
+        advice = f"`with_buffers` calls forward: let it take method= and call self.{method}. "
+    right = f"output, buffers = model.with_buffers(feature{keyword})"
+    return errors.StateDropped(names, names[0], f"output = {call}", right, advice)
 
 
 def _own(new: Tensor, given: Tensor) -> Tensor:

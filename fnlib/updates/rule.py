@@ -14,7 +14,7 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.show import words
 from fnlib.torch_private import is_wrapped
-from fnlib.values.held import Held
+from fnlib.updates.check import check_moments, wrong_state
 from fnlib.values.protect import share
 from fnlib.values.trees import map_tree
 
@@ -260,7 +260,7 @@ class Rule:
     def check_state(self, state: Any, weights: Mapping[str, Tensor]) -> None:
         """Raise `WrongParameters` for a state that no step of such a rule could have left."""
         if not (isinstance(state, Mapping) and isinstance(state.get("state"), Mapping)):
-            raise _wrong_state(
+            raise wrong_state(
                 f"it has no entry 'state' that maps weight names to what {self.name} keeps of each"
             )
         groups = state.get("param_groups")
@@ -268,19 +268,19 @@ class Rule:
             isinstance(groups, (list, tuple))
             and all(isinstance(group, Mapping) for group in groups)
         ):
-            raise _wrong_state("it has no entry 'param_groups' with the settings of each group")
+            raise wrong_state("it has no entry 'param_groups' with the settings of each group")
         if lacking := [key for group in groups for key in self._in_groups() if key not in group]:
-            raise _wrong_state(f"its 'param_groups' lack {words.names(lacking)}")
+            raise wrong_state(f"its 'param_groups' lack {words.names(lacking)}")
         unknown = state["state"].keys() - weights.keys()
         if unknown:
-            raise _wrong_state(
+            raise wrong_state(
                 f"{words.names(sorted(map(str, unknown)))} is not a weight; "
                 f"expected: {words.names(weights)}"
             )
         for settings, names in self.partition(weights):
             for name in names:
                 expected = self._expected(weights[name], settings)
-                _check_moments(name, state["state"].get(name, {}), expected)
+                check_moments(name, state["state"].get(name, {}), expected)
 
     def _in_groups(self) -> Iterable[str]:
         """Name the settings that each group of a state has."""
@@ -330,67 +330,8 @@ class Rule:
         return f"{self._call()}{', '.join(settings + (['groups=...'] if self.groups else []))})"
 
 
-STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
 _RATE = "parameters = model.step(gradient, lr=0.1 * model.rates)   # model.rates: the rule's own"
 _GROUPS = 'groups=lambda name, weight: {"weight_decay": 0.0} if name.endswith("bias") else {}'
-
-
-def checked_rule(rule: Any) -> UpdateRule:
-    """Return what can be a factory's update rule, and raise `CannotWrap` for anything else."""
-    if isinstance(rule, (torch.optim.Optimizer, type)):
-        kind = rule if isinstance(rule, type) else type(rule)
-        raise errors.CannotWrap(
-            kind.__name__,
-            "a factory takes an update rule, not an optimizer",
-            f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)   # right",
-            f"optimizer=torch.optim.{kind.__name__}(...)",
-        )
-    if not all(callable(getattr(rule, method, None)) for method in ("init", "update")):
-        raise errors.CannotWrap(
-            f"An object of type {type(rule).__name__}",
-            "a rule has the methods init(weights) and update(weights, gradient, state)",
-            "optimizer=fnlib.SGD(lr=0.01)   # right",
-            f"optimizer={words.code(rule)}",
-        )
-    return rule
-
-
-def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
-    """Refuse an optimizer state that a rule can't go on from.
-
-    Args:
-        held: the value's record.
-        rule: the rule that is about to read it.
-        known: the name of the rule that this state has been checked for.
-
-    Raises:
-        WrongRule: another rule made it.
-        WrongParameters: no step of this rule could have left it.
-    """
-    name = rule.name
-    if held.rule is not None and held.rule != name:
-        raise errors.WrongRule(held.rule, name)
-    if known != name and held.state is not None:
-        rule.check_state(held.state, held.weights)
-
-
-def check_given(rule: Any, gradient: object, objective: object) -> None:
-    """Check that a step has what its rule needs: a gradient, an objective or both.
-
-    Raises:
-        MissingObjective, WrongParameters: it hasn't.
-    """
-    if objective is None:
-        if rule.needs_objective:
-            raise errors.MissingObjective(rule.name)
-        if gradient is None:
-            raise errors.WrongParameters("A step takes a gradient", "got None", STEP)
-    elif gradient is not None and not rule.takes_both:
-        raise errors.WrongParameters(
-            "This rule evaluates the objective itself, so its step takes no gradient",
-            "got both",
-            "parameters = model.step(objective=objective)",
-        )
 
 
 def name_of(rule: UpdateRule) -> str:
@@ -444,22 +385,3 @@ def _check_rates(rates: Mapping[Any, Any], groups: int) -> None:
             f"got {list(rates)}, expected {list(range(groups))}",
             _RATE,
         )
-
-
-def _check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) -> None:
-    """Check what is kept of one weight, or nothing if it has not moved yet."""
-    if moments == {}:
-        return
-    if not isinstance(moments, Mapping) or expected.keys() - moments.keys():
-        raise _wrong_state(f"for '{name}' it needs {words.names(expected)}")
-    for key, shape in expected.items():
-        if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
-            raise _wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")
-
-
-def _wrong_state(detail: str) -> errors.WrongParameters:
-    return errors.WrongParameters(
-        "The rule of this factory can't continue from this optimizer_state",
-        detail,
-        "model = ModelFactory(parameters.replace(optimizer_state=None))   # start the rule afresh",
-    )

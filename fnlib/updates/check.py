@@ -1,0 +1,92 @@
+"""Checks of what a step is given: a rule, a gradient or an objective, a state that is the rule's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fnlib import errors
+from fnlib.show import words
+from fnlib.values.held import Held
+
+STEP = "parameters = model.step(model.backward(loss))   # a gradient of this model"
+
+
+def checked_rule(rule: Any) -> Any:
+    """Return what can be a factory's update rule, and raise `CannotWrap` for anything else."""
+    if isinstance(rule, (torch.optim.Optimizer, type)):
+        kind = rule if isinstance(rule, type) else type(rule)
+        raise errors.CannotWrap(
+            kind.__name__,
+            "a factory takes an update rule, not an optimizer",
+            f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)   # right",
+            f"optimizer=torch.optim.{kind.__name__}(...)",
+        )
+    if not all(callable(getattr(rule, method, None)) for method in ("init", "update")):
+        raise errors.CannotWrap(
+            f"An object of type {type(rule).__name__}",
+            "a rule has the methods init(weights) and update(weights, gradient, state)",
+            "optimizer=fnlib.SGD(lr=0.01)   # right",
+            f"optimizer={words.code(rule)}",
+        )
+    return rule
+
+
+def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
+    """Refuse an optimizer state that a rule can't go on from.
+
+    Args:
+        held: the value's record.
+        rule: the rule that is about to read it.
+        known: the name of the rule that this state has been checked for.
+
+    Raises:
+        WrongRule: another rule made it.
+        WrongParameters: no step of this rule could have left it.
+    """
+    name = rule.name
+    if held.rule is not None and held.rule != name:
+        raise errors.WrongRule(held.rule, name)
+    if known != name and held.state is not None:
+        rule.check_state(held.state, held.weights)
+
+
+def check_given(rule: Any, gradient: object, objective: object) -> None:
+    """Check that a step has what its rule needs: a gradient, an objective or both.
+
+    Raises:
+        MissingObjective, WrongParameters: it hasn't.
+    """
+    if objective is None:
+        if rule.needs_objective:
+            raise errors.MissingObjective(rule.name)
+        if gradient is None:
+            raise errors.WrongParameters("A step takes a gradient", "got None", STEP)
+    elif gradient is not None and not rule.takes_both:
+        raise errors.WrongParameters(
+            "This rule evaluates the objective itself, so its step takes no gradient",
+            "got both",
+            "parameters = model.step(objective=objective)",
+        )
+
+
+def check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) -> None:
+    """Check what is kept of one weight, or nothing if it has not moved yet."""
+    if moments == {}:
+        return
+    if not isinstance(moments, Mapping) or expected.keys() - moments.keys():
+        raise wrong_state(f"for '{name}' it needs {words.names(expected)}")
+    for key, shape in expected.items():
+        if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
+            raise wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")
+
+
+def wrong_state(detail: str) -> errors.WrongParameters:
+    return errors.WrongParameters(
+        "The rule of this factory can't continue from this optimizer_state",
+        detail,
+        "model = ModelFactory(parameters.replace(optimizer_state=None))   # start the rule afresh",
+    )
