@@ -341,6 +341,10 @@ TABLE = [
     s(7, "a checkpoint of the old kind drops gradients", unrefused(f"{MODEL}.backward", "HiddenByCheckpoint", lambda self, loss, **_: {}), f"{ERROR}[backward: past an old checkpoint]"),
     s(7, "a loss of several numbers is summed", swap(f"{MODEL}.backward", lambda old: lambda self, loss, **kwargs: old(self, loss.sum(), **kwargs)), f"{ERROR}[backward: several numbers]"),
     s(7, "a foreign state is used unread", swap("fnlib.updates.rule.Rule.check_state", returns(None)), "test_files.py::test_an_impossible_state_is_refused_before_it_is_used"),
+    s(7, "train() wakes what was bound frozen", swap(f"{MODEL}.train", lambda old: lambda self: self.factory(self.parameters)), "test_parameters.py::test_train_returns_to_the_mode_of_the_bind[training2-False]"),
+    s(7, "a checkpoint of the old kind hides a part of a gradient", swap("fnlib.network.backward._hidden", returns([])), f"{ERROR}[backward: past one whose weights are used outside too]"),
+    s(7, "a state that is put in keeps the name of another rule", swap("fnlib.values.trees.same_entries", returns(True)), "test_rules.py::test_a_state_that_is_put_in_belongs_to_its_rule[SGD-Adam]"),
+    s(7, "a transform reads a foreign state", within("fnlib.transformed.transformed", "fnlib.updates.check.refuse_foreign", returns(None)), "test_trees.py::test_a_state_that_no_step_made_is_refused_in_a_transform"),
     s(7, "a layer that is not known to redraw is redrawn", swap("fnlib.network.source.REDRAWABLE", lambda known: Everything()), "test_initial.py::test_anything_else_is_refused"),
     s(7, "a rate that is set on a finished rule", together(*(swap(f"{kind}.__setattr__", lambda old: object.__setattr__) for kind in ("fnlib.SGD", FACTORY))), f"{ERROR}[rule: a rate set later]", f"{ERROR}[factory: another rule later]"),
     # --- 8: errors teach
