@@ -26,9 +26,10 @@ from fnlib.gradient import Gradient
 from fnlib.network.forward import Buffers
 from fnlib.network.pool import Network
 from fnlib.parameters import Parameters
+from fnlib.values.check import refuse_graph
 from fnlib.values.files import described, restored
-from fnlib.values.held import Empty, Held, caller, refuse_graph
-from fnlib.values.protect import is_sharded
+from fnlib.values.held import Empty, Held, caller
+from fnlib.values.protect import detached, is_sharded
 from fnlib.values.replay import leaves_of
 from fnlib.values.store import hash_of
 
@@ -81,7 +82,7 @@ def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     True
     """
     if isinstance(value, Gradient):
-        tensors, network = value.detached, value._network
+        tensors, network = detached(value._tensors), value._network
         _check(tensors, _REDUCE)
         if alone():
             return value
@@ -153,7 +154,7 @@ def same_everywhere(value: Parameters | Gradient) -> None:
         held, step = value._held("be compared"), str(value.step_count)
         tensors, leaves = {**held.weights, **held.buffers}, dict(leaves_of(held))
     elif isinstance(value, Gradient):
-        tensors, step = value.detached, "of this gradient"
+        tensors, step = dict(detached(value._tensors)), "of this gradient"
         leaves = {f"gradient[{name!r}]": tensor for name, tensor in tensors.items()}
     else:
         raise _wrong(value, _SAME)
@@ -248,7 +249,7 @@ def _mapped(
     """Apply a function to buffers, and to the weights that their forward pass changed."""
     if not isinstance(value, Mapping):
         raise _wrong(value, right)
-    tensors = value.raw if isinstance(value, Buffers) else dict(value)
+    tensors = value._tensors if isinstance(value, Buffers) else dict(value)
     _check(tensors, right)
     if alone():
         return value
@@ -257,9 +258,8 @@ def _mapped(
     moved = {f"weight {name}": tensor for name, tensor in value.weights.items()}
     found = function({**tensors, **moved})
     weights = {name: found[f"weight {name}"] for name in value.weights}
-    after = Buffers({n: found[n] for n in tensors}, weights, value.changed, value.resized)
-    after.passes, after.behind = value.passes, value.behind
-    return after
+    buffers = {name: found[name] for name in tensors}
+    return Buffers(buffers, weights, value.resized, value.passes, value.behind)
 
 
 # --- bytes ----------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ from typing import Any
 from fnlib.show import words
 
 __all__ = [
-    "AbsentGradient", "CannotRedraw", "CannotStore", "CannotTransform", "CannotWrap",
-    "CarriesGraph", "DifferentiateOutside", "Donated", "EmptyParameters", "FnlibError",
-    "GraphOverwritten", "GraphUsedUp", "HiddenByCheckpoint", "HiddenState", "Immutable",
-    "LazyModule", "LossIndependent", "LossNotScalar", "MissingBuffers", "MissingObjective",
-    "MissingPass", "NotAParametersFile", "StateDropped", "UnsupportedModule",
-    "WeightsOverwritten", "WrongParameters", "WrongRule",
+    "AbsentGradient", "CannotRedraw", "CannotReduce", "CannotStore", "CannotTransform",
+    "CannotWrap", "CarriesGraph", "DamagedHistory", "DifferentiateOutside", "Donated",
+    "EmptyParameters", "FnlibError", "GraphOverwritten", "GraphUsedUp", "HiddenByCheckpoint",
+    "HiddenState", "HistoryInUse", "Immutable", "LazyModule", "LossIndependent",
+    "LossNotScalar", "MissingBuffers", "MissingObjective", "MissingPass",
+    "NotAParametersFile", "NotKept", "RankLost", "RanksDisagree", "ReplicasDiffer",
+    "StateDropped", "StateNotWritten", "UnsupportedModule", "WeightsOverwritten",
+    "WrongHistory", "WrongParameters", "WrongRule",
 ]  # fmt: skip
 
 

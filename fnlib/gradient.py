@@ -13,7 +13,7 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.show.table import Table
 from fnlib.show.tensors import tensor_table
-from fnlib.values.protect import Tensors, owned, register_as_mapping, share, unchangeable
+from fnlib.values.protect import Tensors, detached, owned, register_as_mapping, share, unchangeable
 from fnlib.values.trees import map_tree, same_tree
 from fnlib.values.vectors import factor, norm, same_kind
 
@@ -189,7 +189,7 @@ class Gradient(Tensors):
     __hash__ = object.__hash__  # by identity: equal gradients may have different hashes
 
     def __reduce__(self) -> Any:
-        return Gradient, ({name: g.detach() for name, g in self._tensors.items()},)
+        return Gradient, (dict(detached(self._tensors)),)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
         return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)

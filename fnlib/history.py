@@ -18,7 +18,8 @@ from fnlib import errors
 from fnlib.parameters import Parameters
 from fnlib.show.table import Table, Tabular
 from fnlib.show.tensors import counted
-from fnlib.values.held import Held, refuse_graph, same
+from fnlib.values.check import refuse_graph
+from fnlib.values.held import Held, same
 from fnlib.values.replay import Replay, Unequal
 from fnlib.values.store import Store, environment, move, new_folder
 

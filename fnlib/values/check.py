@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Collection, Mapping
 
 from torch import Tensor
@@ -10,9 +9,7 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.show import words
 from fnlib.values.held import Held
-from fnlib.values.protect import carried, owned, same_bits
-
-_REQUIRES_GRAD = operator.attrgetter("requires_grad")
+from fnlib.values.protect import carried, detached, owned, same_bits
 
 
 def check_match(
@@ -98,9 +95,7 @@ def slopes_of(
     if not (known and all([gradient[name].dtype == weights[name].dtype for name in gradient])):
         gradient = untied("gradient entry", gradient, held.names.ties, right)
         check_match("gradient entry", gradient, weights, right, partial=True, exact=True)
-    if any(map(_REQUIRES_GRAD, gradient.values())):
-        return {name: gradient[name].detach() for name in gradient}
-    return gradient
+    return detached(gradient)
 
 
 def untied(

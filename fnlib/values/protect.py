@@ -7,6 +7,7 @@ memory of its origin until one of the two is written to, which takes a copy of i
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,9 @@ from fnlib.torch_private import (
     outside_transforms,
     register_as_tree,
 )
+
+_REQUIRES_GRAD = operator.attrgetter("requires_grad")
+
 
 # --- handing out ----------------------------------------------------------------------------------
 
@@ -140,6 +144,13 @@ def owned(tensor: Tensor) -> Tensor:
         return tensor
     with outside_transforms():
         return tensor.detach().clone()
+
+
+def detached(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors without a graph: themselves, where they have none."""
+    if any(map(_REQUIRES_GRAD, tensors.values())):
+        return {name: tensors[name].detach() for name in tensors}
+    return tensors
 
 
 def carried(tensor: Tensor) -> Tensor:
