@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
-from fnlib.ledger.entries import Alias, Counts, Entry, Event, count
+from fnlib.ledger.entries import (
+    UNOWNED,
+    Alias,
+    Change,
+    Counts,
+    Entry,
+    Event,
+    State,
+    count,
+)
 from fnlib.ledger.errors import NoSuchIteration
 from fnlib.ledger.findings import find
 from fnlib.ledger.views.replay import replay
@@ -52,6 +61,38 @@ class Recording:
     def findings(self) -> Findings:
         """Silent bugs that show in these entries, certain ones first; a list that reads as a report."""
         return self._once("findings", lambda: Findings(find(self.entries)))
+
+    def changed(self, *states: State, of: str = "") -> set[str]:
+        """Return the labels of the places that changed.
+
+        Args:
+            states: kinds of state, such as "weight" or "gradient"; all by default. Names, graphs
+                and random generators belong to nobody and count only if asked for.
+            of: only places of this object or part of one, such as "model.head".
+
+        Example:
+            >>> import torch, fnlib
+            >>> model = torch.nn.Linear(2, 1)
+            >>> with fnlib.Ledger(model=model) as ledger:
+            ...     loss = model(torch.ones(1, 2)).sum()
+            ...     loss.backward()
+            >>> sorted(ledger.changed())
+            ['model.bias.grad', 'model.weight.grad']
+            >>> ledger.changed("weight")
+            set()
+        """
+        return {
+            change.label
+            for entry in self.entries
+            for change in entry.changes
+            if (change.state in states if states else self._is_state(change))
+            and f"{change.label}.".startswith(f"{of}." if of else "")
+        }
+
+    def _is_state(self, change: Change) -> bool:
+        """Say whether a change is of somebody's state, and not of a tensor that a name is bound to."""
+        watched = change.state != "value" or change.owner in self.watched
+        return watched and change.state not in UNOWNED
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
