@@ -16,6 +16,7 @@ FILES = (
     "lessons/**/*.ipynb",
     "lessons/**/*.md",
     "fnlib/teaching/content/lessons/*.ipynb",
+    "fnlib/ledger/doctor/explain.py",
 )
 
 
