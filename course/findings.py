@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from course.links import published, replaced
 from fnlib.ledger.doctor.explain import rule
 from fnlib.ledger.findings.texts import TEXTS
 from fnlib.teaching.explain import markdown

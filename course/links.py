@@ -17,6 +17,7 @@ FILES = (
     "lessons/**/*.md",
     "fnlib/teaching/content/lessons/*.ipynb",
     "fnlib/ledger/doctor/explain.py",
+    ".github/actions/*/action.yml",
 )
 
 
