@@ -31,8 +31,7 @@ def pages() -> dict[Path, str]:
     """Return the text of each page, by its file."""
     rows = [f"| [{code}]({code}.md) | {rule(code).what} |" for code in TEXTS]
     texts = {"README": HEAD + "\n".join(rows) + "\n", **{code: markdown(code) for code in TEXTS}}
-    old = ("OWNER/REPO", "TAG")
-    return {FOLDER / f"{name}.md": replaced(text, old, published()) for name, text in texts.items()}
+    return {FOLDER / f"{name}.md": text for name, text in texts.items()}
 
 
 def main(arguments: list[str]) -> int:
