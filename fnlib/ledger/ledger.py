@@ -31,7 +31,8 @@ class Ledger(Recording):
             of these.
         depth: how many calls deep the statements of called functions are recorded too; 0 is none.
         keep: whether changes keep copies of the tensors (``change.before.value``) beside norms and
-            checksums.
+            checksums. The bytes of tensors up to 64 KiB are kept anyway, 32 MiB in all, since
+            `save` and `replay` draw them.
         watch: kinds of state to watch, all by default: a set of "weight", "gradient", "buffer",
             "optimizer state" ... What is left out costs nothing.
         follow: whether the tensors, dicts of tensors and fnlib values that the statements' names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
@@ -19,12 +20,13 @@ from fnlib.ledger.entries import (
 )
 from fnlib.ledger.errors import NoSuchIteration
 from fnlib.ledger.findings import find
+from fnlib.ledger.views.page import page
 from fnlib.ledger.views.replay import replay
 from fnlib.ledger.views.report import Findings
 from fnlib.ledger.views.table import html, text
 
 T = TypeVar("T")
-_LEFT_OUT = ("links", "sites", "value", "tensor")  # of a dict: what is no plain value
+_LEFT_OUT = ("links", "sites", "value", "tensor", "octets")  # of a dict: what is no plain value
 
 
 class Recording:
@@ -157,6 +159,29 @@ class Recording:
     def replay(self) -> Any:
         """Step through the recording with a slider; see `fnlib.ledger.views.replay.replay`."""
         return replay(self)
+
+    def save(self, path: str | os.PathLike[str], *, start: int = 0) -> None:
+        """Write the recording as one page of HTML that needs no kernel and no network.
+
+        It has the player, the table, the findings, a search, and a heat map of each tensor before
+        and after each change, and of the difference. Maps need the tensors' numbers: of small
+        ones they are there, of all with ``fnlib.Ledger(..., keep=True)``.
+
+        Args:
+            path: of the file, such as "run.html".
+            start: the statement to begin with; 0 is the state before the first. Readers of the
+                file can add ``#12`` to its address.
+
+        Example:
+            >>> import tempfile, torch, fnlib
+            >>> weight = torch.ones(2)
+            >>> with fnlib.Ledger(weight=weight) as ledger:
+            ...     _ = weight.mul_(3)
+            >>> ledger.save(f"{tempfile.mkdtemp()}/run.html")
+        """
+        text = page(self, start=start)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
 
     def __str__(self) -> str:
         return text(self.entries, self.counts, self.title, self.notes)
