@@ -16,6 +16,7 @@ import fnlib
 from fnlib.ledger import Ledger
 from fnlib.ledger.views.heat import cells_of, difference, heat_of
 from fnlib.ledger.views.page import content, page
+from fnlib.teaching.museum import EXHIBITS, Exhibit, function_of
 
 
 def data_of(text: str) -> dict[str, Any]:
@@ -228,3 +229,20 @@ def test_a_long_recording_gets_smaller_maps(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_empty_recording_is_a_page() -> None:
     """Nothing recorded: the page says so in its table."""
     assert "no statement was recorded" in page(Ledger())
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda one: one.code)
+def test_every_exhibit_can_be_sent_as_a_file(exhibit: Exhibit, tmp_path: Path) -> None:
+    """Each loop of the museum becomes a small page, with its findings at their lines."""
+    ledger = Ledger(depth=2)
+    text = f"bug(**setup())  # {exhibit.code}"
+    namespace = {part: function_of(exhibit.code, part) for part in ("bug", "setup")}
+    try:
+        ledger.run(compile(text, "<exhibit>", "exec"), namespace=namespace)
+    except Exception as error:  # some bugs raise; what came before is a recording all the same
+        assert ledger.raised, error
+    ledger.save(tmp_path / "run.html")
+    data = data_of((tmp_path / "run.html").read_text(encoding="utf-8"))
+    assert (tmp_path / "run.html").stat().st_size < 500_000
+    assert [one["code"] for one in data["findings"]] == [one.code for one in ledger.findings]
+    assert all(one["step"] for one in data["findings"] if one["line"])

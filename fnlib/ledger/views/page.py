@@ -227,7 +227,7 @@ class _Tables:
         if value is None:
             return 0
         if state == "random state":
-            value = f"checksum {value:08x}"
+            value = f"checksum {value}"
         is_tensor = isinstance(value, Summary)
         key = ("tensor", id(value)) if is_tensor else ("text", _text(value))
         if key not in self._numbers:
