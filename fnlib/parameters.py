@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -351,6 +351,17 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         return Difference({**mine.weights, **mine.buffers}, {**theirs.weights, **theirs.buffers})
 
     # --- leaving ----------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Say what to write instead of ``model.parameters()``.
+
+        Args:
+            args, kwargs: whatever was passed.
+
+        Raises:
+            NotCallable: always.
+        """
+        raise errors.NotCallable
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copy weights and persistent buffers for ``module.load_state_dict(..., strict=True)``.
