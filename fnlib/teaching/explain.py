@@ -1,4 +1,4 @@
-"""``fnlib explain CODE``: a finding with an example from the museum, as text and as a page."""
+"""``fnlib explain CODE``: a finding with an example from the museum."""
 
 from __future__ import annotations
 
@@ -31,24 +31,6 @@ def explanation(code: str) -> str:
     if met := _met(code):
         lines += ["", "Met in", *(f"    {address}" for address in met)]
     return "\n".join([*lines, "", one.page])
-
-
-def markdown(code: str) -> str:
-    """Write the page of a code, as `explanation` says it."""
-    one, example, met = rule(code), example_of(code), _met(code)
-    parts = [
-        f"# {code}",
-        "<!-- python -m course.findings -->",
-        one.what,
-        f"**Why it matters.** {one.why}",
-        f"**What to write.**\n\n```python\n{one.fix}\n```",
-    ]
-    if example is not None:
-        diff = "\n".join(cured(example.code))
-        parts.append(f"**Example.** {example.title}\n\n```diff\n{diff}\n```")
-    if met:
-        parts.append("**Met in**\n\n" + "\n".join(f"- <{address}>" for address in met))
-    return "\n\n".join(parts) + "\n"
 
 
 def example_of(code: str) -> Exhibit | None:

@@ -1,4 +1,4 @@
-"""`fnlib explain`, the command line around it, and a page for each code."""
+"""`fnlib explain`, and the command line around it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from course import findings
 from fnlib.__main__ import main
 from fnlib.ledger.doctor.explain import rule
 from fnlib.ledger.findings.texts import TEXTS
@@ -37,11 +36,6 @@ def test_examples_come_from_the_museum() -> None:
     shown = {one.finding for one in EXHIBITS if one.finding}
     assert {code for code in TEXTS if example_of(code)} >= shown
     assert "+     optimizer.zero_grad()" in explanation("gradient-used-twice")
-
-
-def test_pages_are_those_of_the_texts() -> None:
-    """Each code has a page, made of the same texts."""
-    assert findings.main(["--check"]) == 0, "python -m course.findings"
 
 
 @pytest.mark.parametrize(

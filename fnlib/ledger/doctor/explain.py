@@ -9,8 +9,8 @@ from string import Formatter
 from fnlib.ledger.errors import UnknownCode
 from fnlib.ledger.findings.texts import TEXTS
 
-# Where each code has a page. `python tools/kit.py links` fills in the repository and the tag.
-PAGES = "https://github.com/OWNER/REPO/blob/TAG/lessons/findings/"
+# Where each code has a page. `python tools/kit.py links` fills in the repository.
+PAGES = "https://OWNER.github.io/REPO/findings/"
 # What a recording would fill in, as it reads for an ordinary training script.
 _EXAMPLES = {
     "after": "0.001",
@@ -123,7 +123,7 @@ def rule(code: str) -> Rule:
         Formatter().vformat(sentence, (), _Named(fields))
         for sentence in (text.what or text.standing, text.why, text.fix)
     )
-    return Rule(code, what, why, fix, text.link, f"{PAGES}{code}.md")
+    return Rule(code, what, why, fix, text.link, f"{PAGES}{code}.html")
 
 
 class _Named(dict[str, str]):

@@ -66,7 +66,7 @@ def as_json(report: Report, root: str, status: int = 0) -> dict[str, Any]:
                 "why": one.why,
                 "fix": one.fix,
                 "link": one.link,
-                "page": f"{PAGES}{one.code}.md",
+                "page": f"{PAGES}{one.code}.html",
             }
             for one in report
         ],
