@@ -8,7 +8,10 @@ from typing import Any
 from fnlib.ledger.views.page import page
 
 HEIGHT = 760  # pixels of the frame, which scrolls by itself
-_STYLE = f"width:100%;height:{HEIGHT}px;border:1px solid rgba(128,128,128,.5);border-radius:6px"
+_STYLE = (
+    f"display:block;box-sizing:border-box;width:100%;height:{HEIGHT}px;"
+    "border:1px solid rgba(128,128,128,.5);border-radius:6px"
+)
 
 
 class Position:
@@ -80,7 +83,7 @@ def replay(ledger: Any) -> Any:
         """The frame as a widget, so that a notebook stores none of it."""
 
         def __init__(self) -> None:
-            super().__init__(layout={"width": "100%"})
+            super().__init__(layout={"width": "100%", "margin": "0"})
             self.ledger = ledger
             self.slider = Position(self, steps_of(ledger))
             self.show()
