@@ -16,6 +16,8 @@ FILES = (
     "lessons/**/*.ipynb",
     "lessons/**/*.md",
     "fnlib/teaching/content/lessons/*.ipynb",
+    "fnlib/ledger/doctor/explain.py",
+    ".github/actions/*/action.yml",
 )
 
 
@@ -76,6 +78,8 @@ def replaced(text: str, old: tuple[str, str], new: tuple[str, str]) -> str:
             rf"{re.escape(was)}{between}{re.escape(old[1])}(?![\w-])", rf"{now}\g<1>{new[1]}", text
         )
         text = re.sub(rf"(?<![\w-]){re.escape(was)}(?![\w-])", now, text)
+    site_was, site_now = ("{}.github.io/{}".format(*one[0].split("/")) for one in (old, new))
+    text = text.replace(site_was, site_now)
     name_was, name_now = (repository.split("/")[1] for repository in (old[0], new[0]))
     text = re.sub(
         rf"(urlpath=lab%2Ftree%2F){re.escape(name_was)}%2F", rf"\g<1>{name_now}%2F", text

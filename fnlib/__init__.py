@@ -1,28 +1,38 @@
 """Functional neural networks for PyTorch: a factory, a gradient and parameters that are values."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fnlib import errors
 from fnlib.errors import *  # noqa: F403  (every exception)
-from fnlib.factory import Factory, Model, Sequential, backward
-from fnlib.gradient import Gradient, clip_norm
-from fnlib.optim import SGD, Adam, AdamW
-from fnlib.parameters import Parameters
-from fnlib.transformed import stack, unstack
-from fnlib.updates.wrap import wrap
+from fnlib.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fnlib import distributed as distributed
     from fnlib import encapsulated as encapsulated
     from fnlib import teaching as teaching
     from fnlib.compiled import train_step as train_step
+    from fnlib.factory import Factory, Model, Sequential, backward
+    from fnlib.gradient import Gradient, clip_norm
     from fnlib.history import History as History
     from fnlib.ledger import Ledger as Ledger
     from fnlib.ledger.doctor import doctor as doctor
     from fnlib.ledger.views.compare import compare as compare
+    from fnlib.optim import SGD, Adam, AdamW
+    from fnlib.parameters import Parameters
+    from fnlib.transformed import stack, unstack
+    from fnlib.updates.wrap import wrap
 
-# Found when first used, so that `import fnlib` costs little and the core stands alone.
+# Found when first used: `import fnlib` is free, so that pytest can load the plugin everywhere.
+_CORE = {
+    "fnlib.factory": ("Factory", "Model", "Sequential", "backward"),
+    "fnlib.gradient": ("Gradient", "clip_norm"),
+    "fnlib.optim": ("SGD", "Adam", "AdamW"),
+    "fnlib.parameters": ("Parameters",),
+    "fnlib.transformed": ("stack", "unstack"),
+    "fnlib.updates.wrap": ("wrap",),
+}
 _LATER = {
     "train_step": "fnlib.compiled",
     "History": "fnlib.history",
@@ -32,7 +42,6 @@ _LATER = {
 }
 _MODULES = ("distributed", "encapsulated", "teaching")
 
-__version__ = "0.1.0"
 __all__ = [  # noqa: PLE0604  (and every exception)
     "SGD",
     "Adam",
@@ -56,17 +65,28 @@ __all__ = [  # noqa: PLE0604  (and every exception)
     "wrap",
 ]
 __all__ += errors.__all__
+_HOME = {name: module for module, names in _CORE.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"fnlib.{name}")
     if name in _LATER:
         found = getattr(import_module(_LATER[name]), name)
         globals()[name] = found  # a module of the same name must not take its place
         return found
+    if name in _HOME:
+        _load_the_core()
+        return globals()[name]
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'fnlib' has no attribute {name!r}")
 
 
+def _load_the_core() -> None:
+    """Load all of it at once, since torch.compile doesn't trace through a lazy name."""
+    for name in __all__:
+        if name in _HOME:
+            globals()[name] = getattr(import_module(_HOME[name]), name)
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_MODULES})
+    return sorted({*globals(), *__all__})

@@ -17,7 +17,7 @@ __all__ = [
     "EmptyParameters", "FnlibError", "GraphOverwritten", "GraphUsedUp", "HiddenByCheckpoint",
     "HiddenState", "HistoryInUse", "Immutable", "LazyModule", "LossIndependent",
     "LossNotScalar", "MissingBuffers", "MissingObjective", "MissingPass",
-    "NotAParametersFile", "NotKept", "RankLost", "RanksDisagree", "ReplicasDiffer",
+    "NotAModule", "NotAParametersFile", "NotCallable", "NotKept", "RankLost", "RanksDisagree", "ReplicasDiffer",
     "StateDropped", "StateNotWritten", "UnsupportedModule", "WeightsOverwritten",
     "WrongHistory", "WrongParameters", "WrongRule",
 ]  # fmt: skip
@@ -529,4 +529,89 @@ class CannotReduce(FnlibError, TypeError):
 
         gradient = fnlib.distributed.all_reduce(gradient)   # wrong: dense tensors only
         {}   # right
+    """
+
+
+# --- habits of stock PyTorch ---------------------------------------------------------------------
+
+
+class NotAModule(FnlibError, AttributeError):
+    """A functional model was asked for what an ``nn.Module`` has."""
+
+    says = """
+    A functional model has no attribute '{0}'. {1}
+
+        model.{0}   # wrong
+
+        {2}   # right{3}
+    """
+
+    _MOVED = "Its parameters are a value, and moving makes another one."
+    _TO = "model = ModelFactory(parameters.to({}))"
+    _KNOWN = {
+        "zero_grad": (
+            "Nothing accumulates: each backward returns a gradient of its own.",
+            "gradient = model.backward(loss)",
+        ),
+        "grad": (
+            "No weight has a `.grad`: the gradient is a value of its own.",
+            "gradient = model.backward(loss)",
+        ),
+        "state_dict": (
+            "Parameters never change, so that keeping them is a snapshot.",
+            "best = model.parameters",
+        ),
+        "load_state_dict": (
+            "Bind the parameters that you kept.",
+            "model = ModelFactory(best)",
+        ),
+        "named_parameters": (
+            "Its parameters are a mapping of names to tensors.",
+            "for name, weight in model.parameters.items(): ...",
+        ),
+        "buffers": ("They belong to its parameters.", "buffers = model.parameters.buffers"),
+        "named_buffers": (
+            "They belong to its parameters.",
+            "for name, buffer in model.parameters.buffers.items(): ...",
+        ),
+        "to": (_MOVED, _TO.format("device")),
+        "cuda": (_MOVED, _TO.format('"cuda"')),
+        "cpu": (_MOVED, _TO.format('"cpu"')),
+        "double": (_MOVED, _TO.format("torch.float64")),
+        "float": (_MOVED, _TO.format("torch.float32")),
+        "half": (_MOVED, _TO.format("torch.float16")),
+        "bfloat16": (_MOVED, _TO.format("torch.bfloat16")),
+        "training": (
+            "`model.eval()` and `model.train()` return another model and switch nothing.",
+            "model = ModelFactory(parameters, training=False)",
+        ),
+    }
+
+    def __init__(self, name: str) -> None:
+        why, right = self._KNOWN.get(
+            name,
+            (
+                "It binds parameters to your module and is not the module itself.",
+                f'model.call("{name}", ...)',
+            ),
+        )
+        more = "" if name in self._KNOWN else (
+            f", if it is a method of your module\n    network = build_network(); network.{name}"
+            "   # right, if it is an attribute"
+        )  # fmt: skip
+        super().__init__(name, why, right, more)
+        self.name = name
+
+
+class NotCallable(FnlibError, TypeError):
+    """Parameters were called, as ``model.parameters()`` of stock PyTorch is."""
+
+    says = """
+    `parameters` is a value, not a method: a mapping of names to tensors. The optimizer belongs to
+    the factory, which needs no list of weights.
+
+        model.parameters()   # wrong
+
+        for name, weight in model.parameters.items(): ...   # right
+        ModelFactory = fnlib.Factory(Network, optimizer=fnlib.Adam(lr=0.01))   # right: no list
     """

@@ -194,6 +194,12 @@ class Model(Tabular):
         """The parameters that are bound."""
         return self._binding.parameters
 
+    def __getattr__(self, name: str) -> Any:
+        """Say what to write instead of what a module has."""
+        if name.startswith("_"):  # asked by copy, pickle and notebooks
+            raise AttributeError(f"'Model' object has no attribute {name!r}", name=name, obj=self)
+        raise errors.NotAModule(name)
+
     # --- forward ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

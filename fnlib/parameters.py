@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -340,6 +340,17 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         return mine, theirs
 
     # --- leaving ----------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Say what to write instead of ``model.parameters()``.
+
+        Args:
+            args, kwargs: whatever was passed.
+
+        Raises:
+            NotCallable: always.
+        """
+        raise errors.NotCallable
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copy weights and persistent buffers for ``module.load_state_dict(..., strict=True)``.

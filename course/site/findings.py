@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 
 from course import museum_table
+from fnlib.ledger.doctor.explain import rule
 from fnlib.ledger.doctor.standing import inspect
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.texts import TEXTS
@@ -32,7 +32,7 @@ def write(folder: Path) -> None:
     for code in sorted(TEXTS):
         shows = [one for one in EXHIBITS if code in (one.finding, one.standing)]
         found = next((found for one in shows if (found := _found(one, code))), None)
-        rows.append(f"| [`{code}`]({code}.md) | {found.what if found else _plain(TEXTS[code])} |")
+        rows.append(f"| [`{code}`]({code}.md) | {found.what if found else rule(code).what} |")
         (folder / f"{code}.md").write_text(_page(code, shows, found), encoding="utf-8")
     rows += ["", "```{toctree}", ":hidden:", *sorted(TEXTS), "```", ""]
     (folder / "index.md").write_text("\n".join(rows), encoding="utf-8")
@@ -51,12 +51,6 @@ def _found(one: Exhibit, code: str) -> Finding | None:
     return found
 
 
-def _plain(text: object) -> str:
-    """What a code says, with its fields as words: `{optimizer}.step()` reads `optimizer.step()`."""
-    said = getattr(text, "what", "") or getattr(text, "standing", "")
-    return re.sub(r"\{(\w+)\}", r"\1", said)
-
-
 def _page(code: str, shows: list[Exhibit], found: Finding | None) -> str:
     text = TEXTS[code]
     parts = [f"# {code}", ""]
@@ -66,14 +60,8 @@ def _page(code: str, shows: list[Exhibit], found: Finding | None) -> str:
         parts += [f"> {found.what} {found.why}", "", f"```python\n{found.fix}\n```", ""]
         parts += ["The mended loop:", "", _loop(one, "cure"), ""]
     else:
-        parts += [
-            _plain(text),
-            "",
-            text.why,
-            "",
-            f"```python\n{re.sub(r'[{}]', '', text.fix)}\n```",
-            "",
-        ]
+        one_rule = rule(code)
+        parts += [one_rule.what, "", one_rule.why, "", f"```python\n{one_rule.fix}\n```", ""]
     links = dict.fromkeys(
         [*filter(None, [text.link]), *(address for one in shows for address, _ in one.links)]
     )

@@ -86,6 +86,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 State = Literal[
@@ -113,10 +114,11 @@ UNNAMED = "(unnamed)"  # the owner of a graph that no name stood for
 
 @dataclass(slots=True, unsafe_hash=True)
 class Summary:
-    """What is kept of a tensor: never its numbers, unless the ledger was made with ``keep=True``.
+    """What is kept of a tensor: never its numbers, unless it is small or the ledger has ``keep=True``.
 
     ``token`` numbers tensor objects: equal tokens are the same object. ``norm`` is the Euclidean norm,
     ``fingerprint`` a checksum of the bytes in order, ``value`` a copy, or ``None`` without ``keep=True``.
+    ``octets`` are the bytes of a small tensor, for the views.
     """
 
     shape: tuple[int, ...]
@@ -126,6 +128,13 @@ class Summary:
     fingerprint: str | None
     token: int | None
     value: Tensor | None = field(default=None, repr=False, compare=False)
+    octets: bytearray | None = field(default=None, repr=False, compare=False)
+
+    def numbers(self) -> Tensor | None:
+        """Return the tensor as it was, if its numbers were kept; it isn't to be written to."""
+        if self.value is not None or self.octets is None:
+            return self.value
+        return torch.frombuffer(self.octets, dtype=getattr(torch, self.dtype)).view(self.shape)
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape)) or "scalar"

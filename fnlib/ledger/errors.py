@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import nn
 
 from fnlib.errors import FnlibError
@@ -17,9 +19,10 @@ class UnknownObject(LedgerError, TypeError):
     def __init__(self, name: str, value: object) -> None:
         kind = type(value).__qualname__
         article = "an" if kind[0] in "aeiou" else "a"
+        key = re.sub(r"\W+", "_", name).strip("_")  # of `models[0]`, which is no keyword
         if isinstance(value, nn.Module):
             why = "It is made by torch.jit, or has a part that is: the state lies where Python cannot look."
-            right = f"with fnlib.Ledger({name}={name}.state_dict()) as ledger:   # right: pass the state itself"
+            right = f"with fnlib.Ledger({key}={name}.state_dict()) as ledger:   # right: pass the state itself"
         elif callable(value) and not isinstance(value, type):
             why = "A function keeps no state that could change."
             right = f"with fnlib.Ledger(model=model) as ledger:   # right: leave {name} out"
@@ -28,10 +31,10 @@ class UnknownObject(LedgerError, TypeError):
             right = f"with fnlib.Ledger() as ledger:   # right: leave {name} out; tensors that it holds can be given by name"
         else:
             why = "It watches modules, optimizers, schedulers, tensors, dicts of tensors and fnlib values."
-            right = f"with fnlib.Ledger({name}={name}.state_dict()) as ledger:   # right: pass the state itself"
+            right = f"with fnlib.Ledger({key}={name}.state_dict()) as ledger:   # right: pass the state itself"
         super().__init__(
             f"the ledger does not know how to watch {name}, {article} {kind}. {why}\n\n"
-            f"    with fnlib.Ledger({name}={name}) as ledger:   # wrong\n"
+            f"    with fnlib.Ledger({key}={name}) as ledger:   # wrong\n"
             f"    {right}\n"
         )
 
@@ -89,4 +92,30 @@ class NothingToCompare(LedgerError, TypeError):
             f"compare takes two ledgers, not a {type(value).__qualname__}.\n\n"
             "    fnlib.compare(model_a, model_b)      # wrong: the networks\n"
             "    fnlib.compare(ledger_a, ledger_b)    # right: what was recorded of them\n"
+        )
+
+
+class UnknownCode(LedgerError, KeyError):
+    """``fnlib explain`` was asked for a code that no finding has."""
+
+    def __init__(self, code: str, near: list[str]) -> None:
+        super().__init__(
+            f"no finding has the code {code!r}.\n\n"
+            f"    fnlib explain {code}     # wrong\n"
+            f"    fnlib explain {near[0]}     # right; also {', '.join(near[1:])}\n"
+        )
+
+    def __str__(self) -> str:  # a KeyError prints its message in quotes
+        return str(self.args[0])
+
+
+class NothingRecorded(LedgerError, RuntimeError):
+    """A test asked the fixture ``ledger`` about a recording that it didn't make."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nothing has been recorded in this test.\n\n"
+            "    ledger.assert_no_findings()       # wrong: there is no recording\n"
+            "    with ledger(model, optimizer):    # right: record first\n"
+            "        train(model, optimizer)\n"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from fnlib.ledger.entries import STATES, Alias, Entry
 from fnlib.ledger.errors import AlreadyRecording, RecordingFailed, UnknownObject, UnknownWatch
+from fnlib.ledger.looks.callers import names_for
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import FOLLOWED
 from fnlib.ledger.looks.watches import watch as watches_of
@@ -20,16 +21,18 @@ from fnlib.torch_private import never_compiled
 class Ledger(Recording):
     """Record which statement changes which state, in ordinary PyTorch code.
 
-    Pass the objects to watch, under the names that the table shall use. Without any, the ledger
-    watches the modules, optimizers and schedulers that the recorded statements name. Inside the
-    ``with``, every statement is an entry.
+    Pass the objects to watch; the table calls them by your variables, or by the keywords that you
+    give. Without any, the ledger watches the modules, optimizers and schedulers that the recorded
+    statements name. Inside the ``with``, every statement is an entry.
 
     Args:
+        positional: objects to watch, called as the variables that hold them.
         objects: modules, optimizers, schedulers, tensors, dicts of tensors, fnlib values, or lists
             of these.
         depth: how many calls deep the statements of called functions are recorded too; 0 is none.
         keep: whether changes keep copies of the tensors (``change.before.value``) beside norms and
-            checksums.
+            checksums. The bytes of tensors up to 64 KiB are kept anyway, 32 MiB in all, since
+            `save` and `replay` draw them.
         watch: kinds of state to watch, all by default: a set of "weight", "gradient", "buffer",
             "optimizer state" ... What is left out costs nothing.
         follow: whether the tensors, dicts of tensors and fnlib values that the statements' names
@@ -66,8 +69,8 @@ class Ledger(Recording):
         limits: Limits | None = None,
         **objects: Any,
     ) -> None:
-        numbered = {f"object {number}": value for number, value in enumerate(positional, 1)}
-        objects = {**numbered, **objects}
+        if positional:
+            objects = {**names_for(positional, sys._getframe(1)), **objects}
         for wrong in set(watch or ()) - set(STATES):
             raise UnknownWatch(wrong, STATES)
         keeper = self._keeper = Keeper(keep, frozenset(STATES if watch is None else watch))

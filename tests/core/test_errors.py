@@ -276,6 +276,12 @@ CASES = [
     Case("factory: another rule later", lambda w: setattr(w.factory, "optimizer", fnlib.Adam(lr=0.1)), fnlib.Immutable, ("A factory is finished when it is made, because the models it has bound use its settings.", "ModelFactory.optimizer = fnlib.Adam(lr=0.1)   # wrong: would change every bound model", "ModelFactory = fnlib.Factory(Network, optimizer=fnlib.Adam(lr=0.1))   # right: a new factory")),
     Case("factory: a word of one's own", lambda w: setattr(w.factory, "training", False), fnlib.Immutable, ("ModelFactory.training = False   # wrong",)),
     Case("model: a mode set later", lambda w: setattr(w.model, "training", False), AttributeError, ("'Model' object has no attribute 'training'",)),
+    # --- habits of stock PyTorch
+    Case("model: zero_grad", lambda w: w.model.zero_grad(), fnlib.NotAModule, ("Nothing accumulates: each backward returns a gradient of its own.", "model.zero_grad   # wrong", "gradient = model.backward(loss)   # right")),
+    Case("model: state_dict", lambda w: w.model.state_dict(), fnlib.NotAModule, ("best = model.parameters   # right",)),
+    Case("model: moved", lambda w: w.model.cuda(), fnlib.NotAModule, ('model = ModelFactory(parameters.to("cuda"))   # right',)),
+    Case("model: an attribute of the module", lambda w: w.model.config, fnlib.NotAModule, ("It binds parameters to your module and is not the module itself.", "model.config   # wrong", 'model.call("config", ...)   # right, if it is a method of your module', "network = build_network(); network.config   # right, if it is an attribute")),
+    Case("model: parameters called", lambda w: w.model.parameters(), fnlib.NotCallable, ("`parameters` is a value, not a method", "for name, weight in model.parameters.items(): ...   # right")),
     # --- parameters
     Case("parameters: a flag as seed", lambda w: fnlib.Parameters(seed=True), fnlib.WrongParameters, ("seed= takes an integer or None: got True", "fnlib.Parameters(seed=0)")),
     Case("parameters: a fraction as seed", lambda w: fnlib.Parameters(seed=1.5), fnlib.WrongParameters, ("got 1.5",)),
@@ -360,6 +366,28 @@ def test_what_a_message_calls_right_is_right() -> None:
     assert fnlib.Factory(build)(fnlib.Parameters(seed=0)).parameters["0.weight"].shape == (10, 128)
     loss = w.model(X).sum()
     assert w.model.backward(loss, retain_graph=True) == w.model.backward(loss)
+
+
+def test_right_lines_for_habits_of_stock_pytorch() -> None:
+    """Each line that is called right is Python, and runs where it needs no other device."""
+    world = World()
+    names = {"ModelFactory": world.factory, "parameters": world.parameters, "model": world.model}
+    names |= {"best": world.parameters, "device": "cpu", "torch": torch}
+    for name in fnlib.NotAModule._KNOWN:
+        lines = str(fnlib.NotAModule(name)).splitlines()
+        right = [line.partition("   # right")[0].strip() for line in lines if "# right" in line]
+        assert right, name
+        for line in right:
+            compile(line, name, "exec")
+            if "cuda" not in line and "float16" not in line:
+                exec(line, {**names, "loss": world.model(X).sum()})
+
+
+def test_what_a_model_lacks_is_an_attribute_error() -> None:
+    """`hasattr`, copies and `getattr` with a default go on working."""
+    model = World().model
+    assert not hasattr(model, "zero_grad") and getattr(model, "config", None) is None
+    assert copy.copy(model).parameters == model.parameters
 
 
 def test_a_loss_that_is_nan_passes_through() -> None:

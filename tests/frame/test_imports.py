@@ -14,6 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "fnlib"
 # From the ground up. A room imports rooms of lower floors, and itself without a circle.
 FLOORS = (
+    ("version",),
     ("torch_private",),
     ("show",),
     ("errors",),
@@ -30,10 +31,11 @@ FLOORS = (
     ("ledger.views",),
     ("ledger.ledger",),
     ("ledger.magic",),
+    ("ledger.testing",),
     ("ledger",),
     ("ledger.doctor",),
     ("teaching",),
-    ("__init__", "__main__"),
+    ("__init__", "__main__", "pytest_plugin"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 CORE = [room for rooms in FLOORS[:8] for room in rooms]

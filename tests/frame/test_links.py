@@ -17,6 +17,7 @@ TEXT = """
 git clone --branch TAG https://github.com/OWNER/REPO
 pip install "fnlib @ git+https://github.com/OWNER/REPO@TAG"
 subprocess.run(["git", "clone", "--branch", "TAG", "https://github.com/OWNER/REPO"])
+https://OWNER.github.io/REPO/findings/tie-lost.html
 TAG and OWNER in ordinary text; OWNER/REPOSITORY is another one.
 """
 
@@ -26,6 +27,7 @@ def test_every_form_of_link_is_moved_and_can_be_moved_again() -> None:
     assert moved.count("ada/kit") == 5 and moved.count("ada%2Fkit") == 1
     assert len(re.findall(r"v1\.0", moved)) == 6 and "tree%2Fkit%2Flessons" in moved
     assert "TAG and OWNER in ordinary text; OWNER/REPOSITORY is another one." in moved
+    assert "https://ada.github.io/kit/findings/tie-lost.html" in moved
     assert links.replaced(moved, ("ada/kit", "v1.0"), ("OWNER/REPO", "TAG")) == TEXT
 
 

@@ -1,9 +1,11 @@
-"""The player shows each statement's changes, and without widgets the table stands in its place."""
+"""The player in a notebook: the page of `save` in a frame, with or without widgets."""
 
 from __future__ import annotations
 
-import asyncio
+import html
+import re
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 
 import fnlib
 from fnlib.ledger import Ledger
-from fnlib.ledger.views import replay as replaying
+from tests.ledger.test_page import data_of
 
 
 def recorded() -> Ledger:
@@ -24,84 +26,49 @@ def recorded() -> Ledger:
     return ledger
 
 
-def test_every_step_shows_its_statement_and_its_changes() -> None:
-    ledger = recorded()
-    player = ledger.replay()
-    assert "Before the first statement" in player.shown.value
-    for number, entry in enumerate(ledger.entries, 1):
+def shown(player: Any) -> dict[str, Any]:
+    """What the page in a player's frame reads."""
+    text = getattr(player, "value", None) or player._repr_html_()
+    (content,) = re.findall(r'srcdoc="([^"]*)"', text)
+    return data_of(html.unescape(content))
+
+
+@pytest.fixture(params=["with widgets", "without"])
+def player(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    if request.param == "without":
+        monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    return recorded().replay()
+
+
+def test_it_begins_where_it_is_set(player: Any) -> None:
+    """`slider.value` is the statement that the frame begins with, within the recording."""
+    assert shown(player)["start"] == 0 and player.slider.max == 3
+    for number, begins in ((2, 2), (99, 3), (-1, 0)):
         player.slider.value = number
-        assert f"▶ {entry.source}" in player.shown.value
-        for change in entry.changes:
-            assert change.kind in player.shown.value and change.owner in player.shown.value
-    assert "action at a distance" in player.shown.value and "momentum_buffer" in player.shown.value
-    assert player.slider.max == len(ledger.entries)
-    player.next.click()
-    assert player.slider.value == 0
-    assert (
-        player.shown.value.count("as it was") >= 3
-    )  # a box for each kind of state, none of them changed yet
+        assert player.slider.value == shown(player)["start"] == begins
 
 
-def test_it_plays_to_the_end_one_player_at_a_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A replay plays to the end without blocking, one player at a time."""
-    monkeypatch.setattr(replaying, "SECONDS", 0.01)
-    ledger = recorded()
-
-    async def watch() -> None:
-        player = ledger.replay()
-        player.play.value = True
-        assert (
-            player.play.description == "Pause" and player.slider.value == 1
-        )  # pressing it returns at once
-        await asyncio.sleep(0.3)
-        assert (
-            player.slider.value == player.slider.max
-            and not player.play.value
-            and player.play.description == "Play"
-        )
-        player.slider.value = 0
-        player.play.value = True
-        player.play.value = False
-        await asyncio.sleep(0.05)
-        assert player.slider.value == 1  # paused
-        player.play.value = True
-        again = ledger.replay()  # the cell is run once more
-        assert not player.play.value
-        stood = player.slider.value
-        again.play.value = True
-        await asyncio.sleep(0.3)
-        assert player.slider.value == stood and again.slider.value == again.slider.max
-        again.close()
-
-    asyncio.run(watch())
-    assert not replaying._playing
+def test_it_is_the_saved_page(player: Any) -> None:
+    """The frame holds the same recording as a saved file, and knows that it is in a notebook."""
+    data = shown(player)
+    assert data["embedded"] and len(data["steps"]) == player.slider.max
+    saved = fnlib.ledger.views.page.content(player.ledger)
+    assert {name: data[name] for name in ("code", "boxes", "places")} == {
+        name: [list(one) for one in saved[name]] for name in ("code", "boxes", "places")
+    }
 
 
-def test_without_a_loop_that_runs_play_is_one_statement() -> None:
-    player = recorded().replay()
-    player.play.value = True
-    assert player.slider.value == 1 and not player.play.value
+def test_it_reads_as_the_table(player: Any) -> None:
+    """Where HTML isn't shown, the player is the table of the recording."""
+    assert str(player) == str(player.ledger)
 
 
-def test_a_long_recording_shows_the_lines_around_the_present_one() -> None:
+def test_one_iteration_has_a_player_of_its_own() -> None:
+    """A part of a recording is replayed alone."""
     weight = torch.ones(2)
     with fnlib.Ledger(weight=weight) as ledger:
-        for number in range(60):
+        for number in range(3):
             weight.add_(number)
-    player = ledger.replay()
-    player.slider.value = 30
-    assert (
-        player.shown.value.count("weight.add_(number)") == 11
-        and "19 statements before" in player.shown.value
-    )
-
-
-def test_without_widgets_the_table_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    ledger = recorded()
-    player = ledger.replay()
-    player.slider.value = 2
-    assert "▶ loss.backward()" in player.shown.value
-    assert str(player) == str(ledger) and player._repr_html_() == ledger._repr_html_()
+            weight.mul_(2)
+    second = ledger.iteration(2)
+    assert second.replay().slider.max == len(second.entries) < ledger.replay().slider.max

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import os
 import random
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from fnlib.ledger import Ledger
+from fnlib.ledger import Ledger, UnknownObject
 from fnlib.ledger.looks import differ, owners, randomness, sighting, watches
 from fnlib.ledger.recording import calls, graphs, names, recorder
 from fnlib.ledger.recording.limits import Limits
@@ -470,3 +472,35 @@ def test_a_fault_of_the_limits_costs_nothing() -> None:
         x.add_(1)
         x.add_(1)
     assert len(ledger.entries) == 2 and "limits" in ledger.faults
+
+
+UNKNOWN = {
+    "a number": 3,
+    "a function": len,
+    "a dict without tensors": {"a": 1},
+    "in a list": [nn.Linear(1, 1), object()],
+    "with a state": types.SimpleNamespace(state_dict=dict),
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+@pytest.mark.parametrize("named", [True, False])
+def test_what_cannot_be_watched_shows_valid_code(kind: str, named: bool) -> None:
+    """Both lines of the message are Python, under a keyword or the variable's own name."""
+    thing = UNKNOWN[kind]
+    with pytest.raises(UnknownObject) as caught:
+        Ledger(thing=thing) if named else Ledger(thing)
+    lines = [line.strip() for line in str(caught.value).splitlines() if "fnlib.Ledger(" in line]
+    assert len(lines) == 2 and "thing" in lines[0]
+    for line in lines:
+        ast.parse(line.replace(":   #", ": pass  #"))
+
+
+def test_objects_are_called_as_the_variables_that_hold_them() -> None:
+    """`fnlib.Ledger(model)` watches `model` under that name."""
+    model = nn.Linear(2, 1)
+    with Ledger(model, nn.Linear(1, 1)) as ledger:
+        model.weight.data.zero_()
+    assert ledger.watched == ("model", "linear")
+    assert [change.label for change in ledger.entries[0].changes] == ["model.weight"]
+    assert not ledger.entries[0].acts_at_a_distance

@@ -300,7 +300,7 @@ def test_one_iteration_has_a_picture_and_a_player_of_its_own() -> None:
     assert second.plot().alt == ledger.plot(iteration=2).alt != ledger.plot(iteration=1).alt
     player = second.replay()
     player.slider.value = 4
-    assert player.slider.max == len(second.entries) == 6 and "loss.backward()" in player.shown.value
+    assert player.slider.max == len(second.entries) == 6 and "loss.backward()" in player.value
 
 
 def test_every_word_of_a_picture_is_inside_of_it() -> None:

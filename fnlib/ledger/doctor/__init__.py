@@ -7,7 +7,8 @@ from typing import Any
 
 from fnlib.ledger import Ledger
 from fnlib.ledger.doctor.report import Report, explained
-from fnlib.ledger.doctor.standing import inspect, names_for, seen_in
+from fnlib.ledger.doctor.standing import inspect, seen_in
+from fnlib.ledger.looks.callers import names_for
 
 __all__ = ["Report", "doctor"]
 

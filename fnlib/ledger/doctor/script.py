@@ -1,8 +1,8 @@
-"""``python -m fnlib doctor train.py``: run a script, record its first steps, and report.
+"""``fnlib doctor train.py``: run a script, record its first steps, and report.
 
 The script runs as ``__main__`` with its own arguments. Nothing of PyTorch is patched: the recording
 uses the interpreter's line events, and after the first steps the script runs on alone. Its output
-and numbers are unchanged. The report goes to stderr when the script has ended.
+and numbers are unchanged. The report goes to stderr, or to a file, when the script has ended.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from fnlib.ledger import Ledger, RecordingFailed
+from fnlib.ledger.doctor.formats import FORMATS, written
 from fnlib.ledger.doctor.limits import ScriptLimits
 from fnlib.ledger.doctor.report import Report, explained
 
@@ -26,22 +27,32 @@ def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status.
 
     Args:
-        arguments: what follows ``python -m fnlib doctor``.
+        arguments: what follows ``fnlib doctor``.
 
     Returns:
         The script's own exit status if that is not 0. Else 1 on a certain finding (with
         ``--strict``, on any), 3 if no optimizer step was seen or the recording broke off, else 0.
+        2 if the command line is wrong.
     """
     options = _parser().parse_args(arguments)
-    if not os.path.isfile(options.script):
-        print(f"fnlib doctor: there is no file {options.script}", file=sys.stderr)
+    root, wrong = os.getcwd(), _wrong(options)  # the script may change the working folder
+    output = os.path.abspath(options.output) if options.output else ""
+    if wrong:
+        print(f"fnlib doctor: {wrong}", file=sys.stderr)
         return USAGE
     ledger, limits, status = record(
         options.script, options.arguments, steps=options.steps, seconds=options.seconds
     )
     report = report_on(ledger, limits)
     sys.stdout.flush()
-    print(f"fnlib doctor: {report.text()}", file=sys.stderr)
+    made = written(report, options.format, root=root, status=status)
+    if output:
+        with open(output, "w", encoding="utf-8") as file:
+            print(made, file=file)
+        head = report.text().splitlines()[0]
+        print(f"fnlib doctor: {head}\nfnlib doctor: wrote {output}", file=sys.stderr)
+    else:
+        print(made, file=sys.stderr)
     sick = bool(report if options.strict else report.certain)
     return status or (1 if sick else LITTLE if report.seen.little else 0)
 
@@ -97,7 +108,7 @@ def report_on(ledger: Ledger, limits: ScriptLimits) -> Report:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m fnlib doctor",
+        prog="fnlib doctor",
         description="Run a training script, record its first steps, and report silent bugs with file and line.",
     )
     parser.add_argument(
@@ -114,9 +125,28 @@ def _parser() -> argparse.ArgumentParser:
         default=60.0,
         help="seconds of processor time that the recording may cost (default: 60)",
     )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="of the report (default: text)"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the report there (default: standard error)"
+    )
     parser.add_argument("script", help="the script to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
     return parser
+
+
+def _wrong(options: argparse.Namespace) -> str:
+    """Say what keeps the command from running, before the script has run for an hour."""
+    if not os.path.isfile(options.script):
+        return f"there is no file {options.script}"
+    if options.output:
+        folder = os.path.dirname(os.path.abspath(options.output))
+        if not os.path.isdir(folder):
+            return f"--output {options.output}: there is no folder {folder}"
+        if os.path.isdir(options.output) or not os.access(folder, os.W_OK):
+            return f"--output {options.output} can't be written"
+    return ""
 
 
 def _status(error: BaseException | None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import torch
@@ -52,21 +51,6 @@ def seen_in(given: Named) -> Seen:
         else:
             left_out.append(f"{name} ({kind}) is no module, optimizer, tensor or dict")
     return Seen(tuple(models), tuple(optimizers), tuple(others), left_out=tuple(left_out))
-
-
-def names_for(objects: tuple[Any, ...], frame: FrameType) -> Named:
-    """Return the names that objects have where they were passed, else their class."""
-    names: Named = {}
-    for value in objects:
-        variables = [*frame.f_locals.items(), *frame.f_globals.items()]
-        known = (name for name, held in variables if held is value and name[0] != "_")
-        kind = type(value).__name__.lower()
-        name, number = next((name for name in known if name not in names), kind), 1
-        while name in names:
-            number += 1
-            name = f"{kind}_{number}"
-        names[name] = value
-    return names
 
 
 def memory_of(tensor: Tensor) -> int:

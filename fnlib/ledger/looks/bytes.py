@@ -240,6 +240,7 @@ def summarise(
     token: int | None,
     keep: bool,
     octets: bytearray | None = None,
+    small: bool = False,
 ) -> Summary:
     """Sum a tensor up from the copies of its parts.
 
@@ -249,6 +250,7 @@ def summarise(
         token: number of the tensor object.
         keep: whether the summary keeps the copy.
         octets: the bytes of a single copy, if they are at hand.
+        small: whether the summary keeps the bytes.
     """
     if not copies:
         return Summary(shape or (), "not followed", "", None, None, token)
@@ -258,10 +260,19 @@ def summarise(
     else:
         print_ = "".join([fingerprint(copy) for copy in copies])
     whole = tuple(main.shape) if shape is None else shape
-    kept = main if keep else None
-    return Summary(
-        whole, name_of(main.dtype), name_of(main.device), norm(main), print_, token, kept
-    )
+    summary = Summary(whole, name_of(main.dtype), name_of(main.device), norm(main), print_, token)
+    if keep:
+        summary.value = main
+    elif small and main.numel() and tuple(main.shape) == whole:
+        at_hand = octets is not None and main.is_contiguous()
+        summary.octets = octets if at_hand else octets_of(main)
+    return summary
+
+
+def octets_of(tensor: Tensor) -> bytearray:
+    """Copy a tensor's bytes in the order of its numbers."""
+    dense = tensor.clone() if is_cow(tensor) else tensor
+    return bytearray(window(dense.resolve_conj().resolve_neg().cpu().contiguous()))
 
 
 @functools.cache

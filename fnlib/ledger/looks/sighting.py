@@ -23,6 +23,10 @@ from fnlib.ledger.looks.bytes import (
 from fnlib.ledger.looks.watches import Membership, Watch
 
 ENOUGH = 1 << 20  # bytes of copies that may wait
+SMALL = (
+    1 << 16
+)  # bytes of a tensor whose bytes are kept for the views: they have been copied anyway
+KEPT = 1 << 25  # of these in all
 
 
 @dataclass(eq=False, slots=True)
@@ -178,7 +182,7 @@ class Pending:
     """
 
     def __init__(self, keep: bool) -> None:
-        self._keep, self._bytes = keep, 0
+        self._keep, self._bytes, self._kept = keep, 0, 0
         self._waiting: list[tuple[Change, Delta]] = []
 
     def add(self, entry: Entry, deltas: list[Delta], others: list[Change]) -> None:
@@ -195,9 +199,35 @@ class Pending:
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         for change, delta in waiting:
             try:
-                _sum_up(change, delta, self._keep)
+                self._sum_up(change, delta)
             except Exception as error:  # a kind of number that PyTorch has no norm of
                 change.note += "; " * bool(change.note) + f"could not be summed up: {error}"
+
+    def _sum_up(self, change: Change, delta: Delta) -> None:
+        before, after = delta.before, delta.after
+        change.before, change.after = self._shown(before), self._shown(after)
+        if before is not None and after is not None:
+            if len(before.copies) == len(after.copies) == 1:
+                change.moved = distance(before.copies[0], after.copies[0])
+
+    def _shown(self, seen: Seen | None) -> Any:
+        """Return what is kept of one side of a change: a summary of a tensor, or the plain value."""
+        if seen is None:
+            return None
+        if not seen.copies and seen.token is None:
+            return str(seen.value) if isinstance(seen.value, Membership) else seen.value
+        if seen.summary is None:
+            small = not self._keep and self._keeps(seen.size())
+            seen.summary = summarise(
+                seen.copies, seen.value, seen.token, self._keep, seen.octets, small
+            )
+        return seen.summary
+
+    def _keeps(self, size: int) -> bool:
+        """Say whether so many bytes are few enough to be kept without being asked for."""
+        keep = size <= SMALL and self._kept + size <= KEPT
+        self._kept += size if keep else 0
+        return keep
 
 
 def _change(delta: Delta, named: frozenset[str]) -> Change:
@@ -206,14 +236,6 @@ def _change(delta: Delta, named: frozenset[str]) -> Change:
     owner = one.watch.label
     is_named, also = owner in named, delta.also
     return Change(owner, one.place, one.state, kind, named=is_named, also=also, note=note)
-
-
-def _sum_up(change: Change, delta: Delta, keep: bool) -> None:
-    before, after = delta.before, delta.after
-    change.before, change.after = _shown(before, keep), _shown(after, keep)
-    if before is not None and after is not None:
-        if len(before.copies) == len(after.copies) == 1:
-            change.moved = distance(before.copies[0], after.copies[0])
 
 
 def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
@@ -228,14 +250,3 @@ def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
     if moved and not (before.cow or after.cow):
         return "replaced", "the same tensor object, with other storage (.data, set_ or resize_)"
     return "changed in place", ""
-
-
-def _shown(seen: Seen | None, keep: bool) -> Any:
-    """Return what is kept of one side of a change: a summary of a tensor, or the plain value."""
-    if seen is None:
-        return None
-    if not seen.copies and seen.token is None:
-        return str(seen.value) if isinstance(seen.value, Membership) else seen.value
-    if seen.summary is None:
-        seen.summary = summarise(seen.copies, seen.value, seen.token, keep, seen.octets)
-    return seen.summary

@@ -15,7 +15,7 @@ from fnlib.ledger.entries import Bound, Change, Entry, Finding
 
 Key = tuple[str, str]  # (owner, part): ("model", "weights"); ("loss", "") for a name
 
-_PARTS = {
+PARTS = {
     "weight": "weights",
     "gradient": ".grad",
     "requires_grad flag": "requires_grad",
@@ -165,7 +165,7 @@ class Lanes:
         if owner in self.schedulers:
             return (change.owner, "state")
         rate = change.state == "group entry" and change.place.endswith(".lr")
-        return (change.owner, "rate" if rate else _PARTS[change.state])
+        return (change.owner, "rate" if rate else PARTS[change.state])
 
     def of_label(self, label: str, change: Change, row: int) -> Key | None:
         """Return the lane of another name of the same storage: ``best.0.weight``."""
@@ -174,7 +174,7 @@ class Lanes:
             return self._name(owner, row)
         if owner in self.optimizers:
             return None  # it holds the weight to update it; that is no second place
-        return (owner, _PARTS[change.state] if owner in self.modules else "values")
+        return (owner, PARTS[change.state] if owner in self.modules else "values")
 
     def of_finding(self, place: str, row: int) -> Key:
         """Return the lane of what a finding is about: ``discriminator.2.weight and 1 more``."""

@@ -33,7 +33,7 @@ def text(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[s
         title: the first line.
         notes: sentences to write below.
     """
-    return _table(entries, counts, title, notes).text()
+    return table(entries, counts, title, notes).text()
 
 
 def html(
@@ -52,7 +52,7 @@ def html(
         notes: sentences to write below.
         iterations: the entries of each iteration.
     """
-    pieces = [_table(entries, counts, title, notes).html()]
+    pieces = [table(entries, counts, title, notes).html()]
     for number, some in enumerate(iterations[:OPENED], 1):
         name = f"iteration {number}"
         inner = _filled(name, rows_of(some)).html()
@@ -64,7 +64,8 @@ def html(
     return f"<div>{''.join(pieces)}</div>"
 
 
-def _table(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str]) -> Table:
+def table(entries: Sequence[Entry], counts: Counts, title: str, notes: Sequence[str]) -> Table:
+    """Fold entries into a table: a row a statement, with the counts below."""
     rows = rows_of(entries)
     below = [LEGEND] if any(cell.far for row in rows for cell in row.cells) else []
     below += [*captions(entries, counts), *(f"note: {note}" for note in notes)]

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
-from fnlib.ledger.entries import Alias, Counts, Entry, Event, count
+from fnlib.ledger.entries import (
+    UNOWNED,
+    Alias,
+    Change,
+    Counts,
+    Entry,
+    Event,
+    State,
+    count,
+)
 from fnlib.ledger.errors import NoSuchIteration
 from fnlib.ledger.findings import find
+from fnlib.ledger.views.page import page
 from fnlib.ledger.views.replay import replay
 from fnlib.ledger.views.report import Findings
 from fnlib.ledger.views.table import html, text
 
 T = TypeVar("T")
-_LEFT_OUT = ("links", "sites", "value", "tensor")  # of a dict: what is no plain value
+_LEFT_OUT = ("links", "sites", "value", "tensor", "octets")  # of a dict: what is no plain value
 
 
 class Recording:
@@ -52,6 +63,38 @@ class Recording:
     def findings(self) -> Findings:
         """Silent bugs that show in these entries, certain ones first; a list that reads as a report."""
         return self._once("findings", lambda: Findings(find(self.entries)))
+
+    def changed(self, *states: State, of: str = "") -> set[str]:
+        """Return the labels of the places that changed.
+
+        Args:
+            states: kinds of state, such as "weight" or "gradient"; all by default. Names, graphs
+                and random generators belong to nobody and count only if asked for.
+            of: only places of this object or part of one, such as "model.head".
+
+        Example:
+            >>> import torch, fnlib
+            >>> model = torch.nn.Linear(2, 1)
+            >>> with fnlib.Ledger(model=model) as ledger:
+            ...     loss = model(torch.ones(1, 2)).sum()
+            ...     loss.backward()
+            >>> sorted(ledger.changed())
+            ['model.bias.grad', 'model.weight.grad']
+            >>> ledger.changed("weight")
+            set()
+        """
+        return {
+            change.label
+            for entry in self.entries
+            for change in entry.changes
+            if (change.state in states if states else self._is_state(change))
+            and f"{change.label}.".startswith(f"{of}." if of else "")
+        }
+
+    def _is_state(self, change: Change) -> bool:
+        """Say whether a change is of somebody's state, and not of a tensor that a name is bound to."""
+        watched = change.state != "value" or change.owner in self.watched
+        return watched and change.state not in UNOWNED
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
@@ -116,6 +159,29 @@ class Recording:
     def replay(self) -> Any:
         """Step through the recording with a slider; see `fnlib.ledger.views.replay.replay`."""
         return replay(self)
+
+    def save(self, path: str | os.PathLike[str], *, start: int = 0) -> None:
+        """Write the recording as one page of HTML that needs no kernel and no network.
+
+        It has the player, the table, the findings, a search, and a heat map of each tensor before
+        and after each change, and of the difference. Maps need the tensors' numbers: of small
+        ones they are there, of all with ``fnlib.Ledger(..., keep=True)``.
+
+        Args:
+            path: of the file, such as "run.html".
+            start: the statement to begin with; 0 is the state before the first. Readers of the
+                file can add ``#12`` to its address.
+
+        Example:
+            >>> import tempfile, torch, fnlib
+            >>> weight = torch.ones(2)
+            >>> with fnlib.Ledger(weight=weight) as ledger:
+            ...     _ = weight.mul_(3)
+            >>> ledger.save(f"{tempfile.mkdtemp()}/run.html")
+        """
+        text = page(self, start=start)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
 
     def __str__(self) -> str:
         return text(self.entries, self.counts, self.title, self.notes)
