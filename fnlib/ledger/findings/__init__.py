@@ -11,9 +11,13 @@ from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.modes import Modes
 from fnlib.ledger.findings.rates import Rates
+from fnlib.ledger.findings.rhythm import Anew, Rhythm
 from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
+from fnlib.ledger.findings.stale import Stale
 from fnlib.ledger.findings.story import Story
+from fnlib.ledger.findings.trained import Trained
+from fnlib.ledger.findings.uses import Edits, NeverStepped, Scaled
 
 RULES = (
     Gradients,
@@ -27,6 +31,14 @@ RULES = (
     Graphs,
     Seeds,
     Functional,
+    # who is trained, gradients that are used once, the rhythm
+    Edits,
+    Scaled,
+    Stale,
+    Rhythm,
+    Anew,
+    Trained,
+    NeverStepped,
 )
 
 

@@ -297,6 +297,90 @@ TEXTS: dict[str, Text] = {
         "parameters = {source}",
         _GITHUB + "google/flax/issues/233",
     ),
+    # who is trained
+    "step-without-gradient": Text(
+        "{optimizer} has stepped {steps} times and never found a gradient: its {dead} {said}.",
+        "A step skips every weight whose gradient is None, without a warning.",
+        "{cure}",
+        _GITHUB + "isayev/ReLeaSE/issues/39",
+    ),
+    "weight-trained-by-nobody": Text(
+        "{place} gets a gradient, but no optimizer holds it; {optimizer} trains its neighbours.",
+        "An optimizer trains the parameters that it was built with: not layers in a plain list, "
+        "and not what was added later.",
+        "{cure}",
+        _TORCH + "59925",
+    ),
+    "gradient-never-arrives": Text(
+        "{place} runs with gradients on and {optimizer} holds its weights, but no backward has "
+        "reached them in {steps} steps.",
+        "The graph is cut between this part and the loss, so the part is never trained.",
+        "{cure}",
+        _GITHUB + "isayev/ReLeaSE/issues/39",
+    ),
+    # each gradient once, as it was made
+    "never-stepped": Text(
+        "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps.",
+        "Gradients are computed and cleared, and no weight moves.",
+        "{optimizer}.step()      # after loss.backward()",
+        _GITHUB + "sacmehta/EdgeNets/issues/14",
+    ),
+    "gradient-edit-unused": Text(
+        "`{source}` changes the gradient of {place} after {optimizer}.step() has used it; it is "
+        "then cleared.",
+        "The edit has no effect: no step ever uses the changed gradient.",
+        "{source}      # between backward and step\n{optimizer}.step()",
+        _GITHUB + "awslabs/graphstorm/issues/1366",
+    ),
+    "gradient-still-scaled": Text(
+        "`{source}` {verb} the gradient of {place} while it is multiplied by {scaler}'s scale.",
+        "backward of a scaled loss makes gradients that are too large by the scale until they are "
+        "unscaled.",
+        "{cure}",
+        _GITHUB + "awslabs/graphstorm/issues/1366",
+    ),
+    "stale-weights": Text(
+        "This backward follows {place} as it was before the step at line {step}, though the "
+        "model has run since.",
+        "{cached}, so every gradient is that of old weights.",
+        "{cure}",
+        _GITHUB + "X-GenGroup/Flow-Factory/pull/186",
+    ),
+    # the rhythm
+    "weights-stand-still": Text(
+        "{optimizer}.step() moves no bit of any weight {since}, though the gradients are as large "
+        "as at the start. The rate is {rate}.",
+        "An update that is too small for the weight's type is rounded away.",
+        "{cure}",
+        _GITHUB + "ivadomed/ivadomed/pull/55",
+    ),
+    "rate-falls-each-batch": Text(
+        "{scheduler} steps after every batch: {optimizer}'s rate {said}, from {before} to {after} "
+        "in {steps} steps.",
+        "A scheduler counts its own steps, whatever they are meant to be.",
+        "{cure}",
+        _GITHUB + "ivadomed/ivadomed/pull/55",
+    ),
+    "rate-of-one-group": Text(
+        "The rate of {optimizer}'s group {group} is set again and again, and that of {place} stays "
+        "at {rate} for all {steps} steps.",
+        "Each group has a rate of its own.",
+        "{cure}",
+        _GITHUB + "yu-changqian/TorchSeg/issues/84",
+    ),
+    "scheduler-without-effect": Text(
+        "{place} {said}.",
+        "The rates that it computes reach no step.",
+        "{cure}",
+        _GITHUB + "ivadomed/ivadomed/pull/55",
+    ),
+    "optimizer-made-anew": Text(
+        "`{source}` has built an optimizer for the same weights {number} times; {optimizer}'s "
+        "moments are lost each time.",
+        "A new optimizer starts with empty moments, so momentum and Adam never get going.",
+        "{source}      # once, before the loop",
+        _GITHUB + "alan-turing-institute/deepsensor/issues/47",
+    ),
 }
 
 

@@ -31,6 +31,7 @@ from fnlib.ledger.looks.sighting import Delta, Pending, merge
 from fnlib.ledger.looks.watches import SCALAR
 from fnlib.ledger.recording.calls import handlers
 from fnlib.ledger.recording.graphs import Graph, graph_of
+from fnlib.ledger.recording.hidden import hidden_in
 from fnlib.ledger.recording.limits import Limits
 from fnlib.ledger.recording.names import Names, Scope
 from fnlib.ledger.recording.source import Loop, Region, Statement, region
@@ -120,6 +121,7 @@ class Recorder:
         self._ages: list[int] = []
         self._indexes: list[int] = []
         self._threads = 0
+        self._loose: dict[int | None, str] = {}
 
     @property
     def entries(self) -> list[Entry]:
@@ -254,7 +256,7 @@ class Recorder:
         if data is None:
             return None
         frame.f_trace_lines = self._previous is not None
-        return Outcome(data)
+        return data if isinstance(data, Outcome) else Outcome(data)
 
     def _ask(self, handler: Callable[..., Any], frame: FrameType) -> Any:
         try:
@@ -537,6 +539,13 @@ class Recorder:
                 if (graph := one.names.graph_behind(roots[0])) is not None:
                     return graph
         return graph_of(roots)
+
+    def name_of_loose(self, weight: Any) -> str:
+        """Return a label for a weight that no watched module registers: ``model.layers[0].weight``."""
+        token = self.keeper.token(weight)
+        if token not in self._loose:
+            self._loose[token] = hidden_in(self.keeper.watches, weight)
+        return self._loose[token]
 
     def name_of(self, values: tuple[Any, ...]) -> str:
         """Return a value's name in the innermost recorded frame that has one."""

@@ -1,0 +1,282 @@
+"""What is the rhythm? Rates that die or stay, schedulers without effect, optimizers made anew."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+from fnlib.ledger.entries import Entry, Event
+from fnlib.ledger.findings.story import Rule, Story, norm_after
+from fnlib.ledger.findings.texts import right_side
+
+ENOUGH = 3
+LOWEST = 1e-2  # of the first rate; only questions ask it
+
+
+@dataclass(eq=False, slots=True)
+class Step:
+    """One step of an optimizer: its rates, the loops around it, and whether a weight moved."""
+
+    entry: Entry
+    event: Event
+    rates: tuple[float, ...]
+    rounds: tuple[tuple[str, int, int], ...]
+    strong: bool = False  # the gradient is about as large as at the beginning
+    moved: bool = False
+
+
+def _number(rate: Any) -> float:
+    try:
+        return float(rate)
+    except (TypeError, ValueError, RuntimeError):
+        return float("nan")
+
+
+class Rhythm(Rule):
+    """Follows the rates from step to step, and whether the weights still move."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.steps: dict[int, list[Step]] = {}
+        self.norms: dict[str, float] = {}
+        self.largest: dict[str, float] = {}
+        self.schedules: dict[int, list[tuple[Entry, Event]]] = {}
+        self.built: list[tuple[Entry, Event]] = []
+        self.open: list[Step] = []
+
+    def event(self, entry: Entry, event: Event) -> None:
+        token = event.data.get("token")
+        if event.kind == "step" and not (event.data["closure"] or event.data["wraps"]):
+            rates = tuple(map(_number, event.data["rates"]))
+            one = Step(entry, event, rates, self.story.rounds(entry))
+            weights = event.data["weights"]
+            one.strong = any(
+                self.norms.get(weight, 0.0) > LOWEST * self.largest.get(weight, 1.0)
+                for weight in weights
+            )
+            self.steps.setdefault(token or 0, []).append(one)
+            self.open.append(one)
+        elif event.kind == "scheduler step":
+            self.schedules.setdefault(token or 0, []).append((entry, event))
+        elif event.kind == "scheduler built":
+            self.built.append((entry, event))
+
+    def after(self, entry: Entry) -> None:
+        for change in entry.changes:
+            if change.state == "gradient" and (norm := norm_after(change)) is not None:
+                weight = change.label.removesuffix(".grad")
+                self.norms[weight] = norm
+                if any(event.kind == "backward" for event in entry.events):
+                    self.largest.setdefault(weight, norm)
+        mine = [one for one in self.open if one.entry is entry]
+        for one in mine:
+            self.open.remove(one)
+            weights = {change.label for change in entry.changes if change.state == "weight"}
+            one.moved = bool(weights & set(one.event.data["weights"])) or not weights_known(one)
+
+    def end(self) -> None:
+        for token, steps in self.steps.items():
+            schedule = self.schedules.get(token, [])
+            if not self.judge_still(steps, schedule):
+                self.judge_fall(steps, schedule)
+            self.judge_groups(steps, schedule)
+        self.judge_schedulers()
+
+    def judge_still(self, steps: list[Step], schedule: list[tuple[Entry, Event]]) -> bool:
+        """Report an optimizer whose last steps moved no bit, though the gradients are as they were."""
+        still = 0
+        for one in reversed(steps):
+            if one.moved or not one.strong:
+                break
+            still += 1
+        if still < max(5, len(steps) // 5):
+            return False
+        last, tail = steps[-1], steps[-still:]
+        zero = all(rate == 0.0 for one in tail for rate in one.rates)
+        if zero and (still == len(steps) or 2 * still < len(steps)):
+            return False  # constant, or at the end
+        since = f"after step {len(steps) - still} of {len(steps)}"
+        if still == len(steps):
+            since = f"in {still} steps"
+        at = schedule[-1][0] if schedule else last.entry
+        self.story.report(
+            "weights-stand-still", "question" if zero else "certain", at, last.event.subject,
+            optimizer=last.event.subject, since=since, rate=f"{max(last.rates):.3g}",
+            cure=_slower(schedule, last, steps[0]),
+        )  # fmt: skip
+        return True
+
+    def judge_fall(self, steps: list[Step], schedule: list[tuple[Entry, Event]]) -> None:
+        """Ask about a schedule that falls by a constant factor after every batch."""
+        if len(schedule) < ENOUGH or len(schedule) < 0.9 * len(steps) - 1:
+            return
+        at, event = schedule[-1]
+        around = self.story.rounds(at)
+        nested = len(around) > 1 and all(one.rounds[:-1] for one in steps)
+        if not nested or around[-1][:2] not in {one.rounds[-1][:2] for one in steps}:
+            return
+        rates = [one.rates[0] for one in steps]
+        drops = [b / a for a, b in zip(rates, rates[1:], strict=False) if a > 0 and b != a]
+        constant = len(drops) > 1 and max(drops) < 1 and max(drops) - min(drops) < 0.02
+        falls = constant and rates[-1] <= LOWEST * rates[0]
+        turns = event.data["type"] == "CosineAnnealingLR" and any(drop > 1 for drop in drops)
+        if falls or turns:
+            self.story.report(
+                "rate-falls-each-batch", "question", at, event.subject,
+                optimizer=steps[-1].event.subject, before=f"{rates[0]:.3g}",
+                after=f"{rates[-1]:.3g}", steps=len(steps), scheduler=event.subject,
+                said="falls" if falls else "falls and rises again",
+                cure=_slower(schedule, steps[-1], steps[0]),
+            )  # fmt: skip
+
+    def judge_groups(self, steps: list[Step], schedule: list[tuple[Entry, Event]]) -> None:
+        """Ask about a group whose rate stays, while a loop sets its neighbour's again and again."""
+        number = len(steps[0].rates)
+        if schedule or number < 2 or len(steps) < ENOUGH:
+            return
+        rows = [one.rates for one in steps if len(one.rates) == number]
+        changes = [sum(a[at] != b[at] for a, b in zip(rows, rows[1:], strict=False)) for at in range(number)]
+        moving = [at for at in range(number) if changes[at] >= ENOUGH - 1]
+        staying = [at for at in range(number) if not changes[at]]
+        if not moving or not staying:
+            return
+        optimizer = steps[-1].event.subject
+        writes: dict[tuple[str, str, int], list[Entry]] = {}
+        first, last = steps[0].entry.index, steps[-1].entry.index
+        for entry in self.story.by_index.values():
+            if ".param_groups[" in entry.source.replace(" ", "") and entry.kind == "statement":
+                if first <= entry.index <= last and _constant_group(entry.source) in moving:
+                    writes.setdefault(entry.where, []).append(entry)
+        for entries in writes.values():
+            group = _constant_group(entries[0].source) or 0
+            twin = [at for at in staying if rows[0][at] == rows[0][group]]
+            twice = len(entries) >= 2 * (len(steps) - 1)
+            if twice or twin:
+                value = right_side(entries[0].source)
+                target = ast.unparse(ast.parse(entries[0].source).body[0].targets[0].value.value)  # type: ignore[attr-defined]
+                numbers = sorted({group, *(twin or staying)})
+                cure = f'for group in {numbers}:\n    {target}[group]["lr"] = {value}'
+                self.story.report(
+                    "rate-of-one-group", "question", entries[-1],
+                    f"{optimizer}.param_groups[{(twin or staying)[0]}].lr", optimizer=optimizer,
+                    group=group, rate=f"{rows[-1][(twin or staying)[0]]:.3g}",
+                    steps=len(steps), cure=cure,
+                )  # fmt: skip
+
+    def judge_schedulers(self) -> None:
+        """Ask about schedulers that never step, or whose optimizer never does."""
+        tokens = {token for token in self.steps}
+        for entry, event in self.built:
+            token, optimizer = event.data["token"], event.data["optimizer"]
+            name = next(iter(entry.binds), "scheduler")
+            own, steps = self.schedules.get(token, []), self.steps.get(token, [])
+            outer = {one.rounds[:1] for one in steps}
+            if not any(self.schedules.values()) and len(outer) >= ENOUGH and all(len(one.rounds) > 1 for one in steps):
+                said = f"never steps, in {len(outer)} rounds of the outer loop"
+                cure = f"{name}.step()      # once a round"
+                self.story.report("scheduler-without-effect", "question", entry, name, said=said,
+                                  optimizer=optimizer, cure=cure)  # fmt: skip
+            elif len(own) > 1 and not steps and any(len(self.steps[one]) > 1 for one in tokens):
+                at = own[-1][0]
+                said = f"sets the rate of an optimizer that never steps ({optimizer})"
+                cure = f"{entry.source}      # after the optimizer that steps is built"
+                self.story.report("scheduler-without-effect", "question", at, own[-1][1].subject,
+                                  said=said, optimizer=optimizer, cure=cure)  # fmt: skip
+
+
+def weights_known(one: Step) -> bool:
+    """Say whether all weights of a step are watched, so that their moves are seen."""
+    return not one.event.data["unwatched"] and bool(one.event.data["weights"])
+
+
+def _slower(schedule: list[tuple[Entry, Event]], last: Step, first: Step) -> str:
+    if schedule:
+        return f"{schedule[-1][0].source}      # once an epoch: after the loop over batches, not in it"
+    optimizer = last.event.subject
+    rate = max(first.rates) if max(first.rates) > max(last.rates) else 100 * max(last.rates)
+    return f'for group in {optimizer}.param_groups:\n    group["lr"] = {rate:g}'
+
+
+def _constant_group(source: str) -> int | None:
+    """Return the number of the group whose rate a statement sets.
+
+    >>> _constant_group('optimizer.param_groups[0]["lr"] = lr')
+    0
+    >>> _constant_group('group["lr"] = lr')
+    """
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return None
+    target = body[0].targets[0] if body and isinstance(body[0], ast.Assign) else None
+    if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Subscript):
+        name, group = target.slice, target.value
+        if isinstance(name, ast.Constant) and name.value == "lr":
+            if isinstance(group.value, ast.Attribute) and group.value.attr == "param_groups":
+                if isinstance(group.slice, ast.Constant) and isinstance(group.slice.value, int):
+                    return group.slice.value
+    return None
+
+
+@dataclass(eq=False, slots=True)
+class Built:
+    """An optimizer that a statement built, and the weights that it has stepped."""
+
+    entry: Entry
+    token: int
+    weights: frozenset[int] = frozenset()
+    subject: str = ""
+    steps: int = 0
+    state: bool = False
+    last: int = -1  # the statement of its last step
+    written: int = -1  # the last statement before its first step that wrote a weight otherwise
+
+
+class Anew(Rule):
+    """Optimizers that one statement builds again and again for the same weights."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.built: dict[int, Built] = {}
+        self.chains: dict[tuple[str, str, int], list[Built]] = {}
+        self.written = -1
+
+    def event(self, entry: Entry, event: Event) -> None:
+        token = event.data.get("token")
+        if event.kind == "optimizer built":
+            one = self.built[token or 0] = Built(entry, token or 0)
+            self.chains.setdefault(entry.where, []).append(one)
+        elif event.kind == "step" and token in self.built:
+            one = self.built[token or 0]
+            one.weights = frozenset(t or 0 for group in event.data["held"] for t in group)
+            if not one.steps:
+                one.written = self.written
+            one.steps, one.subject, one.last = one.steps + 1, event.subject, entry.index
+
+    def after(self, entry: Entry) -> None:
+        steps = {event.data["token"] for event in entry.events if event.kind == "step"}
+        for token in steps & self.built.keys():
+            self.built[token].state |= any(
+                change.state == "optimizer state" and len(getattr(change.after, "shape", ()))
+                for change in entry.changes
+            )
+        if not any(event.kind == "step" for one in self.story.chain(entry) for event in one.events):
+            own = self.story.own(entry)
+            if any(change.state == "weight" and change.kind != "removed" for change in own):
+                self.written = entry.index
+
+    def end(self) -> None:
+        for chain in self.chains.values():
+            used = [one for one in chain if one.steps]
+            pairs = list(zip(used, used[1:], strict=False))
+            lost = [
+                (a, b) for a, b in pairs if a.weights == b.weights and a.state and b.written < a.last
+            ]
+            if len(lost) >= 2 and len(lost) == len(pairs):
+                last = lost[-1][1]
+                source = last.entry.source
+                self.story.report(
+                    "optimizer-made-anew", "question", last.entry, last.subject, number=len(used),
+                    optimizer=last.subject, source=source, steps=used[0].steps,
+                )  # fmt: skip

@@ -1,0 +1,210 @@
+"""Is each gradient used once, as it was made? Edits that no step uses, gradients that nobody steps.
+
+A gradient is deposited by a backward, edited (clipped, scaled), used by a step, and cleared. The
+first four rules of the order are in `gradients`; here are edits and what is missing altogether.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fnlib.ledger.entries import Change, Entry, Event
+from fnlib.ledger.findings.story import Rule, Story, norm_after
+
+ENOUGH = 3  # rounds that a question takes
+
+
+@dataclass(eq=False, slots=True)
+class Edit:
+    """What became of the edits that one statement made: how many were used, and how many cleared."""
+
+    entry: Entry
+    used: int = 0
+    lost: int = 0
+    late: int = 0  # of the lost ones: made after the gradient's last use
+    places: dict[str, None] = field(default_factory=dict)
+    step: str = ""
+
+
+class Edits(Rule):
+    """Follows what statements do to gradients between a backward and the clearing."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.fresh: set[str] = set()  # gradients that no step has used
+        self.used: dict[str, str] = {}  # gradients that a step has used, and whose
+        self.waiting: dict[str, dict[int, tuple[Edit, bool]]] = {}
+        self.edits: dict[tuple[str, str, int], Edit] = {}
+        self.known: set[int] = set()
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "backward" and not event.data["raised"]:
+            self.known.add(entry.index)
+            self.fresh.update(event.data["weights"])
+        elif event.kind == "step":
+            self.known.add(entry.index)
+            for weight in event.data["weights"]:
+                self.fresh.discard(weight)
+                self.used[weight] = event.subject
+                self.settle(weight, used=True)
+        elif event.kind in ("zero_grad", "unscale", "scaler step"):
+            self.known.add(entry.index)
+            cleared = event.kind == "zero_grad"
+            for weight in event.data["weights"] if cleared else ():
+                self.clear(weight)
+
+    def clear(self, weight: str) -> None:
+        """Drop a gradient, with the edits that were made to it."""
+        self.fresh.discard(weight)
+        self.used.pop(weight, None)
+        self.settle(weight, used=False)
+
+    def settle(self, weight: str, *, used: bool) -> None:
+        """Count the edits of a gradient as used or lost."""
+        for edit, late in self.waiting.pop(weight, {}).values():
+            edit.used += used
+            edit.lost += not used
+            edit.late += late and not used
+
+    def after(self, entry: Entry) -> None:
+        mine = [one for one in self.story.own(entry) if one.state == "gradient"]
+        if not mine or any(one.index in self.known for one in self.story.chain(entry)):
+            return
+        if any(inner.index in self.known for inner in entry.inside):
+            return
+        for change in mine:
+            self.written(entry, change, change.label.removesuffix(".grad"))
+
+    def written(self, entry: Entry, change: Change, weight: str) -> None:
+        """Note a statement that clears a gradient by hand, or edits it."""
+        if change.kind == "removed" or norm_after(change) == 0.0:
+            self.clear(weight)
+        elif change.kind in ("changed in place", "replaced"):
+            edit = self.edits.setdefault(entry.where, Edit(entry))
+            edit.places[weight] = None
+            edit.step = self.used.get(weight, edit.step)
+            late = weight not in self.fresh and weight in self.used
+            self.waiting.setdefault(weight, {})[id(edit)] = (edit, late)
+
+    def end(self) -> None:
+        for edit in self.edits.values():
+            number = len(edit.places)
+            if edit.used or edit.lost < 2 * number or not edit.late:
+                continue
+            severity = "certain" if edit.late == edit.lost else "question"
+            for place in edit.places:
+                self.story.report(
+                    "gradient-edit-unused", severity, edit.entry, place,  # type: ignore[arg-type]
+                    source=edit.entry.source, optimizer=edit.step,
+                )  # fmt: skip
+
+
+@dataclass(eq=False, slots=True)
+class Idle:
+    """An optimizer whose weights get gradients: how often, how often cleared, by which statement."""
+
+    entry: Entry
+    passes: int = 0
+    cleared: int = 0
+    clearing: Entry | None = None
+    places: dict[str, None] = field(default_factory=dict)
+
+
+class NeverStepped(Rule):
+    """Optimizers that never step, though backward passes compute gradients for all their weights."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.idle: dict[str, Idle] = {}
+        self.trained: set[str] = set()  # weights that a step used, or that moved otherwise
+        self.excused: set[str] = set()
+        self.waiting: set[str] = set()
+
+    def event(self, entry: Entry, event: Event) -> None:
+        data = event.data
+        if event.kind == "backward" and not data["raised"]:
+            for optimizer in entry.links.held:
+                reached = self.story.weights_of(optimizer, entry.links) & data["weights"].keys()
+                if reached:
+                    one = self.idle.setdefault(optimizer, Idle(entry))
+                    one.entry, one.passes = entry, one.passes + 1
+                    one.places.update(dict.fromkeys(sorted(reached)))
+                    self.waiting.add(optimizer)
+        elif event.kind == "step":
+            self.excused.add(event.subject)
+            self.trained.update((*data["weights"], *data["without"]))
+        elif event.kind == "scaler step":
+            self.excused.add(data["optimizer"])
+        elif event.kind == "zero_grad":
+            for optimizer, one in self.idle.items():
+                if optimizer in self.waiting and one.places.keys() & set(data["weights"]):
+                    self.waiting.discard(optimizer)
+                    one.cleared += 1
+                    one.clearing = entry
+
+    def after(self, entry: Entry) -> None:
+        for change in self.story.own(entry):
+            if change.state == "weight" and self.idle:
+                self.trained.add(change.label)
+
+    def end(self) -> None:
+        for optimizer, one in self.idle.items():
+            if optimizer in self.excused or self.trained & one.places.keys():
+                continue
+            if one.cleared >= ENOUGH - 1 or one.passes >= 2 * ENOUGH:
+                at = one.clearing or one.entry
+                fields = {"optimizer": optimizer, "passes": one.passes}
+                for place in one.places:
+                    self.story.report("never-stepped", "question", at, place, **fields)
+
+
+class Scaled(Rule):
+    """Gradients of a scaled loss that are clipped or stepped before they are unscaled."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.scaler = ""
+        self.scaled: set[str] = set()
+        self.stepping: int = -1
+
+    def event(self, entry: Entry, event: Event) -> None:
+        data = event.data
+        if event.kind == "scale":
+            self.scaler = event.subject
+        elif event.kind == "backward" and not data["raised"]:
+            if self.scaler:
+                self.scaled.update(data["weights"])
+        elif event.kind in ("unscale", "scaler step"):
+            if event.kind == "scaler step":
+                self.stepping = entry.index
+            weights = self.story.weights_of(data["optimizer"], entry.links)
+            self.scaled -= weights or self.scaled
+        elif event.kind == "zero_grad":
+            self.scaled -= set(data["weights"])
+        elif event.kind == "clip":
+            labels = [one.removesuffix(".grad") for one in data["gradients"]]
+            self.report(entry, [one for one in labels if one in self.scaled], "clips")
+        elif event.kind == "step" and self.stepping != entry.index and not data["closure"]:
+            self.report(entry, [one for one in data["weights"] if one in self.scaled], "uses", event.subject)
+
+    def after(self, entry: Entry) -> None:
+        if any(event.kind in ("backward", "scale", "scaler step") for event in entry.events):
+            return
+        for change in self.story.own(entry):
+            if change.state == "gradient" and not any(one.kind == "clip" for one in entry.events):
+                self.scaled.discard(change.label.removesuffix(".grad"))  # unscaled by hand
+
+    def report(self, entry: Entry, places: list[str], verb: str, optimizer: str = "") -> None:
+        """Ask about gradients that are too large by the scale."""
+        held = entry.links.held
+        name = optimizer or next(
+            (one for one in held if set(places) & self.story.weights_of(one, entry.links)),
+            "optimizer",
+        )
+        unscale = f"{self.scaler}.unscale_({name})\n{entry.source}"
+        step = f"{self.scaler}.step({name})\n{self.scaler}.update()"
+        for place in places:
+            self.story.report(
+                "gradient-still-scaled", "question", entry, place, source=entry.source, verb=verb,
+                scaler=self.scaler, cure=step if optimizer else unscale,
+            )  # fmt: skip
