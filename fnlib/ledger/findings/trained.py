@@ -37,7 +37,6 @@ class Reached:
     passes: int = 0
     first: int = 0
     last_use: int = -1
-    alone: bool = False  # no weight of an optimizer was reached beside it
 
 
 class Trained(Rule):
@@ -162,16 +161,12 @@ class Trained(Rule):
                 parts[part] = calls[-1][0]
         outer = [part for part in parts if not any(part.startswith(f"{o}.") for o in parts)]
         for part in outer:
-            at = self.calling(parts[part])
+            at = parts[part]
             cut = cut_behind(self.story, at, "", within=part)
             self.story.report(
                 "gradient-never-arrives", "question", at, part, optimizer=one.event.subject,
                 steps=one.steps, cure=cut or _CONNECT,
             )  # fmt: skip
-
-    def calling(self, entry: Entry) -> Entry:
-        """Return the statement itself: where a part was called."""
-        return entry
 
     def judge_loose(self, loose: list[str]) -> None:
         """Ask about weights that get a gradient, that nobody trains, and that look forgotten."""
@@ -189,7 +184,7 @@ class Trained(Rule):
                 continue
             owner, layer = self.story.owner(label), label.rpartition(".")[0]
             siblings = any(other.rpartition(".")[0] == layer for other in trained)
-            hidden = "[" in label or label not in one.entry.links.weights
+            hidden = self.is_hidden(owner)
             young = self.born.get(label, -1) > self.built >= 0
             whole = not any(f"{other}.".startswith(f"{owner}.") for other in trained)
             apart = whole and one.last_use > latest and self.is_made_here(owner)
@@ -197,6 +192,11 @@ class Trained(Rule):
                 holder = next(s for s in self.optimizers.values() if s.alive)
                 fields = {"optimizer": holder.event.subject, "cure": self.cure(label, hidden)}
                 self.story.report("weight-trained-by-nobody", "question", one.entry, label, **fields)
+
+    def is_hidden(self, owner: str) -> bool:
+        """Say whether a watched module keeps another one without registering it."""
+        starts = (owner[:at] for at, mark in enumerate(owner) if mark in ".[")
+        return any(start in self.story.owners for start in starts)
 
     def is_made_here(self, owner: str) -> bool:
         """Say whether a module is in training mode and was not loaded: pretrained ones are meant to stay."""
@@ -207,10 +207,10 @@ class Trained(Rule):
     def cure(self, label: str, hidden: bool) -> str:
         """Write the lines that have a weight trained."""
         holder = next(s for s in self.optimizers.values() if s.alive).event.subject
-        if hidden and "[" in label:
+        if hidden:
             place = label.partition("[")[0]
             model, _, attribute = place.rpartition(".")
-            kind = "ModuleDict" if label.partition("[")[2][:1] in "'\"" else "ModuleList"
+            kind = "ModuleDict" if label.partition("[")[2][:1] in ("'", '"') else "ModuleList"
             return (
                 f"self.{attribute} = nn.{kind}(self.{attribute})"
                 f"      # in __init__ of {model}, before the optimizer is built"

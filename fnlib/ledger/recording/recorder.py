@@ -31,7 +31,7 @@ from fnlib.ledger.looks.sighting import Delta, Pending, merge
 from fnlib.ledger.looks.watches import SCALAR
 from fnlib.ledger.recording.calls import handlers
 from fnlib.ledger.recording.graphs import Graph, graph_of
-from fnlib.ledger.recording.hidden import hidden_in
+from fnlib.ledger.recording.hidden import NOWHERE, hidden_in
 from fnlib.ledger.recording.limits import Limits
 from fnlib.ledger.recording.names import Names, Scope
 from fnlib.ledger.recording.source import Loop, Region, Statement, region
@@ -544,7 +544,7 @@ class Recorder:
         """Return a label for a weight that no watched module registers: ``model.layers[0].weight``."""
         token = self.keeper.token(weight)
         if token not in self._loose:
-            self._loose[token] = hidden_in(self.keeper.watches, weight)
+            self._loose[token] = hidden_in(self.keeper.watches, weight) or NOWHERE
         return self._loose[token]
 
     def name_of(self, values: tuple[Any, ...]) -> str:
