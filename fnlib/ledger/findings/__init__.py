@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
+from fnlib.ledger.findings.draws import Draws
 from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
+from fnlib.ledger.findings.follows import Follows
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.modes import Modes
@@ -37,6 +39,8 @@ RULES = (
     Stale,
     Rhythm,
     Anew,
+    Draws,
+    Follows,
     Trained,
     NeverStepped,
 )

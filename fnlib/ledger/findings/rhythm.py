@@ -44,6 +44,9 @@ class Rhythm(Rule):
         self.schedules: dict[int, list[tuple[Entry, Event]]] = {}
         self.built: list[tuple[Entry, Event]] = []
         self.open: list[Step] = []
+        # the statement that set a rate since the last step, and whether it stepped a scheduler
+        self.set: dict[str, tuple[Entry, Event]] = {}
+        self.fates: dict[str, list[bool]] = {}  # of the rates that a scheduler set: used or not
 
     def event(self, entry: Entry, event: Event) -> None:
         token = event.data.get("token")
@@ -56,6 +59,8 @@ class Rhythm(Rule):
                 for weight in weights
             )
             self.steps.setdefault(token or 0, []).append(one)
+            for place in [place for place in self.set if place.startswith(f"{event.subject}.")]:
+                self.fates.setdefault(self.set.pop(place)[1].subject, []).append(True)
             self.open.append(one)
         elif event.kind == "scheduler step":
             self.schedules.setdefault(token or 0, []).append((entry, event))
@@ -63,6 +68,14 @@ class Rhythm(Rule):
             self.built.append((entry, event))
 
     def after(self, entry: Entry) -> None:
+        schedules = [event for event in entry.events if event.kind == "scheduler step"]
+        for change in self.story.own(entry):
+            if change.state == "group entry" and change.place.endswith(".lr"):
+                before = self.set.pop(change.label, None)
+                if schedules:
+                    self.set[change.label] = (entry, schedules[-1])
+                elif before is not None:
+                    self.fates.setdefault(before[1].subject, []).append(False)
         for change in entry.changes:
             if change.state == "gradient" and (norm := norm_after(change)) is not None:
                 weight = change.label.removesuffix(".grad")
@@ -165,7 +178,15 @@ class Rhythm(Rule):
                 )  # fmt: skip
 
     def judge_schedulers(self) -> None:
-        """Ask about schedulers that never step, or whose optimizer never does."""
+        """Ask about schedulers that never step, or whose rates no step uses."""
+        for pairs in self.schedules.values():
+            at, event = pairs[-1]
+            fates = self.fates.get(event.subject, [])
+            if len(fates) >= ENOUGH and not any(fates):
+                self.story.report(
+                    "scheduler-without-effect", "question", at, event.subject, cure=f"# {at.source}",
+                    said=f"sets {event.data['optimizer']}'s rate, which other code then sets before a step",
+                )  # fmt: skip
         tokens = {token for token in self.steps}
         for entry, event in self.built:
             token, optimizer = event.data["token"], event.data["optimizer"]

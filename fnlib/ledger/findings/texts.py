@@ -326,10 +326,9 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "sacmehta/EdgeNets/issues/14",
     ),
     "gradient-edit-unused": Text(
-        "`{source}` changes the gradient of {place} after {optimizer}.step() has used it; it is "
-        "then cleared.",
+        "`{source}` changes the gradient of {place}, which is {said}.",
         "The edit has no effect: no step ever uses the changed gradient.",
-        "{source}      # between backward and step\n{optimizer}.step()",
+        "{cure}",
         _GITHUB + "awslabs/graphstorm/issues/1366",
     ),
     "gradient-still-scaled": Text(
@@ -373,6 +372,20 @@ TEXTS: dict[str, Text] = {
         "The rates that it computes reach no step.",
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
+    ),
+    "draws-repeated": Text(
+        "`{source}` sets {library}'s generator back to the same state in every round, and training "
+        "draws from it.",
+        "Each round then draws the same numbers: the same noise, the same augmentation.",
+        "{source}      # once, before the loop",
+        "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
+    ),
+    "buffers-left-behind": Text(
+        "The weights of {copy} follow those of {other}, but {place} has never changed.",
+        "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
+        "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
+        "    mine.copy_(theirs)      # where the weights are averaged",
+        _GITHUB + "huggingface/pytorch-image-models/issues/102",
     ),
     "optimizer-made-anew": Text(
         "`{source}` has built an optimizer for the same weights {number} times; {optimizer}'s "

@@ -179,12 +179,12 @@ class Trained(Rule):
         latest = max(self.reached[label].last_use for label in trained)
         for label in loose:
             one = self.reached[label]
-            known = label in self.by_hand or label.startswith("(")
-            if known or 2 * one.passes < len(self.passes) or one.passes < 2:
-                continue
             owner, layer = self.story.owner(label), label.rpartition(".")[0]
+            hidden = self.is_hidden(owner) or label not in one.entry.links.weights
+            often = 2 if hidden else max(2, len(self.passes) // 2)
+            if label in self.by_hand or label.startswith("(") or one.passes < often:
+                continue
             siblings = any(other.rpartition(".")[0] == layer for other in trained)
-            hidden = self.is_hidden(owner)
             young = self.born.get(label, -1) > self.built >= 0
             whole = not any(f"{other}.".startswith(f"{owner}.") for other in trained)
             apart = whole and one.last_use > latest and self.is_made_here(owner)

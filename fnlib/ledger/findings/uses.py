@@ -24,6 +24,7 @@ class Edit:
     late: int = 0  # of the lost ones: made after the gradient's last use
     places: dict[str, None] = field(default_factory=dict)
     step: str = ""
+    next: str = ""  # owner of the weights that the next step moves
 
 
 class Edits(Rule):
@@ -43,6 +44,9 @@ class Edits(Rule):
             self.fresh.update(event.data["weights"])
         elif event.kind == "step":
             self.known.add(entry.index)
+            if event.data["weights"]:
+                for edit in self.edits.values():
+                    edit.next = edit.next or self.story.owner(event.data["weights"][0])
             for weight in event.data["weights"]:
                 self.fresh.discard(weight)
                 self.used[weight] = event.subject
@@ -88,14 +92,20 @@ class Edits(Rule):
 
     def end(self) -> None:
         for edit in self.edits.values():
-            number = len(edit.places)
-            if edit.used or edit.lost < 2 * number or not edit.late:
+            number, source = len(edit.places), edit.entry.source
+            late = edit.late == edit.lost >= 2 * number
+            if edit.used or not (late or edit.lost >= ENOUGH * number):
                 continue
-            severity = "certain" if edit.late == edit.lost else "question"
+            said = "cleared before any step uses it"
+            owner = self.story.owner(next(iter(edit.places)))
+            cure = source.replace(owner, edit.next) if edit.next else f"{source}      # before step"
+            if late:
+                said = f"cleared afterwards: {edit.step}.step() used it before"
+                cure = f"{source}      # between backward and step\n{edit.step}.step()"
             for place in edit.places:
                 self.story.report(
-                    "gradient-edit-unused", severity, edit.entry, place,  # type: ignore[arg-type]
-                    source=edit.entry.source, optimizer=edit.step,
+                    "gradient-edit-unused", "certain" if late else "question", edit.entry, place,
+                    source=source, said=said, cure=cure,
                 )  # fmt: skip
 
 

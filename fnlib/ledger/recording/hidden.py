@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def _kept_in(label: str, value: Any, deep: int) -> Iterator[tuple[str, Any]]:
             yield f"{label}.{name}" if name else label, part
         for name, weight in value.named_parameters():
             yield f"{label}.{name}", weight
-    elif not deep or isinstance(value, type):
+    elif not deep or isinstance(value, (type, ModuleType)):
         return
     elif type(value) in (list, tuple):
         for number, entry in enumerate(value[:MANY]):
@@ -54,7 +55,7 @@ def _kept_in(label: str, value: Any, deep: int) -> Iterator[tuple[str, Any]]:
     elif type(value) is dict:
         for key, entry in list(value.items())[:MANY]:
             yield from _kept_in(f"{label}[{key!r}]", entry, deep - 1)
-    elif type(getattr(value, "__dict__", None)) is dict and not callable(value):
+    elif type(getattr(value, "__dict__", None)) is dict and not hasattr(value, "__code__"):
         for name, entry in list(vars(value).items())[:MANY]:
             if not isinstance(entry, _PASSED_OVER):
                 yield from _kept_in(f"{label}.{name}", entry, deep - 1)

@@ -1,0 +1,34 @@
+"""The doctor's questions find members of their families that nobody has reported."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from fnlib.ledger.doctor.report import Report
+from fnlib.ledger.doctor.script import record, report_on
+from tests.doctor.loops import CASES, Case
+
+
+def asked(folder: Path, text: str) -> Report:
+    path = folder / "train.py"
+    path.write_text(text, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ledger, limits, status = record(str(path), [])
+    assert status == 0 and ledger.failure is None and not ledger.faults
+    return report_on(ledger, limits)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "_")[:40])
+def test_fault_and_correction(case: Case, tmp_path: Path) -> None:
+    """The fault is found by its code at its line; the corrected script is clean."""
+    report = asked(tmp_path, case.bug)
+    found = [one for one in report if one.code == case.code]
+    assert found, report.text()
+    lines = case.bug.splitlines()
+    assert any(case.at in lines[one.line - 1] for one in found), report.text()
+    healthy = asked(tmp_path, case.correct)
+    assert not healthy, healthy.text()
