@@ -90,7 +90,7 @@ class Rhythm(Rule):
 
     def end(self) -> None:
         for token, steps in self.steps.items():
-            schedule = self.schedules.get(token, [])
+            schedule = _busiest(self.schedules.get(token, []))
             if not self.judge_still(steps, schedule):
                 self.judge_fall(steps, schedule)
             self.judge_groups(steps, schedule)
@@ -204,6 +204,14 @@ class Rhythm(Rule):
                 cure = f"{entry.source}      # after the optimizer that steps is built"
                 self.story.report("scheduler-without-effect", "question", at, own[-1][1].subject,
                                   said=said, optimizer=optimizer, cure=cure)  # fmt: skip
+
+
+def _busiest(schedule: list[tuple[Entry, Event]]) -> list[tuple[Entry, Event]]:
+    """Return the steps at the line that steps schedulers most often."""
+    lines: dict[tuple[str, str, int], list[tuple[Entry, Event]]] = {}
+    for entry, event in schedule:
+        lines.setdefault(entry.where, []).append((entry, event))
+    return max(lines.values(), key=len, default=[])
 
 
 def weights_known(one: Step) -> bool:
