@@ -316,14 +316,12 @@ TEXTS: dict[str, Text] = {
         "reached them in {steps} steps.",
         "The graph is cut between this part and the loss, so the part is never trained.",
         "{cure}",
-        _GITHUB + "isayev/ReLeaSE/issues/39",
     ),
     # each gradient once, as it was made
     "never-stepped": Text(
         "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps.",
         "Gradients are computed and cleared, and no weight moves.",
         "{optimizer}.step()      # after loss.backward()",
-        _GITHUB + "sacmehta/EdgeNets/issues/14",
     ),
     "gradient-edit-unused": Text(
         "`{source}` changes the gradient of {place}, which is {said}.",
@@ -336,7 +334,6 @@ TEXTS: dict[str, Text] = {
         "backward of a scaled loss makes gradients that are too large by the scale until they are "
         "unscaled.",
         "{cure}",
-        _GITHUB + "awslabs/graphstorm/issues/1366",
     ),
     "stale-weights": Text(
         "This backward follows {place} as it was before the step at line {step}, though the "
@@ -371,7 +368,6 @@ TEXTS: dict[str, Text] = {
         "{place} {said}.",
         "The rates that it computes reach no step.",
         "{cure}",
-        _GITHUB + "ivadomed/ivadomed/pull/55",
     ),
     "draws-repeated": Text(
         "`{source}` sets {library}'s generator back to the same state in every round, and training "
@@ -385,7 +381,6 @@ TEXTS: dict[str, Text] = {
         "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
         "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
         "    mine.copy_(theirs)      # where the weights are averaged",
-        _GITHUB + "huggingface/pytorch-image-models/issues/102",
     ),
     "optimizer-made-anew": Text(
         "`{source}` has built an optimizer for the same weights {number} times; {optimizer}'s "
