@@ -9,7 +9,8 @@ import pytest
 
 from fnlib.ledger.doctor.report import Report
 from fnlib.ledger.doctor.script import record, report_on
-from tests.doctor.loops import CASES, Case
+from tests.doctor.loops import CASES, PRELUDE, Case
+from tests.doctor.quiet_loops import QUIET
 
 
 def asked(folder: Path, text: str) -> Report:
@@ -32,3 +33,10 @@ def test_fault_and_correction(case: Case, tmp_path: Path) -> None:
     assert any(case.at in lines[one.line - 1] for one in found), report.text()
     healthy = asked(tmp_path, case.correct)
     assert not healthy, healthy.text()
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_a_sane_loop_is_quiet(name: str, tmp_path: Path) -> None:
+    """A sane script that looks like a fault has no finding at all."""
+    report = asked(tmp_path, PRELUDE + QUIET[name])
+    assert not report, report.text()

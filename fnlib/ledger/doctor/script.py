@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     )
     report = report_on(ledger, limits)
     sys.stdout.flush()
-    print(f"fnlib doctor: {report.text()}", file=sys.stderr)
+    print(f"fnlib doctor: {report.text(whole=options.all)}", file=sys.stderr)
     sick = bool(report if options.strict else report.certain)
     return status or (1 if sick else LITTLE if report.seen.little else 0)
 
@@ -104,6 +104,11 @@ def _parser() -> argparse.ArgumentParser:
         "--strict",
         action="store_true",
         help="exit with 1 on questions too, not only on certain findings",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="write every finding in full, not only the first three",
     )
     parser.add_argument(
         "--steps", type=int, default=100, help="optimizer steps to record (default: 100)"
