@@ -59,7 +59,7 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``backward``        name of the loss, or "". retain_graph, create_graph, raised, nodes (size of the graph),
                     weights: {place label: [entry index of each use in the graph's forward]} for each watched leaf
                     reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved,
-                    if anything watched has changed since the graph was begun. loose: {label: token} of the weights
+                    if anything watched has changed since the graph was begun. loose: {label: [token]} of the weights
                     reached that no watched module registers; autocast: whether it was on
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those

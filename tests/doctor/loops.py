@@ -477,7 +477,7 @@ for epoch in range(3):
     ),
     # --- what is the rhythm? ---------------------------------------------------------------------
     Case(
-        "an exponential schedule after each batch", "rate-falls-each-batch",
+        "an exponential schedule after each batch", "rate-out-of-range",
         MODEL + '''
 scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.7)
 for epoch in range(4):
@@ -490,7 +490,7 @@ for epoch in range(4):
         "        scheduler.step()\n", "    scheduler.step()\n", "scheduler.step()",
     ),
     Case(
-        "a cosine of epochs after each batch", "rate-falls-each-batch",
+        "a cosine of epochs after each batch", "rate-out-of-range",
         MODEL + '''
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
 for epoch in range(4):
@@ -704,5 +704,240 @@ for epoch in range(3):
         "            pass\n",
         "            for mine, theirs in zip(average.buffers(), model.buffers()):\n                mine.copy_(theirs)\n",
         "mine.lerp_",
+    ),
+    # --- more members, of all three ------------------------------------------------------------
+    Case(
+        "a model that is built again after the optimizer", "weight-not-in-optimizer",
+        '''
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+model = Net()
+''' + LOOP,
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nmodel = Net()\n",
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n", "optimizer.step()",
+    ),
+    Case(
+        "the best model is put in the model's place", "weight-not-in-optimizer",
+        MODEL + '''
+for epoch in range(4):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    if epoch == 1:
+        model = copy.deepcopy(model)
+''',
+        "        model = copy.deepcopy(model)", "        best = copy.deepcopy(model)", "",
+    ),
+    Case(
+        "an iterator of parameters that is used twice", "weight-trained-by-nobody",
+        '''
+model = Net()
+head = model.head.parameters()
+print(sum(w.numel() for w in head))
+optimizer = torch.optim.SGD([{"params": model.body.parameters()}, {"params": head, "lr": 1.0}], lr=0.1)
+''' + LOOP,
+        "print(sum(w.numel() for w in head))\n", "", "loss.backward()",
+    ),
+    Case(
+        "a layer made in forward", "weight-trained-by-nobody",
+        '''
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 12)
+        self.middle = nn.Linear(12, 12)
+        self.head = nn.Linear(12, 3)
+    def forward(self, x):
+        h = torch.relu(self.body(x))
+        h = nn.Linear(12, 12)(h)
+        return self.head(h)
+model = Model()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+''' + LOOP,
+        "nn.Linear(12, 12)(h)", "self.middle(h)", "nn.Linear(12, 12)(h)",
+    ),
+    Case(
+        "a plain tensor as a weight", "weight-trained-by-nobody",
+        '''
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(6, 3)
+        self.scale = torch.ones(3, requires_grad=True)
+    def forward(self, x):
+        return self.net(x) * self.scale
+model = Model()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+''' + LOOP,
+        "torch.ones(3, requires_grad=True)", "nn.Parameter(torch.ones(3))", "loss.backward()",
+    ),
+    Case(
+        "an encoder that only runs under no_grad", "gradient-never-arrives",
+        '''
+encoder, head = nn.Linear(6, 12), nn.Linear(12, 3)
+optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.01)
+for epoch in range(3):
+    for inputs, targets in loader:
+        with torch.no_grad():
+            features = encoder(inputs)
+        loss = F.cross_entropy(head(features), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+''',
+        "        with torch.no_grad():\n            features = encoder(inputs)\n",
+        "        features = encoder(inputs)\n", "encoder(inputs)",
+    ),
+    Case(
+        "the backward of one of two losses", "gradient-never-arrives",
+        '''
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 12)
+        self.a, self.b = nn.Linear(12, 3), nn.Linear(12, 1)
+    def forward(self, x):
+        h = torch.relu(self.body(x))
+        kind = self.a(h)
+        size = self.b(h)
+        return kind, size
+model = Two()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for epoch in range(3):
+    for inputs, targets in loader:
+        kind, size = model(inputs)
+        loss = F.cross_entropy(kind, targets)
+        total = loss + size.pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+''',
+        "        loss.backward()", "        total.backward()", "self.b(h)",
+    ),
+    Case(
+        "the step is after the loop over batches", "gradient-dropped",
+        MODEL + '''
+for epoch in range(4):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+    optimizer.step()
+''',
+        "    optimizer.step()\n", "        optimizer.step()\n", "loss.backward()",
+    ),
+    Case(
+        "the rest of the accumulation is cleared", "gradient-dropped",
+        MODEL + '''
+for epoch in range(4):
+    optimizer.zero_grad()
+    for number, (inputs, targets) in enumerate(loader):
+        loss = F.cross_entropy(model(inputs), targets) / 3
+        loss.backward()
+        if (number + 1) % 3 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+''',
+        "(number + 1) % 3 == 0:", "(number + 1) % 3 == 0 or number + 1 == len(loader):",
+        "loss.backward()",
+    ),
+    Case(
+        "gradients are clipped before the backward", "gradient-edit-unused",
+        MODEL + '''
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        loss.backward()
+        optimizer.step()
+''',
+        "        nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n        loss.backward()\n",
+        "        loss.backward()\n        nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n",
+        "clip_grad_norm_",
+    ),
+    Case(
+        "a function that returns the rate itself", "rate-out-of-range",
+        MODEL + '''
+scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.001 * 0.9 ** epoch)
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    scheduler.step()
+''',
+        "0.001 * 0.9 ** epoch", "0.9 ** epoch", "scheduler = ",
+    ),
+    Case(
+        "a warm-up in whole numbers", "weights-stand-still",
+        MODEL + '''
+step = 0
+for epoch in range(4):
+    for inputs, targets in loader:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * (step // 1000)
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+        step += 1
+''',
+        "step // 1000", "min(1, (step + 1) / 10)", "optimizer.step()",
+    ),
+    Case(
+        "a scheduler that is built anew in each epoch", "scheduler-without-effect",
+        MODEL + '''
+scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+def train_epoch(model, optimizer):
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    scheduler.step()
+for epoch in range(4):
+    train_epoch(model, optimizer)
+''',
+        "    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)\n    for",
+        "    for", "scheduler = torch",
+    ),
+    Case(
+        "the network is called on numbers of the network", "gradient-never-arrives",
+        '''
+class Chain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ModuleList([nn.Linear(6, 6) for _ in range(3)])
+        self.head = nn.Linear(6, 3)
+    def forward(self, x):
+        for step in self.steps:
+            x = torch.tanh(step(x)).detach()
+        return self.head(x)
+model = Chain()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+''' + LOOP,
+        ".detach()\n        return", "\n        return", "step(x)",
+    ),
+    Case(
+        "an optimizer of the wrong network", "weight-not-in-optimizer",
+        '''
+policy, value = nn.Linear(6, 3), nn.Linear(6, 1)
+policy_optimizer = torch.optim.Adam(policy.parameters(), lr=0.01)
+value_optimizer = torch.optim.Adam(policy.parameters(), lr=0.01)
+for step in range(12):
+    state = torch.randn(8, 6)
+    loss = F.cross_entropy(policy(state), y[:8])
+    policy_optimizer.zero_grad()
+    loss.backward()
+    policy_optimizer.step()
+    policy_optimizer.zero_grad()
+    value_loss = value(state).pow(2).mean()
+    value_optimizer.zero_grad()
+    value_loss.backward()
+    value_optimizer.step()
+''',
+        "value_optimizer = torch.optim.Adam(policy.parameters()",
+        "value_optimizer = torch.optim.Adam(value.parameters()", "value_optimizer.step()",
     ),
 ]

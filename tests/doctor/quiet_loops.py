@@ -182,16 +182,6 @@ for epoch in range(3):
         optimizer.step()
         norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
 ''',
-    "accumulation with a rest": MODEL + '''
-for epoch in range(3):
-    optimizer.zero_grad()
-    for number, (inputs, targets) in enumerate(loader):
-        (F.cross_entropy(model(inputs), targets) / 3).backward()
-        if number % 3 == 2:
-            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-            optimizer.step()
-            optimizer.zero_grad()
-''',
     "a scaler with clipping": MODEL + '''
 scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
 for epoch in range(3):
@@ -415,7 +405,7 @@ for epoch in range(3):
 ''',
     "a target that follows, with BatchNorm": '''
 online = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
-target = copy.deepcopy(online)
+target = copy.deepcopy(online).eval()
 for w in target.parameters():
     w.requires_grad = False
 predictor = nn.Linear(4, 4)
@@ -431,6 +421,8 @@ for epoch in range(3):
         with torch.no_grad():
             for mine, theirs in zip(target.parameters(), online.parameters()):
                 mine.lerp_(theirs, 0.01)
+            for mine, theirs in zip(target.buffers(), online.buffers()):
+                mine.copy_(theirs)
 ''',
     "stochastic weight averaging": '''
 model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))

@@ -19,7 +19,7 @@ from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.stale import Stale
 from fnlib.ledger.findings.story import Story
 from fnlib.ledger.findings.trained import Trained
-from fnlib.ledger.findings.uses import Edits, NeverStepped, Scaled
+from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
 
 RULES = (
     Gradients,
@@ -35,6 +35,7 @@ RULES = (
     Functional,
     # who is trained, gradients that are used once, the rhythm
     Edits,
+    Dropped,
     Scaled,
     Stale,
     Rhythm,

@@ -11,11 +11,14 @@ ENOUGH = 3  # rounds with the same draws
 _SEEDS = ("seed", "set_rng_state", "set_state", "setstate")
 
 
+Rounds = tuple[tuple[str, int, int], ...]
+
+
 @dataclass(eq=False, slots=True)
 class Drawn:
-    """A state of a generator after a statement, and how often the statement has left it so."""
+    """A state of a generator after a statement, and the rounds in which a step followed."""
 
-    rounds: set[tuple[tuple[str, int, int], ...]] = field(default_factory=set)
+    rounds: set[Rounds] = field(default_factory=set)
     setter: Entry | None = None
 
 
@@ -27,14 +30,17 @@ class Draws(Rule):
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.last: dict[str, Entry] = {}  # the statement that changed each generator last
         self.set_by: dict[str, Entry] = {}
         self.drawn: dict[tuple[str, object, tuple[str, str, int]], Drawn] = {}
-        self.steps: set[tuple[tuple[str, int, int], ...]] = set()
+        self.open: dict[str, list[tuple[Drawn, Rounds]]] = {}  # draws since the generator was set
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "step":
-            self.steps.add(self.story.rounds(entry))
+            step = self.story.rounds(entry)
+            for one, around in (pair for some in self.open.values() for pair in some):
+                if around and step[: len(around)] == around:  # in the same round of the same loop
+                    one.rounds.add(around)
+            self.open.clear()
 
     def after(self, entry: Entry) -> None:
         for change in entry.changes:
@@ -43,18 +49,18 @@ class Draws(Rule):
             name = change.place
             if any(seed in entry.source for seed in _SEEDS):
                 self.set_by[name] = entry
+                self.open.pop(name, None)
             elif entry.has_source and not any(one.kind == "backward" for one in entry.events):
                 key = (name, change.after, entry.where)
                 one = self.drawn.setdefault(key, Drawn())
-                one.rounds.add(self.story.rounds(entry))
+                self.open.setdefault(name, []).append((one, self.story.rounds(entry)))
                 one.setter = self.set_by.get(name)
 
     def end(self) -> None:
         if self.story.reported("seed-repeated"):
             return
         for (name, _, _), one in self.drawn.items():
-            trained = [around for around in one.rounds if around and self.trains(around)]
-            if one.setter is not None and len(trained) >= ENOUGH:
+            if one.setter is not None and len(one.rounds) >= ENOUGH:
                 around = self.story.rounds(one.setter)
                 if around:  # a seed before the loop is set once
                     module = {"numpy": "NumPy", "python": "Python", "torch": "PyTorch"}
@@ -62,7 +68,3 @@ class Draws(Rule):
                         "draws-repeated", "question", one.setter, f"random.{name}",
                         source=one.setter.source, library=module.get(name, name),
                     )  # fmt: skip
-
-    def trains(self, around: tuple[tuple[str, int, int], ...]) -> bool:
-        """Say whether an optimizer steps in the same round of the same loop."""
-        return any(step[: len(around)] == around for step in self.steps)

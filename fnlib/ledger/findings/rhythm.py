@@ -12,6 +12,8 @@ from fnlib.ledger.findings.texts import right_side
 
 ENOUGH = 3
 LOWEST = 1e-2  # of the first rate; only questions ask it
+_COUNTS = "A scheduler counts its own steps, whatever they are meant to be."
+_FACTOR = "LambdaLR multiplies the optimizer's rate by what its function returns."
 
 
 @dataclass(eq=False, slots=True)
@@ -107,8 +109,8 @@ class Rhythm(Rule):
             return False
         last, tail = steps[-1], steps[-still:]
         zero = all(rate == 0.0 for one in tail for rate in one.rates)
-        if zero and (still == len(steps) or 2 * still < len(steps)):
-            return False  # constant, or at the end
+        if zero and 2 * still < len(steps):
+            return False  # at the end
         since = f"after step {len(steps) - still} of {len(steps)}"
         if still == len(steps):
             since = f"in {still} steps"
@@ -136,10 +138,10 @@ class Rhythm(Rule):
         turns = event.data["type"] == "CosineAnnealingLR" and any(drop > 1 for drop in drops)
         if falls or turns:
             self.story.report(
-                "rate-falls-each-batch", "question", at, event.subject,
+                "rate-out-of-range", "question", at, event.subject,
                 optimizer=steps[-1].event.subject, before=f"{rates[0]:.3g}",
                 after=f"{rates[-1]:.3g}", steps=len(steps), scheduler=event.subject,
-                said="falls" if falls else "falls and rises again",
+                said="steps after every batch", because=_COUNTS,
                 cure=_slower(schedule, steps[-1], steps[0]),
             )  # fmt: skip
 
@@ -188,6 +190,18 @@ class Rhythm(Rule):
                     said=f"sets {event.data['optimizer']}'s rate, which other code then sets before a step",
                 )  # fmt: skip
         tokens = {token for token in self.steps}
+        lines: dict[tuple[Any, ...], list[tuple[Entry, Event]]] = {}
+        for entry, event in self.built:
+            lines.setdefault((*entry.where, event.data["token"]), []).append((entry, event))
+        for (*_, token), pairs in lines.items():
+            entry, event = pairs[-1]
+            if len(pairs) >= ENOUGH and self.steps.get(token) and self.schedules.get(token):
+                name = next(iter(entry.binds), "scheduler")
+                self.story.report(
+                    "scheduler-without-effect", "question", entry, name,
+                    said=f"has been built {len(pairs)} times for one optimizer, and begins anew each time",
+                    optimizer=event.data["optimizer"], cure=f"{entry.source}      # once, before the loop",
+                )  # fmt: skip
         for entry, event in self.built:
             token, optimizer = event.data["token"], event.data["optimizer"]
             name = next(iter(entry.binds), "scheduler")
@@ -198,12 +212,30 @@ class Rhythm(Rule):
                 cure = f"{name}.step()      # once a round"
                 self.story.report("scheduler-without-effect", "question", entry, name, said=said,
                                   optimizer=optimizer, cure=cure)  # fmt: skip
+            elif event.subject == "LambdaLR" and steps:
+                self.judge_factor(entry, event, name, steps)
             elif len(own) > 1 and not steps and any(len(self.steps[one]) > 1 for one in tokens):
                 at = own[-1][0]
                 said = f"sets the rate of an optimizer that never steps ({optimizer})"
                 cure = f"{entry.source}      # after the optimizer that steps is built"
                 self.story.report("scheduler-without-effect", "question", at, own[-1][1].subject,
                                   said=said, optimizer=optimizer, cure=cure)  # fmt: skip
+
+
+    def judge_factor(self, entry: Entry, event: Event, name: str, steps: list[Step]) -> None:
+        """Ask about a function that makes the rate far smaller at once and never larger again."""
+        for change in entry.changes:
+            if change.state != "group entry" or not change.place.endswith(".lr"):
+                continue
+            before, after = _number(change.before), _number(change.after)
+            highest = max(rate for one in steps for rate in one.rates)
+            if 0 < after <= LOWEST * before and highest <= after * 1.001 and len(steps) > 5:
+                self.story.report(
+                    "rate-out-of-range", "question", entry, name, scheduler=name,
+                    optimizer=event.data["optimizer"], before=f"{before:.3g}", steps=len(steps),
+                    after=f"{steps[-1].rates[0]:.3g}", said="gives a rate, not a factor",
+                    because=_FACTOR, cure=f"{entry.source}      # the function divided by {before:g}",
+                )  # fmt: skip
 
 
 def _busiest(schedule: list[tuple[Entry, Event]]) -> list[tuple[Entry, Event]]:

@@ -329,6 +329,13 @@ TEXTS: dict[str, Text] = {
         "{cure}",
         _GITHUB + "awslabs/graphstorm/issues/1366",
     ),
+    "gradient-dropped": Text(
+        "Line {clearing} clears the gradients of {dropped} of {passes} backward passes here before "
+        "{optimizer}.step() uses them.",
+        "What these batches have to say is computed and thrown away.",
+        "{optimizer}.step()      # before the gradients are cleared, also after the last batch\n"
+        "{optimizer}.zero_grad()",
+    ),
     "gradient-still-scaled": Text(
         "`{source}` {verb} the gradient of {place} while it is multiplied by {scaler}'s scale.",
         "backward of a scaled loss makes gradients that are too large by the scale until they are "
@@ -350,10 +357,9 @@ TEXTS: dict[str, Text] = {
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
     ),
-    "rate-falls-each-batch": Text(
-        "{scheduler} steps after every batch: {optimizer}'s rate {said}, from {before} to {after} "
-        "in {steps} steps.",
-        "A scheduler counts its own steps, whatever they are meant to be.",
+    "rate-out-of-range": Text(
+        "{scheduler} {said}: {optimizer}'s rate goes from {before} to {after} in {steps} steps.",
+        "{because}",
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
     ),

@@ -6,13 +6,16 @@ GAN's other half, is nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.cuts import cut_behind
 from fnlib.ledger.findings.story import Rule, Story, rule_of
+from fnlib.ledger.recording.hidden import NOWHERE
 
+_MAKES = re.compile(r"\bnn\.(Linear|Conv\w+|Embedding|Parameter|LayerNorm|GRU|LSTM|Sequential)\(")
 ENOUGH = 3  # steps or backward passes that a pattern takes
 
 
@@ -60,7 +63,7 @@ class Trained(Rule):
         data = event.data
         if event.kind == "backward" and not data["raised"]:
             self.backward(entry, event)
-        elif event.kind == "forward" and data["grad_enabled"]:
+        elif event.kind == "forward" and (data["grad_enabled"] or data["training"]):
             self.called.setdefault(event.subject, []).append((entry, data["training"]))
         elif event.kind == "optimizer built":
             self.built = entry.index
@@ -73,13 +76,13 @@ class Trained(Rule):
         """Note which weights a backward pass reaches."""
         self.passes.append((entry, event))
         weights = entry.links.weights
-        known = {label: weights.get(label, 0) for label in event.data["weights"]}
+        known = {label: [weights.get(label, 0)] for label in event.data["weights"]}
         known |= event.data["loose"]
-        for label, token in known.items():
+        for label, tokens in known.items():
             one = self.reached.setdefault(label, Reached(entry, first=entry.index))
             one.entry, one.passes = entry, one.passes + 1
             one.last_use = max(event.data["weights"].get(label, [-1]), default=-1)
-            self.tokens.setdefault(label, set()).add(token)
+            self.tokens.setdefault(label, set()).update(tokens)
 
     def step(self, entry: Entry, event: Event) -> None:
         """Note which weights a step finds with a gradient, and which without."""
@@ -111,12 +114,32 @@ class Trained(Rule):
             return
         held = self.held - {0}
         loose = [label for label in self.reached if not self.tokens[label] & held]
+        nowhere = self.reached.get(NOWHERE)
+        if nowhere is not None and nowhere.passes >= ENOUGH and NOWHERE in loose:
+            loose.remove(NOWHERE)
+            if len(self.tokens[NOWHERE]) >= 2 * nowhere.passes:
+                self.judge_anew(nowhere.entry)
         for one in self.optimizers.values():
             if one.steps > 1 and not one.alive:
                 self.judge_empty(one, loose)
             elif one.steps >= ENOUGH:
                 self.judge_cut(one)
         self.judge_loose(loose)
+
+    def judge_anew(self, entry: Entry) -> None:
+        """Ask about layers that each forward makes anew: no optimizer can hold them."""
+        holder = next((one for one in self.optimizers.values() if one.alive), None)
+        if holder is not None:
+            layers = [
+                one for one in self.story.by_index.values()
+                if _MAKES.search(one.source) and one.index < entry.index and one.grad_enabled
+            ]  # fmt: skip
+            at = layers[-1] if layers else entry
+            cure = f"self.layer = ...      # in __init__, instead of `{at.source}` in each forward"
+            self.story.report(
+                "weight-trained-by-nobody", "question", at, "a layer that each forward makes",
+                optimizer=holder.event.subject, cure=cure,
+            )  # fmt: skip
 
     def judge_empty(self, one: Stepped, loose: list[str]) -> None:
         """Judge an optimizer that never finds a gradient."""
@@ -133,8 +156,8 @@ class Trained(Rule):
                 "step-without-gradient", "certain", entry, places[0], **fields, steps=one.steps,
                 said="are all frozen", cure=_thaw(self.story, one.starved),
             )  # fmt: skip
-        elif loose and not any(label in self.reached for label in one.starved):
-            for label in loose:
+        elif self.forgotten(loose):
+            for label in self.forgotten(loose):
                 fields |= rule_of(event)
                 self.story.report("weight-not-in-optimizer", "certain", entry, label, **fields)
         elif passed:
@@ -145,6 +168,10 @@ class Trained(Rule):
             self.story.report(
                 "step-without-gradient", severity, at, places[0], steps=one.steps, **fields  # type: ignore[arg-type]
             )  # fmt: skip
+
+    def forgotten(self, loose: list[str]) -> list[str]:
+        """Return the weights of watched modules that get a gradient and that no optimizer holds."""
+        return [label for label in loose if not label.startswith("(")]
 
     def judge_cut(self, one: Stepped) -> None:
         """Ask about a part that is called with gradients on, and that no gradient ever reaches."""

@@ -7,6 +7,7 @@ first four rules of the order are in `gradients`; here are edits and what is mis
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story, norm_after
@@ -37,14 +38,19 @@ class Edits(Rule):
         self.waiting: dict[str, dict[int, tuple[Edit, bool]]] = {}
         self.edits: dict[tuple[str, str, int], Edit] = {}
         self.known: set[int] = set()
+        self.clips: dict[tuple[str, str, int], list[tuple[Entry, Event]]] = {}
+        self.step = ""
 
     def event(self, entry: Entry, event: Event) -> None:
-        if event.kind == "backward" and not event.data["raised"]:
+        if event.kind == "clip":
+            self.clips.setdefault(entry.where, []).append((entry, event))
+        elif event.kind == "backward" and not event.data["raised"]:
             self.known.add(entry.index)
             self.fresh.update(event.data["weights"])
         elif event.kind == "step":
             self.known.add(entry.index)
             if event.data["weights"]:
+                self.step = event.subject
                 for edit in self.edits.values():
                     edit.next = edit.next or self.story.owner(event.data["weights"][0])
             for weight in event.data["weights"]:
@@ -91,6 +97,14 @@ class Edits(Rule):
             self.waiting.setdefault(weight, {})[id(edit)] = (edit, late)
 
     def end(self) -> None:
+        for calls in self.clips.values():
+            entry, event = calls[-1]
+            if len(calls) >= ENOUGH and self.step and not any(e.data["found"] for _, e in calls):
+                self.story.report(
+                    "gradient-edit-unused", "question", entry, event.subject, source=entry.source,
+                    said=f"not there: in {len(calls)} calls it has found none",
+                    cure=f"{entry.source}      # between backward and step\n{self.step}.step()",
+                )  # fmt: skip
         for edit in self.edits.values():
             number, source = len(edit.places), edit.entry.source
             late = edit.late == edit.lost >= 2 * number
@@ -166,6 +180,83 @@ class NeverStepped(Rule):
                 fields = {"optimizer": optimizer, "passes": one.passes}
                 for place in one.places:
                     self.story.report("never-stepped", "question", at, place, **fields)
+
+
+@dataclass(eq=False, slots=True)
+class Line:
+    """The backward passes of one statement: how many were used, and how many cleared unused."""
+
+    entry: Entry
+    used: int = 0
+    dropped: int = 0
+    crossing: set[Any] = field(default_factory=set)  # outer rounds whose rest was cleared in the next
+    outer: set[Any] = field(default_factory=set)
+
+
+@dataclass(eq=False, slots=True)
+class Pass:
+    """One backward pass whose gradients are there, and the rounds in which it ran."""
+
+    line: Line
+    rounds: tuple[tuple[str, int, int], ...]
+    weights: set[str]
+
+
+class Dropped(Rule):
+    """Backward passes that are cleared unused, at a line whose other passes are used."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.lines: dict[tuple[str, str, int], Line] = {}
+        self.waiting: list[Pass] = []
+        self.steps: set[str] = set()
+        self.clearing: Entry | None = None
+
+    def event(self, entry: Entry, event: Event) -> None:
+        data = event.data
+        if event.kind == "backward" and not data["raised"] and data["weights"]:
+            line = self.lines.setdefault(entry.where, Line(entry))
+            rounds = self.story.rounds(entry)
+            line.outer.add(rounds[:-1])
+            self.waiting.append(Pass(line, rounds, set(data["weights"])))
+        elif event.kind == "step":
+            self.steps.add(event.subject)
+            weights = set(data["weights"])
+            for one in [one for one in self.waiting if one.weights & weights]:
+                one.line.used += 1
+                self.waiting.remove(one)
+        elif event.kind == "zero_grad":
+            weights = set(data["weights"])
+            for one in self.waiting:
+                one.weights -= weights
+            for one in [one for one in self.waiting if not one.weights]:
+                self.waiting.remove(one)
+                one.line.dropped += 1
+                if self.story.rounds(entry)[: len(one.rounds) - 1] != one.rounds[:-1]:
+                    one.line.crossing.add(one.rounds[:-1])
+                self.clearing = entry
+
+    def after(self, entry: Entry) -> None:
+        if self.waiting and not any(
+            event.kind in ("step", "load_state_dict")
+            for one in self.story.chain(entry)
+            for event in one.events
+        ):
+            moved = {one.label for one in self.story.own(entry) if one.state == "weight"}
+            if moved:  # by hand, as SAM does, by the gradients that are there
+                self.waiting = [one for one in self.waiting if not one.weights & moved]
+
+    def end(self) -> None:
+        for line in self.lines.values():
+            rest = len(line.crossing) >= 2 and len(line.crossing) >= len(line.outer) - 1
+            most = line.dropped >= max(4, line.used) and line.used > 1
+            if line.used and (rest or most) and self.clearing is not None:
+                optimizer = next(iter(sorted(self.steps)))
+                self.story.report(
+                    "gradient-dropped", "question", line.entry, optimizer, dropped=line.dropped,
+                    passes=line.used + line.dropped, clearing=self.clearing.line,
+                    optimizer=optimizer,
+                )  # fmt: skip
 
 
 class Scaled(Rule):

@@ -22,6 +22,8 @@ from fnlib.ledger.looks.bytes import address
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import Graph, saved_by
+from fnlib.ledger.recording.hidden import NOWHERE
+from fnlib.ledger.recording.tracing import Outcome
 from fnlib.ledger.recording.tracing import Outcome
 from fnlib.network.backward import differentiate
 from fnlib.torch_private import (
@@ -186,13 +188,15 @@ def _pass(
     given = None if inputs is None else _tensors(inputs)
     only = None if given is None else set(map(id, given))
     weights: dict[str, list[int]] = {}
-    loose: dict[str, int] = {}
+    loose: dict[str, list[int]] = {}
     for key, leaf in graph.leaves.items():
         label = recorder.keeper.weight_label(leaf)
         if label is not None and (only is None or key in only):
             weights[label] = sorted({recorder.entry_of_age(age) for age in graph.uses[key]})
-        elif label is None and isinstance(leaf, nn.Parameter):
-            loose[recorder.name_of_loose(leaf)] = recorder.keeper.token(leaf) or 0
+        elif label is None:
+            name = recorder.name_of_loose(leaf)
+            if name != NOWHERE or isinstance(leaf, nn.Parameter):
+                loose.setdefault(name, []).append(recorder.keeper.token(leaf) or 0)
     saved: dict[str, list[int]] = {}
     for start, ages in (saved_by(roots) if recorder.changed_since(graph.ages) else {}).items():
         for held in recorder.keeper.at.get(start, ()):

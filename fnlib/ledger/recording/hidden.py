@@ -13,7 +13,7 @@ from fnlib.ledger.looks.watches import ModuleWatch, Watch
 NOWHERE = "(a weight of no watched module)"
 DEEP = 3  # containers in each other
 MANY = 200  # entries of one container that are looked at
-_PASSED_OVER = (str, int, float, bool, type(None), Tensor)
+_PASSED_OVER = (str, int, float, bool, type(None))
 
 
 def hidden_in(watches: Iterable[Watch], value: nn.Module | Tensor) -> str:
@@ -40,8 +40,9 @@ def hidden_in(watches: Iterable[Watch], value: nn.Module | Tensor) -> str:
 
 def _kept_in(label: str, value: Any, deep: int) -> Iterator[tuple[str, Any]]:
     """Yield the modules and weights in plain containers and objects, each with its label."""
-    if isinstance(value, nn.Parameter):
-        yield label, value
+    if isinstance(value, Tensor):
+        if value.requires_grad and value.is_leaf:
+            yield label, value
     elif isinstance(value, nn.Module):
         for name, part in value.named_modules():
             yield f"{label}.{name}" if name else label, part

@@ -38,6 +38,7 @@ from fnlib.ledger.recording.source import Loop, Region, Statement, region
 from fnlib.ledger.recording.tracing import Outcome, Trace, Users, both, forget_locals, raised_text
 from fnlib.torch_private import never_compiled, next_age, quietly, thread_count
 
+LOOSE = 100  # weights of no module whose place is looked for
 _WAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
@@ -544,8 +545,9 @@ class Recorder:
         """Return a label for a weight that no watched module registers: ``model.layers[0].weight``."""
         token = self.keeper.token(weight)
         if token not in self._loose:
-            self._loose[token] = hidden_in(self.keeper.watches, weight) or NOWHERE
-        return self._loose[token]
+            many = len(self._loose) > LOOSE  # made anew in every pass: don't look for each of them
+            self._loose[token] = "" if many else hidden_in(self.keeper.watches, weight)
+        return self._loose[token] or NOWHERE
 
     def name_of(self, values: tuple[Any, ...]) -> str:
         """Return a value's name in the innermost recorded frame that has one."""
