@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PRELUDE = '''
+PRELUDE = """
 import copy
 import random
 import numpy as np
@@ -31,19 +31,19 @@ class Net(nn.Module):
     def forward(self, x):
         h = torch.relu(self.body(x))
         return self.head(h)
-'''
-MODEL = '''
+"""
+MODEL = """
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-'''
-LOOP = '''
+"""
+LOOP = """
 for epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(inputs), targets)
         loss.backward()
         optimizer.step()
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,9 @@ class Case:
 CASES = [
     # --- who is trained? -----------------------------------------------------------------------
     Case(
-        "layers in a dict", "weight-trained-by-nobody",
-        '''
+        "layers in a dict",
+        "weight-trained-by-nobody",
+        """
 class Heads(nn.Module):
     def __init__(self, tasks):
         super().__init__()
@@ -90,14 +91,15 @@ for epoch in range(3):
             loss = F.cross_entropy(model(inputs, task), targets)
             loss.backward()
             optimizer.step()
-''',
+""",
         "self.heads = {task: nn.Linear(12, 3) for task in tasks}",
         "self.heads = nn.ModuleDict({task: nn.Linear(12, 3) for task in tasks})",
         "loss.backward()",
     ),
     Case(
-        "a list of parameters", "weight-trained-by-nobody",
-        '''
+        "a list of parameters",
+        "weight-trained-by-nobody",
+        """
 class Scaled(nn.Module):
     def __init__(self):
         super().__init__()
@@ -110,14 +112,16 @@ class Scaled(nn.Module):
         return out
 model = Scaled()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-''' + LOOP,
+"""
+        + LOOP,
         "self.scales = [nn.Parameter(torch.ones(3)) for _ in range(2)]",
         "self.scales = nn.ParameterList([nn.Parameter(torch.ones(3)) for _ in range(2)])",
         "loss.backward()",
     ),
     Case(
-        "layers on an object that is no module", "weight-trained-by-nobody",
-        '''
+        "layers on an object that is no module",
+        "weight-trained-by-nobody",
+        """
 class Encoder:
     def __init__(self):
         self.linear = nn.Linear(6, 12)
@@ -132,14 +136,16 @@ class Model(nn.Module):
         return self.head(self.encoder(x))
 model = Model()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-''' + LOOP,
+"""
+        + LOOP,
         "class Encoder:\n    def __init__(self):\n",
         "class Encoder(nn.Module):\n    def __init__(self):\n        super().__init__()\n",
         "loss.backward()",
     ),
     Case(
-        "a criterion with weights", "weight-trained-by-nobody",
-        '''
+        "a criterion with weights",
+        "weight-trained-by-nobody",
+        """
 class Margin(nn.Module):
     def __init__(self):
         super().__init__()
@@ -156,14 +162,15 @@ for epoch in range(3):
         loss = criterion(outputs, targets)
         loss.backward()
         optimizer.step()
-''',
+""",
         "torch.optim.SGD(model.parameters(), lr=0.1)",
         "torch.optim.SGD([*model.parameters(), *criterion.parameters()], lr=0.1)",
         "loss.backward()",
     ),
     Case(
-        "a head is added after the optimizer was built", "weight-trained-by-nobody",
-        '''
+        "a head is added after the optimizer was built",
+        "weight-trained-by-nobody",
+        """
 class Growing(nn.Module):
     def __init__(self):
         super().__init__()
@@ -175,35 +182,45 @@ class Growing(nn.Module):
 model = Growing()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 model.heads.append(nn.Linear(12, 3))
-''' + LOOP,
+"""
+        + LOOP,
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nmodel.heads.append(nn.Linear(12, 3))",
         "model.heads.append(nn.Linear(12, 3))\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)",
         "loss.backward()",
     ),
     Case(
-        "only weights and no biases are collected", "weight-trained-by-nobody",
-        '''
+        "only weights and no biases are collected",
+        "weight-trained-by-nobody",
+        """
 model = Net()
 decay = [p for n, p in model.named_parameters() if n.endswith("weight")]
 rest = [p for n, p in model.named_parameters() if n.endswith("biases")]
 optimizer = torch.optim.SGD([{"params": decay, "weight_decay": 0.01}, {"params": rest}], lr=0.1)
-''' + LOOP,
-        'endswith("biases")', 'endswith("bias")', "loss.backward()",
+"""
+        + LOOP,
+        'endswith("biases")',
+        'endswith("bias")',
+        "loss.backward()",
     ),
     Case(
-        "a layer is rebuilt by a method after the optimizer was built", "weight-not-in-optimizer",
-        '''
+        "a layer is rebuilt by a method after the optimizer was built",
+        "weight-not-in-optimizer",
+        """
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 def reset(model):
     model.head = nn.Linear(12, 3)
 reset(model)
-''' + LOOP,
-        "reset(model)\n\nfor", "\nfor", "optimizer.step()",
+"""
+        + LOOP,
+        "reset(model)\n\nfor",
+        "\nfor",
+        "optimizer.step()",
     ),
     Case(
-        "the optimizer is given a deep copy", "weight-not-in-optimizer",
-        '''
+        "the optimizer is given a deep copy",
+        "weight-not-in-optimizer",
+        """
 model = Net()
 student = copy.deepcopy(model)
 optimizer = torch.optim.Adam(student.parameters(), lr=0.01)
@@ -213,13 +230,15 @@ for epoch in range(3):
         loss = F.cross_entropy(model(inputs), targets)
         loss.backward()
         optimizer.step()
-''',
-        "F.cross_entropy(model(inputs), targets)", "F.cross_entropy(student(inputs), targets)",
+""",
+        "F.cross_entropy(model(inputs), targets)",
+        "F.cross_entropy(student(inputs), targets)",
         "optimizer.step()",
     ),
     Case(
-        "everything is frozen", "step-without-gradient",
-        '''
+        "everything is frozen",
+        "step-without-gradient",
+        """
 class Prompt(nn.Module):
     def __init__(self):
         super().__init__()
@@ -231,12 +250,17 @@ model = Prompt()
 for weight in model.net.parameters():
     weight.requires_grad = False
 optimizer = torch.optim.SGD(model.net.parameters(), lr=0.1)
-''' + LOOP,
-        "SGD(model.net.parameters(), lr=0.1)", "SGD([model.shift], lr=0.1)", "optimizer.step()",
+"""
+        + LOOP,
+        "SGD(model.net.parameters(), lr=0.1)",
+        "SGD([model.shift], lr=0.1)",
+        "optimizer.step()",
     ),
     Case(
-        "a loss is wrapped in a new tensor", "step-without-gradient",
-        MODEL + '''
+        "a loss is wrapped in a new tensor",
+        "step-without-gradient",
+        MODEL
+        + """
 for epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -244,12 +268,16 @@ for epoch in range(3):
         loss = torch.tensor(losses.mean(), requires_grad=True)
         loss.backward()
         optimizer.step()
-''',
-        "torch.tensor(losses.mean(), requires_grad=True)", "losses.mean()", "loss.backward()",
+""",
+        "torch.tensor(losses.mean(), requires_grad=True)",
+        "losses.mean()",
+        "loss.backward()",
     ),
     Case(
-        "the loss is that of predicted classes", "step-without-gradient",
-        MODEL + '''
+        "the loss is that of predicted classes",
+        "step-without-gradient",
+        MODEL
+        + """
 for epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -258,13 +286,15 @@ for epoch in range(3):
         loss.requires_grad_(True)
         loss.backward()
         optimizer.step()
-''',
-        "predicted = model(inputs).argmax(1).float()", "predicted = model(inputs)[:, 0]",
+""",
+        "predicted = model(inputs).argmax(1).float()",
+        "predicted = model(inputs)[:, 0]",
         "loss.backward()",
     ),
     Case(
-        "an actor whose log probabilities are numbers", "step-without-gradient",
-        '''
+        "an actor whose log probabilities are numbers",
+        "step-without-gradient",
+        """
 actor, critic = nn.Linear(6, 3), nn.Linear(6, 1)
 actor_optimizer = torch.optim.Adam(actor.parameters(), lr=0.01)
 critic_optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
@@ -281,12 +311,15 @@ for step in range(12):
     loss.backward()
     actor_optimizer.step()
     critic_optimizer.step()
-''',
-        "actions].detach()", "actions]", "",
+""",
+        "actions].detach()",
+        "actions]",
+        "",
     ),
     Case(
-        "features are detached in the middle of the network", "gradient-never-arrives",
-        '''
+        "features are detached in the middle of the network",
+        "gradient-never-arrives",
+        """
 class Cut(nn.Module):
     def __init__(self):
         super().__init__()
@@ -298,12 +331,16 @@ class Cut(nn.Module):
         return self.head(torch.relu(features))
 model = Cut()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-''' + LOOP,
-        "torch.tensor(features.detach().numpy())", "features * 1.0", "self.encoder(x)",
+"""
+        + LOOP,
+        "torch.tensor(features.detach().numpy())",
+        "features * 1.0",
+        "self.encoder(x)",
     ),
     Case(
-        "an encoder and a decoder with .data between them", "gradient-never-arrives",
-        '''
+        "an encoder and a decoder with .data between them",
+        "gradient-never-arrives",
+        """
 encoder, decoder = nn.Linear(6, 4), nn.Linear(4, 6)
 optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=0.01)
 for epoch in range(3):
@@ -314,13 +351,17 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-        "decoder(code.data)", "decoder(code)", "encoder(inputs)",
+""",
+        "decoder(code.data)",
+        "decoder(code)",
+        "encoder(inputs)",
     ),
     # --- is each gradient used once, as it was made? ---------------------------------------------
     Case(
-        "the step is missing", "never-stepped",
-        MODEL + '''
+        "the step is missing",
+        "never-stepped",
+        MODEL
+        + """
 def train_epoch(model, optimizer):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -329,12 +370,15 @@ def train_epoch(model, optimizer):
         pass
 for epoch in range(3):
     train_epoch(model, optimizer)
-''',
-        "        pass\n", "        optimizer.step()\n", "optimizer.zero_grad()",
+""",
+        "        pass\n",
+        "        optimizer.step()\n",
+        "optimizer.zero_grad()",
     ),
     Case(
-        "the discriminator never steps", "never-stepped",
-        '''
+        "the discriminator never steps",
+        "never-stepped",
+        """
 generator, critic = nn.Linear(2, 6), nn.Linear(6, 1)
 g_optimizer = torch.optim.Adam(generator.parameters(), lr=0.01)
 d_optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
@@ -349,12 +393,16 @@ for epoch in range(3):
         g_loss = -critic(fake).mean()
         g_loss.backward()
         g_optimizer.step()
-''',
-        "        pass\n", "        d_optimizer.step()\n", "d_optimizer.zero_grad()",
+""",
+        "        pass\n",
+        "        d_optimizer.step()\n",
+        "d_optimizer.zero_grad()",
     ),
     Case(
-        "gradients are clipped by value after the step", "gradient-edit-unused",
-        MODEL + '''
+        "gradients are clipped by value after the step",
+        "gradient-edit-unused",
+        MODEL
+        + """
 for epoch in range(3):
     for inputs, targets in loader:
         loss = F.cross_entropy(10 * model(inputs), targets)
@@ -362,14 +410,16 @@ for epoch in range(3):
         optimizer.step()
         nn.utils.clip_grad_value_(model.parameters(), 0.01)
         optimizer.zero_grad()
-''',
+""",
         "        optimizer.step()\n        nn.utils.clip_grad_value_(model.parameters(), 0.01)\n",
         "        nn.utils.clip_grad_value_(model.parameters(), 0.01)\n        optimizer.step()\n",
         "clip_grad_value_",
     ),
     Case(
-        "gradients are averaged by hand after the step", "gradient-edit-unused",
-        MODEL + '''
+        "gradients are averaged by hand after the step",
+        "gradient-edit-unused",
+        MODEL
+        + """
 for epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -378,14 +428,16 @@ for epoch in range(3):
         optimizer.step()
         for weight in model.parameters():
             weight.grad /= 2
-''',
+""",
         "        optimizer.step()\n        for weight in model.parameters():\n            weight.grad /= 2\n",
         "        for weight in model.parameters():\n            weight.grad /= 2\n        optimizer.step()\n",
         "weight.grad /= 2",
     ),
     Case(
-        "scaled gradients are clipped", "gradient-still-scaled",
-        MODEL + '''
+        "scaled gradients are clipped",
+        "gradient-still-scaled",
+        MODEL
+        + """
 scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
 for epoch in range(3):
     for inputs, targets in loader:
@@ -395,13 +447,16 @@ for epoch in range(3):
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         scaler.step(optimizer)
         scaler.update()
-''',
-        "        nn.utils.clip_grad_norm_", "        scaler.unscale_(optimizer)\n        nn.utils.clip_grad_norm_",
+""",
+        "        nn.utils.clip_grad_norm_",
+        "        scaler.unscale_(optimizer)\n        nn.utils.clip_grad_norm_",
         "clip_grad_norm_",
     ),
     Case(
-        "a step that goes past the scaler", "gradient-still-scaled",
-        MODEL + '''
+        "a step that goes past the scaler",
+        "gradient-still-scaled",
+        MODEL
+        + """
 scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
 for epoch in range(3):
     for inputs, targets in loader:
@@ -409,13 +464,15 @@ for epoch in range(3):
         loss = F.cross_entropy(model(inputs), targets)
         scaler.scale(loss).backward()
         optimizer.step()
-''',
-        "        optimizer.step()\n", "        scaler.step(optimizer)\n        scaler.update()\n",
+""",
+        "        optimizer.step()\n",
+        "        scaler.step(optimizer)\n        scaler.update()\n",
         "optimizer.step()",
     ),
     Case(
-        "another model's gradients are clipped", "gradient-edit-unused",
-        '''
+        "another model's gradients are clipped",
+        "gradient-edit-unused",
+        """
 actor, critic = nn.Linear(6, 3), nn.Linear(9, 1)
 actor_optimizer = torch.optim.Adam(actor.parameters(), lr=0.01)
 critic_optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
@@ -431,12 +488,15 @@ for step in range(12):
     actor_loss.backward()
     nn.utils.clip_grad_norm_(critic.parameters(), 0.1)
     actor_optimizer.step()
-''',
-        "clip_grad_norm_(critic.parameters()", "clip_grad_norm_(actor.parameters()", "clip_grad_norm_",
+""",
+        "clip_grad_norm_(critic.parameters()",
+        "clip_grad_norm_(actor.parameters()",
+        "clip_grad_norm_",
     ),
     Case(
-        "text features are computed once and trained on", "stale-weights",
-        '''
+        "text features are computed once and trained on",
+        "stale-weights",
+        """
 class Cached(nn.Module):
     def __init__(self):
         super().__init__()
@@ -456,12 +516,16 @@ for epoch in range(3):
         loss = F.cross_entropy(model(inputs), targets)
         loss.backward(retain_graph=True)
         optimizer.step()
-''',
-        "kept = self.kept\n", "kept = self.head.weight\n", "loss.backward",
+""",
+        "kept = self.kept\n",
+        "kept = self.head.weight\n",
+        "loss.backward",
     ),
     Case(
-        "one autocast around an epoch function", "stale-weights",
-        MODEL + '''
+        "one autocast around an epoch function",
+        "stale-weights",
+        MODEL
+        + """
 def train_epoch(model):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -471,14 +535,17 @@ def train_epoch(model):
 for epoch in range(3):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         train_epoch(model)
-''',
-        "    with torch.autocast(\"cpu\", dtype=torch.bfloat16):\n        train_epoch(model)",
-        "    train_epoch(model)", "loss.backward()",
+""",
+        '    with torch.autocast("cpu", dtype=torch.bfloat16):\n        train_epoch(model)',
+        "    train_epoch(model)",
+        "loss.backward()",
     ),
     # --- what is the rhythm? ---------------------------------------------------------------------
     Case(
-        "an exponential schedule after each batch", "rate-out-of-range",
-        MODEL + '''
+        "an exponential schedule after each batch",
+        "rate-out-of-range",
+        MODEL
+        + """
 scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.7)
 for epoch in range(4):
     for inputs, targets in loader:
@@ -486,12 +553,16 @@ for epoch in range(4):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         scheduler.step()
-''',
-        "        scheduler.step()\n", "    scheduler.step()\n", "scheduler.step()",
+""",
+        "        scheduler.step()\n",
+        "    scheduler.step()\n",
+        "scheduler.step()",
     ),
     Case(
-        "a cosine of epochs after each batch", "rate-out-of-range",
-        MODEL + '''
+        "a cosine of epochs after each batch",
+        "rate-out-of-range",
+        MODEL
+        + """
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
 for epoch in range(4):
     for inputs, targets in loader:
@@ -499,12 +570,15 @@ for epoch in range(4):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         scheduler.step()
-''',
-        "        scheduler.step()\n", "    scheduler.step()\n", "scheduler.step()",
+""",
+        "        scheduler.step()\n",
+        "    scheduler.step()\n",
+        "scheduler.step()",
     ),
     Case(
-        "a trainer whose schedule steps in train_step", "weights-stand-still",
-        '''
+        "a trainer whose schedule steps in train_step",
+        "weights-stand-still",
+        """
 class Trainer:
     def __init__(self, model):
         self.model = model
@@ -522,14 +596,15 @@ class Trainer:
                 self.train_step(inputs, targets)
 trainer = Trainer(Net())
 trainer.fit()
-''',
-        "        self.scheduler.step()\n    def fit(self):\n        for epoch in range(12):\n            for inputs, targets in loader:\n                self.train_step(inputs, targets)\n",
-        "    def fit(self):\n        for epoch in range(12):\n            for inputs, targets in loader:\n                self.train_step(inputs, targets)\n            self.scheduler.step()\n",
+""",
+        "        self.scheduler.step()\n    def fit",
+        "    def fit",
         "self.scheduler.step()",
     ),
     Case(
-        "weights in bfloat16 whose updates are rounded away", "weights-stand-still",
-        '''
+        "weights in bfloat16 whose updates are rounded away",
+        "weights-stand-still",
+        """
 model = Net().to(torch.bfloat16)
 x = x.to(torch.bfloat16)
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
@@ -538,12 +613,15 @@ for step in range(12):
     loss = F.cross_entropy(model(x).float(), y)
     loss.backward()
     optimizer.step()
-''',
-        "lr=1e-6", "lr=0.1", "optimizer.step()",
+""",
+        "lr=1e-6",
+        "lr=0.1",
+        "optimizer.step()",
     ),
     Case(
-        "the rate of group 0 only", "rate-of-one-group",
-        '''
+        "the rate of group 0 only",
+        "rate-of-one-group",
+        """
 model = Net()
 optimizer = torch.optim.SGD([{"params": model.body.parameters()}, {"params": model.head.parameters()}], lr=0.1)
 def adjust(optimizer, epoch):
@@ -554,14 +632,16 @@ for epoch in range(4):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-''',
+""",
         '    optimizer.param_groups[0]["lr"] = 0.1 * 0.5 ** epoch',
         '    for group in optimizer.param_groups:\n        group["lr"] = 0.1 * 0.5 ** epoch',
         "optimizer.param_groups[0]",
     ),
     Case(
-        "a scheduler that nobody steps", "scheduler-without-effect",
-        MODEL + '''
+        "a scheduler that nobody steps",
+        "scheduler-without-effect",
+        MODEL
+        + """
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
 for epoch in range(4):
     for inputs, targets in loader:
@@ -569,12 +649,15 @@ for epoch in range(4):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
     pass
-''',
-        "    pass\n", "    scheduler.step()\n", "scheduler = ",
+""",
+        "    pass\n",
+        "    scheduler.step()\n",
+        "scheduler = ",
     ),
     Case(
-        "a scheduler of the optimizer before", "scheduler-without-effect",
-        '''
+        "a scheduler of the optimizer before",
+        "scheduler-without-effect",
+        """
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
@@ -585,14 +668,16 @@ for epoch in range(4):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
     scheduler.step()
-''',
+""",
         "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)\noptimizer = torch.optim.Adam(model.parameters(), lr=0.01)\n",
         "optimizer = torch.optim.Adam(model.parameters(), lr=0.01)\nscheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)\n",
         "scheduler.step()",
     ),
     Case(
-        "a schedule that a hand-set rate overwrites", "scheduler-without-effect",
-        MODEL + '''
+        "a schedule that a hand-set rate overwrites",
+        "scheduler-without-effect",
+        MODEL
+        + """
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
 for epoch in range(5):
     for group in optimizer.param_groups:
@@ -602,13 +687,15 @@ for epoch in range(5):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
     scheduler.step()
-''',
-        '    for group in optimizer.param_groups:\n        group["lr"] = 0.1 / (1 + 2 * epoch)\n', "",
+""",
+        '    for group in optimizer.param_groups:\n        group["lr"] = 0.1 / (1 + 2 * epoch)\n',
+        "",
         "scheduler.step()",
     ),
     Case(
-        "momentum that is built anew in each epoch", "optimizer-made-anew",
-        '''
+        "momentum that is built anew in each epoch",
+        "optimizer-made-anew",
+        """
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 for epoch in range(4):
@@ -617,13 +704,15 @@ for epoch in range(4):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-''',
+""",
         "    optimizer = torch.optim.SGD(model.parameters(), lr=0.1 * 0.9 ** epoch, momentum=0.9)\n",
-        "    optimizer.param_groups[0]['lr'] = 0.1 * 0.9 ** epoch\n", "optimizer = ",
+        "    optimizer.param_groups[0]['lr'] = 0.1 * 0.9 ** epoch\n",
+        "optimizer = ",
     ),
     Case(
-        "an optimizer in the training step of a class", "optimizer-made-anew",
-        '''
+        "an optimizer in the training step of a class",
+        "optimizer-made-anew",
+        """
 class Agent:
     def __init__(self):
         self.net = Net()
@@ -638,13 +727,16 @@ agent = Agent()
 for epoch in range(3):
     for inputs, targets in loader:
         agent.update(inputs, targets)
-''',
+""",
         "        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=0.01)\n        loss",
-        "        loss", "self.optimizer = ",
+        "        loss",
+        "self.optimizer = ",
     ),
     Case(
-        "NumPy is seeded in the loop", "draws-repeated",
-        MODEL + '''
+        "NumPy is seeded in the loop",
+        "draws-repeated",
+        MODEL
+        + """
 for epoch in range(4):
     np.random.seed(1)
     for inputs, targets in loader:
@@ -652,12 +744,16 @@ for epoch in range(4):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs + torch.from_numpy(noise)), targets).backward()
         optimizer.step()
-''',
-        "    np.random.seed(1)\n", "    pass\n", "np.random.seed(1)",
+""",
+        "    np.random.seed(1)\n",
+        "    pass\n",
+        "np.random.seed(1)",
     ),
     Case(
-        "Python's generator is seeded in a function", "draws-repeated",
-        MODEL + '''
+        "Python's generator is seeded in a function",
+        "draws-repeated",
+        MODEL
+        + """
 def augment(inputs):
     random.seed(7)
     return inputs * random.uniform(0.5, 1.5)
@@ -666,12 +762,16 @@ for epoch in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(augment(inputs)), targets).backward()
         optimizer.step()
-''',
-        "    random.seed(7)\n", "", "random.seed(7)",
+""",
+        "    random.seed(7)\n",
+        "",
+        "random.seed(7)",
     ),
     Case(
-        "the same noise of PyTorch at each step", "draws-repeated",
-        MODEL + '''
+        "the same noise of PyTorch at each step",
+        "draws-repeated",
+        MODEL
+        + """
 start = torch.get_rng_state()
 for epoch in range(3):
     for inputs, targets in loader:
@@ -680,12 +780,15 @@ for epoch in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs + noise), targets).backward()
         optimizer.step()
-''',
-        "        torch.set_rng_state(start)\n", "", "torch.set_rng_state(start)",
+""",
+        "        torch.set_rng_state(start)\n",
+        "",
+        "torch.set_rng_state(start)",
     ),
     Case(
-        "an average without the statistics", "buffers-left-behind",
-        '''
+        "an average without the statistics",
+        "buffers-left-behind",
+        """
 model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 average = copy.deepcopy(model).eval()
@@ -700,25 +803,30 @@ for epoch in range(3):
             pass
     with torch.no_grad():
         accuracy = (average(x).argmax(1) == y).float().mean()
-''',
+""",
         "            pass\n",
         "            for mine, theirs in zip(average.buffers(), model.buffers()):\n                mine.copy_(theirs)\n",
         "mine.lerp_",
     ),
     # --- more members, of all three ------------------------------------------------------------
     Case(
-        "a model that is built again after the optimizer", "weight-not-in-optimizer",
-        '''
+        "a model that is built again after the optimizer",
+        "weight-not-in-optimizer",
+        """
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 model = Net()
-''' + LOOP,
+"""
+        + LOOP,
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nmodel = Net()\n",
-        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n", "optimizer.step()",
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n",
+        "optimizer.step()",
     ),
     Case(
-        "the best model is put in the model's place", "weight-not-in-optimizer",
-        MODEL + '''
+        "the best model is put in the model's place",
+        "weight-not-in-optimizer",
+        MODEL
+        + """
 for epoch in range(4):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -726,22 +834,29 @@ for epoch in range(4):
         optimizer.step()
     if epoch == 1:
         model = copy.deepcopy(model)
-''',
-        "        model = copy.deepcopy(model)", "        best = copy.deepcopy(model)", "",
+""",
+        "        model = copy.deepcopy(model)",
+        "        best = copy.deepcopy(model)",
+        "",
     ),
     Case(
-        "an iterator of parameters that is used twice", "weight-trained-by-nobody",
-        '''
+        "an iterator of parameters that is used twice",
+        "weight-trained-by-nobody",
+        """
 model = Net()
 head = model.head.parameters()
 print(sum(w.numel() for w in head))
 optimizer = torch.optim.SGD([{"params": model.body.parameters()}, {"params": head, "lr": 1.0}], lr=0.1)
-''' + LOOP,
-        "print(sum(w.numel() for w in head))\n", "", "loss.backward()",
+"""
+        + LOOP,
+        "print(sum(w.numel() for w in head))\n",
+        "",
+        "loss.backward()",
     ),
     Case(
-        "a layer made in forward", "weight-trained-by-nobody",
-        '''
+        "a layer made in forward",
+        "weight-trained-by-nobody",
+        """
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
@@ -754,12 +869,16 @@ class Model(nn.Module):
         return self.head(h)
 model = Model()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-''' + LOOP,
-        "nn.Linear(12, 12)(h)", "self.middle(h)", "nn.Linear(12, 12)(h)",
+"""
+        + LOOP,
+        "nn.Linear(12, 12)(h)",
+        "self.middle(h)",
+        "nn.Linear(12, 12)(h)",
     ),
     Case(
-        "a plain tensor as a weight", "weight-trained-by-nobody",
-        '''
+        "a plain tensor as a weight",
+        "weight-trained-by-nobody",
+        """
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
@@ -769,12 +888,16 @@ class Model(nn.Module):
         return self.net(x) * self.scale
 model = Model()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-''' + LOOP,
-        "torch.ones(3, requires_grad=True)", "nn.Parameter(torch.ones(3))", "loss.backward()",
+"""
+        + LOOP,
+        "torch.ones(3, requires_grad=True)",
+        "nn.Parameter(torch.ones(3))",
+        "loss.backward()",
     ),
     Case(
-        "an encoder that only runs under no_grad", "gradient-never-arrives",
-        '''
+        "an encoder that only runs under no_grad",
+        "gradient-never-arrives",
+        """
 encoder, head = nn.Linear(6, 12), nn.Linear(12, 3)
 optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.01)
 for epoch in range(3):
@@ -785,13 +908,15 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
+""",
         "        with torch.no_grad():\n            features = encoder(inputs)\n",
-        "        features = encoder(inputs)\n", "encoder(inputs)",
+        "        features = encoder(inputs)\n",
+        "encoder(inputs)",
     ),
     Case(
-        "the backward of one of two losses", "gradient-never-arrives",
-        '''
+        "the backward of one of two losses",
+        "gradient-never-arrives",
+        """
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
@@ -812,24 +937,32 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-        "        loss.backward()", "        total.backward()", "self.b(h)",
+""",
+        "        loss.backward()",
+        "        total.backward()",
+        "self.b(h)",
     ),
     Case(
-        "the step is after the loop over batches", "gradient-dropped",
-        MODEL + '''
+        "the step is after the loop over batches",
+        "gradient-dropped",
+        MODEL
+        + """
 for epoch in range(4):
     for inputs, targets in loader:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(inputs), targets)
         loss.backward()
     optimizer.step()
-''',
-        "    optimizer.step()\n", "        optimizer.step()\n", "loss.backward()",
+""",
+        "    optimizer.step()\n",
+        "        optimizer.step()\n",
+        "loss.backward()",
     ),
     Case(
-        "the rest of the accumulation is cleared", "gradient-dropped",
-        MODEL + '''
+        "the rest of the accumulation is cleared",
+        "gradient-dropped",
+        MODEL
+        + """
 for epoch in range(4):
     optimizer.zero_grad()
     for number, (inputs, targets) in enumerate(loader):
@@ -838,13 +971,16 @@ for epoch in range(4):
         if (number + 1) % 3 == 0:
             optimizer.step()
             optimizer.zero_grad()
-''',
-        "(number + 1) % 3 == 0:", "(number + 1) % 3 == 0 or number + 1 == len(loader):",
+""",
+        "(number + 1) % 3 == 0:",
+        "(number + 1) % 3 == 0 or number + 1 == len(loader):",
         "loss.backward()",
     ),
     Case(
-        "gradients are clipped before the backward", "gradient-edit-unused",
-        MODEL + '''
+        "gradients are clipped before the backward",
+        "gradient-edit-unused",
+        MODEL
+        + """
 for epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -852,14 +988,16 @@ for epoch in range(3):
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         loss.backward()
         optimizer.step()
-''',
+""",
         "        nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n        loss.backward()\n",
         "        loss.backward()\n        nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n",
         "clip_grad_norm_",
     ),
     Case(
-        "a function that returns the rate itself", "rate-out-of-range",
-        MODEL + '''
+        "a function that returns the rate itself",
+        "rate-out-of-range",
+        MODEL
+        + """
 scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.001 * 0.9 ** epoch)
 for epoch in range(3):
     for inputs, targets in loader:
@@ -867,12 +1005,16 @@ for epoch in range(3):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
     scheduler.step()
-''',
-        "0.001 * 0.9 ** epoch", "0.9 ** epoch", "scheduler = ",
+""",
+        "0.001 * 0.9 ** epoch",
+        "0.9 ** epoch",
+        "scheduler = ",
     ),
     Case(
-        "a warm-up in whole numbers", "weights-stand-still",
-        MODEL + '''
+        "a warm-up in whole numbers",
+        "weights-stand-still",
+        MODEL
+        + """
 step = 0
 for epoch in range(4):
     for inputs, targets in loader:
@@ -882,12 +1024,16 @@ for epoch in range(4):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         step += 1
-''',
-        "step // 1000", "min(1, (step + 1) / 10)", "optimizer.step()",
+""",
+        "step // 1000",
+        "min(1, (step + 1) / 10)",
+        "optimizer.step()",
     ),
     Case(
-        "a scheduler that is built anew in each epoch", "scheduler-without-effect",
-        MODEL + '''
+        "a scheduler that is built anew in each epoch",
+        "scheduler-without-effect",
+        MODEL
+        + """
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
 def train_epoch(model, optimizer):
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
@@ -898,13 +1044,15 @@ def train_epoch(model, optimizer):
     scheduler.step()
 for epoch in range(4):
     train_epoch(model, optimizer)
-''',
+""",
         "    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)\n    for",
-        "    for", "scheduler = torch",
+        "    for",
+        "scheduler = torch",
     ),
     Case(
-        "the network is called on numbers of the network", "gradient-never-arrives",
-        '''
+        "the network is called on numbers of the network",
+        "gradient-never-arrives",
+        """
 class Chain(nn.Module):
     def __init__(self):
         super().__init__()
@@ -916,12 +1064,16 @@ class Chain(nn.Module):
         return self.head(x)
 model = Chain()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-''' + LOOP,
-        ".detach()\n        return", "\n        return", "step(x)",
+"""
+        + LOOP,
+        ".detach()\n        return",
+        "\n        return",
+        "step(x)",
     ),
     Case(
-        "an optimizer of the wrong network", "weight-not-in-optimizer",
-        '''
+        "an optimizer of the wrong network",
+        "weight-not-in-optimizer",
+        """
 policy, value = nn.Linear(6, 3), nn.Linear(6, 1)
 policy_optimizer = torch.optim.Adam(policy.parameters(), lr=0.01)
 value_optimizer = torch.optim.Adam(policy.parameters(), lr=0.01)
@@ -936,8 +1088,9 @@ for step in range(12):
     value_optimizer.zero_grad()
     value_loss.backward()
     value_optimizer.step()
-''',
+""",
         "value_optimizer = torch.optim.Adam(policy.parameters()",
-        "value_optimizer = torch.optim.Adam(value.parameters()", "value_optimizer.step()",
+        "value_optimizer = torch.optim.Adam(value.parameters()",
+        "value_optimizer.step()",
     ),
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from tests.doctor.loops import LOOP, MODEL
 
 QUIET = {
-    "linear probe of an unfrozen body": '''
+    "linear probe of an unfrozen body": """
 model = Net()
 optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)
-''' + LOOP,
-    "a perceptual loss in evaluation mode": MODEL + '''
+"""
+    + LOOP,
+    "a perceptual loss in evaluation mode": MODEL
+    + """
 perceptual = nn.Sequential(nn.Linear(3, 8), nn.ReLU()).eval()
 for epoch in range(3):
     for inputs, targets in loader:
@@ -18,8 +20,9 @@ for epoch in range(3):
         loss = F.mse_loss(perceptual(out), perceptual(F.one_hot(targets, 3).float()))
         loss.backward()
         optimizer.step()
-''',
-    "adversarial training with FGSM": MODEL + '''
+""",
+    "adversarial training with FGSM": MODEL
+    + """
 for epoch in range(3):
     for inputs, targets in loader:
         attacked = inputs.clone().requires_grad_(True)
@@ -28,8 +31,9 @@ for epoch in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(attacked), targets).backward()
         optimizer.step()
-''',
-    "SAM by hand": MODEL + '''
+""",
+    "SAM by hand": MODEL
+    + """
 for epoch in range(3):
     for inputs, targets in loader:
         F.cross_entropy(model(inputs), targets).backward()
@@ -44,8 +48,8 @@ for epoch in range(3):
                 w.sub_(move)
         optimizer.step()
         optimizer.zero_grad()
-''',
-    "low-rank adapters": '''
+""",
+    "low-rank adapters": """
 class Adapter(nn.Module):
     def __init__(self, base):
         super().__init__()
@@ -60,8 +64,9 @@ class Adapter(nn.Module):
 model = Net()
 model.body = Adapter(model.body)
 optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=0.01)
-''' + LOOP,
-    "folds with a new model and optimizer": '''
+"""
+    + LOOP,
+    "folds with a new model and optimizer": """
 for fold in range(3):
     model = Net()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -69,8 +74,8 @@ for fold in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-''',
-    "folds that reset the weights": '''
+""",
+    "folds that reset the weights": """
 model = Net()
 start = copy.deepcopy(model.state_dict())
 for fold in range(4):
@@ -80,8 +85,8 @@ for fold in range(4):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-''',
-    "Reptile with Adam inside": '''
+""",
+    "Reptile with Adam inside": """
 model = Net()
 for task in range(4):
     before = copy.deepcopy(model.state_dict())
@@ -92,8 +97,9 @@ for task in range(4):
         inner.step()
     after = model.state_dict()
     model.load_state_dict({n: before[n] + 0.5 * (after[n] - before[n]) for n in before})
-''',
-    "warm-up and linear decay after each batch": MODEL + '''
+""",
+    "warm-up and linear decay after each batch": MODEL
+    + """
 scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(s / 3, (12 - s) / 9))
 for epoch in range(3):
     for inputs, targets in loader:
@@ -101,8 +107,9 @@ for epoch in range(3):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         scheduler.step()
-''',
-    "one cycle after each batch": MODEL + '''
+""",
+    "one cycle after each batch": MODEL
+    + """
 scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=24)
 for epoch in range(6):
     for inputs, targets in loader:
@@ -110,8 +117,9 @@ for epoch in range(6):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         scheduler.step()
-''',
-    "a cosine over all batches": MODEL + '''
+""",
+    "a cosine over all batches": MODEL
+    + """
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=24)
 for epoch in range(6):
     for inputs, targets in loader:
@@ -119,8 +127,9 @@ for epoch in range(6):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         scheduler.step()
-''',
-    "a slow exponential after each batch": MODEL + '''
+""",
+    "a slow exponential after each batch": MODEL
+    + """
 scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.995)
 for epoch in range(6):
     for inputs, targets in loader:
@@ -128,16 +137,17 @@ for epoch in range(6):
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         scheduler.step()
-''',
-    "steps of a full batch": MODEL + '''
+""",
+    "steps of a full batch": MODEL
+    + """
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=5, gamma=0.1)
 for epoch in range(20):
     optimizer.zero_grad()
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
     scheduler.step()
-''',
-    "a regression that converges": '''
+""",
+    "a regression that converges": """
 target = x @ torch.arange(1.0, 7.0)
 model = nn.Linear(6, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
@@ -145,16 +155,18 @@ for step in range(90):
     optimizer.zero_grad()
     F.mse_loss(model(x).squeeze(1), target).backward()
     optimizer.step()
-''',
-    "Fisher information before training": MODEL + '''
+""",
+    "Fisher information before training": MODEL
+    + """
 fisher = {n: torch.zeros_like(w) for n, w in model.named_parameters()}
 for inputs, targets in loader:
     model.zero_grad()
     F.cross_entropy(model(inputs), targets).backward()
     for n, w in model.named_parameters():
         fisher[n] += w.grad ** 2
-''' + LOOP,
-    "Fisher information alone": '''
+"""
+    + LOOP,
+    "Fisher information alone": """
 model = Net()
 fisher = {n: torch.zeros_like(w) for n, w in model.named_parameters()}
 for inputs, targets in loader:
@@ -162,8 +174,9 @@ for inputs, targets in loader:
     F.cross_entropy(model(inputs), targets).backward()
     for n, w in model.named_parameters():
         fisher[n] += w.grad ** 2
-''',
-    "samples from one seed after each epoch": MODEL + '''
+""",
+    "samples from one seed after each epoch": MODEL
+    + """
 for epoch in range(4):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -173,16 +186,18 @@ for epoch in range(4):
     with torch.no_grad():
         model(torch.randn(4, 6))
     torch.manual_seed(100 + epoch)
-''',
-    "gradient norms are measured after the step": MODEL + '''
+""",
+    "gradient norms are measured after the step": MODEL
+    + """
 for epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
         norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
-''',
-    "a scaler with clipping": MODEL + '''
+""",
+    "a scaler with clipping": MODEL
+    + """
 scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
 for epoch in range(3):
     for inputs, targets in loader:
@@ -194,8 +209,9 @@ for epoch in range(3):
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         scaler.step(optimizer)
         scaler.update()
-''',
-    "a scaler that is switched off": MODEL + '''
+""",
+    "a scaler that is switched off": MODEL
+    + """
 scaler = torch.amp.GradScaler("cpu", enabled=False)
 for epoch in range(3):
     for inputs, targets in loader:
@@ -204,8 +220,8 @@ for epoch in range(3):
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         scaler.step(optimizer)
         scaler.update()
-''',
-    "layers are thawed one after the other": '''
+""",
+    "layers are thawed one after the other": """
 model = Net()
 for w in model.body.parameters():
     w.requires_grad = False
@@ -219,8 +235,8 @@ for epoch in range(4):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-''',
-    "gradient descent by hand": '''
+""",
+    "gradient descent by hand": """
 model = Net()
 for epoch in range(3):
     for inputs, targets in loader:
@@ -230,8 +246,8 @@ for epoch in range(3):
         with torch.no_grad():
             for w in model.parameters():
                 w -= 0.1 * w.grad
-''',
-    "a quantised code with straight-through gradients": '''
+""",
+    "a quantised code with straight-through gradients": """
 class Quantised(nn.Module):
     def __init__(self):
         super().__init__()
@@ -252,8 +268,8 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-    "a book that follows by moving averages": '''
+""",
+    "a book that follows by moving averages": """
 class Quantised(nn.Module):
     def __init__(self):
         super().__init__()
@@ -277,8 +293,8 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-    "truncated backpropagation": '''
+""",
+    "truncated backpropagation": """
 rnn, head = nn.GRU(6, 8, batch_first=True), nn.Linear(8, 3)
 optimizer = torch.optim.Adam([*rnn.parameters(), *head.parameters()], lr=0.01)
 for epoch in range(2):
@@ -291,8 +307,8 @@ for epoch in range(2):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-    "a GAN with several critic steps and clipped weights": '''
+""",
+    "a GAN with several critic steps and clipped weights": """
 G, D = nn.Linear(2, 6), nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
 g_opt = torch.optim.RMSprop(G.parameters(), lr=0.01)
 d_opt = torch.optim.RMSprop(D.parameters(), lr=0.01)
@@ -308,8 +324,8 @@ for epoch in range(4):
             g_opt.zero_grad()
             (-D(G(torch.randn(16, 2))).mean()).backward()
             g_opt.step()
-''',
-    "a gradient penalty": '''
+""",
+    "a gradient penalty": """
 G, D = nn.Linear(2, 6), nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
 g_opt, d_opt = torch.optim.Adam(G.parameters()), torch.optim.Adam(D.parameters())
 for epoch in range(2):
@@ -321,8 +337,8 @@ for epoch in range(2):
         d_opt.zero_grad(); d_loss.backward(); d_opt.step()
         g_loss = -D(fake).mean()
         g_opt.zero_grad(); g_loss.backward(); g_opt.step()
-''',
-    "a head that is used in some steps": '''
+""",
+    "a head that is used in some steps": """
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
@@ -338,8 +354,8 @@ for epoch in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs, int(number == 3)), targets).backward()
         optimizer.step()
-''',
-    "an optimizer that edits gradients in its step": '''
+""",
+    "an optimizer that edits gradients in its step": """
 class Centred(torch.optim.Optimizer):
     def __init__(self, params, lr):
         super().__init__(params, dict(lr=lr))
@@ -355,8 +371,9 @@ class Centred(torch.optim.Optimizer):
                 p.add_(p.grad, alpha=-group["lr"])
 model = Net()
 optimizer = Centred(model.parameters(), lr=0.1)
-''' + LOOP,
-    "two groups with rates of their own": '''
+"""
+    + LOOP,
+    "two groups with rates of their own": """
 model = Net()
 optimizer = torch.optim.SGD([{"params": model.body.parameters(), "lr": 0.001},
                              {"params": model.head.parameters(), "lr": 0.1}], lr=0.1)
@@ -366,8 +383,8 @@ for epoch in range(4):
         optimizer.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-''',
-    "an optimizer for each layer": '''
+""",
+    "an optimizer for each layer": """
 class Layer(nn.Linear):
     def __init__(self, a, b):
         super().__init__(a, b)
@@ -390,8 +407,8 @@ class Stack(nn.Module):
 model = Stack()
 for epoch in range(3):
     model.fit(x)
-''',
-    "distillation": '''
+""",
+    "distillation": """
 teacher, model = Net().eval(), Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for epoch in range(3):
@@ -402,8 +419,8 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-    "a target that follows, with BatchNorm": '''
+""",
+    "a target that follows, with BatchNorm": """
 online = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
 target = copy.deepcopy(online).eval()
 for w in target.parameters():
@@ -423,8 +440,8 @@ for epoch in range(3):
                 mine.lerp_(theirs, 0.01)
             for mine, theirs in zip(target.buffers(), online.buffers()):
                 mine.copy_(theirs)
-''',
-    "stochastic weight averaging": '''
+""",
+    "stochastic weight averaging": """
 model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 averaged = torch.optim.swa_utils.AveragedModel(model)
@@ -440,8 +457,8 @@ torch.optim.swa_utils.update_bn(loader, averaged)
 averaged.eval()
 with torch.no_grad():
     averaged(x)
-''',
-    "a rate finder": '''
+""",
+    "a rate finder": """
 model = Net()
 start = copy.deepcopy(model.state_dict())
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-7)
@@ -453,8 +470,9 @@ for step in range(12):
     optimizer.step()
 model.load_state_dict(start)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-''' + LOOP,
-    "pretraining and then another optimizer": '''
+"""
+    + LOOP,
+    "pretraining and then another optimizer": """
 model = Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for inputs, targets in loader:
@@ -466,8 +484,8 @@ for inputs, targets in loader:
     optimizer.zero_grad()
     F.cross_entropy(model(inputs), targets).backward()
     optimizer.step()
-''',
-    "a learnable temperature that is trained": '''
+""",
+    "a learnable temperature that is trained": """
 class Contrast(nn.Module):
     def __init__(self):
         super().__init__()
@@ -482,8 +500,8 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-    "a random target network": '''
+""",
+    "a random target network": """
 predictor, goal = nn.Linear(6, 4), nn.Linear(6, 4)
 optimizer = torch.optim.Adam(predictor.parameters(), lr=0.01)
 for epoch in range(3):
@@ -492,8 +510,8 @@ for epoch in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-''',
-    "an actor and a critic with one loss each": '''
+""",
+    "an actor and a critic with one loss each": """
 actor, critic = nn.Linear(6, 3), nn.Linear(6, 1)
 actor_optimizer = torch.optim.Adam(actor.parameters(), lr=0.01)
 critic_optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
@@ -511,8 +529,8 @@ for step in range(12):
     critic_optimizer.zero_grad()
     critic_loss.backward()
     critic_optimizer.step()
-''',
-    "inversion of a frozen generator": '''
+""",
+    "inversion of a frozen generator": """
 G = nn.Linear(4, 6)
 for w in G.parameters():
     w.requires_grad = False
@@ -523,8 +541,8 @@ for step in range(12):
     loss = F.mse_loss(G(code), x)
     loss.backward()
     optimizer.step()
-''',
-    "style transfer with LBFGS": '''
+""",
+    "style transfer with LBFGS": """
 net = nn.Sequential(nn.Linear(6, 8), nn.ReLU()).eval()
 image = torch.randn(4, 6, requires_grad=True)
 optimizer = torch.optim.LBFGS([image], max_iter=3)
@@ -535,8 +553,8 @@ for step in range(3):
         loss.backward()
         return loss
     optimizer.step(closure)
-''',
-    "second-order meta-learning": '''
+""",
+    "second-order meta-learning": """
 model = Net()
 meta = torch.optim.Adam(model.parameters(), lr=0.01)
 for task in range(4):
@@ -548,8 +566,9 @@ for task in range(4):
     meta.zero_grad()
     outer.backward()
     meta.step()
-''',
-    "a plateau schedule and an early stop": MODEL + '''
+""",
+    "a plateau schedule and an early stop": MODEL
+    + """
 scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.1)
 best = float("inf")
 for epoch in range(6):
@@ -563,8 +582,8 @@ for epoch in range(6):
     if loss > best:
         break
     best = loss
-''',
-    "an unused pooler": '''
+""",
+    "an unused pooler": """
 class Pooled(nn.Module):
     def __init__(self):
         super().__init__()
@@ -573,8 +592,10 @@ class Pooled(nn.Module):
         return self.head(torch.relu(self.body(x)))
 model = Pooled()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-''' + LOOP,
-    "evaluation between two backwards": MODEL + '''
+"""
+    + LOOP,
+    "evaluation between two backwards": MODEL
+    + """
 for epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -583,8 +604,9 @@ for epoch in range(3):
             for w in model.parameters():
                 w.grad += 0.001 * w
         optimizer.step()
-''',
-    "a bad batch is skipped": MODEL + '''
+""",
+    "a bad batch is skipped": MODEL
+    + """
 for epoch in range(4):
     for number, (inputs, targets) in enumerate(loader):
         optimizer.zero_grad()
@@ -594,8 +616,9 @@ for epoch in range(4):
         if number == 2:
             continue
         optimizer.step()
-''',
-    "the order is seeded by the epoch": MODEL + '''
+""",
+    "the order is seeded by the epoch": MODEL
+    + """
 for epoch in range(3):
     torch.manual_seed(epoch)
     np.random.seed(epoch)
@@ -603,5 +626,5 @@ for epoch in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(x[index] + torch.randn(16, 6)), y[index]).backward()
         optimizer.step()
-''',
+""",
 }

@@ -8,7 +8,13 @@ from fnlib.ledger.entries import Entry
 from fnlib.ledger.findings.story import Story
 
 _METHODS = {"item", "detach", "numpy", "tolist"}
-_CALLS = {"torch.tensor", "torch.as_tensor", "torch.from_numpy", "torch.FloatTensor", "torch.Tensor"}
+_CALLS = {
+    "torch.tensor",
+    "torch.as_tensor",
+    "torch.from_numpy",
+    "torch.FloatTensor",
+    "torch.Tensor",
+}
 _WORDS = {"float", "int"}
 LOOK_BACK = 400  # statements
 

@@ -29,7 +29,9 @@ class Follows(Rule):
                 self.used.add(owner)
 
     def after(self, entry: Entry) -> None:
-        stepped = any(event.kind == "step" for one in self.story.chain(entry) for event in one.events)
+        stepped = any(
+            event.kind == "step" for one in self.story.chain(entry) for event in one.events
+        )
         for change in self.story.own(entry):
             if change.state == "buffer" and change.overwritten:
                 if len(getattr(change.after, "shape", ())):  # not a counter

@@ -151,7 +151,10 @@ class Rhythm(Rule):
         if schedule or number < 2 or len(steps) < ENOUGH:
             return
         rows = [one.rates for one in steps if len(one.rates) == number]
-        changes = [sum(a[at] != b[at] for a, b in zip(rows, rows[1:], strict=False)) for at in range(number)]
+        changes = [
+            sum(a[at] != b[at] for a, b in zip(rows, rows[1:], strict=False))
+            for at in range(number)
+        ]
         moving = [at for at in range(number) if changes[at] >= ENOUGH - 1]
         staying = [at for at in range(number) if not changes[at]]
         if not moving or not staying:
@@ -207,7 +210,11 @@ class Rhythm(Rule):
             name = next(iter(entry.binds), "scheduler")
             own, steps = self.schedules.get(token, []), self.steps.get(token, [])
             outer = {one.rounds[:1] for one in steps}
-            if not any(self.schedules.values()) and len(outer) >= ENOUGH and all(len(one.rounds) > 1 for one in steps):
+            if (
+                not any(self.schedules.values())
+                and len(outer) >= ENOUGH
+                and all(len(one.rounds) > 1 for one in steps)
+            ):
                 said = f"never steps, in {len(outer)} rounds of the outer loop"
                 cure = f"{name}.step()      # once a round"
                 self.story.report("scheduler-without-effect", "question", entry, name, said=said,
@@ -220,7 +227,6 @@ class Rhythm(Rule):
                 cure = f"{entry.source}      # after the optimizer that steps is built"
                 self.story.report("scheduler-without-effect", "question", at, own[-1][1].subject,
                                   said=said, optimizer=optimizer, cure=cure)  # fmt: skip
-
 
     def judge_factor(self, entry: Entry, event: Event, name: str, steps: list[Step]) -> None:
         """Ask about a function that makes the rate far smaller at once and never larger again."""
@@ -253,7 +259,9 @@ def weights_known(one: Step) -> bool:
 
 def _slower(schedule: list[tuple[Entry, Event]], last: Step, first: Step) -> str:
     if schedule:
-        return f"{schedule[-1][0].source}      # once an epoch: after the loop over batches, not in it"
+        return (
+            f"{schedule[-1][0].source}      # once an epoch: after the loop over batches, not in it"
+        )
     optimizer = last.event.subject
     rate = max(first.rates) if max(first.rates) > max(last.rates) else 100 * max(last.rates)
     return f'for group in {optimizer}.param_groups:\n    group["lr"] = {rate:g}'
@@ -332,7 +340,9 @@ class Anew(Rule):
             used = [one for one in chain if one.steps]
             pairs = list(zip(used, used[1:], strict=False))
             lost = [
-                (a, b) for a, b in pairs if a.weights == b.weights and a.state and b.written < a.last
+                (a, b)
+                for a, b in pairs
+                if a.weights == b.weights and a.state and b.written < a.last
             ]
             if len(lost) >= 2 and len(lost) == len(pairs):
                 last = lost[-1][1]

@@ -98,7 +98,9 @@ class Trained(Rule):
 
     def after(self, entry: Entry) -> None:
         self.held.update(token for some in entry.links.held.values() for token in some)
-        stepped = any(event.kind == "step" for one in self.story.chain(entry) for event in one.events)
+        stepped = any(
+            event.kind == "step" for one in self.story.chain(entry) for event in one.events
+        )
         for change in self.story.own(entry):
             if change.state != "weight":
                 continue
@@ -177,13 +179,13 @@ class Trained(Rule):
         """Ask about a part that is called with gradients on, and that no gradient ever reaches."""
         flags = one.entry.links.flags
         starved = {
-            label
-            for label in one.starved - one.fed - self.reached.keys()
-            if flags.get(label, True)
+            label for label in one.starved - one.fed - self.reached.keys() if flags.get(label, True)
         }
         parts: dict[str, Entry] = {}
         for part, calls in self.called.items():
-            weights = {w for w in self.story.weights_of(part, one.entry.links) if flags.get(w, True)}
+            weights = {
+                w for w in self.story.weights_of(part, one.entry.links) if flags.get(w, True)
+            }
             if weights and weights <= starved and len(calls) >= ENOUGH:
                 parts[part] = calls[-1][0]
         outer = [part for part in parts if not any(part.startswith(f"{o}.") for o in parts)]
@@ -218,7 +220,9 @@ class Trained(Rule):
             if hidden or siblings or young or apart or (self.empty and not whole):
                 holder = next(s for s in self.optimizers.values() if s.alive)
                 fields = {"optimizer": holder.event.subject, "cure": self.cure(label, hidden)}
-                self.story.report("weight-trained-by-nobody", "question", one.entry, label, **fields)
+                self.story.report(
+                    "weight-trained-by-nobody", "question", one.entry, label, **fields
+                )
 
     def is_hidden(self, owner: str) -> bool:
         """Say whether a watched module keeps another one without registering it."""

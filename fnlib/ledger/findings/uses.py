@@ -177,9 +177,11 @@ class NeverStepped(Rule):
                 continue
             if one.cleared >= ENOUGH - 1 or one.passes >= 2 * ENOUGH:
                 at = one.clearing or one.entry
-                fields = {"optimizer": optimizer, "passes": one.passes}
                 for place in one.places:
-                    self.story.report("never-stepped", "question", at, place, **fields)
+                    self.story.report(
+                        "never-stepped", "question", at, place, optimizer=optimizer,
+                        passes=one.passes,
+                    )  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -189,7 +191,9 @@ class Line:
     entry: Entry
     used: int = 0
     dropped: int = 0
-    crossing: set[Any] = field(default_factory=set)  # outer rounds whose rest was cleared in the next
+    crossing: set[Any] = field(
+        default_factory=set
+    )  # outer rounds whose rest was cleared in the next
     outer: set[Any] = field(default_factory=set)
 
 
@@ -286,7 +290,9 @@ class Scaled(Rule):
             labels = [one.removesuffix(".grad") for one in data["gradients"]]
             self.report(entry, [one for one in labels if one in self.scaled], "clips")
         elif event.kind == "step" and self.stepping != entry.index and not data["closure"]:
-            self.report(entry, [one for one in data["weights"] if one in self.scaled], "uses", event.subject)
+            self.report(
+                entry, [one for one in data["weights"] if one in self.scaled], "uses", event.subject
+            )
 
     def after(self, entry: Entry) -> None:
         if any(event.kind in ("backward", "scale", "scaler step") for event in entry.events):

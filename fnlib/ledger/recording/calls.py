@@ -99,8 +99,8 @@ def handlers() -> dict[int, Handler]:
     for clip in (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_):
         on(clip, _clip)
     scaler = torch.amp.GradScaler
-    for call, kind in ((scaler.scale, "scale"), (scaler.unscale_, "unscale")):
-        on(call, functools.partial(_scaler, kind))
+    on(scaler.scale, functools.partial(_scaler, "scale"))
+    on(scaler.unscale_, functools.partial(_scaler, "unscale"))
     on(scaler.step, functools.partial(_scaler, "scaler step"))
     return found
 
