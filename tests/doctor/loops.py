@@ -594,11 +594,14 @@ class Trainer:
         for epoch in range(12):
             for inputs, targets in loader:
                 self.train_step(inputs, targets)
+            self.end_epoch()
+    def end_epoch(self):
+        pass
 trainer = Trainer(Net())
 trainer.fit()
 """,
-        "        self.scheduler.step()\n    def fit",
-        "    def fit",
+        "self.scheduler.step()\n    def fit",
+        "self.end_epoch = self.scheduler.step\n    def fit",
         "self.scheduler.step()",
     ),
     Case(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fnlib.ledger.doctor.report import Report
+from fnlib.ledger import Finding
+from fnlib.ledger.doctor.report import FIRST, Report
 from fnlib.ledger.doctor.script import record, report_on
 from tests.doctor.loops import CASES, PRELUDE, Case
 from tests.doctor.quiet_loops import QUIET
@@ -40,3 +41,21 @@ def test_a_sane_loop_is_quiet(name: str, tmp_path: Path) -> None:
     """A sane script that looks like a fault has no finding at all."""
     report = asked(tmp_path, PRELUDE + QUIET[name])
     assert not report, report.text()
+
+
+def test_three_findings_are_written_in_full() -> None:
+    """The first three are written in full, the rest in a line each that keeps its form."""
+    findings = [
+        Finding(f"code-{n}", "question", n, "model", "It happened.", "It matters.", "fix()")
+        for n in range(1, 6)
+    ]
+    report = Report(findings)
+    assert FIRST == 3
+    assert report.text().count("It happened.") == 3
+    lines = report.text().splitlines()
+    assert lines[-3:] == [
+        "2 more, each in one line:",
+        "QUESTION code-4, line 4, model",
+        "QUESTION code-5, line 5, model",
+    ]
+    assert report.text(whole=True).count("It happened.") == 5

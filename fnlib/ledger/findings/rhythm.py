@@ -107,6 +107,8 @@ class Rhythm(Rule):
             still += 1
         if still < max(5, len(steps) // 5):
             return False
+        if _longest_pause(steps[:-still]) > still // 3:
+            return False  # it moves its weights in some of its steps only
         last, tail = steps[-1], steps[-still:]
         zero = all(rate == 0.0 for one in tail for rate in one.rates)
         if zero and 2 * still < len(steps):
@@ -250,6 +252,17 @@ def _busiest(schedule: list[tuple[Entry, Event]]) -> list[tuple[Entry, Event]]:
     for entry, event in schedule:
         lines.setdefault(entry.where, []).append((entry, event))
     return max(lines.values(), key=len, default=[])
+
+
+def _longest_pause(steps: list[Step]) -> int:
+    """Return how many steps in a row moved nothing, after the first that did."""
+    longest = pause = 0
+    begun = False
+    for one in steps:
+        begun |= one.moved
+        pause = 0 if one.moved or not begun else pause + 1
+        longest = max(longest, pause)
+    return longest
 
 
 def weights_known(one: Step) -> bool:

@@ -52,6 +52,7 @@ class Story:
             outer = waiting.pop()
             self.around.update((inner.index, outer) for inner in outer.inside)
             waiting += outer.inside
+        self._asked: tuple[Entry | None, list[Change]] = (None, [])
         self._reports: dict[
             tuple[str, str, int, str], tuple[Severity, Entry, list[str], dict[str, Any]]
         ] = {}
@@ -119,7 +120,11 @@ class Story:
         starts = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
         return next((start for start in starts if start in self.owners), parts[0])
 
-    own = staticmethod(own_changes)
+    def own(self, entry: Entry) -> list[Change]:
+        """Return the changes of a statement without those inside of it; each rule asks for them."""
+        if entry is not self._asked[0]:
+            self._asked = (entry, own_changes(entry))
+        return self._asked[1]
 
     def line(self, index: int) -> int:
         """Return the first line of the statement with an index."""

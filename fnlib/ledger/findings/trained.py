@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.cuts import cut_behind
-from fnlib.ledger.findings.story import Rule, Story, rule_of
+from fnlib.ledger.findings.story import Rule, Severity, Story, rule_of
 from fnlib.ledger.recording.hidden import NOWHERE
 
 _MAKES = re.compile(r"\bnn\.(Linear|Conv\w+|Embedding|Parameter|LayerNorm|GRU|LSTM|Sequential)\(")
@@ -153,22 +153,24 @@ class Trained(Rule):
         passed = [pair for pair in self.passes if pair[0].index < entry.index]
         places = sorted(one.starved) or [event.subject]
         flags = entry.links.flags
+        # Beside an optimizer that trains, it may be another's turn: a part is frozen at first.
+        alone = one.steps >= ENOUGH and not any(other.alive for other in self.optimizers.values())
+        severity: Severity = "certain" if alone else "question"
         if one.starved and not any(flags.get(label, True) for label in one.starved):
             self.story.report(
-                "step-without-gradient", "certain", entry, places[0], **fields, steps=one.steps,
+                "step-without-gradient", severity, entry, places[0], **fields, steps=one.steps,
                 said="are all frozen", cure=_thaw(self.story, one.starved),
             )  # fmt: skip
         elif self.forgotten(loose):
             for label in self.forgotten(loose):
                 fields |= rule_of(event)
-                self.story.report("weight-not-in-optimizer", "certain", entry, label, **fields)
+                self.story.report("weight-not-in-optimizer", severity, entry, label, **fields)
         elif passed:
             at, last = passed[-1]
             cut = cut_behind(self.story, at, last.subject)
             fields |= {"said": "are reached by no backward", "cure": cut or _CONNECT}
-            severity = "certain" if one.steps >= ENOUGH else "question"
             self.story.report(
-                "step-without-gradient", severity, at, places[0], steps=one.steps, **fields  # type: ignore[arg-type]
+                "step-without-gradient", severity, at, places[0], steps=one.steps, **fields
             )  # fmt: skip
 
     def forgotten(self, loose: list[str]) -> list[str]:

@@ -40,6 +40,7 @@ class Edits(Rule):
         self.known: set[int] = set()
         self.clips: dict[tuple[str, str, int], list[tuple[Entry, Event]]] = {}
         self.step = ""
+        self.stepped: set[str] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "clip":
@@ -51,6 +52,7 @@ class Edits(Rule):
             self.known.add(entry.index)
             if event.data["weights"]:
                 self.step = event.subject
+                self.stepped.update(event.data["weights"])
                 for edit in self.edits.values():
                     edit.next = edit.next or self.story.owner(event.data["weights"][0])
             for weight in event.data["weights"]:
@@ -108,7 +110,8 @@ class Edits(Rule):
         for edit in self.edits.values():
             number, source = len(edit.places), edit.entry.source
             late = edit.late == edit.lost >= 2 * number
-            if edit.used or not (late or edit.lost >= ENOUGH * number):
+            known = self.stepped.issuperset(edit.places)
+            if edit.used or not known or not (late or edit.lost >= ENOUGH * number):
                 continue
             said = "cleared before any step uses it"
             owner = self.story.owner(next(iter(edit.places)))
