@@ -15,7 +15,8 @@ def main() -> int:
     if sys.argv[1:2] == ["verify"]:
         return verify(sys.argv[2:])
     print(
-        "usage: python -m fnlib doctor [--strict] [--steps N] [--seconds S] script.py [arguments]\n"
+        "usage: python -m fnlib doctor [--strict] [--all] [--steps N] [--seconds S] "
+        "script.py [arguments]\n"
         "       python -m fnlib verify RUN --step module:function",
         file=sys.stderr,
     )
