@@ -1096,4 +1096,85 @@ for step in range(12):
         "value_optimizer = torch.optim.Adam(value.parameters()",
         "value_optimizer.step()",
     ),
+    Case(
+        "a forward before the loop",
+        "stale-weights",
+        """
+model = nn.Linear(6, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+output = model(x)
+for step in range(6):
+    optimizer.zero_grad()
+    pass
+    loss = F.cross_entropy(output, y)
+    loss.backward(retain_graph=True)
+    optimizer.step()
+""",
+        "    pass\n",
+        "    output = model(x)\n",
+        "loss.backward",
+    ),
+    Case(
+        "the gradient of the first of two losses is cleared",
+        "gradient-dropped",
+        MODEL
+        + """
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.zero_grad()
+        model(inputs).pow(2).mean().backward()
+        optimizer.step()
+""",
+        "        optimizer.zero_grad()\n        model(inputs).pow",
+        "        model(inputs).pow",
+        "F.cross_entropy",
+    ),
+    Case(
+        "both schedulers are given one optimizer",
+        "scheduler-without-effect",
+        """
+G, D = nn.Linear(2, 6), nn.Linear(6, 1)
+g_opt = torch.optim.Adam(G.parameters(), lr=0.01)
+d_opt = torch.optim.Adam(D.parameters(), lr=0.01)
+g_schedule = torch.optim.lr_scheduler.StepLR(g_opt, 1, gamma=0.9)
+d_schedule = torch.optim.lr_scheduler.StepLR(g_opt, 1, gamma=0.9)
+for epoch in range(3):
+    for inputs, _ in loader:
+        fake = G(torch.randn(16, 2))
+        d_opt.zero_grad()
+        (D(fake.detach()).mean() - D(inputs).mean()).backward()
+        d_opt.step()
+        g_opt.zero_grad()
+        (-D(fake).mean()).backward()
+        g_opt.step()
+    g_schedule.step()
+    d_schedule.step()
+""",
+        "d_schedule = torch.optim.lr_scheduler.StepLR(g_opt",
+        "d_schedule = torch.optim.lr_scheduler.StepLR(d_opt",
+        "d_schedule.step()",
+    ),
+    Case(
+        "an update that is written to a copy",
+        "weights-stand-still",
+        """
+class Plain(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, dict(lr=lr))
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.reshape(-1).sub_(group["lr"] * p.grad.reshape(-1))
+model = Net()
+model.body.weight = nn.Parameter(torch.randn(6, 12).t())
+optimizer = Plain(model.parameters(), lr=0.1)
+"""
+        + LOOP,
+        'p.reshape(-1).sub_(group["lr"] * p.grad.reshape(-1))',
+        'p.sub_(group["lr"] * p.grad)',
+        "optimizer.step()",
+    ),
 ]

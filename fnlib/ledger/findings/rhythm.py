@@ -11,6 +11,7 @@ from fnlib.ledger.findings.story import Rule, Story, norm_after
 from fnlib.ledger.findings.texts import right_side
 
 ENOUGH = 3
+LONG = 8  # steps in which a weight does not move
 LOWEST = 1e-2  # of the first rate; only questions ask it
 _COUNTS = "A scheduler counts its own steps, whatever they are meant to be."
 _FACTOR = "LambdaLR multiplies the optimizer's rate by what its function returns."
@@ -26,6 +27,7 @@ class Step:
     rounds: tuple[tuple[str, int, int], ...]
     strong: bool = False  # the gradient is about as large as at the beginning
     moved: bool = False
+    stuck: frozenset[str] = frozenset()  # weights with a large gradient that did not move
 
 
 def _number(rate: Any) -> float:
@@ -88,6 +90,10 @@ class Rhythm(Rule):
         for one in mine:
             self.open.remove(one)
             weights = {change.label for change in entry.changes if change.state == "weight"}
+            norms = {place: self.norms.get(place, 0.0) for place in one.event.data["weights"]}
+            large = LOWEST * max(norms.values(), default=0.0)
+            stuck = (place for place, norm in norms.items() if norm > large > 0)
+            one.stuck = frozenset(stuck) - weights
             one.moved = bool(weights & set(one.event.data["weights"])) or not weights_known(one)
 
     def end(self) -> None:
@@ -95,6 +101,7 @@ class Rhythm(Rule):
             schedule = _busiest(self.schedules.get(token, []))
             if not self.judge_still(steps, schedule):
                 self.judge_fall(steps, schedule)
+                self.judge_stuck(steps)
             self.judge_groups(steps, schedule)
         self.judge_schedulers()
 
@@ -119,10 +126,23 @@ class Rhythm(Rule):
         at = schedule[-1][0] if schedule else last.entry
         self.story.report(
             "weights-stand-still", "question" if zero else "certain", at, last.event.subject,
-            optimizer=last.event.subject, since=since, rate=f"{max(last.rates):.3g}",
+            optimizer=last.event.subject, which="any weight", since=since,
+            rate=f"{max(last.rates):.3g}",
             cure=_slower(schedule, last, steps[0]),
         )  # fmt: skip
         return True
+
+    def judge_stuck(self, steps: list[Step]) -> None:
+        """Ask about weights that no step moves, although their gradients are large."""
+        if len(steps) < LONG or not all(one.rates and min(one.rates) > 0 for one in steps):
+            return
+        last = steps[-1]
+        for place in sorted(frozenset.intersection(*(one.stuck for one in steps))):
+            self.story.report(
+                "weights-stand-still", "question", last.entry, place, which=place,
+                optimizer=last.event.subject, since=f"in {len(steps)} steps",
+                rate=f"{max(last.rates):.3g}", cure=_slower([], last, steps[0]),
+            )  # fmt: skip
 
     def judge_fall(self, steps: list[Step], schedule: list[tuple[Entry, Event]]) -> None:
         """Ask about a schedule that falls by a constant factor after every batch."""
@@ -186,6 +206,22 @@ class Rhythm(Rule):
 
     def judge_schedulers(self) -> None:
         """Ask about schedulers that never step, or whose rates no step uses."""
+        free = [steps[-1].event.subject for token, steps in self.steps.items()
+                if token not in self.schedules]  # fmt: skip
+        for token, some in self.schedules.items():
+            kinds: dict[str, dict[str, tuple[Entry, Event]]] = {}
+            for entry, event in some:
+                kinds.setdefault(event.data["type"], {})[event.subject] = (entry, event)
+            for kind, named in kinds.items():
+                if len(named) > 1 and len(free) == 1 and token in self.steps:
+                    at, event = list(named.values())[-1]
+                    said = (
+                        f"is a second {kind} of {event.data['optimizer']}, and {free[0]} has none"
+                    )
+                    self.story.report(
+                        "scheduler-without-effect", "question", at, event.subject, said=said,
+                        cure=f"{event.subject} = torch.optim.lr_scheduler.{kind}({free[0]}, ...)",
+                    )  # fmt: skip
         for pairs in self.schedules.values():
             at, event = pairs[-1]
             fates = self.fates.get(event.subject, [])

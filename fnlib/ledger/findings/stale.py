@@ -24,18 +24,16 @@ class Stale(Rule):
             stale = [
                 place
                 for place, uses in event.data["weights"].items()
-                if place in self.stepped and uses and self.is_stale(place, max(uses))
+                if place in self.stepped and uses and max(uses) < self.stepped[place].entry
             ]
             if stale:
                 seen = self.seen[entry.where] = self.seen.get(entry.where, 0) + 1
                 for place in stale if seen > 1 else ():
                     self.report(entry, event, place)
 
-    def is_stale(self, place: str, used: int) -> bool:
-        """Say whether a weight was read before its last step, and its module ran after it."""
+    def has_run(self, place: str) -> bool:
+        """Say whether a weight's module ran after the weight's last step."""
         step = self.stepped[place]
-        if used >= step.entry:
-            return False
         return any(
             event.order > step.order and place.startswith(f"{part}.")
             for part, event in self.ran.items()
@@ -50,6 +48,9 @@ class Stale(Rule):
         else:
             cached = "Something keeps what the forward computed from the old weights"
             cure = "# compute what depends on the weights anew after each step"
+        ran = self.has_run(place)
         self.story.report(
-            "stale-weights", "certain", entry, place, step=step.line, cached=cached, cure=cure
-        )
+            "stale-weights", "certain" if ran else "question", entry, place, step=step.line,
+            though="though the model has run since" if ran else "as nothing has run since",
+            cached=cached, cure=cure,
+        )  # fmt: skip

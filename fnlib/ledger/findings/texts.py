@@ -343,16 +343,15 @@ TEXTS: dict[str, Text] = {
         "{cure}",
     ),
     "stale-weights": Text(
-        "This backward follows {place} as it was before the step at line {step}, though the "
-        "model has run since.",
+        "This backward follows {place} as it was before the step at line {step}, {though}.",
         "{cached}, so every gradient is that of old weights.",
         "{cure}",
         _GITHUB + "X-GenGroup/Flow-Factory/pull/186",
     ),
     # the rhythm
     "weights-stand-still": Text(
-        "{optimizer}.step() moves no bit of any weight {since}, though the gradients are as large "
-        "as at the start. The rate is {rate}.",
+        "{optimizer}.step() moves no bit of {which} {since}, though the gradients are as large as "
+        "at the start. The rate is {rate}.",
         "An update that is too small for the weight's type is rounded away.",
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",

@@ -194,6 +194,8 @@ class Line:
     entry: Entry
     used: int = 0
     dropped: int = 0
+    inputs: bool = False  # it was made for the gradient of something else, too
+    between: int = 0  # of the dropped ones: after the first step
     crossing: set[Any] = field(
         default_factory=set
     )  # outer rounds whose rest was cleared in the next
@@ -218,6 +220,7 @@ class Dropped(Rule):
         self.waiting: list[Pass] = []
         self.steps: set[str] = set()
         self.clearing: Entry | None = None
+        self.by_hand = False  # a gradient was set: computed from those that were cleared
 
     def event(self, entry: Entry, event: Event) -> None:
         data = event.data
@@ -225,6 +228,7 @@ class Dropped(Rule):
             line = self.lines.setdefault(entry.where, Line(entry))
             rounds = self.story.rounds(entry)
             line.outer.add(rounds[:-1])
+            line.inputs |= data["inputs"] > 0
             self.waiting.append(Pass(line, rounds, set(data["weights"])))
         elif event.kind == "step":
             self.steps.add(event.subject)
@@ -239,6 +243,7 @@ class Dropped(Rule):
             for one in [one for one in self.waiting if not one.weights]:
                 self.waiting.remove(one)
                 one.line.dropped += 1
+                one.line.between += bool(self.steps)
                 if self.story.rounds(entry)[: len(one.rounds) - 1] != one.rounds[:-1]:
                     one.line.crossing.add(one.rounds[:-1])
                 self.clearing = entry
@@ -249,7 +254,13 @@ class Dropped(Rule):
             for one in self.story.chain(entry)
             for event in one.events
         ):
-            moved = {one.label for one in self.story.own(entry) if one.state == "weight"}
+            own = self.story.own(entry)
+            self.by_hand |= not any(
+                event.kind in ("backward", "zero_grad") for event in entry.all_events
+            ) and any(
+                one.state == "gradient" and one.kind in ("created", "replaced") for one in own
+            )
+            moved = {one.label for one in own if one.state == "weight"}
             if moved:  # by hand, as SAM does, by the gradients that are there
                 self.waiting = [one for one in self.waiting if not one.weights & moved]
 
@@ -257,7 +268,12 @@ class Dropped(Rule):
         for line in self.lines.values():
             rest = len(line.crossing) >= 2 and len(line.crossing) >= len(line.outer) - 1
             most = line.dropped >= max(4, line.used) and line.used > 1
-            if line.used and (rest or most) and self.clearing is not None:
+            lost = not (line.used or line.inputs or self.by_hand) and line.between > 4
+            if (
+                (lost or (line.used and (rest or most)))
+                and self.steps
+                and self.clearing is not None
+            ):
                 optimizer = next(iter(sorted(self.steps)))
                 self.story.report(
                     "gradient-dropped", "question", line.entry, optimizer, dropped=line.dropped,

@@ -189,6 +189,7 @@ def _pass(
     only = None if given is None else set(map(id, given))
     weights: dict[str, list[int]] = {}
     loose: dict[str, list[int]] = {}
+    others = 0
     for key, leaf in graph.leaves.items():
         label = recorder.keeper.weight_label(leaf)
         if label is not None and (only is None or key in only):
@@ -197,6 +198,8 @@ def _pass(
             name = recorder.name_of_loose(leaf)
             if name != NOWHERE or isinstance(leaf, nn.Parameter):
                 loose.setdefault(name, []).append(recorder.keeper.token(leaf) or 0)
+            else:
+                others += 1
     saved: dict[str, list[int]] = {}
     for start, ages in (saved_by(roots) if recorder.changed_since(graph.ages) else {}).items():
         for held in recorder.keeper.at.get(start, ()):
@@ -210,6 +213,7 @@ def _pass(
         nodes=graph.nodes,
         weights=weights,
         loose=loose,
+        inputs=others,
         saved=saved,
         autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
     )
