@@ -259,7 +259,12 @@ class Rhythm(Rule):
                                   optimizer=optimizer, cure=cure)  # fmt: skip
             elif event.subject == "LambdaLR" and steps:
                 self.judge_factor(entry, event, name, steps)
-            elif len(own) > 1 and not steps and any(len(self.steps[one]) > 1 for one in tokens):
+            elif (
+                len(own) > 1
+                and not steps
+                and not optimizer.startswith("(")
+                and any(len(self.steps[one]) > 1 for one in tokens)
+            ):
                 at = own[-1][0]
                 said = f"sets the rate of an optimizer that never steps ({optimizer})"
                 cure = f"{entry.source}      # after the optimizer that steps is built"

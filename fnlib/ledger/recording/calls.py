@@ -315,9 +315,18 @@ def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
         label(scheduler),
         optimizer=label(optimizer),
         early=steps_before(scheduler),
-        token=recorder.keeper.token(optimizer),
+        token=recorder.keeper.token(_innermost(optimizer)),
         type=type(scheduler).__name__,
     )
+
+
+def _innermost(optimizer: Any) -> Any:
+    """Return the optimizer that does the steps of one that wraps it, as Accelerate's does."""
+    for _ in range(3):  # not endlessly around two that hold each other
+        inner = wrapped_by(optimizer) if isinstance(optimizer, Optimizer) else {}
+        if len(inner) == 1:
+            (optimizer,) = inner.values()
+    return optimizer
 
 
 def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
@@ -326,7 +335,7 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
         "scheduler built",
         type(here["self"]).__name__,
         optimizer=recorder.keeper.label_of(here["optimizer"]),
-        token=recorder.keeper.token(here["optimizer"]),
+        token=recorder.keeper.token(_innermost(here["optimizer"])),
         scheduler=recorder.keeper.token(here["self"]),
     )
 
