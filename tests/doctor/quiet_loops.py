@@ -49,6 +49,35 @@ for epoch in range(3):
         optimizer.step()
         optimizer.zero_grad()
 """,
+    "SAM in an optimizer of its own": """
+class Sharp(torch.optim.Optimizer):
+    def __init__(self, params, base, **settings):
+        super().__init__(params, dict(settings))
+        self.base_optimizer = base(self.param_groups, **settings)
+        self.param_groups = self.base_optimizer.param_groups
+    @torch.no_grad()
+    def climb(self):
+        for w in (w for group in self.param_groups for w in group["params"]):
+            self.state[w]["old"] = w.clone()
+            w.add_(0.05 * w.grad)
+        self.zero_grad()
+    @torch.no_grad()
+    def descend(self):
+        for w in (w for group in self.param_groups for w in group["params"]):
+            w.copy_(self.state[w]["old"])
+        self.base_optimizer.step()
+        self.zero_grad()
+    def step(self, closure=None):
+        raise NotImplementedError
+model = Net()
+optimizer = Sharp(model.parameters(), torch.optim.SGD, lr=0.1)
+for epoch in range(3):
+    for inputs, targets in loader:
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.climb()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.descend()
+""",
     "low-rank adapters": """
 class Adapter(nn.Module):
     def __init__(self, base):

@@ -220,6 +220,7 @@ class Dropped(Rule):
         self.waiting: list[Pass] = []
         self.steps: set[str] = set()
         self.clearing: Entry | None = None
+        self.cleared: list[tuple[Pass, Entry]] = []  # by a statement that has not ended
         self.by_hand = False  # a gradient was set: computed from those that were cleared
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -242,13 +243,16 @@ class Dropped(Rule):
                 one.weights -= weights
             for one in [one for one in self.waiting if not one.weights]:
                 self.waiting.remove(one)
-                one.line.dropped += 1
-                one.line.between += bool(self.steps)
-                if self.story.rounds(entry)[: len(one.rounds) - 1] != one.rounds[:-1]:
-                    one.line.crossing.add(one.rounds[:-1])
-                self.clearing = entry
+                self.cleared.append((one, entry))
 
     def after(self, entry: Entry) -> None:
+        here = [one for one, at in self.cleared if at is entry]
+        if here:
+            self.cleared = [pair for pair in self.cleared if pair[1] is not entry]
+            steps = any(event.kind == "step" for event in entry.all_events)
+            if steps or not any(one.state == "weight" for one in entry.changes):
+                for one in here:  # else the statement has used them: SAM climbs, then clears
+                    self.drop(one, entry)
         if self.waiting and not any(
             event.kind in ("step", "load_state_dict")
             for one in self.story.chain(entry)
@@ -263,6 +267,14 @@ class Dropped(Rule):
             moved = {one.label for one in own if one.state == "weight"}
             if moved:  # by hand, as SAM does, by the gradients that are there
                 self.waiting = [one for one in self.waiting if not one.weights & moved]
+
+    def drop(self, one: Pass, entry: Entry) -> None:
+        """Count a pass that a statement has cleared."""
+        one.line.dropped += 1
+        one.line.between += bool(self.steps)
+        if self.story.rounds(entry)[: len(one.rounds) - 1] != one.rounds[:-1]:
+            one.line.crossing.add(one.rounds[:-1])
+        self.clearing = entry
 
     def end(self) -> None:
         for line in self.lines.values():
