@@ -24,7 +24,6 @@ from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import Graph, saved_by
 from fnlib.ledger.recording.hidden import NOWHERE
 from fnlib.ledger.recording.tracing import Outcome
-from fnlib.ledger.recording.tracing import Outcome
 from fnlib.network.backward import differentiate
 from fnlib.torch_private import (
     DROPOUTS,
