@@ -12,8 +12,8 @@ from fnlib.teaching.explain import explanation
 from fnlib.version import __version__
 
 USAGE = 2
-HELP = """usage: fnlib doctor [--strict] [--steps N] [--seconds S] [--format text|json|sarif] [--output FILE]
-                    script.py [arguments]
+HELP = """usage: fnlib doctor [--strict] [--all] [--steps N] [--seconds S] [--format text|json|sarif]
+                    [--output FILE] script.py [arguments]
        fnlib explain [CODE ...]
        fnlib verify RUN --step module:function
 

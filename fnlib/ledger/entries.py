@@ -59,18 +59,23 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``backward``        name of the loss, or "". retain_graph, create_graph, raised, nodes (size of the graph),
                     weights: {place label: [entry index of each use in the graph's forward]} for each watched leaf
                     reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved,
-                    if anything watched has changed since the graph was begun
+                    if anything watched has changed since the graph was begun. loose: {label: [token]} of the weights
+                    reached that no watched module registers; inputs: number of other leaves; autocast: whether
+                    it was on
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
                     that had none; unwatched: number of tensors held that no watched module owns; dead: of these,
                     those without gradient; token: of the optimizer; closure: whether it was given one; wraps: whether it holds
-                    another optimizer; rates; type, with its module
+                    another optimizer; rates; type, with its module; held: a tuple of tokens of weights for each group
+``optimizer built`` class name. token: of the optimizer
 ``zero_grad``       optimizer or module label; weights: labels of the watched weights that it holds
-``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's
-``scheduler built`` class name; optimizer
+``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's;
+                    token: of the optimizer; type: class name
+``scheduler built`` class name; optimizer; token: of the optimizer; scheduler: token of the scheduler
 ``load_state_dict`` module or optimizer label; assign; ties: groups of labels that are one weight when it begins
 ``state_dict``      module or optimizer label
-``clip``            "" ; names the function
+``clip``            names the function; found: number of gradients; gradients: labels of those that are watched
+``scale``           gradient scaler label, if it is on; likewise ``unscale`` and ``scaler step``, with optimizer and token
 ``functional step`` name of the `fnlib` model
 ``seed``            "torch". seed
 ==================  =========================================================================================

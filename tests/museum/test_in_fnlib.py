@@ -39,6 +39,11 @@ MEASURED: dict[str, Any] = {
     "hidden_state_stops_at_the_weights": True,
     "draws_are_pytorchs": (True, False),
     "seed_is_folded": 5,
+    "loss_without_weights": fnlib.LossIndependent,
+    "layers_in_a_list_stay": ["head.weight", "head.bias"],
+    "step_left_out": 1,
+    "scaled_gradient_is_yours": 1024,
+    "average_takes_the_buffers": True,
 }
 REFUSED = {
     "statistics_dropped": fnlib.StateDropped,

@@ -23,7 +23,7 @@ _LEVELS = {"certain": "error", "question": "warning"}
 FORMATS = ("text", "json", "sarif")
 
 
-def written(report: Report, form: str, *, root: str, status: int = 0) -> str:
+def written(report: Report, form: str, *, root: str, status: int = 0, whole: bool = False) -> str:
     """Write a report in one of the `FORMATS`.
 
     Args:
@@ -31,9 +31,10 @@ def written(report: Report, form: str, *, root: str, status: int = 0) -> str:
         form: "text", "json" or "sarif".
         root: folder that paths are relative to, where a file is inside of it.
         status: with which the script itself ended.
+        whole: whether the text has every finding in full; the other forms always do.
     """
     if form == "text":
-        return f"fnlib doctor: {report.text()}"
+        return f"fnlib doctor: {report.text(whole=whole)}"
     made = as_json(report, root, status) if form == "json" else as_sarif(report, root, status)
     return json.dumps(made, indent=2, ensure_ascii=False)
 

@@ -10,6 +10,7 @@ from fnlib.ledger.views.report import block
 from fnlib.ledger.views.words import counted, listed
 
 SHOWN = 4  # models and optimizers named one by one
+FIRST = 3  # findings that are shown in full
 # Recorded findings that say more than the same fault in objects as they are.
 _COVERS = {
     "snapshot-moved": "snapshot-shares-memory",
@@ -94,12 +95,21 @@ class Report(tuple[Finding, ...]):
         """The findings that are bugs; the others may be meant."""
         return tuple(finding for finding in self if finding.severity == "certain")
 
-    def text(self) -> str:
-        """Write what was seen and what was left out, then a block for each finding."""
+    def text(self, *, whole: bool = False) -> str:
+        """Write what was seen and what was left out, then the first findings in full.
+
+        Args:
+            whole: whether to write all findings in full; else those after the third are one line
+                each.
+        """
         verb = "looked at" if self.seen.steps is None else "recorded"
         lines = [f"{verb} {self.seen}: {self.outcome}"]
         lines += [f"    left out: {why}" for why in self.seen.left_out]
-        return "\n".join([*lines, *map(block, self)])
+        blocks = [block(one) for one in self]
+        if not whole and len(blocks) > FIRST:
+            rest = [text.splitlines()[0] for text in blocks[FIRST:]]
+            blocks[FIRST:] = [f"{len(rest)} more, each in one line:", *rest]
+        return "\n".join([*lines, *blocks])
 
     @property
     def outcome(self) -> str:

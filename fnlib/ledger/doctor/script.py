@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     )
     report = report_on(ledger, limits)
     sys.stdout.flush()
-    made = written(report, options.format, root=root, status=status)
+    made = written(report, options.format, root=root, status=status, whole=options.all)
     if output:
         with open(output, "w", encoding="utf-8") as file:
             print(made, file=file)
@@ -115,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
         "--strict",
         action="store_true",
         help="exit with 1 on questions too, not only on certain findings",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="write every finding in full, not only the first three",
     )
     parser.add_argument(
         "--steps", type=int, default=100, help="optimizer steps to record (default: 100)"

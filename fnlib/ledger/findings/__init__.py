@@ -6,14 +6,20 @@ from collections.abc import Sequence
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
+from fnlib.ledger.findings.draws import Draws
 from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
+from fnlib.ledger.findings.follows import Follows
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.modes import Modes
 from fnlib.ledger.findings.rates import Rates
+from fnlib.ledger.findings.rhythm import Anew, Rhythm
 from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
+from fnlib.ledger.findings.stale import Stale
 from fnlib.ledger.findings.story import Story
+from fnlib.ledger.findings.trained import Trained
+from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
 
 RULES = (
     Gradients,
@@ -27,6 +33,17 @@ RULES = (
     Graphs,
     Seeds,
     Functional,
+    # who is trained, gradients that are used once, the rhythm
+    Edits,
+    Dropped,
+    Scaled,
+    Stale,
+    Rhythm,
+    Anew,
+    Draws,
+    Follows,
+    Trained,
+    NeverStepped,
 )
 
 

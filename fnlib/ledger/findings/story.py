@@ -46,6 +46,13 @@ class Story:
         self.by_index: dict[int, Entry] = {}
         self.owners: set[str] = set()
         self.before = Links()
+        self.around: dict[int, Entry] = {}  # the statement that called the function of another
+        waiting = list(entries)
+        while waiting:
+            outer = waiting.pop()
+            self.around.update((inner.index, outer) for inner in outer.inside)
+            waiting += outer.inside
+        self._asked: tuple[Entry | None, list[Change]] = (None, [])
         self._reports: dict[
             tuple[str, str, int, str], tuple[Severity, Entry, list[str], dict[str, Any]]
         ] = {}
@@ -86,13 +93,38 @@ class Story:
             found.append(one)
         return sorted(found, key=lambda one: one.severity != "certain")
 
+    def reported(self, *codes: str) -> bool:
+        """Say whether a finding of one of these codes was noted."""
+        return any(code in codes for code, *_ in self._reports)
+
+    def chain(self, entry: Entry | None) -> Iterator[Entry]:
+        """Yield a statement, the statement that called its function, and so on outwards."""
+        while entry is not None:
+            yield entry
+            entry = self.around.get(entry.index)
+
+    def rounds(self, entry: Entry) -> tuple[tuple[str, int, int], ...]:
+        """Return the iterations of all loops around a statement, also of its callers' loops.
+
+        Returns:
+            (file, header line, number) of each loop, outermost first.
+        """
+        found: list[tuple[str, int, int]] = []
+        for one in self.chain(entry):
+            found[:0] = [(one.file, line, number) for line, number in one.iterations]
+        return tuple(found)
+
     def owner(self, label: str) -> str:
         """Return the watched object that a label is a part of: ``self.model`` for its weights."""
         parts = label.split(".")
         starts = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
         return next((start for start in starts if start in self.owners), parts[0])
 
-    own = staticmethod(own_changes)
+    def own(self, entry: Entry) -> list[Change]:
+        """Return the changes of a statement without those inside of it; each rule asks for them."""
+        if entry is not self._asked[0]:
+            self._asked = (entry, own_changes(entry))
+        return self._asked[1]
 
     def line(self, index: int) -> int:
         """Return the first line of the statement with an index."""

@@ -297,6 +297,103 @@ TEXTS: dict[str, Text] = {
         "parameters = {source}",
         _GITHUB + "google/flax/issues/233",
     ),
+    # who is trained
+    "step-without-gradient": Text(
+        "{optimizer} has stepped {steps} times and never found a gradient: its {dead} {said}.",
+        "A step skips every weight whose gradient is None, without a warning.",
+        "{cure}",
+        _GITHUB + "isayev/ReLeaSE/issues/39",
+    ),
+    "weight-trained-by-nobody": Text(
+        "{place} gets a gradient, but no optimizer holds it; {optimizer} trains its neighbours.",
+        "An optimizer trains the parameters that it was built with: not layers in a plain list, "
+        "and not what was added later.",
+        "{cure}",
+        _TORCH + "59925",
+    ),
+    "gradient-never-arrives": Text(
+        "{place} runs with gradients on and {optimizer} holds its weights, but no backward has "
+        "reached them in {steps} steps.",
+        "The graph is cut between this part and the loss, so the part is never trained.",
+        "{cure}",
+    ),
+    # each gradient once, as it was made
+    "never-stepped": Text(
+        "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps.",
+        "Gradients are computed and cleared, and no weight moves.",
+        "{optimizer}.step()      # after loss.backward()",
+    ),
+    "gradient-edit-unused": Text(
+        "`{source}` changes the gradient of {place}, which is {said}.",
+        "The edit has no effect: no step ever uses the changed gradient.",
+        "{cure}",
+        _GITHUB + "awslabs/graphstorm/issues/1366",
+    ),
+    "gradient-dropped": Text(
+        "Line {clearing} clears the gradients of {dropped} of {passes} backward passes here before "
+        "{optimizer}.step() uses them.",
+        "What these batches have to say is computed and thrown away.",
+        "{optimizer}.step()      # before the gradients are cleared, also after the last batch\n"
+        "{optimizer}.zero_grad()",
+    ),
+    "gradient-still-scaled": Text(
+        "`{source}` {verb} the gradient of {place} while it is multiplied by {scaler}'s scale.",
+        "backward of a scaled loss makes gradients that are too large by the scale until they are "
+        "unscaled.",
+        "{cure}",
+    ),
+    "stale-weights": Text(
+        "This backward follows {place} as it was before the step at line {step}, {though}.",
+        "{cached}, so every gradient is that of old weights.",
+        "{cure}",
+        _GITHUB + "X-GenGroup/Flow-Factory/pull/186",
+    ),
+    # the rhythm
+    "weights-stand-still": Text(
+        "{optimizer}.step() moves no bit of {which} {since}, though the gradients are as large as "
+        "at the start. The rate is {rate}.",
+        "An update that is too small for the weight's type is rounded away.",
+        "{cure}",
+        _GITHUB + "ivadomed/ivadomed/pull/55",
+    ),
+    "rate-out-of-range": Text(
+        "{scheduler} {said}: {optimizer}'s rate goes from {before} to {after} in {steps} steps.",
+        "{because}",
+        "{cure}",
+        _GITHUB + "ivadomed/ivadomed/pull/55",
+    ),
+    "rate-of-one-group": Text(
+        "The rate of {optimizer}'s group {group} is set again and again, and that of {place} stays "
+        "at {rate} for all {steps} steps.",
+        "Each group has a rate of its own.",
+        "{cure}",
+        _GITHUB + "yu-changqian/TorchSeg/issues/84",
+    ),
+    "scheduler-without-effect": Text(
+        "{place} {said}.",
+        "The rates that it computes reach no step.",
+        "{cure}",
+    ),
+    "draws-repeated": Text(
+        "`{source}` sets {library}'s generator back to the same state in every round, and training "
+        "draws from it.",
+        "Each round then draws the same numbers: the same noise, the same augmentation.",
+        "{source}      # once, before the loop",
+        "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
+    ),
+    "buffers-left-behind": Text(
+        "The weights of {copy} follow those of {other}, but {place} has never changed.",
+        "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
+        "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
+        "    mine.copy_(theirs)      # where the weights are averaged",
+    ),
+    "optimizer-made-anew": Text(
+        "`{source}` has built an optimizer for the same weights {number} times; {optimizer}'s "
+        "moments are lost each time.",
+        "A new optimizer starts with empty moments, so momentum and Adam never get going.",
+        "{source}      # once, before the loop",
+        _GITHUB + "alan-turing-institute/deepsensor/issues/47",
+    ),
 }
 
 

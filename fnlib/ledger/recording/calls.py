@@ -18,9 +18,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.factory import Model
+from fnlib.ledger.looks.bytes import address
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import Graph, saved_by
+from fnlib.ledger.recording.hidden import NOWHERE
+from fnlib.ledger.recording.tracing import Outcome
 from fnlib.network.backward import differentiate
 from fnlib.torch_private import (
     DROPOUTS,
@@ -45,10 +48,11 @@ class Recorder(Protocol):
     def entry_of_age(self, age: int) -> int: ...
     def changed_since(self, ages: set[int]) -> bool: ...
     def graph_behind(self, roots: tuple[Any, ...]) -> Graph: ...
+    def name_of_loose(self, weight: Any) -> str: ...
     def name_of(self, values: tuple[Any, ...]) -> str: ...
 
 
-Handler = Callable[[Recorder, FrameType], "dict[str, Any] | None"]
+Handler = Callable[[Recorder, FrameType], "dict[str, Any] | Outcome | None"]
 
 _alive: list[CodeType] = []  # an identity tells an object only while it lives
 
@@ -77,6 +81,7 @@ def handlers() -> dict[int, Handler]:
     else:  # each class has a step of its own
         for kind in _optimizers():
             on(kind.step, _step)
+    on(Optimizer.__init__, _optimizer_built)
     on(Optimizer.zero_grad, _zero_grad)
     on(nn.Module.zero_grad, _zero_grad)
     on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))
@@ -92,6 +97,10 @@ def handlers() -> dict[int, Handler]:
     on(Model.step, _functional_step)
     for clip in (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_):
         on(clip, _clip)
+    scaler = torch.amp.GradScaler
+    on(scaler.scale, functools.partial(_scaler, "scale"))
+    on(scaler.unscale_, functools.partial(_scaler, "unscale"))
+    on(scaler.step, functools.partial(_scaler, "scaler step"))
     return found
 
 
@@ -178,10 +187,18 @@ def _pass(
     given = None if inputs is None else _tensors(inputs)
     only = None if given is None else set(map(id, given))
     weights: dict[str, list[int]] = {}
+    loose: dict[str, list[int]] = {}
+    others = 0
     for key, leaf in graph.leaves.items():
         label = recorder.keeper.weight_label(leaf)
         if label is not None and (only is None or key in only):
             weights[label] = sorted({recorder.entry_of_age(age) for age in graph.uses[key]})
+        elif label is None:
+            name = recorder.name_of_loose(leaf)
+            if name != NOWHERE or isinstance(leaf, nn.Parameter):
+                loose.setdefault(name, []).append(recorder.keeper.token(leaf) or 0)
+            else:
+                others += 1
     saved: dict[str, list[int]] = {}
     for start, ages in (saved_by(roots) if recorder.changed_since(graph.ages) else {}).items():
         for held in recorder.keeper.at.get(start, ()):
@@ -194,7 +211,10 @@ def _pass(
         raised=False,
         nodes=graph.nodes,
         weights=weights,
+        loose=loose,
+        inputs=others,
         saved=saved,
+        autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
     )
     recorder.passed(data, frozenset(graph.ages))
     return data
@@ -209,7 +229,9 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
     with_gradient: list[Any] = []
     without: list[Any] = []
     unwatched, dead = 0, 0
+    held: list[tuple[int | None, ...]] = []
     for group in optimizer.param_groups:
+        held.append(tuple(map(recorder.keeper.token, group["params"])))
         for weight in group["params"]:
             label = recorder.keeper.weight_label(weight)
             if label is None:
@@ -227,12 +249,18 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         unwatched=unwatched,
         dead=dead,
         token=recorder.keeper.token(optimizer),
+        held=tuple(held),
         closure=closure is not None,
         wraps=bool(wrapped_by(optimizer)),
         rates=tuple(group.get("lr") for group in optimizer.param_groups),
         type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
     )
     recorder.stepped()
+
+
+def _optimizer_built(recorder: Recorder, frame: FrameType) -> None:
+    one = frame.f_locals["self"]
+    recorder.event("optimizer built", type(one).__name__, token=recorder.keeper.token(one))
 
 
 def _zero_grad(recorder: Recorder, frame: FrameType) -> None:
@@ -281,8 +309,23 @@ def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
     if caller is not None and caller in (LRScheduler.__init__.__code__, initial_step):
         return
     label, optimizer = recorder.keeper.label_of, vars(scheduler).get("optimizer")
-    early = steps_before(scheduler)
-    recorder.event("scheduler step", label(scheduler), optimizer=label(optimizer), early=early)
+    recorder.event(
+        "scheduler step",
+        label(scheduler),
+        optimizer=label(optimizer),
+        early=steps_before(scheduler),
+        token=recorder.keeper.token(_innermost(optimizer)),
+        type=type(scheduler).__name__,
+    )
+
+
+def _innermost(optimizer: Any) -> Any:
+    """Return the optimizer that does the steps of one that wraps it, as Accelerate's does."""
+    for _ in range(3):  # not endlessly around two that hold each other
+        inner = wrapped_by(optimizer) if isinstance(optimizer, Optimizer) else {}
+        if len(inner) == 1:
+            (optimizer,) = inner.values()
+    return optimizer
 
 
 def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
@@ -291,6 +334,8 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
         "scheduler built",
         type(here["self"]).__name__,
         optimizer=recorder.keeper.label_of(here["optimizer"]),
+        token=recorder.keeper.token(_innermost(here["optimizer"])),
+        scheduler=recorder.keeper.token(here["self"]),
     )
 
 
@@ -302,5 +347,38 @@ def _functional_step(recorder: Recorder, frame: FrameType) -> None:
     recorder.event("functional step", recorder.name_of((frame.f_locals["self"],)))
 
 
-def _clip(recorder: Recorder, frame: FrameType) -> None:
-    recorder.event("clip", frame.f_code.co_name)
+def _clip(recorder: Recorder, frame: FrameType) -> Outcome:
+    """Note which gradients are clipped; they are known when the function ends."""
+    data = recorder.event("clip", frame.f_code.co_name, gradients=(), found=0)
+    return _Clipped(data, recorder)
+
+
+class _Clipped(Outcome):
+    """Adds the places of the gradients that a clip has found, and how many these were."""
+
+    __slots__ = ("recorder",)
+
+    def __init__(self, data: dict[str, Any], recorder: Recorder) -> None:
+        super().__init__(data)
+        self.recorder = recorder
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Outcome:
+        if event == "return":
+            found = frame.f_locals.get("grads")
+            found = [one for one in found if isinstance(one, Tensor)] if found else []
+            at = self.recorder.keeper.at
+            labels = [held.label for one in found for held in at.get(address(one), ())]
+            self.data.update(gradients=tuple(labels), found=len(found))
+        return self
+
+
+def _scaler(kind: str, recorder: Recorder, frame: FrameType) -> None:
+    """Note a call of a gradient scaler that is switched on; ``scale`` is what losses are scaled by."""
+    here = frame.f_locals
+    if not here["self"].is_enabled():
+        return
+    data: dict[str, Any] = {}
+    if kind != "scale":
+        data["optimizer"] = recorder.keeper.label_of(here["optimizer"])
+        data["token"] = recorder.keeper.token(here["optimizer"])
+    recorder.event(kind, recorder.keeper.label_of(here["self"]), **data)

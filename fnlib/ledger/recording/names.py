@@ -38,6 +38,7 @@ from fnlib.ledger.looks.watches import (
     watch,
 )
 from fnlib.ledger.recording.graphs import Graph, age_of_tensor, graph_of
+from fnlib.ledger.recording.hidden import hidden_in
 from fnlib.ledger.recording.source import Path, Subscript
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
@@ -368,6 +369,8 @@ class Names:
             return
         if isinstance(value, nn.Module) and (self.keeper.module_label(value) or _is_empty(value)):
             return
+        if isinstance(value, nn.Module):
+            name = hidden_in(self.keeper.watches, value) or name
         found = watch(self.keeper.free_label(name), value, self.keeper.weight_label, weakly=True)
         found = [one for one in found if not self._is_watched(one.value())]
         if isinstance(value, nn.Module):  # optimizers met before can name its weights now

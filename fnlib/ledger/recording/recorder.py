@@ -31,12 +31,14 @@ from fnlib.ledger.looks.sighting import Delta, Pending, merge
 from fnlib.ledger.looks.watches import SCALAR
 from fnlib.ledger.recording.calls import handlers
 from fnlib.ledger.recording.graphs import Graph, graph_of
+from fnlib.ledger.recording.hidden import NOWHERE, hidden_in
 from fnlib.ledger.recording.limits import Limits
 from fnlib.ledger.recording.names import Names, Scope
 from fnlib.ledger.recording.source import Loop, Region, Statement, region
 from fnlib.ledger.recording.tracing import Outcome, Trace, Users, both, forget_locals, raised_text
 from fnlib.torch_private import never_compiled, next_age, quietly, thread_count
 
+LOOSE = 100  # weights of no module whose place is looked for
 _WAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
@@ -120,6 +122,7 @@ class Recorder:
         self._ages: list[int] = []
         self._indexes: list[int] = []
         self._threads = 0
+        self._loose: dict[int | None, str] = {}
 
     @property
     def entries(self) -> list[Entry]:
@@ -254,7 +257,7 @@ class Recorder:
         if data is None:
             return None
         frame.f_trace_lines = self._previous is not None
-        return Outcome(data)
+        return data if isinstance(data, Outcome) else Outcome(data)
 
     def _ask(self, handler: Callable[..., Any], frame: FrameType) -> Any:
         try:
@@ -537,6 +540,14 @@ class Recorder:
                 if (graph := one.names.graph_behind(roots[0])) is not None:
                     return graph
         return graph_of(roots)
+
+    def name_of_loose(self, weight: Any) -> str:
+        """Return a label for a weight that no watched module registers: ``model.layers[0].weight``."""
+        token = self.keeper.token(weight)
+        if token not in self._loose:
+            many = len(self._loose) > LOOSE  # made anew in every pass: don't look for each of them
+            self._loose[token] = "" if many else hidden_in(self.keeper.watches, weight)
+        return self._loose[token] or NOWHERE
 
     def name_of(self, values: tuple[Any, ...]) -> str:
         """Return a value's name in the innermost recorded frame that has one."""

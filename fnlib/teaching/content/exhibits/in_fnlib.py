@@ -346,3 +346,65 @@ def rate_on_the_object():
     """A rule is finished when it is made: what would be read by nobody is refused."""
     rule = fnlib.SGD(lr=0.1)
     rule.lr = 0.01
+
+
+def loss_without_weights():
+    """A loss without a weight in its graph is refused."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    loss = torch.tensor(criterion(model(feature), label).item(), requires_grad=True)
+    return model.backward(loss)
+
+
+class Stack(nn.Module):
+    """Keeps its layers in a Python list."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(8, 8), nn.Linear(8, 8)]
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.head(x)
+
+
+def layers_in_a_list_stay():
+    """The parameters have what the network registers: the head."""
+    parameters = fnlib.Factory(Stack)(fnlib.Parameters(seed=0)).parameters
+    return list(parameters)
+
+
+def step_left_out():
+    """Without a step the model that is bound next is the one before."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    losses = set()
+    for _ in range(3):
+        loss = criterion(model(feature), label)
+        model.backward(loss)
+        losses.add(loss.item())
+    return len(losses)
+
+
+def scaled_gradient_is_yours():
+    """The gradient of 1024 losses is 1024 times that of one."""
+    model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    scaled = model.backward(1024 * criterion(model(feature), label))
+    plain = model.backward(criterion(model(feature), label))
+    return round((scaled["0.weight"].norm() / plain["0.weight"].norm()).item())
+
+
+def average_takes_the_buffers():
+    """An average of parameters has the statistics of the newest."""
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
+    parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
+    output, buffers = ModelFactory(parameters).with_buffers(batch()[0])
+    newest = parameters.replace(buffers=buffers)
+    average = parameters.lerp(newest, 0.01)
+    mine, theirs = average.buffers["1.running_mean"], newest.buffers["1.running_mean"]
+    return torch.equal(mine, theirs)

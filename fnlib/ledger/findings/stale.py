@@ -1,0 +1,56 @@
+"""A read that is stale: the network ran after a step, and its graph still has the weights of before."""
+
+from __future__ import annotations
+
+from fnlib.ledger.entries import Entry, Event
+from fnlib.ledger.findings.story import Rule, Story
+
+
+class Stale(Rule):
+    """Compares when a weight was read for a backward with when it was stepped last."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.stepped: dict[str, Event] = {}
+        self.ran: dict[str, Event] = {}
+        self.seen: dict[tuple[str, str, int], int] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "step" and not event.data["closure"]:
+            self.stepped.update(dict.fromkeys(event.data["weights"], event))
+        elif event.kind == "forward" and event.data["grad_enabled"]:
+            self.ran[event.subject] = event
+        elif event.kind == "backward" and not event.data["raised"]:
+            stale = [
+                place
+                for place, uses in event.data["weights"].items()
+                if place in self.stepped and uses and max(uses) < self.stepped[place].entry
+            ]
+            if stale:
+                seen = self.seen[entry.where] = self.seen.get(entry.where, 0) + 1
+                for place in stale if seen > 1 else ():
+                    self.report(entry, event, place)
+
+    def has_run(self, place: str) -> bool:
+        """Say whether a weight's module ran after the weight's last step."""
+        step = self.stepped[place]
+        return any(
+            event.order > step.order and place.startswith(f"{part}.")
+            for part, event in self.ran.items()
+        )
+
+    def report(self, entry: Entry, event: Event, place: str) -> None:
+        """Report the backward that follows old weights."""
+        step = self.story.by_index[self.stepped[place].entry]
+        cached = "autocast keeps its casts of the weights until it ends"
+        if event.data["autocast"]:
+            cure = f"{step.source}\ntorch.clear_autocast_cache()      # or enter autocast for each forward anew"
+        else:
+            cached = "Something keeps what the forward computed from the old weights"
+            cure = "# compute what depends on the weights anew after each step"
+        ran = self.has_run(place)
+        self.story.report(
+            "stale-weights", "certain" if ran else "question", entry, place, step=step.line,
+            though="though the model has run since" if ran else "as nothing has run since",
+            cached=cached, cure=cure,
+        )  # fmt: skip

@@ -1,0 +1,45 @@
+"""One autocast around the loop keeps the cast weights of the first forward: every later one uses them."""
+
+import torch
+from torch import nn
+
+
+def setup():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(1)]
+    return dict(model=model, optimizer=optimizer, batches=batches * 4)
+
+
+def bug(model, optimizer, batches):
+    losses = []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for feature, label in batches:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(feature), label)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def cure(model, optimizer, batches):
+    losses = []
+    for feature, label in batches:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = nn.functional.cross_entropy(model(feature), label)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def harm(run):
+    """Different losses in four steps on one batch."""
+    return len(set(run(**setup())))
+
+
+if __name__ == "__main__":
+    bug(**setup())

@@ -1,0 +1,46 @@
+"""A cosine of four epochs is stepped after every batch: the rate falls and rises again and again."""
+
+import torch
+from torch import nn
+
+
+def setup():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
+    batches = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(8)]
+    return dict(model=model, optimizer=optimizer, scheduler=scheduler, batches=batches)
+
+
+def bug(model, optimizer, scheduler, batches, epochs=4):
+    for epoch in range(epochs):
+        for feature, label in batches:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(feature), label)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+
+
+def cure(model, optimizer, scheduler, batches, epochs=4):
+    for epoch in range(epochs):
+        for feature, label in batches:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(feature), label)
+            loss.backward()
+            optimizer.step()
+        scheduler.step()
+
+
+def harm(run):
+    """Different rates that the steps use (four were asked for)."""
+    things, rates = setup(), set()
+    optimizer = things["optimizer"]
+    optimizer.register_step_pre_hook(lambda *_: rates.add(round(optimizer.param_groups[0]["lr"], 9)))
+    run(**things)
+    return len(rates)
+
+
+if __name__ == "__main__":
+    bug(**setup())
