@@ -21,7 +21,7 @@ class Landing(Rule):
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.origins: dict[_Contents, set[str]] = {}  # which weights had these contents, or moments
-        self.weights: dict[str, _Contents] = {}
+        self.weights: dict[str, _Contents] = {}  # as a load has set them
         self.landed: list[tuple[Entry, Change, str, set[str]]] = []
         self.order: dict[str, dict[str, None]] = {}  # of the weights in the state that was saved
 
@@ -36,8 +36,10 @@ class Landing(Rule):
             if contents is None:
                 continue
             if change.state == "weight":
-                self.weights[change.label] = contents
-                if not loads:
+                self.weights.pop(change.label, None)
+                if loads:
+                    self.weights[change.label] = contents
+                else:
                     self.origins.setdefault(contents, set()).add(change.label)
             elif change.state == "optimizer state":
                 weight = change.place.rpartition(".")[0]

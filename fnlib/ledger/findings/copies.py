@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Scopes, Story
 from fnlib.ledger.findings.texts import assigned
 
 # Calls that give the same memory, or a container with the same tensors.
@@ -41,8 +41,7 @@ class References(Rule):
         super().__init__(story)
         self.kept: dict[tuple[str, str, str], Kept] = {}
         self.trained: set[str] = set()
-        self.tensors: dict[tuple[str, str, str], Entry] = {}
-        self.modules: set[tuple[str, str, str]] = set()
+        self.types = Scopes()  # of the value of each name
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "step":
@@ -55,20 +54,17 @@ class References(Rule):
     def after(self, entry: Entry) -> None:
         self.used(entry)
         self.changed(entry)
-        scope = (entry.file, entry.function)
+        self.types.leave(entry)
+        types = self.types.of(entry)
         for change in entry.changes:
             if change.state == "name":
-                key = (*scope, change.owner)
+                key = (entry.file, entry.function, change.owner)
                 kept = self.kept.get(key)
                 if kept is not None and kept.entry is not entry:
                     del self.kept[key]
                 kind = getattr(change.after, "type", "")
-                self.tensors.pop(key, None)
-                self.modules.discard(key)
-                if kind == "Tensor":
-                    self.tensors[key] = entry
-                elif getattr(change.after, "is_module", False):
-                    self.modules.add(key)
+                is_module = getattr(change.after, "is_module", False)
+                types[change.owner] = "module" if is_module else kind
         if entry.kind == "statement" and entry.has_source and entry.shares_line == 1:
             self.keep(entry)
 
@@ -98,15 +94,19 @@ class References(Rule):
         path = _aliased(value)
         if path is None:
             return None
-        key = (entry.file, entry.function, path)
-        if key in self.tensors and isinstance(value, ast.Name):
-            return f"{path}"
+        types = self.types.of(entry)
+        if types.get(path) == "Tensor" and isinstance(value, ast.Name):
+            return path
         named = [one for one in entry.named if self.story.weights_of(one, entry.links)]
         if not named:
             return None
         for one in sorted(named, key=len):
             weights = self.story.weights_of(one, entry.links)
-            if path == one or key in self.modules or isinstance(value, ast.Call | ast.DictComp):
+            if (
+                path == one
+                or types.get(path) == "module"
+                or isinstance(value, ast.Call | ast.DictComp)
+            ):
                 return one
             if any(label.startswith(f"{path}.") or label == path for label in weights):
                 return one
@@ -131,7 +131,7 @@ class References(Rule):
                 continue
             kinds = {event.kind for event in entry.all_events}
             uses = kinds & {"forward", "state_dict", "load_state_dict"} or "save" in entry.source
-            module = kept.value == kept.owner or key in self.modules
+            module = kept.value == kept.owner or self.types.of(entry).get(read) == "module"
             if module and uses and (kept.stepped or kept.times > 1):
                 self.report(kept, entry)
 
@@ -145,10 +145,18 @@ class References(Rule):
         self.story.report(
             "kept-by-reference", "question", kept.entry, kept.owner, per=kept.where,
             name=kept.where, value=kept.value,
-            fixed=kept.entry.source.replace(kept.value, copied, 1)
-            if kept.value in kept.entry.source
-            else f"{kept.where} = {copied}",
+            fixed=_put(kept.entry.source, kept.value, copied),
         )  # fmt: skip
+
+
+def _put(source: str, value: str, copied: str) -> str:
+    """Write a statement with a copy in place of the value that it keeps.
+
+    >>> _put("best_model = model", "model", "copy.deepcopy(model)")
+    'best_model = copy.deepcopy(model)'
+    """
+    before, found, after = source.rpartition(value)
+    return f"{before}{copied}{after}" if found else f"kept = {copied}"
 
 
 def _scope(entry: Entry, path: str) -> tuple[str, str]:
@@ -237,7 +245,7 @@ class Data(Rule):
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.rounds: dict[tuple[str, str, str], Round] = {}
+        self.rounds = Scopes()
         self.left: dict[tuple[object, ...], Round] = {}
         self.cases: dict[tuple[str, str, int], list[tuple[Entry, str, bool]]] = {}
         self.stored: dict[tuple[str, str, int], list[tuple[Entry, str]]] = {}
@@ -245,15 +253,15 @@ class Data(Rule):
         self.fed: set[tuple[str, str]] = set()
 
     def after(self, entry: Entry) -> None:
-        scope = (entry.file, entry.function)
-        for change in entry.changes:
-            key = (*scope, change.owner)
+        self.rounds.leave(entry)
+        rounds = self.rounds.of(entry)
+        for change in self.story.own(entry):
             if change.state == "name" and getattr(change.after, "type", "") == "Tensor":
                 if not self.in_place(entry, change.owner):
-                    self.rounds[key] = Round(entry, _is_stored(entry, change))
+                    rounds[change.owner] = Round(entry, _is_stored(entry, change))
             elif change.state == "value" and change.overwritten and not change.place:
-                if key in self.rounds and change.owner in entry.reads:
-                    self.changed(entry, change, self.rounds[key])
+                if change.owner in rounds and _reads(entry, change.owner):
+                    self.changed(entry, change, rounds[change.owner])
         if any(event.kind == "forward" and event.data["grad_enabled"] for event in entry.events):
             self.fed.update((entry.file, f"{entry.function}:{name}") for name in entry.reads)
         if entry.inside and entry.kind == "header":
@@ -262,10 +270,10 @@ class Data(Rule):
 
     def in_place(self, entry: Entry, name: str) -> bool:
         """Say whether a statement binds a name to what it was bound to, changed in place."""
-        return any(
+        return _reads(entry, name) and any(
             change.owner == name and change.state == "value" and change.overwritten
             for change in entry.changes
-        ) and name in entry.reads  # fmt: skip
+        )
 
     def changed(self, entry: Entry, change: Change, round_: Round) -> None:
         """Compare what a statement changes with what was left by earlier rounds."""
@@ -278,7 +286,7 @@ class Data(Rule):
             size *= one
         earlier = self.left.get((before, shape))
         if earlier is not None and earlier is not round_ and size > 1:
-            if earlier.entry.where == round_.entry.where and change.owner not in round_.entry.reads:
+            if earlier.entry.where == round_.entry.where and not _reads(round_.entry, change.owner):
                 self.cases.setdefault(entry.where, []).append((entry, change.owner, True))
         if round_.stored and not round_.changed:
             self.stored.setdefault(entry.where, []).append((entry, change.owner))
@@ -298,6 +306,10 @@ class Data(Rule):
                         "data-changed-in-place", "question", entry, name,
                         source=entry.source, name=name, fixed=f"{name} = {name}.clone()\n{entry.source}",
                     )  # fmt: skip
+
+
+def _reads(entry: Entry, name: str) -> bool:
+    return any(read == name or read.startswith((f"{name}.", f"{name}[")) for read in entry.reads)
 
 
 def _is_stored(entry: Entry, change: Change) -> bool:

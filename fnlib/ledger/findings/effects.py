@@ -205,8 +205,8 @@ class Loads(Rule):
         """Note a loaded value that is overwritten, in a forward or by a draw."""
         if change.label in one.written:
             one.again.add(change.label)  # as running statistics are, in each forward
-        elif one.forwards == 1 and _in_forward(entry):
-            one.written[change.label] = (entry, one.forwards)
+        elif one.forwards <= 1 and _in_forward(entry):
+            one.written[change.label] = (entry, 1)
         elif drew and not one.forwards:
             one.written[change.label] = (entry, 0)
 
@@ -255,9 +255,12 @@ class Loads(Rule):
         fixed = f"{code}.load_state_dict({given})      # strict, so that it raises"
         if prefix is not None:
             old, new = prefix
+            name, only = "name", ""
+            if old:
+                name, only = f'name.removeprefix("{old}")', f' if name.startswith("{old}")'
+            name = f'"{new}" + {name}' if new else name
             fixed = (
-                f"state = {{{new!r} + name.removeprefix({old!r}): value "
-                f"for name, value in {given}.items() if name.startswith({old!r})}}\n"
+                f"state = {{{name}: value for name, value in {given}.items(){only}}}\n"
                 f"{code}.load_state_dict(state, strict=False)"
             )
         reached = data["size"] - len(data["missing"])
@@ -277,7 +280,7 @@ def _in_forward(entry: Entry) -> bool:
 def _prefix(data: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the prefix of names that were given and that of the missing ones that they fit.
 
-    >>> shapes = {"model.a.weight": (2,), "head.weight": (3,)}
+    >>> shapes = {"model.a.weight": (2,)}
     >>> _prefix({"missing": ("model.a.weight",), "unexpected": ("a.weight",),
     ...          "shapes": shapes, "given_shapes": {"a.weight": (2,)}})
     ('', 'model.')
@@ -294,6 +297,8 @@ def _prefix(data: Mapping[str, Any]) -> tuple[str, str] | None:
     best = max(found, key=found.__getitem__, default=None)
     if best is None or found[best] < min(2, len(missing)):
         return None
+    if len(missing) == len(shapes):
+        return best  # nothing was loaded
     fitting = [name for name in unexpected if name.startswith(best[0])]
     return best if found[best] == len(fitting) or found[best] == len(missing) else None
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Scopes, Story
 
 # Masks only: a VAE and a diffusion model draw noise in evaluation on purpose.
 _MASKED = re.compile(r"drop(?!na|_last|_duplicates)|bernoulli", re.IGNORECASE)
@@ -191,7 +191,7 @@ class Leftovers(Rule):
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.bound: dict[_Key, Entry] = {}
+        self.bound = Scopes()  # the statement that bound each name
         self.evaluated: dict[int, Entry] = {}  # by the index of the statement that bound the name
         self.left: dict[tuple[_Key, int], list[Entry]] = {}
         self.clean: dict[_Key, set[int]] = {}
@@ -200,9 +200,11 @@ class Leftovers(Rule):
         calls = [event.data for event in entry.all_events if event.kind == "forward"]
         quiet = bool(calls) and not any(data["grad_enabled"] for data in calls)
         loud = any(data["grad_enabled"] and data["training"] for data in calls)
+        self.bound.leave(entry)
+        bound = self.bound.of(entry)
         for name in entry.reads if quiet or loud else ():
             key = (entry.file, entry.function, name)
-            binding = self.bound.get(key)
+            binding = bound.get(name)
             if binding is None or binding is entry:
                 continue
             if quiet:
@@ -213,7 +215,7 @@ class Leftovers(Rule):
                 self.clean.setdefault(key, set()).add(binding.line)
         for change in entry.changes:
             if change.state == "name" and getattr(change.after, "type", "") == "Tensor":
-                self.bound[entry.file, entry.function, change.owner] = entry
+                bound[change.owner] = entry
 
     def end(self) -> None:
         for (key, line), bindings in self.left.items():
@@ -228,7 +230,7 @@ class Leftovers(Rule):
                     for name in other[2:]
                 ]
                 fields = {"source": binding.source, "fixed": _renamed(binding, used, names)}
-                fields["used"] = str(used.line)
+                fields |= {"used": str(used.line), "name": key[2]}
                 self.story.report(
                     "trained-on-validation-data", "question", binding, key[2], **fields
                 )

@@ -139,13 +139,13 @@ TEXTS: dict[str, Text] = {
     "training-mode-without-gradient": Text(
         "A forward without gradients runs in training mode: {place} ({type}).",
         "In training mode the output is random, so predictions differ from call to call.",
-        "{model}.eval()      # before; {model}.train() afterwards",
+        "{model}.eval()      # {when}",
     ),
     "statistics-moved-without-gradient": Text(
         "A forward without gradients changes {place}.",
         "no_grad and inference_mode stop gradients, not running statistics, "
         "which now include this data.",
-        "{model}.eval()      # before; {model}.train() afterwards",
+        "{model}.eval()      # {when}",
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
     ),
     "trained-in-eval-mode": Text(
