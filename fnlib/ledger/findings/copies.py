@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Scopes, Story
 from fnlib.ledger.findings.texts import assigned
 
 # Calls that give the same memory, or a container with the same tensors.
-_SAME_MEMORY = {"detach", "data", "numpy", "view", "flatten", "squeeze", "values", "items", "copy"}
+_SAME_MEMORY = {"detach", "data", "numpy", "view", "flatten", "squeeze", "values", "items"}
 _SHALLOW = {"dict", "list", "tuple", "OrderedDict", "copy.copy", "collections.OrderedDict"}
 _STATES = {"state_dict", "parameters", "named_parameters", "buffers", "named_buffers"}
 _KEEPS = {"append", "add", "insert", "appendleft"}
@@ -134,6 +136,9 @@ class References(Rule):
             module = kept.value == kept.owner or self.types.of(entry).get(read) == "module"
             if module and uses and (kept.stepped or kept.times > 1):
                 self.report(kept, entry)
+            elif self.types.of(entry).get(read) in ("list", "tuple", "ndarray"):
+                if re.search(r"\.data\b|\.detach\(|\.numpy\(", kept.value):
+                    self.report(kept, entry)
 
     def report(self, kept: Kept, entry: Entry) -> None:
         """Report something kept by reference, at the statement that keeps it."""
@@ -200,6 +205,10 @@ def _aliased(node: ast.expr) -> str | None:
     """
     if isinstance(node, ast.Name):
         return node.id
+    if isinstance(node, ast.Subscript):
+        inner, at = _aliased(node.value), node.slice
+        whole = isinstance(at, ast.Constant | ast.Slice)
+        return f"{inner}.{ast.unparse(at)}" if inner and whole else None
     if isinstance(node, ast.Attribute):
         inner = _aliased(node.value)
         return inner if inner is None or node.attr == "data" else f"{inner}.{node.attr}"
@@ -208,8 +217,10 @@ def _aliased(node: ast.expr) -> str | None:
         if name in _SHALLOW and len(node.args) == 1:
             return _aliased(node.args[0])
         if isinstance(node.func, ast.Attribute) and not node.args:
-            if node.func.attr in _SAME_MEMORY | _STATES:
-                return _aliased(node.func.value)
+            inner = node.func.value
+            shallow = isinstance(inner, ast.Call) and ast.unparse(inner.func).endswith("_dict")
+            if node.func.attr in _SAME_MEMORY | _STATES or (node.func.attr == "copy" and shallow):
+                return _aliased(inner)
         return None
     if isinstance(node, ast.DictComp | ast.ListComp):
         value = node.value if isinstance(node, ast.DictComp) else node.elt
@@ -222,6 +233,83 @@ def _aliased(node: ast.expr) -> str | None:
         if isinstance(value, ast.Name) and value.id in own:
             return _aliased(node.generators[0].iter)
     return None
+
+
+class Repeated(Rule):
+    """Layers that are one: ``nn.ModuleList([nn.Linear(8, 8)] * 4)``.
+
+    A module's places are followed once each. So a list of which only place 0 has weights, although
+    it was repeated, holds one layer.
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.made: dict[str, tuple[Entry, ast.BinOp]] = {}
+
+    def after(self, entry: Entry) -> None:
+        if "] * " not in entry.source or "(" not in entry.source:
+            return
+        for target, value in assigned(entry.source):
+            for node in ast.walk(value):
+                if isinstance(node, ast.BinOp) and isinstance(node.left, ast.List):
+                    if len(node.left.elts) == 1:
+                        self.made[target.rpartition(".")[2]] = (entry, node)
+
+    def end(self) -> None:
+        labels = {label for entry in self.story.entries[-1:] for label in entry.links.weights}
+        for name, (entry, node) in self.made.items():
+            places = [label for label in labels if f".{name}.0." in label]
+            if places and not any(f".{name}.1." in label for label in labels):
+                layer, times = ast.unparse(node.left)[1:-1], ast.unparse(node.right)
+                made = layer if "(" in layer else f"copy.deepcopy({layer})"
+                fixed = entry.source.replace(ast.unparse(node), f"[{made} for _ in range({times})]")
+                place = min(places).partition(f".{name}.0.")[0] + f".{name}"
+                self.story.report(
+                    "one-layer-many-times", "question", entry, place, source=ast.unparse(node),
+                    name=name, fixed=fixed,
+                )  # fmt: skip
+
+
+class KeptGraphs(Rule):
+    """Losses that are put into a list with their graphs, although a backward has used these."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.names = Scopes()  # of each name with a graph: [used up, put where, nodes]
+        self.kept: dict[tuple[str, str, int], int] = {}
+
+    def after(self, entry: Entry) -> None:
+        self.names.leave(entry)
+        names = self.names.of(entry)
+        for change in entry.changes:
+            if change.state == "name":
+                nodes = getattr(change.after, "nodes", 0)
+                names.pop(change.owner, None)
+                if nodes:
+                    names[change.owner] = [False, None, nodes]
+            elif change.state == "graph" and change.kind == "removed":
+                behind = change.note.removeprefix("and the part of it behind ").split(", ")
+                for name in {change.owner, *behind} & names.keys():
+                    names[name][0] = True
+                    self.count(names[name], name)
+        for where, value, many in _kept_by(entry.source) if "append" in entry.source else ():
+            if many and isinstance(value, ast.Name) and value.id in names:
+                names[value.id][1] = (entry, where)
+                self.count(names[value.id], value.id)
+
+    def count(self, known: list[Any], name: str) -> None:
+        """Count a graph that was used up and is kept; report the third at one line."""
+        used, put, nodes = known
+        if not used or put is None:
+            return
+        known[1] = None
+        entry, where = put
+        times = self.kept[entry.where] = self.kept.get(entry.where, 0) + 1
+        if times == 3:
+            self.story.report(
+                "graph-kept", "question", entry, where, name=where, nodes=times * nodes,
+                fixed=_put(entry.source, name, f"{name}.detach()"),
+            )  # fmt: skip
 
 
 # --- data that is changed where it is -------------------------------------------------------------

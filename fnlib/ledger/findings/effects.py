@@ -217,7 +217,7 @@ class Loads(Rule):
         if one is None or one.forwards or not now.is_module or now.type != was.type:
             return
         if now.alive is False and change.owner not in entry.reads:
-            fields = {"loaded": one.entry.line, "source": one.entry.source}
+            fields: dict[str, Any] = {"loaded": one.entry.line}
             fields["how"] = "builds another model under that name"
             fields["fixed"] = f"{entry.source}\n{one.entry.source}      # load last"
             self.story.report("load-overwritten", "question", entry, change.owner, **fields)
@@ -232,8 +232,10 @@ class Loads(Rule):
                 forward = {}  # it may change in each forward
             if 2 * len(drawn) < len(one.reached):
                 drawn = {}  # a part of it is drawn anew on purpose, most often the last layer
+            first = min((at[0] for at in forward.values()), key=_index, default=None)
             for label, (entry, _) in {**forward, **drawn}.items():
-                fields = {"loaded": one.entry.line, "model": place, "how": "draws them anew"}
+                fields: dict[str, Any] = {"loaded": one.entry.line, "how": "draws them anew"}
+                fields["model"] = place
                 fields["fixed"] = f"{entry.source}\n{one.entry.source}      # load last"
                 if label in forward:
                     fields["how"] = "overwrites them in the first forward"
@@ -242,7 +244,8 @@ class Loads(Rule):
                         f'self.register_buffer("{flag}", torch.tensor(False))      # in __init__\n'
                         f"self.{flag}.fill_(True)      # where it is set"
                     )
-                self.story.report("load-overwritten", "question", entry, label, **fields)
+                at = first if label in forward and first is not None else entry
+                self.story.report("load-overwritten", "question", at, label, **fields)
         for place, (entry, event) in self.futile.items():
             self.report_futile(place, entry, event)
 
@@ -269,6 +272,10 @@ class Loads(Rule):
         fields["example"] = data["missing"][0]
         fields["instead"] = data["unexpected"][0] if data["unexpected"] else "nothing"
         self.story.report("load-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
+
+
+def _index(entry: Entry) -> int:
+    return entry.index
 
 
 def _in_forward(entry: Entry) -> bool:

@@ -17,34 +17,38 @@ class Masks(Rule):
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.latest: Event | None = None
         self.masks: list[Event] = []
+        self.drawn: list[Entry] = []  # by hand, in a forward whose mode isn't known yet
 
     def event(self, entry: Entry, event: Event) -> None:
-        if event.kind == "forward":
-            self.latest = event
-        elif event.kind == "mask":
+        if event.kind == "mask":
             self.masks.append(event)
 
     def after(self, entry: Entry) -> None:
         for event in self.masks:
             self.report(entry, event.subject)
-        if not self.masks and entry.function.endswith(".forward") and not entry.inside:
-            self.by_hand(entry)
+        if not self.masks and not entry.inside and _draws_mask(entry):
+            self.drawn.append(entry)
         self.masks.clear()
-
-    def by_hand(self, entry: Entry) -> None:
-        """Look for a mask that no dropout function of `torch.nn.functional` draws."""
-        quiet = self.latest is not None and not self.latest.data["training"]
-        drew = any(change.label == "random.torch" for change in entry.changes)
-        if quiet and drew and (_MASKED.search(entry.source) or _MASKED.search(entry.function)):
-            if not entry.grad_enabled or entry.inference:
-                self.report(entry, self.latest.subject if self.latest else "model")
+        calls = [event for event in entry.events if event.kind == "forward"]
+        if calls and self.drawn:
+            inside = [one for one in self.drawn if one.index >= entry.index]
+            self.drawn = [one for one in self.drawn if one.index < entry.index]
+            if not any(event.data["training"] or event.data["grad_enabled"] for event in calls):
+                for one in inside:
+                    self.report(one, calls[0].subject)
 
     def report(self, entry: Entry, place: str) -> None:
         """Report a mask at the statement that draws it."""
         fields = {"source": entry.source, "fixed": _with_mode(entry.source)}
         self.story.report("mask-in-evaluation", "question", entry, place, **fields)
+
+
+def _draws_mask(entry: Entry) -> bool:
+    """Say whether a statement draws a mask otherwise than by torch.nn.functional's dropout."""
+    if not any(change.label == "random.torch" for change in entry.changes):
+        return False
+    return bool(_MASKED.search(entry.source) or _MASKED.search(entry.function))
 
 
 def _with_mode(source: str) -> str:
@@ -141,11 +145,10 @@ class Swapped(Rule):
                 )  # fmt: skip
 
     def after(self, entry: Entry) -> None:
-        for swap in self.swaps.values() if entry.inside else ():
-            if entry.index < swap.entry.index and not any(
-                event.kind == "forward" for event in entry.all_events
-            ):
-                swap.entry = entry  # the statement that called `copy_to`
+        for known in self.swaps.values() if entry.inside else ():
+            evaluates = any(event.kind == "forward" for event in entry.all_events)
+            if entry.index < known.entry.index and not evaluates:
+                known.entry = entry  # the statement that called `copy_to`
         steps = any(event.kind in ("step", "backward") for event in entry.all_events)
         for change in self.story.own(entry):
             if change.state != "weight":

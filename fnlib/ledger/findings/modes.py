@@ -33,6 +33,8 @@ class Modes(Rule):
         self.seen: list[Seen] = []
         self.frozen: set[str] = set()
         self.thawed: set[str] = set()
+        self.dozing: dict[str, tuple[Entry, Event]] = {}  # trained, and never in training mode
+        self.steps: dict[str, int] = {}  # of each model
         self.trains: set[str] = set()  # models that a forward with gradients runs in training mode
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -40,9 +42,13 @@ class Modes(Rule):
             self.forward(entry, event)
         elif event.kind == "step":
             for place, (at, forward) in self.asleep.items():
-                fields = {"type": forward.data["type"], "earlier": self.trained[place].line}
+                line = self.trained[place].line
+                fields = {"type": forward.data["type"]}
+                fields["since"] = f"At line {line} it was in training mode"
                 self.story.report("trained-in-eval-mode", "question", at, place, **fields)
             self.asleep.clear()
+            for owner in {self.story.owner(weight) for weight in event.data["weights"]}:
+                self.steps[owner] = self.steps.get(owner, 0) + 1
 
     def forward(self, entry: Entry, event: Event) -> None:
         """Sort a forward: random or not, with gradients or without."""
@@ -57,6 +63,8 @@ class Modes(Rule):
             self.asleep.pop(place, None)
         elif data.get("depends") and data["grad_enabled"] and place in self.trained:
             self.asleep[place] = (entry, event)
+        elif data.get("depends") and data["grad_enabled"]:
+            self.dozing.setdefault(place, (entry, event))
 
     def after(self, entry: Entry) -> None:
         if any(name.rpartition(".")[2] == "update_bn" for name in entry.reads):
@@ -102,6 +110,11 @@ class Modes(Rule):
                     one.fields["when"] = f"{code_of(model)}.eval() doesn't reach it"
 
     def end(self) -> None:
+        for place, (entry, event) in self.dozing.items():
+            owner = self.story.owner(place)
+            if owner not in self.trains and self.steps.get(owner, 0) > 1:
+                fields = {"type": event.data["type"], "since": "It never was in training mode"}
+                self.story.report("trained-in-eval-mode", "question", entry, place, **fields)
         for one in self.seen:
             model = one.fields.get("model") or self.story.owner(one.place)
             when = f"before; {code_of(model)}.train() afterwards"

@@ -149,7 +149,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
     ),
     "trained-in-eval-mode": Text(
-        "{place} ({type}) trains in evaluation mode. At line {earlier} it was in training mode.",
+        "{place} ({type}) trains in evaluation mode. {since}.",
         "eval() lasts until train() is called: dropout is off, running statistics don't change.",
         "{model}.train()      # at the start of each epoch",
         _GITHUB + "fartashf/vsepp/issues/4",
@@ -267,7 +267,7 @@ TEXTS: dict[str, Text] = {
     "graph-kept": Text(
         "`{name}` grows by the graph of every loss ({nodes} nodes by now).",
         "A running total of losses keeps their graphs alive, so memory grows with every batch.",
-        "{name} += loss.item()",
+        "{fixed}",
         _GITHUB + "google/brax/pull/152",
     ),
     "graph-used-twice": Text(
@@ -346,6 +346,12 @@ TEXTS: dict[str, Text] = {
         "An assignment makes no copy: what is kept is always the latest.",
         "{fixed}",
         _GITHUB + "MedMNIST/experiments/issues/8",
+    ),
+    "one-layer-many-times": Text(
+        "`{source}` makes one layer and puts it at every place of {name}.",
+        "`[layer] * n` repeats the reference, so all places share one set of weights.",
+        "{fixed}",
+        "",
     ),
     "data-changed-in-place": Text(
         "`{source}` changes `{name}` in place, and it is part of the stored data.",

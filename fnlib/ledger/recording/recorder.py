@@ -23,6 +23,8 @@ from types import FrameType
 from typing import Any, cast
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.looks.differ import Keeper
@@ -202,9 +204,9 @@ class Recorder:
     def _enter(self, frame: FrameType, inside_with: bool, before: Trace | None) -> _Frame:
         found = region(frame, inside_with=inside_with)
         depth, scope = len(self._frames), Scope(frame)
-        self._building = [*self._building[:depth], _builds(frame)]
+        self._building = [*self._building[:depth], _builds(frame, nn.Module)]
         # What is being built has no name of its own yet, nor have its parts.
-        in_init = frame.f_code.co_name == "__init__" or any(self._building)
+        in_init = _builds(frame, nn.Module, Optimizer) or any(self._building)
         discover = self.discover and not in_init
         names = Names(self.keeper, scope, found.names, follow=self.follow, discover=discover)
         first = found.first_offsets(frame.f_code)
@@ -547,11 +549,11 @@ class Recorder:
         return ""
 
 
-def _builds(frame: FrameType) -> bool:
-    """Say whether a frame is the ``__init__`` of a module."""
+def _builds(frame: FrameType, *kinds: type) -> bool:
+    """Say whether a frame is the ``__init__`` of an object of one of some kinds."""
     if frame.f_code.co_name != "__init__":
         return False
-    return isinstance(frame.f_locals.get("self"), torch.nn.Module)
+    return isinstance(frame.f_locals.get("self"), kinds)
 
 
 _running: weakref.WeakSet[Recorder] = weakref.WeakSet()
