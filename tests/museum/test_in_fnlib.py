@@ -39,6 +39,7 @@ MEASURED: dict[str, Any] = {
     "hidden_state_stops_at_the_weights": True,
     "draws_are_pytorchs": (True, False),
     "seed_is_folded": 5,
+    "names_are_pythons": 2,
 }
 REFUSED = {
     "statistics_dropped": fnlib.StateDropped,

@@ -258,12 +258,12 @@ class Repeated(Rule):
     def end(self) -> None:
         labels = {label for entry in self.story.entries[-1:] for label in entry.links.weights}
         for name, (entry, node) in self.made.items():
-            places = [label for label in labels if f".{name}.0." in label]
-            if places and not any(f".{name}.1." in label for label in labels):
+            places = [label for label in labels if f".{name}.0." in f".{label}"]
+            if places and not any(f".{name}.1." in f".{label}" for label in labels):
                 layer, times = ast.unparse(node.left)[1:-1], ast.unparse(node.right)
                 made = layer if "(" in layer else f"copy.deepcopy({layer})"
                 fixed = entry.source.replace(ast.unparse(node), f"[{made} for _ in range({times})]")
-                place = min(places).partition(f".{name}.0.")[0] + f".{name}"
+                place = f"{min(places).partition(f'{name}.0.')[0]}{name}"
                 self.story.report(
                     "one-layer-many-times", "question", entry, place, source=ast.unparse(node),
                     name=name, fixed=fixed,

@@ -346,3 +346,9 @@ def rate_on_the_object():
     """A rule is finished when it is made: what would be read by nobody is refused."""
     rule = fnlib.SGD(lr=0.1)
     rule.lr = 0.01
+
+
+def names_are_pythons():
+    """One layer at four places is one layer here too: a list is what you put into it."""
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(*[nn.Linear(8, 8)] * 4))
+    return len(ModelFactory(fnlib.Parameters(seed=0)).parameters)
