@@ -315,6 +315,10 @@ class KeptGraphs(Rule):
 # --- data that is changed where it is -------------------------------------------------------------
 
 
+_OVERWRITES = re.compile(r"\.(fill|zero|copy|normal|uniform|random|bernoulli)_\(")
+_FRESH = re.compile(r"=\s*torch\.\w+\(")  # a tensor that the statement makes
+
+
 @dataclass(eq=False, slots=True)
 class Round:
     """What a name was bound to by one run of a statement, and whether it is a part of kept data."""
@@ -367,6 +371,8 @@ class Data(Rule):
         """Compare what a statement changes with what was left by earlier rounds."""
         before, after = (getattr(one, "fingerprint", None) for one in (change.before, change.after))
         if before is None or after is None:
+            return
+        if _OVERWRITES.search(entry.source) or _FRESH.search(round_.entry.source):
             return
         shape = getattr(change.after, "shape", ())
         size = 1

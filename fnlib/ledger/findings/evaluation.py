@@ -9,7 +9,11 @@ from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Scopes, Story
 
 # Masks only: a VAE and a diffusion model draw noise in evaluation on purpose.
-_MASKED = re.compile(r"drop(?!na|_last|_duplicates)|bernoulli", re.IGNORECASE)
+_MASKED = re.compile(r"dropout_p\s*=|bernoulli|torch\.\w*dropout")  # what C code draws
+_DROPS = re.compile(
+    r"drop(?!na|_last|_duplicates)", re.IGNORECASE
+)  # names of classes and functions
+_RANDOM = re.compile(r"rand(_like)?\(|uniform_\(|bernoulli")
 
 
 class Masks(Rule):
@@ -48,7 +52,8 @@ def _draws_mask(entry: Entry) -> bool:
     """Say whether a statement draws a mask otherwise than by torch.nn.functional's dropout."""
     if not any(change.label == "random.torch" for change in entry.changes):
         return False
-    return bool(_MASKED.search(entry.source) or _MASKED.search(entry.function))
+    by_hand = _DROPS.search(entry.function) and _RANDOM.search(entry.source)
+    return bool(by_hand or _MASKED.search(entry.source))
 
 
 def _with_mode(source: str) -> str:

@@ -268,8 +268,19 @@ class Recorder:
     def _begin(self, frame: FrameType) -> Trace | None:
         if self.limits is not None and not self.limits.enter(frame.f_code):
             return None
+        self._draws_before()
         self._enter(frame, False, None)
         return self._local
+
+    def _draws_before(self) -> None:
+        """Put what was drawn before a call down to the statement that runs, not to the function's."""
+        if self._random is None or not self._frames:
+            return
+        with quietly():
+            for name in self._random.moved():
+                for one in self._frames:
+                    if one.running is not None:
+                        one.running.random[name] = None
 
     def _local(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
         """Handle an event of a recorded frame: a line, an exception, its end."""
