@@ -250,10 +250,13 @@ class Repeated(Rule):
         if "] * " not in entry.source or "(" not in entry.source:
             return
         for target, value in assigned(entry.source):
-            for node in ast.walk(value):
-                if isinstance(node, ast.BinOp) and isinstance(node.left, ast.List):
-                    if len(node.left.elts) == 1:
-                        self.made[target.rpartition(".")[2]] = (entry, node)
+            for call in ast.walk(value):
+                if isinstance(call, ast.Call) and len(call.args) == 1:
+                    node = call.args[0]
+                    node = node.value if isinstance(node, ast.Starred) else node
+                    if isinstance(node, ast.BinOp) and isinstance(node.left, ast.List):
+                        if len(node.left.elts) == 1:
+                            self.made[target.rpartition(".")[2]] = (entry, node)
 
     def end(self) -> None:
         labels = {label for entry in self.story.entries[-1:] for label in entry.links.weights}
@@ -276,7 +279,7 @@ class KeptGraphs(Rule):
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.names = Scopes()  # of each name with a graph: [used up, put where, nodes]
-        self.kept: dict[tuple[str, str, int], int] = {}
+        self.kept: dict[tuple[str, str, str], int] = {}  # how many graphs a list keeps
 
     def after(self, entry: Entry) -> None:
         self.names.leave(entry)
@@ -292,6 +295,10 @@ class KeptGraphs(Rule):
                 for name in {change.owner, *behind} & names.keys():
                     names[name][0] = True
                     self.count(names[name], name)
+            if change.state == "name":
+                self.kept.pop((entry.file, entry.function, change.owner), None)
+        for target, _ in assigned(entry.source) if "." in entry.source else ():
+            self.kept.pop((entry.file, entry.function, target), None)
         for where, value, many in _kept_by(entry.source) if "append" in entry.source else ():
             if many and isinstance(value, ast.Name) and value.id in names:
                 names[value.id][1] = (entry, where)
@@ -304,7 +311,8 @@ class KeptGraphs(Rule):
             return
         known[1] = None
         entry, where = put
-        times = self.kept[entry.where] = self.kept.get(entry.where, 0) + 1
+        key = (entry.file, entry.function, where)
+        times = self.kept[key] = self.kept.get(key, 0) + 1
         if times == 3:
             self.story.report(
                 "graph-kept", "question", entry, where, name=where, nodes=times * nodes,
