@@ -7,7 +7,7 @@ from torch import nn
 def setup():
     torch.manual_seed(0)
     model = nn.Linear(8, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     data = 4 * torch.randn(32, 8) + 5, torch.randn(32, 1)
     return dict(model=model, optimizer=optimizer, data=data)
 

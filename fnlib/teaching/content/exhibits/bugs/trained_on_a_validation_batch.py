@@ -9,7 +9,7 @@ from torch import nn
 def setup():
     torch.manual_seed(0)
     model = nn.Linear(8, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     train = itertools.cycle(zip(torch.randn(4, 16, 8), torch.randn(4, 16, 1)))
     valid = itertools.cycle(zip(torch.ones(4, 16, 8), torch.randn(4, 16, 1)))
     return dict(model=model, optimizer=optimizer, train=train, valid=valid)
