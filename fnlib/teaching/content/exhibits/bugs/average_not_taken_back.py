@@ -4,7 +4,6 @@ import copy
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 
 def setup():
@@ -12,7 +11,8 @@ def setup():
     model = nn.Linear(8, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     data = torch.randn(32, 8), torch.randn(32, 1)
-    return dict(model=model, optimizer=optimizer, average=AveragedModel(model), data=data)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    return dict(model=model, optimizer=optimizer, average=average, data=data)
 
 
 def bug(model, optimizer, average, data, epochs=3):
@@ -26,7 +26,7 @@ def bug(model, optimizer, average, data, epochs=3):
             average.update_parameters(model)
         model.load_state_dict(average.module.state_dict())
         with torch.no_grad():
-            valid = nn.functional.mse_loss(model(feature), target)
+            nn.functional.mse_loss(model(feature), target)
 
 
 def cure(model, optimizer, average, data, epochs=3):
@@ -40,7 +40,7 @@ def cure(model, optimizer, average, data, epochs=3):
             average.update_parameters(model)
         shown = copy.deepcopy(average.module)
         with torch.no_grad():
-            valid = nn.functional.mse_loss(shown(feature), target)
+            nn.functional.mse_loss(shown(feature), target)
 
 
 def harm(run):

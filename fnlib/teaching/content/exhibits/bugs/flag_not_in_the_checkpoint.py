@@ -40,7 +40,7 @@ def bug(saved, feature):
     model = Scale()
     model.load_state_dict({"scale": saved["scale"]})
     for _ in range(3):
-        loss = model(feature).square().mean()
+        model(feature).square().mean()
     return model
 
 
@@ -48,7 +48,7 @@ def cure(saved, feature):
     model = SavedScale()
     model.load_state_dict(saved)
     for _ in range(3):
-        loss = model(feature).square().mean()
+        model(feature).square().mean()
     return model
 
 

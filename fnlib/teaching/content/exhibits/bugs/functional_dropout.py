@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 
 class Network(nn.Module):
@@ -13,13 +12,13 @@ class Network(nn.Module):
 
 class WithoutMode(Network):
     def forward(self, x):
-        x = F.dropout(self.first(x), 0.5)
+        x = nn.functional.dropout(self.first(x), 0.5)
         return self.second(x)
 
 
 class WithMode(Network):
     def forward(self, x):
-        x = F.dropout(self.first(x), 0.5, training=self.training)
+        x = nn.functional.dropout(self.first(x), 0.5, training=self.training)
         return self.second(x)
 
 

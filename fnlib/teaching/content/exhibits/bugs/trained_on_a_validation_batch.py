@@ -1,7 +1,5 @@
 """Validation binds the names of the training batch, and the next step trains on them."""
 
-import itertools
-
 import torch
 from torch import nn
 
@@ -10,8 +8,8 @@ def setup():
     torch.manual_seed(0)
     model = nn.Linear(8, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    train = itertools.cycle(zip(torch.randn(4, 16, 8), torch.randn(4, 16, 1)))
-    valid = itertools.cycle(zip(torch.ones(4, 16, 8), torch.randn(4, 16, 1)))
+    train = zip(torch.randn(9, 16, 8), torch.randn(9, 16, 1))
+    valid = zip(torch.ones(9, 16, 8), torch.randn(9, 16, 1))
     return dict(model=model, optimizer=optimizer, train=train, valid=valid)
 
 
@@ -21,7 +19,7 @@ def bug(model, optimizer, train, valid, steps=8):
         if step % 2 == 0:
             with torch.no_grad():
                 feature, target = next(valid)
-                valid_loss = nn.functional.mse_loss(model(feature), target)
+                nn.functional.mse_loss(model(feature), target)
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()
@@ -35,7 +33,7 @@ def cure(model, optimizer, train, valid, steps=8):
         if step % 2 == 0:
             with torch.no_grad():
                 valid_feature, valid_target = next(valid)
-                valid_loss = nn.functional.mse_loss(model(valid_feature), valid_target)
+                nn.functional.mse_loss(model(valid_feature), valid_target)
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()
