@@ -217,10 +217,10 @@ def _aliased(node: ast.expr) -> str | None:
         if name in _SHALLOW and len(node.args) == 1:
             return _aliased(node.args[0])
         if isinstance(node.func, ast.Attribute) and not node.args:
-            inner = node.func.value
-            shallow = isinstance(inner, ast.Call) and ast.unparse(inner.func).endswith("_dict")
+            of = node.func.value
+            shallow = isinstance(of, ast.Call) and ast.unparse(of.func).endswith("_dict")
             if node.func.attr in _SAME_MEMORY | _STATES or (node.func.attr == "copy" and shallow):
-                return _aliased(inner)
+                return _aliased(of)
         return None
     if isinstance(node, ast.DictComp | ast.ListComp):
         value = node.value if isinstance(node, ast.DictComp) else node.elt
