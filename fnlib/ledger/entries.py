@@ -72,7 +72,11 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's;
                     token: of the optimizer; type: class name
 ``scheduler built`` class name; optimizer; token: of the optimizer; scheduler: token of the scheduler
-``load_state_dict`` module or optimizer label; assign; ties: groups of labels that are one weight when it begins
+``load_state_dict`` module or optimizer label. Of a module: assign; strict; ties: groups of labels that are one weight when
+                    it begins; size, given: numbers of its own names and of those given; missing: its names that aren't
+                    given; unexpected: names given that it hasn't; shapes, given_shapes
+``mask``            label of a module in evaluation mode in whose forward a functional dropout draws. grad_enabled
+``attribute``       label of a module on which a flag is set that no module reads. name, value
 ``state_dict``      module or optimizer label
 ``clip``            names the function; found: number of gradients; gradients: labels of those that are watched
 ``scale``           gradient scaler label, if it is on; likewise ``unscale`` and ``scaler step``, with optimizer and token
@@ -154,6 +158,7 @@ class Bound:
     there after the statement (``None``: cannot be told). For tensors with a graph, ``nodes`` is its size,
     ``leaves`` the labels of the watched weights that it reaches, and ``carries_previous`` says that the graph
     contains the graph of the name's previous value (a running total, a hidden state). ``is_module``: it is a network.
+    ``view``: it is a view of another tensor.
     """
 
     type: str
@@ -165,6 +170,7 @@ class Bound:
     leaves: tuple[str, ...] = ()
     carries_previous: bool = False
     is_module: bool = False
+    view: bool = False
 
     def __str__(self) -> str:
         return self.text

@@ -44,7 +44,7 @@ def test_random_parts_are_one_finding_where_the_model_is_called() -> None:
         "training-mode-without-gradient",
         "net.first.more.0 and 1 more",
     )
-    assert found.fix == "net.eval()      # before; net.train() afterwards"
+    assert found.fix == "net.eval()      # once, since it is never trained"
 
 
 def test_moved_statistics_are_told_there_too() -> None:

@@ -44,6 +44,7 @@ MEASURED: dict[str, Any] = {
     "step_left_out": 1,
     "scaled_gradient_is_yours": 1024,
     "average_takes_the_buffers": True,
+    "names_are_pythons": 2,
 }
 REFUSED = {
     "statistics_dropped": fnlib.StateDropped,

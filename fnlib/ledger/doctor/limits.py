@@ -19,6 +19,7 @@ from fnlib.ledger.recording.source import Loop
 
 DULL_STATEMENTS = 300  # a loop whose statements changed nothing so often is passed over: tokenising
 DULL_CALLS = 30  # likewise a function that was called so often
+PATIENCE = 2000  # more calls of a function that changes values in place: data of the next epoch
 FIRST = "before the first optimizer.step()"
 
 
@@ -41,6 +42,7 @@ class ScriptLimits(Limits):
         self.frames: list[FrameType] = []  # of functions that run on, and restore something
         self.objects = Seen()
         self._dull: dict[Loop | CodeType, int] = {}
+        self._patient: set[CodeType] = set()  # functions that change values in place
 
     def begin(self, keeper: Keeper) -> None:
         """Remember the keeper, which knows what is watched."""
@@ -67,6 +69,11 @@ class ScriptLimits(Limits):
             self.objects = seen_in(self._objects())  # a loop without optimizer ends unseen
         if not (dull and not entry.events and not entry.inside):
             self._dull.update(dict.fromkeys((*loops, code), -sys.maxsize))
+        elif code not in self._patient and any(
+            change.state == "value" and change.overwritten for change in entry.changes
+        ):
+            self._patient.add(code)
+            self._dull[code] = -PATIENCE
         elif loops:
             self._dull[loops[-1]] = self._dull.get(loops[-1], 0) + 1
 

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
+from fnlib.ledger.findings.checkpoints import Landing
+from fnlib.ledger.findings.copies import Data, KeptGraphs, References, Repeated
 from fnlib.ledger.findings.draws import Draws
+from fnlib.ledger.findings.effects import Freezes, Loads, Unread
 from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
+from fnlib.ledger.findings.evaluation import Leftovers, Masks, Swapped
 from fnlib.ledger.findings.follows import Follows
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
@@ -44,6 +48,10 @@ RULES = (
     Follows,
     Trained,
     NeverStepped,
+    *(Masks, Swapped, Leftovers),  # does evaluation leave no trace and repeat itself?
+    *(Unread, Loads, Freezes),  # did what was done have an effect, and did it last?
+    *(References, Repeated, KeptGraphs, Data),  # is what was kept a copy?
+    Landing,  # does a checkpoint land where it came from?
 )
 
 

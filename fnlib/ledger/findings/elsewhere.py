@@ -171,4 +171,8 @@ class Functional(Rule):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
             if call.func.attr == "step":
                 model, source = ast.unparse(call.func.value), ast.unparse(call)
-                self.story.report("result-ignored", "certain", entry, model, source=source)
+                self.story.report(
+                    "result-ignored", "certain", entry, model, source=source,
+                    bound=f"parameters = {source}",
+                    because="A functional step changes nothing; it returns the new parameters.",
+                )  # fmt: skip

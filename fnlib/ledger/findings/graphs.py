@@ -69,4 +69,5 @@ class Graphs(Rule):
         if self.passes > since:
             grown.append(entry)
         if len(grown) == 2:
-            self.story.report("graph-kept", "certain", entry, name, name=name, nodes=now.nodes)
+            fields = {"name": name, "nodes": now.nodes, "fixed": f"{name} += loss.item()"}
+            self.story.report("graph-kept", "certain", entry, name, **fields)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import code_of
 
 
 @dataclass(eq=False, slots=True)
@@ -32,19 +33,28 @@ class Modes(Rule):
         self.seen: list[Seen] = []
         self.frozen: set[str] = set()
         self.thawed: set[str] = set()
+        self.dozing: dict[str, tuple[Entry, Event]] = {}  # trained, and never in training mode
+        self.steps: dict[str, int] = {}  # of each model
+        self.trains: set[str] = set()  # models that a forward with gradients runs in training mode
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "forward":
             self.forward(entry, event)
         elif event.kind == "step":
             for place, (at, forward) in self.asleep.items():
-                fields = {"type": forward.data["type"], "earlier": self.trained[place].line}
+                line = self.trained[place].line
+                fields = {"type": forward.data["type"]}
+                fields["since"] = f"At line {line} it was in training mode"
                 self.story.report("trained-in-eval-mode", "question", at, place, **fields)
             self.asleep.clear()
+            for owner in {self.story.owner(weight) for weight in event.data["weights"]}:
+                self.steps[owner] = self.steps.get(owner, 0) + 1
 
     def forward(self, entry: Entry, event: Event) -> None:
         """Sort a forward: random or not, with gradients or without."""
         place, data = event.subject, event.data
+        if data["grad_enabled"] and data["training"]:
+            self.trains.add(self.story.owner(place))
         if data["stateful"] and not data["grad_enabled"]:
             self.quiet.append(event)
         elif data["stateful"]:
@@ -53,6 +63,8 @@ class Modes(Rule):
             self.asleep.pop(place, None)
         elif data.get("depends") and data["grad_enabled"] and place in self.trained:
             self.asleep[place] = (entry, event)
+        elif data.get("depends") and data["grad_enabled"]:
+            self.dozing.setdefault(place, (entry, event))
 
     def after(self, entry: Entry) -> None:
         if any(name.rpartition(".")[2] == "update_bn" for name in entry.reads):
@@ -85,16 +97,30 @@ class Modes(Rule):
 
     def blame(self, entry: Entry) -> None:
         """Move what was seen inside of ``model(x)`` to that statement."""
-        calls = [event.subject for event in entry.events if event.kind == "forward"]
+        calls = {one.subject: one.data["training"] for one in entry.events if one.kind == "forward"}
         for one in reversed(self.seen if calls else ()):
             if one.entry.index < entry.index:
                 break
             around = [name for name in calls if f"{one.part}.".startswith(f"{name}.")]
             if around:
-                one.entry, one.fields["model"] = entry, min(around, key=len)
+                model = min(around, key=len)
+                one.entry, one.fields["model"] = entry, model
+                if not calls[model]:  # its `train` or `eval` leaves the part out
+                    one.fields["model"] = one.part
+                    one.fields["when"] = f"{code_of(model)}.eval() doesn't reach it"
 
     def end(self) -> None:
+        for place, (entry, event) in self.dozing.items():
+            owner = self.story.owner(place)
+            if owner not in self.trains and self.steps.get(owner, 0) > 1:
+                fields = {"type": event.data["type"], "since": "It never was in training mode"}
+                self.story.report("trained-in-eval-mode", "question", entry, place, **fields)
         for one in self.seen:
+            model = one.fields.get("model") or self.story.owner(one.place)
+            when = f"before; {code_of(model)}.train() afterwards"
+            if self.story.owner(one.part) not in self.trains:
+                when = "once, since it is never trained"
+            one.fields.setdefault("when", when)
             if one.code != "frozen-statistics-moved" or one.part not in self.thawed:
                 self.story.report(one.code, "question", one.entry, one.place, **one.fields)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Severity, Story
-from fnlib.ledger.findings.texts import right_side
+from fnlib.ledger.findings.texts import assigned, right_side
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +36,11 @@ class Snapshots(Rule):
             kept = self.kept.get(root)
             if kept is not None and kept.moved and kept.moved_at != entry.index:
                 self.judge(entry, root, kept)
+        for target, value in assigned(entry.source) if "." in entry.source else ():
+            if "." in target:
+                self.same.pop(target, None)
+                if self.story.weights_of(other := ast.unparse(value), entry.links):
+                    self.same[target] = other  # self.target = self.policy
         for change in self.story.own(entry):
             if change.state == "name":
                 self.bound(entry, change)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from fnlib.ledger.entries import UNOWNED, Change, Entry, Event, Finding, Links
 from fnlib.ledger.findings.texts import TEXTS, built, code_of
 
+_SECOND = re.compile(r" \(\d+\)")  # the label of another object under the same name: "model (2)"
 Severity = Literal["certain", "question"]
 
 
@@ -26,6 +28,20 @@ def moments(entries: list[Entry] | tuple[Entry, ...]) -> Iterator[tuple[Entry, E
             else:
                 yield from moments([part])
         yield entry, None
+
+
+class Scopes(dict[tuple[str, str], dict[str, Any]]):
+    """What is known of the names of each function that runs, forgotten when it has returned."""
+
+    def of(self, entry: Entry) -> dict[str, Any]:
+        """Return what is known of the names of the function that a statement belongs to."""
+        return self.setdefault((entry.file, entry.function), {})
+
+    def leave(self, entry: Entry) -> None:
+        """Forget the names of the functions that a statement has called."""
+        for inner in entry.inside:
+            if (inner.file, inner.function) != (entry.file, entry.function):
+                self.pop((inner.file, inner.function), None)
 
 
 def own_changes(entry: Entry) -> list[Change]:
@@ -203,6 +219,8 @@ def finding(
     modules = dict.fromkeys(code_of(one.rpartition(".")[0] or one) for one in places)
     fill["modules"] = ", ".join(modules)
     fill |= {name: code_of(fill[name]) for name in ("model", "module") if name in fill}
+    owners = ("model", "module", "modules", "weight", "place_code", "optimizer")
+    fill |= {name: _SECOND.sub("", fill[name]) for name in owners if name in fill}
     what = text.standing if standing else text.what
     fix = text.many if many and text.many else text.fix
     what, why, fix = (sentence.format(**fill) for sentence in (what, text.why, fix))

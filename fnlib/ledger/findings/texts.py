@@ -139,17 +139,17 @@ TEXTS: dict[str, Text] = {
     "training-mode-without-gradient": Text(
         "A forward without gradients runs in training mode: {place} ({type}).",
         "In training mode the output is random, so predictions differ from call to call.",
-        "{model}.eval()      # before; {model}.train() afterwards",
+        "{model}.eval()      # {when}",
     ),
     "statistics-moved-without-gradient": Text(
         "A forward without gradients changes {place}.",
         "no_grad and inference_mode stop gradients, not running statistics, "
         "which now include this data.",
-        "{model}.eval()      # before; {model}.train() afterwards",
+        "{model}.eval()      # {when}",
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
     ),
     "trained-in-eval-mode": Text(
-        "{place} ({type}) trains in evaluation mode. At line {earlier} it was in training mode.",
+        "{place} ({type}) trains in evaluation mode. {since}.",
         "eval() lasts until train() is called: dropout is off, running statistics don't change.",
         "{model}.train()      # at the start of each epoch",
         _GITHUB + "fartashf/vsepp/issues/4",
@@ -267,7 +267,7 @@ TEXTS: dict[str, Text] = {
     "graph-kept": Text(
         "`{name}` grows by the graph of every loss ({nodes} nodes by now).",
         "A running total of losses keeps their graphs alive, so memory grows with every batch.",
-        "{name} += loss.item()",
+        "{fixed}",
         _GITHUB + "google/brax/pull/152",
     ),
     "graph-used-twice": Text(
@@ -290,11 +290,89 @@ TEXTS: dict[str, Text] = {
         "generator = torch.Generator().manual_seed({seed})      # a separate one for what must repeat",
         "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
     ),
+    # evaluation: questions of evaluation.py
+    "mask-in-evaluation": Text(
+        "`{source}` draws a dropout mask while {place} is in evaluation mode.",
+        "A functional dropout doesn't know the mode of the module around it, so predictions are "
+        "random and each evaluation differs.",
+        "{fixed}",
+        _GITHUB + "delip/PyTorchNLPBook/issues/28",
+    ),
+    "changed-to-evaluate": Text(
+        "{place} is overwritten here to evaluate, and training goes on from these values.",
+        "The weights that the optimizer was training are lost unless they are copied back.",
+        "kept = copy.deepcopy({model}.state_dict())\n{source}      # evaluate\n"
+        "{model}.load_state_dict(kept)      # before training goes on",
+        _GITHUB + "PKU-YuanGroup/Open-Sora-Plan/issues/186",
+    ),
+    "trained-on-validation-data": Text(
+        "`{name}` is bound here for the evaluation at line {used}, and the next training step "
+        "still uses it.",
+        "Validation and training share a name, so a validation batch is trained on.",
+        "{fixed}",
+        _GITHUB + "karpathy/llm.c/pull/500",
+    ),
+    # effects: questions of effects.py
+    "set-without-effect": Text(
+        "`{source}` has no effect.",
+        "{because}",
+        "{fixed}",
+        _GITHUB + "CSCYQJ/MICCAI23-ProtoContra-SFDA/issues/18",
+    ),
+    "load-without-effect": Text(
+        "This load reaches {reached} of {size} names of {place}: it has {example}, "
+        "the file has {instead}.",
+        "strict=False passes over names that don't match, and says so only in its result.",
+        "{fixed}",
+        _GITHUB + "torchgeo/torchgeo/issues/4036",
+    ),
+    "load-overwritten": Text(
+        "The values loaded at line {loaded} don't last: this line {how}.",
+        "The checkpoint lacks what tells that the model is already initialised, or it was loaded "
+        "too early.",
+        "{fixed}",
+        _GITHUB + "bayesiains/nflows/issues/4",
+    ),
+    "freeze-undone": Text(
+        "{place} is trainable again, though `{source}` froze it at line {earlier}.",
+        "No step ran in between, so the freeze has no effect.",
+        "{module}.requires_grad_(False)      # after this line",
+        "",
+        many="for part in [{modules}]:\n    part.requires_grad_(False)      # after this line",
+    ),
+    # copies: questions of copies.py
+    "kept-by-reference": Text(
+        "`{name}` keeps `{value}` itself, which training goes on changing.",
+        "An assignment makes no copy: what is kept is always the latest.",
+        "{fixed}",
+        _GITHUB + "MedMNIST/experiments/issues/8",
+    ),
+    "one-layer-many-times": Text(
+        "`{source}` makes one layer and puts it at every place of {name}.",
+        "`[layer] * n` repeats the reference, so all places share one set of weights.",
+        "{fixed}",
+        "",
+    ),
+    "data-changed-in-place": Text(
+        "`{source}` changes `{name}` in place, and it is part of the stored data.",
+        "The next epoch finds data that is already changed, and changes it again.",
+        "{fixed}",
+        _GITHUB + "pytorch/vision/issues/680",
+    ),
+    # checkpoints: questions of checkpoints.py
+    "moments-of-another-weight": Text(
+        "{place} was saved for {other}, but its weight came from {here}.",
+        "An optimizer's state dict goes by position, a module's by name.",
+        "weights = dict({model}.named_parameters())\n"
+        "{optimizer} = type({optimizer})(      # in the order of the saved one\n"
+        "    [weights[name] for name in ({names},)], **{optimizer}.defaults\n)\n{source}",
+        _TORCH + "1489",
+    ),
     # the functional style
     "result-ignored": Text(
         "The result of `{source}` is not bound to a name.",
-        "A functional step changes nothing; it returns the new parameters.",
-        "parameters = {source}",
+        "{because}",
+        "{bound}",
         _GITHUB + "google/flax/issues/233",
     ),
     # who is trained

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -31,6 +33,7 @@ from fnlib.torch_private import (
     active_transform,
     initial_step,
     steps_before,
+    unsaved_buffers,
     wrapped_step,
 )
 
@@ -53,6 +56,13 @@ class Recorder(Protocol):
 
 
 Handler = Callable[[Recorder, FrameType], "dict[str, Any] | Outcome | None"]
+
+MASKS = (  # of torch.nn.functional; they have an argument `training`, which is True by default
+    *(functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d),
+    *(functional.alpha_dropout, functional.feature_alpha_dropout),
+)
+UNREAD = frozenset({"requires_grad", "train", "eval"})
+NEAR = 12  # calls between a forward and a dropout in it
 
 _alive: list[CodeType] = []  # an identity tells an object only while it lives
 
@@ -84,7 +94,10 @@ def handlers() -> dict[int, Handler]:
     on(Optimizer.__init__, _optimizer_built)
     on(Optimizer.zero_grad, _zero_grad)
     on(nn.Module.zero_grad, _zero_grad)
-    on(nn.Module.load_state_dict, functools.partial(_noted, "load_state_dict"))
+    on(nn.Module.load_state_dict, _load)
+    on(nn.Module.__setattr__, _attribute)
+    for drop in MASKS:
+        on(drop, _mask)
     on(Optimizer.load_state_dict, functools.partial(_noted, "load_state_dict"))
     on(nn.Module.state_dict, _module_state_dict)
     on(Optimizer.state_dict, functools.partial(_noted, "state_dict"))
@@ -280,12 +293,76 @@ def _zero_grad(recorder: Recorder, frame: FrameType) -> None:
 
 
 def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
+    recorder.event(kind, recorder.keeper.label_of(frame.f_locals["self"]))
+
+
+def _load(recorder: Recorder, frame: FrameType) -> None:
+    """Note what a load will reach: names that match, and names that do so with another prefix."""
     here = frame.f_locals
-    label = recorder.keeper.label_of(here["self"])
-    data = {}
-    if kind == "load_state_dict":
-        data = {"assign": bool(here.get("assign")), "ties": _ties(label, here["self"])}
-    recorder.event(kind, label, **data)
+    module, given = here["self"], here["state_dict"]
+    label = recorder.keeper.label_of(module)
+    own = _saved(module)
+    names = [str(name) for name in given] if isinstance(given, Mapping) else []
+    recorder.event(
+        "load_state_dict",
+        label,
+        assign=bool(here["assign"]),
+        strict=bool(here["strict"]),
+        ties=_ties(label, module),
+        size=len(own),
+        given=len(names),
+        missing=tuple([name for name in own if name not in names]),
+        unexpected=tuple([name for name in names if name not in own]),
+        shapes={name: tuple(one.shape) for name, one in own.items() if not is_lazy(one)},
+        given_shapes={name: tuple(getattr(given[name], "shape", ())) for name in names},
+    )
+
+
+def _saved(module: nn.Module) -> dict[str, Tensor]:
+    """Return what a module's state dict has, by name, without asking its hooks."""
+    found: dict[str, Tensor] = {}
+    for prefix, part in module.named_modules(remove_duplicate=False):
+        tables = vars(part)
+        held = {**tables.get("_parameters", {}), **tables.get("_buffers", {})}
+        left_out = unsaved_buffers(part)
+        for name, one in held.items():
+            if one is not None and name not in left_out:
+                found[f"{prefix}.{name}" if prefix else name] = one
+    return found
+
+
+def _mask(recorder: Recorder, frame: FrameType) -> None:
+    """Note a dropout mask that is drawn in the forward of a module in evaluation mode."""
+    here = frame.f_locals
+    if not here["training"] or not here["p"]:
+        return
+    caller, module = frame.f_back, None
+    for _ in range(NEAR):
+        if caller is None:
+            return
+        if caller.f_code.co_name == "forward":
+            module = caller.f_locals.get("self")
+            if isinstance(module, nn.Module) and not isinstance(module, DROPOUTS):
+                break
+            if recorder.keeper.module_label(module) is not None:
+                return  # a layer of the model, whose own mode is noted
+        caller = caller.f_back
+    if isinstance(module, nn.Module) and not module.training:
+        label = recorder.keeper.label_of(module)
+        recorder.event("mask", label, grad_enabled=torch.is_grad_enabled())
+
+
+def _attribute(recorder: Recorder, frame: FrameType) -> None:
+    """Note a flag that is set on a module and that no module has: ``layer.requires_grad = False``."""
+    here = frame.f_locals
+    name, module = here["name"], here["self"]
+    if name not in UNREAD or not isinstance(here["value"], bool):
+        return
+    caller = frame.f_back
+    inside = caller is not None and caller.f_locals.get("self") is module  # it may read it itself
+    if name in ("train", "eval") or not (inside or hasattr(type(module), name)):
+        label = recorder.keeper.label_of(module)
+        recorder.event("attribute", label, name=name, value=here["value"])
 
 
 def _ties(label: str, value: Any) -> tuple[tuple[str, ...], ...]:

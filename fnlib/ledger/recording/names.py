@@ -40,6 +40,7 @@ from fnlib.ledger.looks.watches import (
 from fnlib.ledger.recording.graphs import Graph, age_of_tensor, graph_of
 from fnlib.ledger.recording.hidden import hidden_in
 from fnlib.ledger.recording.source import Path, Subscript
+from fnlib.torch_private import is_own
 
 FOLLOWED_SIZE = 4_000_000  # numbers in a tensor that is followed without having been asked for
 FOLLOWED_PLACES = 5_000  # values in a followed dict; one with more is a data set
@@ -297,6 +298,8 @@ class Names:
         bound.alive = None if before is None or not before.weak else before.value() is not None
         age: int | None = None
         graph: Graph | None = None
+        if isinstance(value, Tensor):
+            bound.view = not is_own(value)
         if isinstance(value, Tensor) and (age := _age(value)) is not None:
             graph = graph_of((value,))
             labels = map(self.keeper.weight_label, graph.leaves.values())

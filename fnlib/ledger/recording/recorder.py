@@ -23,6 +23,8 @@ from types import FrameType
 from typing import Any, cast
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.looks.differ import Keeper
@@ -205,9 +207,9 @@ class Recorder:
     def _enter(self, frame: FrameType, inside_with: bool, before: Trace | None) -> _Frame:
         found = region(frame, inside_with=inside_with)
         depth, scope = len(self._frames), Scope(frame)
-        self._building = [*self._building[:depth], _builds(frame)]
+        self._building = [*self._building[:depth], _builds(frame, nn.Module)]
         # What is being built has no name of its own yet, nor have its parts.
-        in_init = frame.f_code.co_name == "__init__" or any(self._building)
+        in_init = _builds(frame, nn.Module, Optimizer) or any(self._building)
         discover = self.discover and not in_init
         names = Names(self.keeper, scope, found.names, follow=self.follow, discover=discover)
         first = found.first_offsets(frame.f_code)
@@ -269,8 +271,19 @@ class Recorder:
     def _begin(self, frame: FrameType) -> Trace | None:
         if self.limits is not None and not self.limits.enter(frame.f_code):
             return None
+        self._draws_before()
         self._enter(frame, False, None)
         return self._local
+
+    def _draws_before(self) -> None:
+        """Put what was drawn before a call down to the statement that runs, not to the function's."""
+        if self._random is None or not self._frames:
+            return
+        with quietly():
+            for name in self._random.moved():
+                for one in self._frames:
+                    if one.running is not None:
+                        one.running.random[name] = None
 
     def _local(self, frame: FrameType, event: str, argument: Any) -> Trace | None:
         """Handle an event of a recorded frame: a line, an exception, its end."""
@@ -558,11 +571,11 @@ class Recorder:
         return ""
 
 
-def _builds(frame: FrameType) -> bool:
-    """Say whether a frame is the ``__init__`` of a module."""
+def _builds(frame: FrameType, *kinds: type) -> bool:
+    """Say whether a frame is the ``__init__`` of an object of one of some kinds."""
     if frame.f_code.co_name != "__init__":
         return False
-    return isinstance(frame.f_locals.get("self"), torch.nn.Module)
+    return isinstance(frame.f_locals.get("self"), kinds)
 
 
 _running: weakref.WeakSet[Recorder] = weakref.WeakSet()

@@ -408,3 +408,9 @@ def average_takes_the_buffers():
     average = parameters.lerp(newest, 0.01)
     mine, theirs = average.buffers["1.running_mean"], newest.buffers["1.running_mean"]
     return torch.equal(mine, theirs)
+
+
+def names_are_pythons():
+    """One layer at four places is one layer here too: a list is what you put into it."""
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(*[nn.Linear(8, 8)] * 4))
+    return len(ModelFactory(fnlib.Parameters(seed=0)).parameters)

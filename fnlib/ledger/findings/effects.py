@@ -1,0 +1,387 @@
+"""Did what was done have an effect, and did it last? Flags, calls, loads and freezes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fnlib.ledger.entries import Change, Entry, Event
+from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import assigned, code_of
+
+# Methods of torch's objects that do something only when they are called.
+_METHODS = {"zero_grad", "step", "backward", "eval", "train", "requires_grad_", "detach_", "zero_"}
+_CONTEXTS = re.compile(
+    r"(torch\.)?(autograd\.)?(no_grad|inference_mode|enable_grad)\(\)|(torch\.)?(amp\.|cuda\.amp\.)?autocast\(.*\)"
+)
+_FLAG = re.compile(r"(?!requires_grad$)requires?_?grads?(ient)?|required_grad|requires_grad_")
+# Out of place, and with a twin that writes in place.
+_PURE = {name for name in dir(Tensor) if not name.startswith("_") and hasattr(Tensor, name + "_")}
+_PURE = (_PURE | {"to", "float", "double", "half", "bfloat16", "long", "cuda", "cpu", "clone"}) - {
+    *("put", "apply", "map", "set", "requires_grad", "share_memory", "data", "normal", "uniform"),
+    *("random", "bernoulli", "rename", "retain_grad", "resize", "copy"),
+}
+_HELD = {"data", "grad", "weight", "bias"}  # attributes that are tensors wherever they are
+
+
+class Unread(Rule):
+    """Flags on objects that nobody reads, and statements that name a method or make a context."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.flags: list[tuple[Entry, Event]] = []
+        self.moved: set[str] = set()
+        self.types: dict[tuple[str, str, str], str] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "attribute":
+            self.flags.append((entry, event))
+        elif event.kind == "step":
+            self.moved.update(event.data["weights"])
+
+    def after(self, entry: Entry) -> None:
+        for change in entry.changes:
+            if change.state == "name" and change.after is not None:
+                key = (entry.file, entry.function, change.owner)
+                self.types[key] = getattr(change.after, "type", "")
+        if entry.kind != "statement" or entry.shares_line > 1 or not entry.has_source:
+            return
+        if not (entry.binds or "=" in entry.source) or "(" in entry.source or "." in entry.source:
+            self.statement(entry)
+
+    def statement(self, entry: Entry) -> None:
+        """Judge a statement whose value goes nowhere, and one that sets a flag."""
+        if "." not in entry.source or len(entry.source) > 200:
+            return
+        for path, value in assigned(entry.source) if "grad" in entry.source else ():
+            owner, _, name = path.rpartition(".")
+            if owner and _FLAG.fullmatch(name) and isinstance(value, ast.Constant):
+                if isinstance(value.value, bool) and self.is_tensor(entry, owner):
+                    fixed = f"{owner}.requires_grad = {value.value}"
+                    self.report(entry, owner, "No tensor reads that attribute.", fixed)
+        node = _expression(entry)
+        if isinstance(node, ast.Attribute) and node.attr in _METHODS and entry.named:
+            owner = ast.unparse(node.value)
+            self.report(entry, owner, "Without parentheses nothing is called.", entry.source + "()")
+        elif isinstance(node, ast.Call):
+            self.call(entry, node)
+
+    def call(self, entry: Entry, node: ast.Call) -> None:
+        """Judge a call whose result goes nowhere."""
+        source = ast.unparse(node)
+        if _CONTEXTS.fullmatch(source) and not entry.events:
+            why = "It makes a context manager; only `with` enters it."
+            self.report(entry, source, why, f"with {source}:\n    pass      # the lines it is for")
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in _PURE:
+            owner = ast.unparse(node.func.value)
+            keywords = {one.arg for one in node.keywords}
+            if self.is_tensor(entry, owner) and not keywords & {"out", "inplace"}:
+                if not any(change.state not in ("name", "graph") for change in entry.changes):
+                    target = owner if owner.replace(".", "").isidentifier() else "result"
+                    self.story.report(
+                        "result-ignored", "question", entry, owner, source=source,
+                        bound=f"{target} = {source}",
+                        because=f"`{node.func.attr}` returns a new tensor and leaves `{owner}` as "
+                        "it is.",
+                    )  # fmt: skip
+
+    def is_tensor(self, entry: Entry, path: str) -> bool:
+        """Say whether a path leads to a tensor."""
+        if path.rpartition(".")[2] in _HELD or path in entry.links.flags:
+            return True
+        key = (entry.file, entry.function, path)
+        return self.types.get(key, "") in ("Tensor", "Parameter")
+
+    def report(self, entry: Entry, place: str, why: str, fixed: str) -> None:
+        """Report a statement that has no effect."""
+        fields = {"source": entry.source, "because": why, "fixed": fixed}
+        self.story.report("set-without-effect", "certain", entry, place, **fields)
+
+    def end(self) -> None:
+        for entry, event in self.flags:
+            place, name, value = event.subject, event.data["name"], event.data["value"]
+            code = code_of(place)
+            if name in ("train", "eval"):
+                mode = (
+                    f"{code}.{name}()"
+                    if value
+                    else f"{code}.{'eval' if name == 'train' else 'train'}()"
+                )
+                why = f"It replaces the method {name}() by {value}."
+                self.report(entry, place, why, f"del {code}.{name}\n{mode}")
+                continue
+            flags = entry.links.flags
+            weights = [one for one in flags if one.startswith(f"{place}.")]
+            if not any(flags[one] != value for one in weights):
+                continue  # they are as the statement wants them
+            severity = "certain" if not value and self.moved.intersection(weights) else "question"
+            why = "A module has no such flag; only its weights have it."
+            fields = {"source": entry.source, "because": why}
+            fields["fixed"] = f"{code}.requires_grad_({value})"
+            self.story.report("set-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
+
+
+def _expression(entry: Entry) -> ast.expr | None:
+    """Return the expression that a statement is; ``None`` for any other statement."""
+    if "ipykernel" in entry.file:
+        return None  # a notebook shows it
+    try:
+        body = ast.parse(entry.source).body
+    except SyntaxError:
+        return None
+    return body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
+
+
+# --- loads ---------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False, slots=True)
+class Load:
+    """Weights and buffers of a module that a load has set, and how many forwards used them."""
+
+    entry: Entry
+    reached: set[str]
+    forwards: int = 0
+    written: dict[str, tuple[Entry, int]] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+
+
+class Loads(Rule):
+    """Loads that change nothing, and loaded weights that something else overwrites unused."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.loads: dict[str, Load] = {}
+        self.futile: dict[str, tuple[Entry, Event]] = {}
+        self.flags: dict[tuple[str, str], str] = {}  # set in a forward, by its function
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "load_state_dict" and "missing" in event.data:
+            self.load(entry, event)
+        elif event.kind == "forward" and event.data["grad_enabled"]:
+            for place, one in self.loads.items():
+                if place == event.subject:
+                    one.forwards += 1
+
+    def load(self, entry: Entry, event: Event) -> None:
+        """Note which names a load reaches; report one that reaches none of them."""
+        data, place = event.data, event.subject
+        missing = set(data["missing"])
+        reached = {name for name in data["shapes"] if name not in missing}
+        if data["size"] and not data["strict"]:
+            prefix = _prefix(data)
+            if not reached or prefix is not None:
+                self.futile[place] = (entry, event)
+        if reached:
+            self.loads[place] = Load(entry, {f"{place}.{name}" for name in reached})
+        if not missing:
+            self.futile.pop(place, None)
+
+    def after(self, entry: Entry) -> None:
+        if entry.function.endswith(".forward") and entry.source.endswith("= True"):
+            name = entry.source.removesuffix("= True").strip().removeprefix("self.")
+            if name.isidentifier():
+                self.flags[entry.file, entry.function] = name
+        loads = any(event.kind == "load_state_dict" for event in entry.all_events)
+        steps = any(event.kind == "step" for event in entry.all_events)
+        if not self.loads or loads:
+            return
+        drew = any(change.label == "random.torch" for change in entry.changes)
+        for change in self.story.own(entry):
+            if change.state == "name" and change.kind == "rebound":
+                self.rebound(entry, change)
+            if change.state not in ("weight", "buffer") or steps:
+                continue
+            one = next((one for one in self.loads.values() if change.label in one.reached), None)
+            if one is not None:
+                self.overwritten(entry, change, one, drew)
+
+    def overwritten(self, entry: Entry, change: Change, one: Load, drew: bool) -> None:
+        """Note a loaded value that is overwritten, in a forward or by a draw."""
+        if change.label in one.written:
+            one.again.add(change.label)  # as running statistics are, in each forward
+        elif one.forwards <= 1 and _in_forward(entry):
+            one.written[change.label] = (entry, 1)
+        elif drew and not one.forwards:
+            one.written[change.label] = (entry, 0)
+
+    def rebound(self, entry: Entry, change: Change) -> None:
+        """Report a model that was loaded, and whose name is bound to a new one before it is used."""
+        one = self.loads.get(change.owner)
+        was, now = change.before, change.after
+        if one is None or one.forwards or not now.is_module or now.type != was.type:
+            return
+        if now.alive is False and change.owner not in entry.reads:
+            fields: dict[str, Any] = {"loaded": one.entry.line}
+            fields["how"] = "builds another model under that name"
+            fields["fixed"] = f"{entry.source}\n{one.entry.source}      # load last"
+            self.story.report("load-overwritten", "question", entry, change.owner, **fields)
+            del self.loads[change.owner]
+
+    def end(self) -> None:
+        for place, one in self.loads.items():
+            lost = {label: at for label, at in one.written.items() if label not in one.again}
+            forward = {label: at for label, at in lost.items() if at[1]}
+            drawn = {label: at for label, at in lost.items() if not at[1]}
+            if one.forwards < 2:
+                forward = {}  # it may change in each forward
+            if 2 * len(drawn) < len(one.reached):
+                drawn = {}  # a part of it is drawn anew on purpose, most often the last layer
+            first = min((at[0] for at in forward.values()), key=_index, default=None)
+            for label, (entry, _) in {**forward, **drawn}.items():
+                fields: dict[str, Any] = {"loaded": one.entry.line, "how": "draws them anew"}
+                fields["model"] = place
+                fields["fixed"] = f"{entry.source}\n{one.entry.source}      # load last"
+                if label in forward:
+                    fields["how"] = "overwrites them in the first forward"
+                    flag = self.flags.get((entry.file, entry.function), "initialized")
+                    fields["fixed"] = (
+                        f'self.register_buffer("{flag}", torch.tensor(False))      # in __init__\n'
+                        f"self.{flag}.fill_(True)      # where it is set"
+                    )
+                at = first if label in forward and first is not None else entry
+                self.story.report("load-overwritten", "question", at, label, **fields)
+        for place, (entry, event) in self.futile.items():
+            self.report_futile(place, entry, event)
+
+    def report_futile(self, place: str, entry: Entry, event: Event) -> None:
+        """Report a load that reaches nothing, or leaves out names that only have another prefix."""
+        data = event.data
+        prefix = _prefix(data)
+        code = code_of(place)
+        given = _argument(entry.source)
+        fixed = f"{code}.load_state_dict({given})      # strict, so that it raises"
+        if prefix is not None:
+            old, new = prefix
+            name, only = "name", ""
+            if old:
+                name, only = f'name.removeprefix("{old}")', f' if name.startswith("{old}")'
+            name = f'"{new}" + {name}' if new else name
+            fixed = (
+                f"state = {{{name}: value for name, value in {given}.items(){only}}}\n"
+                f"{code}.load_state_dict(state, strict=False)"
+            )
+        reached = data["size"] - len(data["missing"])
+        severity = "certain" if not reached and data["given"] else "question"
+        fields = {"reached": reached, "size": data["size"], "fixed": fixed}
+        fields["example"] = data["missing"][0]
+        fields["instead"] = data["unexpected"][0] if data["unexpected"] else "nothing"
+        self.story.report("load-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
+
+
+def _index(entry: Entry) -> int:
+    return entry.index
+
+
+def _in_forward(entry: Entry) -> bool:
+    return entry.function.endswith(".forward") or any(
+        event.kind == "forward" for event in entry.events
+    )
+
+
+def _prefix(data: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the prefix of names that were given and that of the missing ones that they fit.
+
+    >>> shapes = {"model.a.weight": (2,)}
+    >>> _prefix({"missing": ("model.a.weight",), "unexpected": ("a.weight",),
+    ...          "shapes": shapes, "given_shapes": {"a.weight": (2,)}})
+    ('', 'model.')
+    """
+    missing, unexpected = data["missing"], data["unexpected"]
+    shapes, given = data["shapes"], data["given_shapes"]
+    found: dict[tuple[str, str], int] = {}
+    for name in missing:
+        for other in unexpected:
+            if shapes.get(name) == given.get(other):
+                pair = _difference(other, name)
+                if pair is not None:
+                    found[pair] = found.get(pair, 0) + 1
+    best = max(found, key=found.__getitem__, default=None)
+    if best is None or found[best] < min(2, len(missing)):
+        return None
+    if len(missing) == len(shapes):
+        return best  # nothing was loaded
+    fitting = [name for name in unexpected if name.startswith(best[0])]
+    return best if found[best] == len(fitting) or found[best] == len(missing) else None
+
+
+def _difference(old: str, new: str) -> tuple[str, str] | None:
+    """Return the beginnings in which two names differ, if their ends of two parts are alike."""
+    a, b = old.split("."), new.split(".")
+    same = 0
+    while same < min(len(a), len(b)) and a[-1 - same] == b[-1 - same]:
+        same += 1
+    if same < min(2, len(a), len(b)):
+        return None
+    ends = ["".join(f"{part}." for part in some[: len(some) - same]) for some in (a, b)]
+    return ends[0], ends[1]
+
+
+def _argument(source: str) -> str:
+    """Return what a statement loads, as source text."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return "checkpoint"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr == "load_state_dict" and node.args:
+                return ast.unparse(node.args[0])
+    return "checkpoint"
+
+
+# --- freezes -------------------------------------------------------------------------------------
+
+
+class Freezes(Rule):
+    """Weights that are frozen and thawed again before anything was trained in between."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.frozen: dict[str, Entry] = {}
+        self.thawed: dict[str, tuple[Entry, Entry]] = {}
+        self.lines: dict[int, int] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind in ("backward", "forward") and self.frozen:
+            if event.kind == "backward" or event.data["grad_enabled"]:
+                self.judge()
+                self.frozen.clear()
+
+    def after(self, entry: Entry) -> None:
+        for change in self.story.own(entry):
+            if change.state != "requires_grad flag" or change.before is None:
+                continue
+            label = change.label.removesuffix(".requires_grad")
+            if change.after is False:
+                self.frozen[label] = entry
+                self.thawed.pop(label, None)
+            elif change.after is True and label in self.frozen:
+                self.thawed[label] = (self.frozen[label], entry)
+
+    def judge(self) -> None:
+        """Report a freeze of which nothing is left when the first forward runs."""
+        groups: dict[int, list[str]] = {}
+        for label, entry in self.frozen.items():
+            groups.setdefault(entry.line, []).append(label)
+        for labels in groups.values():
+            if all(label in self.thawed for label in labels):
+                for label in labels:
+                    freeze, thaw = self.thawed[label]
+                    self.story.report(
+                        "freeze-undone", "question", thaw, label, earlier=freeze.line,
+                        source=_first_line(freeze.source),
+                    )  # fmt: skip
+        self.thawed.clear()
+
+    def end(self) -> None:
+        self.judge()
+
+
+def _first_line(source: str) -> str:
+    return source.splitlines()[0]

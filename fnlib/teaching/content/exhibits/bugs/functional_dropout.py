@@ -1,0 +1,55 @@
+"""`F.dropout(x, 0.5)` draws a mask in evaluation mode too."""
+
+import torch
+from torch import nn
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 32), nn.Linear(32, 1)
+
+
+class WithoutMode(Network):
+    def forward(self, x):
+        x = nn.functional.dropout(self.first(x), 0.5)
+        return self.second(x)
+
+
+class WithMode(Network):
+    def forward(self, x):
+        x = nn.functional.dropout(self.first(x), 0.5, training=self.training)
+        return self.second(x)
+
+
+def setup():
+    torch.manual_seed(0)
+    return dict(feature=torch.randn(16, 8))
+
+
+def bug(feature):
+    model = WithoutMode()
+    model.eval()
+    with torch.no_grad():
+        once = model(feature)
+        again = model(feature)
+    return once, again
+
+
+def cure(feature):
+    model = WithMode()
+    model.eval()
+    with torch.no_grad():
+        once = model(feature)
+        again = model(feature)
+    return once, again
+
+
+def harm(run):
+    """Predictions, of 16, that differ between two evaluations."""
+    once, again = run(**setup())
+    return int((once != again).sum())
+
+
+if __name__ == "__main__":
+    bug(**setup())

@@ -1,0 +1,45 @@
+"""`layer.requires_grad = False` sets an attribute that nobody reads."""
+
+import torch
+from torch import nn
+
+
+def setup():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = torch.randn(32, 8), torch.randn(32, 1)
+    return dict(model=model, optimizer=optimizer, data=data)
+
+
+def bug(model, optimizer, data, epochs=3):
+    feature, target = data
+    model[0].requires_grad = False
+    for epoch in range(epochs):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(feature), target)
+        loss.backward()
+        optimizer.step()
+
+
+def cure(model, optimizer, data, epochs=3):
+    feature, target = data
+    model[0].requires_grad_(False)
+    for epoch in range(epochs):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(feature), target)
+        loss.backward()
+        optimizer.step()
+
+
+def harm(run):
+    """Frozen weights, of 2, that move."""
+    things = setup()
+    before = [weight.detach().clone() for weight in things["model"][0].parameters()]
+    run(**things)
+    after = things["model"][0].parameters()
+    return sum(not torch.equal(old, new) for old, new in zip(before, after))
+
+
+if __name__ == "__main__":
+    bug(**setup())
