@@ -67,6 +67,7 @@ def s(promise: int, name: str, breakage: Breakage, *tests: str) -> Sabotage:
 PARAMETERS, GRADIENT, FACTORY, MODEL = (f"fnlib.{name}" for name in ("Parameters", "Gradient", "Factory", "Model"))
 SHARE, SHARE_ALL = "fnlib.values.protect.share", "fnlib.values.protect.share_all"
 FORWARD, NETWORK, TREE = "fnlib.network.forward", "fnlib.network.pool.Network", "fnlib.network.pool.Tree"
+ELSEWHERE = "fnlib.network.ownership.held_elsewhere"
 WRAPPED, FORMULA = "fnlib.updates.wrap.Wrapped", "fnlib.updates.formula"
 
 # --- what takes its place -------------------------------------------------------------------------
@@ -279,6 +280,7 @@ TABLE = [
     s(1, "a wrapped optimizer is given the originals", swap("fnlib.updates.wrap._copied", first), f"{IN_PLACE}[wrapped-plain]"),
     s(1, "a fused kernel is given the originals", unprotected(f"{FORMULA}.Formula.update"), f"{IN_PLACE}[fused Adam-plain]"),
     s(1, "a module that a build keeps is taken apart", swap("fnlib.network.source._parts", returns(frozenset())), "test_forward.py::test_a_build_may_hand_out_a_module_that_it_keeps", "test_forward.py::test_a_build_may_share_a_backbone"),
+    s(1, "nobody is said to hold a new network", swap(ELSEWHERE, returns(False)), "test_building.py::test_a_cached_build_keeps_its_weights", "test_forward.py::test_a_build_may_share_a_backbone"),
     s(1, "an instance is used, not copied", swap("fnlib.network.names.copy_structure", first), COPIED),
     s(1, ".grad is filled", swap(f"{MODEL}.backward", filling_grad), NO_TRACE),
     s(1, "the random state is not restored", swap("torch.random.fork_rng", lambda old: lambda **_: contextlib.nullcontext()), "test_randomness.py::test_with_a_seed_a_pure_function", NO_TRACE),
@@ -292,7 +294,7 @@ TABLE = [
     s(2, "AdamW: decay as a difference", swap("fnlib.AdamW.move", decayed_by_difference), f"{OWN}[kept-AdamW lr=0.01]"),
     s(2, "an absent gradient counts as zero", swap(f"{MODEL}.step", with_zeros), "test_parameters.py::test_steps_without_a_gradient_leave_weights_alone", f"{TRAINED}[a weight that is not used-Adam]"),
     s(2, "a schedule is one step ahead", swap("fnlib.updates.rule.Rule.at", lambda old: lambda self, step_count: old(self, step_count + 1)), "test_optimizers.py::test_scheduled_rate[False-SGD]"),
-    s(2, "building draws from the generator twice", within("fnlib.network.source.Source._taken_apart", "fnlib.network.randomness.preserved", lambda old: contextlib.nullcontext), "test_randomness.py::test_without_a_seed_the_stock_draws"),
+    s(2, "building draws from the generator twice", together(swap(ELSEWHERE, returns(True)), within("fnlib.network.source.Source._taken_apart", "fnlib.network.randomness.preserved", lambda old: contextlib.nullcontext)), "test_randomness.py::test_without_a_seed_the_stock_draws"),
     s(2, "a second list of weights is forgotten", swap(f"{TREE}.fill", only_first_places(0)), f"{TRAINED}[weights held in lists too-Adam]"),
     s(2, "a buffer under a second name is forgotten", swap(f"{TREE}.fill", only_first_places(1)), f"{TRAINED}[a buffer held twice-Adam]"),
     s(2, "the mode is not the module's own train()", swap("fnlib.network.pool._set_mode", lambda old: lambda module, mode: nn.Module.train(module, bool(mode))), f"{TRAINED}[batchnorm frozen by its network-Adam]"),
