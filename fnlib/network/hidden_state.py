@@ -12,6 +12,7 @@ import functools
 import io
 import pickle
 import random
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -134,7 +135,7 @@ class Attributes:
             places = self.buffer_places if id(value) in self.of_buffers else self.weight_places
             places.append((holder, key, self.indices[id(value)]))
             return
-        if isinstance(value, (*_ATOMS, *_CODE)) or id(value) in self.seen:
+        if isinstance(value, (*_ATOMS, *_CODE)) or id(value) in self.seen or _is_global(value):
             return
         self.seen.add(id(value))
         if isinstance(value, Tensor):
@@ -473,6 +474,18 @@ def _position_of(value: Any) -> _Fields | None:
 def _as_one(read: Callable[[], Any], write: Callable[[Any], object]) -> _Fields:
     """See a state that is read and written as a whole."""
     return _Fields(lambda: {"": read()}, lambda _, state: write(state), lambda _: None)
+
+
+def _is_global(value: Any) -> bool:
+    """Say whether this is a generator of the whole program, which moves on as in a stock loop."""
+    if isinstance(value, torch.Generator):
+        return value is torch.default_generator or any(
+            value is other for other in torch.cuda.default_generators
+        )
+    if isinstance(value, random.Random):
+        return value is random.getstate.__self__  # type: ignore[attr-defined]
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and value is numpy.random.get_state.__self__
 
 
 def _is_code(value: Any) -> bool:

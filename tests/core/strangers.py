@@ -193,6 +193,20 @@ def _scale(module: Any, args: Any) -> None:
     module.scale = module.weight.abs().mean()
 
 
+class HoldsGlobalGenerators(Linear):
+    """Refers to the generators of the whole program, as scikit-learn's check_random_state does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw, self.gauss = numpy.random.rand, random.gauss
+        self.generator = torch.default_generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x.shape
+        noise = torch.rand(x.shape, generator=self.generator)
+        return super().forward(x) * self.draw() + self.gauss(0.0, 1.0) * noise
+
+
 def quantized() -> nn.Module:
     """Quantisation-aware training, per channel: observers that resize in C++."""
     from torch.ao import quantization
