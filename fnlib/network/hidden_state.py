@@ -14,7 +14,7 @@ import pickle
 import random
 import sys
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -148,7 +148,8 @@ class Attributes:
             self._visit(value.__self__, label, None, None)
         elif isinstance(value, _CONTAINERS):
             self._watch(label, value)
-            items = value.items() if isinstance(value, dict) else enumerate(value)
+            content = content_of(value)
+            items = content.items() if isinstance(content, dict) else enumerate(content)
             for k, item in list(items):
                 where = f"{label}.{k}" if isinstance(value, dict) else f"{label}[{k}]"
                 self._visit(item, where, value, k)
@@ -256,7 +257,7 @@ class Attributes:
 
     def note_outside(self) -> list[Any]:
         """Note what closures, classes and global variables hold now."""
-        return [copy.copy(container) for _, container, _ in self.outside]
+        return [content_of(container) for _, container, _ in self.outside]
 
     def changed(self, outside: list[Any] | None = None) -> list[str]:
         """Name the attributes that differ from what was noted.
@@ -308,7 +309,7 @@ class Attributes:
 
     def note(self) -> State:
         """Note the content of everything, to `put` back later."""
-        contents = [copy.copy(container) for _, container, _ in self.everything]
+        contents = [content_of(container) for _, container, _ in self.everything]
         tensors = [share(tensor.detach()) for _, tensor in self.tensors]
         return State(contents, tensors, [part.training for part in self.parts])
 
@@ -549,6 +550,21 @@ def _stored_in(code: types.CodeType) -> set[str]:
     }
 
 
+def content_of(container: Any) -> Any:
+    """Copy a container, by the methods of its builtin class: a subclass may override its own."""
+    if isinstance(container, OrderedDict):
+        return OrderedDict(OrderedDict.items(container))
+    if isinstance(container, dict):
+        return dict.copy(container)
+    if isinstance(container, list):
+        return list.copy(container)
+    if isinstance(container, set):
+        return set(set.__iter__(container))
+    if isinstance(container, deque):
+        return deque(deque.__iter__(container), container.maxlen)
+    return copy.copy(container)
+
+
 def _refill(container: Any, content: Any) -> None:
     """Give a container the content of a copy of it."""
     if _equal(container, content) and not isinstance(container, _CONTAINERS):
@@ -556,25 +572,27 @@ def _refill(container: Any, content: Any) -> None:
     if isinstance(container, _Fields):
         container.write(content)
     elif isinstance(container, dict):
-        for key in container.keys() - content.keys():
-            del container[key]
-        container.update(content)
+        kind = OrderedDict if isinstance(container, OrderedDict) else dict
+        for key in dict.keys(container) - content.keys():
+            kind.__delitem__(container, key)
+        for key, value in content.items():
+            kind.__setitem__(container, key, value)
     elif isinstance(container, list):
-        container[:] = content
-    elif isinstance(container, (set, deque)):
-        container.clear()
-        container.update(content) if isinstance(container, set) else container.extend(content)
+        list.__setitem__(container, slice(None), content)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, content)
+    elif isinstance(container, deque):
+        deque.clear(container)
+        deque.extend(container, content)
 
 
 def _which(label: str, container: Any, before: Any) -> list[str]:
     """Name the entries of a container that changed, or the container itself."""
     if not isinstance(container, (dict, _Fields)):
         return [] if _equal(container, before) else [label]
-    names = [
-        key
-        for key in {**dict(before.items()), **dict(container.items())}
-        if not _equal(container.get(key), before.get(key))
-    ]
+    now = content_of(container)
+    names = [key for key in {**before, **now} if not _equal(now.get(key), before.get(key))]
     return [f"{label}.{name}".strip(".") for name in names]
 
 

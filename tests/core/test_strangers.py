@@ -36,7 +36,7 @@ SAME = [
     strangers.Variational, strangers.Decays, strangers.ClipsLate, strangers.Classifier,
     strangers.MemoryBank, strangers.Resizes, strangers.LazyBias, strangers.RegistersMask,
     strangers.ActNorm, strangers.RandomConstant, strangers.CachesInClass, strangers.PreHook,
-    strangers.HoldsGlobalGenerators, strangers.quantized, strangers.renormed,
+    strangers.HoldsGlobalGenerators, strangers.OwnContainers, strangers.quantized, strangers.renormed,
 ]  # fmt: skip
 
 

@@ -136,27 +136,31 @@ TINY: dict[str, Any] = {
     **{"num_key_value_heads": 2, "num_kv_heads": 2, "head_dim": 8, "d_kv": 8, "vocab_size": 99},
     **{"num_experts_per_tok": 2, "moe_intermediate_size": 16, "pad_token_id": 0},
     **{"bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "image_size": 32},
-    **{"patch_size": 8, "conv_dim": (16, 16), "conv_kernel": (8, 3), "conv_stride": (4, 2)},
+    "patch_size": 8,
+}
+SOUND: dict[str, Any] = {
+    **{"conv_dim": (16, 16), "conv_kernel": (8, 3), "conv_stride": (4, 2)},
     **{"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2},
 }
 TEXT = (
     "albert bert roberta electra distilbert deberta deberta-v2 mpnet camembert ernie convbert squeezebert "
-    "funnel fnet nystromformer roformer yoso mobilebert big_bird longformer rembert xlm xlm-roberta xlnet "
-    "ibert megatron-bert modernbert esm gpt2 gpt_neo gpt_neox gptj gpt_bigcode openai-gpt opt bloom codegen ctrl llama "
-    "mistral mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text phi phi3 falcon mpt stablelm starcoder2 "
-    "olmo olmo2 olmoe cohere persimmon granite granitemoe nemotron dbrx deepseek_v2 deepseek_v3 glm glm4 gpt_oss mamba "
-    "mamba2 falcon_mamba rwkv recurrent_gemma jamba bamba zamba smollm3 exaone4 helium diffllama lfm2 biogpt xglm "
-    "ernie4_5 minimax hunyuan_v1_dense arcee apertus seed_oss dots1 flex_olmo vaultgemma jetmoe roc_bert layoutlm canine perceiver"
+    "fnet nystromformer roformer yoso mobilebert big_bird longformer rembert xlm xlm-roberta "
+    "ibert megatron-bert modernbert esm gpt2 gpt_neox gpt_bigcode openai-gpt opt bloom ctrl llama "
+    "mistral mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text phi phi3 mpt stablelm starcoder2 "
+    "olmo olmo2 olmoe cohere persimmon granite granitemoe nemotron glm glm4 gpt_oss mamba "
+    "mamba2 falcon_mamba rwkv smollm3 exaone4 helium diffllama lfm2 biogpt xglm "
+    "ernie4_5 minimax hunyuan_v1_dense arcee apertus seed_oss flex_olmo vaultgemma jetmoe roc_bert layoutlm canine"
 )
 SEQ2SEQ = (
     "t5 mt5 umt5 longt5 bart mbart pegasus pegasus_x marian blenderbot blenderbot-small "
-    "m2m_100 fsmt led mvp plbart prophetnet switch_transformers nllb-moe bigbird_pegasus"
+    "m2m_100 fsmt led mvp plbart nllb-moe bigbird_pegasus"
 )
 VISION = (
-    "vit deit beit vit_mae vit_msn dinov2 swin swinv2 convnext convnextv2 resnet regnet mobilenet_v1 "
-    "mobilenet_v2 mobilevit mobilevitv2 poolformer pvt pvt_v2 segformer cvt dinat bit focalnet levit data2vec-vision "
-    "dinov2_with_registers dinov3_vit hiera ijepa swiftformer textnet efficientnet yolos siglip_vision_model clip_vision_model glpn vitdet"
+    "vit deit beit vit_mae vit_msn dinov2 resnet mobilenet_v1 "
+    "mobilenet_v2 mobilevit poolformer data2vec-vision "
+    "dinov2_with_registers dinov3_vit ijepa swiftformer textnet siglip_vision_model clip_vision_model vitdet"
 )
+HIERARCHICAL = "swin swinv2 convnext convnextv2 pvt pvt_v2 segformer cvt regnet bit focalnet glpn"
 AUDIO = "wav2vec2 hubert wavlm unispeech unispeech-sat sew data2vec-audio"
 
 
@@ -180,11 +184,20 @@ def transformers() -> Rows:
     def sound(g: Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (), {"input_values": torch.randn(2, 1600, generator=g)}
 
-    kinds = ((TEXT, text), (SEQ2SEQ, pair), (VISION, image), (AUDIO, sound))
-    for names, batch in kinds:
+    def larger(g: Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {"pixel_values": torch.randn(2, 3, 64, 64, generator=g)}
+
+    kinds = (
+        (TEXT, text, TINY),
+        (SEQ2SEQ, pair, TINY),
+        (VISION, image, TINY),
+        (HIERARCHICAL, larger, {"image_size": 64}),
+        (AUDIO, sound, {**TINY, **SOUND}),
+    )
+    for names, batch, settings in kinds:
         for name in names.split():
             if name in known:
-                yield name, functools.partial(_transformer, name), batch
+                yield name, functools.partial(_transformer, name, settings=settings), batch
     # heads: the loss is the model's own
     labels = {"labels": torch.tensor([0, 1])}
 
@@ -205,10 +218,10 @@ def transformers() -> Rows:
     yield "llama, gradient checkpointing", checkpointed, continued
 
 
-def _transformer(name: str, head: str = "AutoModel") -> nn.Module:
+def _transformer(name: str, head: str = "AutoModel", settings: dict[str, Any] = TINY) -> nn.Module:
     import transformers
 
-    config = transformers.CONFIG_MAPPING[name](**TINY)
+    config = transformers.CONFIG_MAPPING[name](**settings)
     return getattr(transformers, head).from_config(config)
 
 
