@@ -14,7 +14,14 @@ from tests.real_models.compare import Model
 from tests.real_models.operators import ready
 
 # Models that keep state which no value can carry, or cannot run a part again, and the error for each.
-REFUSED: dict[str, str] = {}
+REFUSED: dict[str, str] = {
+    # The first short input replaces its attention for good, and draws what the next don't draw.
+    "transformers/big_bird": "HiddenState",
+    "transformers/bigbird_pegasus": "HiddenState",
+    # The edges of the first graph that it meets, and embeddings of earlier batches, in attributes.
+    "torch_geometric/cached GCNConv": "HiddenState",
+    "metric_learning/CrossBatchMemory": "HiddenState",
+}
 
 Batch = Callable[[Generator], tuple[tuple[Any, ...], dict[str, Any]]]
 
@@ -148,7 +155,7 @@ TEXT = (
     "ibert megatron-bert modernbert esm gpt2 gpt_neox gpt_bigcode openai-gpt opt bloom ctrl llama "
     "mistral mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text phi phi3 mpt stablelm starcoder2 "
     "olmo olmo2 olmoe cohere persimmon granite granitemoe nemotron glm glm4 gpt_oss mamba "
-    "mamba2 falcon_mamba rwkv smollm3 exaone4 helium diffllama lfm2 biogpt xglm "
+    "falcon_mamba rwkv smollm3 exaone4 helium diffllama lfm2 biogpt xglm "
     "ernie4_5 minimax hunyuan_v1_dense arcee apertus seed_oss flex_olmo vaultgemma jetmoe roc_bert layoutlm canine"
 )
 SEQ2SEQ = (
@@ -160,7 +167,7 @@ VISION = (
     "mobilenet_v2 mobilevit poolformer data2vec-vision "
     "dinov2_with_registers dinov3_vit ijepa swiftformer textnet siglip_vision_model clip_vision_model vitdet"
 )
-HIERARCHICAL = "swin swinv2 convnext convnextv2 pvt pvt_v2 segformer cvt regnet bit focalnet glpn"
+HIERARCHICAL = "swinv2 convnext convnextv2 pvt pvt_v2 segformer cvt regnet bit focalnet glpn"
 AUDIO = "wav2vec2 hubert wavlm unispeech unispeech-sat sew data2vec-audio"
 
 

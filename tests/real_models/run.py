@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     found = []
     for result in results(chosen):
         found.append(result)
-        if result.kind != "exact":
+        if result.kind != "exact" or os.environ.get("ALL"):
             print(f"{result.kind:8} {result.name}  {result.detail}", flush=True)
     for line in missing:
         print("missing ", line)
