@@ -56,27 +56,27 @@ Rows = Iterator[tuple[Any, ...]]
 # --- timm: an architecture of each family, at the smallest size that it takes ----------------------
 
 TIMM = {
-    32: "resnet18 resnet26d seresnext26d_32x4d ecaresnet26t botnet26t_256 skresnet18 resnest14d "
-    "res2net50_14w_8s resnetv2_18 gcresnext26ts eca_resnext26ts preresnet20 densenet121 dpn48b "
-    "dla34 vgg11_bn mobilenetv2_035 mobilenetv3_small_050 efficientnet_b0 tf_efficientnetv2_b0 "
-    "mnasnet_small fbnetc_100 spnasnet_100 tinynet_e lcnet_035 ghostnet_050 ghostnetv2_100 rexnet_100 "
+    32: "resnet18 resnet26d seresnext26d_32x4d ecaresnet26t skresnet18 resnest14d "
+    "res2net50_14w_8s resnetv2_18 gcresnext26ts eca_resnext26ts preresnet20 densenet121 "
+    "dla34 mobilenetv2_035 mobilenetv3_small_050 efficientnet_b0 tf_efficientnetv2_b0 "
+    "mnasnet_small fbnetc_100 spnasnet_100 tinynet_e lcnet_035 ghostnet_050 rexnet_100 "
     "hardcorenas_a semnasnet_075 mixnet_s regnetx_002 regnety_002 regnetz_005 repvgg_a0 "
     "convnext_atto convnextv2_atto convmixer_768_32 hrnet_w18_small selecsls42 nf_resnet26 nf_ecaresnet26 "
-    "dm_nfnet_f0 cspresnet50 cspdarknet53 darknetaa53 vovnet39a xception41 legacy_seresnet18 "
-    "legacy_xception inception_v3 inception_v4 inception_resnet_v2 edgenext_xx_small "
+    "cspresnet50 darknetaa53 legacy_seresnet18 "
+    "inception_v3 edgenext_xx_small "
     "mobilenetv4_conv_small mobileone_s0 repghostnet_050 repvit_m0_9 fastvit_t8 starnet_s1 "
-    "hgnet_tiny hgnetv2_b0 fasternet_t0 shvit_s1 efficientvit_b0 tresnet_m resnet10t test_resnet test_byobnet test_convnext "
+    "hgnet_tiny hgnetv2_b0 fasternet_t0 shvit_s1 efficientvit_b0 resnet10t test_resnet test_byobnet test_convnext "
     "test_efficientnet test_mambaout mambaout_femto rdnet_tiny inception_next_atto resnext26ts",
-    64: "vit_tiny_patch16_224 deit_tiny_patch16_224 deit3_small_patch16_224 beit_base_patch16_224 "
+    64: "vit_tiny_patch16_224 deit_tiny_patch16_224 deit3_small_patch16_224 "
     "vit_tiny_r_s16_p8_224 vit_wee_patch16_reg1_gap_256 flexivit_small eva02_tiny_patch14_224 "
     "cait_xxs24_224 xcit_nano_12_p16_224 convit_tiny mixer_s32_224 resmlp_12_224 gmlp_s16_224 "
     "tiny_vit_5m_224 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 levit_128s "
-    "crossvit_tiny_240 volo_d1_224 poolformer_s12 metaformer_x caformer_s18 convformer_s18 pvt_v2_b0 "
+    "crossvit_tiny_240 volo_d1_224 poolformer_s12 caformer_s18 convformer_s18 pvt_v2_b0 "
     "twins_svt_small coat_tiny coat_lite_tiny visformer_tiny mobilevit_xxs mobilevitv2_050 "
     "efficientformer_l1 efficientformerv2_s0 efficientvit_m0 nextvit_small gcvit_xxtiny "
     "davit_tiny focalnet_tiny_srf hiera_tiny_224 maxvit_pico_rw_256 coatnet_pico_rw_224 "
-    "nest_tiny pit_ti_224 tnt_s_patch16_224 sequencer2d_s mvitv2_tiny mobilenetv5_base "
-    "vit_dpwee_patch16_reg1_gap_256 test_vit test_vit2 naflexvit_base_patch16_gap swiftformer_xs",
+    "nest_tiny pit_ti_224 tnt_s_patch16_224 sequencer2d_s mvitv2_tiny "
+    "vit_dpwee_patch16_reg1_gap_256 test_vit test_vit2 swiftformer_xs",
 }  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _timm(name: str, size: int) -> nn.Module:
 # --- torchvision ----------------------------------------------------------------------------------
 
 TORCHVISION = (
-    "alexnet:64 vgg11:32 resnet18:32 resnext50_32x4d:32 wide_resnet50_2:32 densenet121:32 squeezenet1_1:64 "
+    "alexnet:64 resnet18:32 resnext50_32x4d:32 densenet121:32 squeezenet1_1:64 "
     "mobilenet_v2:32 mobilenet_v3_small:32 efficientnet_b0:32 efficientnet_v2_s:32 mnasnet0_5:32 "
     "shufflenet_v2_x0_5:32 regnet_y_400mf:32 convnext_tiny:32 swin_t:64 swin_v2_t:64 googlenet:64 "
     "inception_v3:75 maxvit_t:224 vit_b_32:224"
