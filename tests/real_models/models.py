@@ -71,7 +71,7 @@ TIMM = {
     "vit_tiny_r_s16_p8_224 vit_wee_patch16_reg1_gap_256 flexivit_small eva02_tiny_patch14_224 "
     "cait_xxs24_224 xcit_nano_12_p16_224 convit_tiny mixer_s32_224 resmlp_12_224 gmlp_s16_224 "
     "tiny_vit_5m_224 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 levit_128s "
-    "crossvit_tiny_240 volo_d1_224 poolformer_s12 caformer_s18 convformer_s18 pvt_v2_b0 "
+    "volo_d1_224 poolformer_s12 caformer_s18 convformer_s18 pvt_v2_b0 "
     "twins_svt_small coat_tiny coat_lite_tiny visformer_tiny mobilevit_xxs mobilevitv2_050 "
     "efficientformer_l1 efficientformerv2_s0 efficientvit_m0 nextvit_small gcvit_xxtiny "
     "davit_tiny focalnet_tiny_srf hiera_tiny_224 maxvit_pico_rw_256 coatnet_pico_rw_224 "
