@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from fnlib import errors
 from fnlib.factory import Factory
 from fnlib.gradient import Gradient
 from fnlib.network.bound import Bound
-from fnlib.network.randomness import Mark, seeded
+from fnlib.network.randomness import Mark, other_generators, seeded
 from fnlib.parameters import Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
 from fnlib.transformed import transformed
@@ -110,6 +111,10 @@ class _TrainStep:
         task = self._open(parameters, feature, label, seed)
         try:
             results = task.graph.compiled(*task.tensors)
+        except Exception:
+            if task.graph.refused is not None:  # the compiler wraps it in an error of its own
+                raise task.graph.refused from None
+            raise
         finally:
             if task.seeding is not None:
                 _close(task.seeding)
@@ -243,6 +248,14 @@ class _TrainStep:
         return Parameters._of(after, Bound(network, rule, None)), loss
 
 
+_DRAWS = """This step draws from Python's or NumPy's generator, and torch.compile would repeat the first
+number at every step. Draw from PyTorch's, or leave the step uncompiled:
+
+    x = x * numpy.random.rand()     # wrong: a constant of the graph
+    x = x * torch.rand(())          # right
+"""
+
+
 class Graph:
     """The arithmetic of a step for one set of moments: before the first step there are none.
 
@@ -263,6 +276,7 @@ class Graph:
         self.given_counters = max(index, default=-1) + 1
         self.counters, self.counter_of = self.given_counters + starts, index
         self.kept: list[tuple[str, ...]] = []  # what is kept of each weight afterwards
+        self.refused: errors.UnsupportedModule | None = None
         self.tree = step.factory.network.borrow(True)
         whole = torch.compiler.allow_in_graph(lambda *tensors: self.compute(*tensors))
 
@@ -293,9 +307,13 @@ class Graph:
         placed = list({**weights, **leaves}.values())
         if network.writes_weights:
             placed = [weight.clone() for weight in placed]
+        before = other_generators()
         with torch.enable_grad(), _traceable(self.tree.module), _Replacing(foreign):
             output = self.tree.call(placed, buffers, (None, tuple(parts), {}))
             loss = step.criterion(output, label)
+            if other_generators() != before:
+                self.refused = errors.UnsupportedModule(_DRAWS)
+                raise self.refused
             gradient = torch.autograd.grad(loss, list(leaves.values()))
         found, after = self.tree.found
         self.tree.clear()

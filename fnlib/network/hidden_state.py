@@ -12,8 +12,9 @@ import functools
 import io
 import pickle
 import random
+import sys
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -134,7 +135,7 @@ class Attributes:
             places = self.buffer_places if id(value) in self.of_buffers else self.weight_places
             places.append((holder, key, self.indices[id(value)]))
             return
-        if isinstance(value, (*_ATOMS, *_CODE)) or id(value) in self.seen:
+        if isinstance(value, (*_ATOMS, *_CODE)) or id(value) in self.seen or _is_global(value):
             return
         self.seen.add(id(value))
         if isinstance(value, Tensor):
@@ -147,7 +148,8 @@ class Attributes:
             self._visit(value.__self__, label, None, None)
         elif isinstance(value, _CONTAINERS):
             self._watch(label, value)
-            items = value.items() if isinstance(value, dict) else enumerate(value)
+            content = content_of(value)
+            items = content.items() if isinstance(content, dict) else enumerate(content)
             for k, item in list(items):
                 where = f"{label}.{k}" if isinstance(value, dict) else f"{label}[{k}]"
                 self._visit(item, where, value, k)
@@ -255,7 +257,7 @@ class Attributes:
 
     def note_outside(self) -> list[Any]:
         """Note what closures, classes and global variables hold now."""
-        return [copy.copy(container) for _, container, _ in self.outside]
+        return [content_of(container) for _, container, _ in self.outside]
 
     def changed(self, outside: list[Any] | None = None) -> list[str]:
         """Name the attributes that differ from what was noted.
@@ -307,7 +309,7 @@ class Attributes:
 
     def note(self) -> State:
         """Note the content of everything, to `put` back later."""
-        contents = [copy.copy(container) for _, container, _ in self.everything]
+        contents = [content_of(container) for _, container, _ in self.everything]
         tensors = [share(tensor.detach()) for _, tensor in self.tensors]
         return State(contents, tensors, [part.training for part in self.parts])
 
@@ -475,6 +477,18 @@ def _as_one(read: Callable[[], Any], write: Callable[[Any], object]) -> _Fields:
     return _Fields(lambda: {"": read()}, lambda _, state: write(state), lambda _: None)
 
 
+def _is_global(value: Any) -> bool:
+    """Say whether this is a generator of the whole program, which moves on as in a stock loop."""
+    if isinstance(value, torch.Generator):
+        return value is torch.default_generator or any(
+            value is other for other in torch.cuda.default_generators
+        )
+    if isinstance(value, random.Random):
+        return value is random.getstate.__self__  # type: ignore[attr-defined]
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and value is numpy.random.get_state.__self__
+
+
 def _is_code(value: Any) -> bool:
     return isinstance(
         value, (type, types.FunctionType, types.ModuleType, staticmethod, classmethod)
@@ -536,6 +550,21 @@ def _stored_in(code: types.CodeType) -> set[str]:
     }
 
 
+def content_of(container: Any) -> Any:
+    """Copy a container, by the methods of its builtin class: a subclass may override its own."""
+    if isinstance(container, OrderedDict):
+        return OrderedDict(OrderedDict.items(container))
+    if isinstance(container, dict):
+        return dict.copy(container)
+    if isinstance(container, list):
+        return list.copy(container)
+    if isinstance(container, set):
+        return set(set.__iter__(container))
+    if isinstance(container, deque):
+        return deque(deque.__iter__(container), container.maxlen)
+    return copy.copy(container)
+
+
 def _refill(container: Any, content: Any) -> None:
     """Give a container the content of a copy of it."""
     if _equal(container, content) and not isinstance(container, _CONTAINERS):
@@ -543,25 +572,27 @@ def _refill(container: Any, content: Any) -> None:
     if isinstance(container, _Fields):
         container.write(content)
     elif isinstance(container, dict):
-        for key in container.keys() - content.keys():
-            del container[key]
-        container.update(content)
+        kind = OrderedDict if isinstance(container, OrderedDict) else dict
+        for key in dict.keys(container) - content.keys():
+            kind.__delitem__(container, key)
+        for key, value in content.items():
+            kind.__setitem__(container, key, value)
     elif isinstance(container, list):
-        container[:] = content
-    elif isinstance(container, (set, deque)):
-        container.clear()
-        container.update(content) if isinstance(container, set) else container.extend(content)
+        list.__setitem__(container, slice(None), content)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, content)
+    elif isinstance(container, deque):
+        deque.clear(container)
+        deque.extend(container, content)
 
 
 def _which(label: str, container: Any, before: Any) -> list[str]:
     """Name the entries of a container that changed, or the container itself."""
     if not isinstance(container, (dict, _Fields)):
         return [] if _equal(container, before) else [label]
-    names = [
-        key
-        for key in {**dict(before.items()), **dict(container.items())}
-        if not _equal(container.get(key), before.get(key))
-    ]
+    now = content_of(container)
+    names = [key for key in {**before, **now} if not _equal(now.get(key), before.get(key))]
     return [f"{label}.{name}".strip(".") for name in names]
 
 

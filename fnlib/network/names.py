@@ -20,7 +20,7 @@ from fnlib.torch_private import (
     pre_hooks_of,
     unsaved_buffers,
 )
-from fnlib.values.held import Held, Names
+from fnlib.values.held import Held, Names, Target, moved
 
 _BUILD = (
     "Pass a function that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
@@ -94,14 +94,32 @@ def held_by(module: nn.Module) -> Held:
             f"got {type(module).__name__}",
             "parameters = fnlib.Parameters.from_module(network)   # an nn.Module",
         )
-    tensors = named_tensors(module)
+    return taken_from(named_tensors(module))
+
+
+def taken_from(tensors: NamedTensors, *targets: Target | None) -> Held:
+    """Copy named tensors into a record, and let go of each.
+
+    Where nothing else refers to them, memory holds one copy of all and a second of one tensor.
+
+    Args:
+        tensors: left empty.
+        targets: devices and dtypes that they are moved to.
+    """
     refuse_hidden_ties(tensors)
     with torch.inference_mode(False):
         weights, buffers = (
-            {name: tensor.detach().clone() for name, tensor in some.items()}
+            {name: _copied(some.pop(name).detach(), targets) for name in list(some)}
             for some in (tensors.weights, tensors.buffers)
         )
     return Held(weights, buffers, names=tensors.names)
+
+
+def _copied(tensor: Tensor, targets: tuple[Target | None, ...]) -> Tensor:
+    copied = tensor
+    for target in targets:
+        copied = copied if target is None else moved(copied, target)
+    return tensor.clone() if copied is tensor else copied
 
 
 def copy_structure(module: nn.Module) -> nn.Module:

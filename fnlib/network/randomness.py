@@ -72,6 +72,15 @@ def seeded(seed: int, step_count: int, others: bool = False) -> Iterator[None]:
         yield
 
 
+def other_generators() -> tuple[Any, ...]:
+    """Return where Python's and NumPy's generators are, to see whether something draws from them."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return (random.getstate(),)
+    _, words, position, *_ = numpy.random.get_state()
+    return random.getstate(), words.tobytes(), position
+
+
 class Mark:
     """The state of PyTorch's generators, to go back to."""
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from fnlib import errors
-from fnlib.network.names import copy_structure, held_by
+from fnlib.network.names import copy_structure, named_tensors, taken_from
+from fnlib.network.ownership import held_elsewhere
 from fnlib.network.pool import Network
 from fnlib.network.randomness import one_at_a_time, preserved
 from fnlib.torch_private import forward_hooks_of, outside_transforms, registries
-from fnlib.values.held import Empty, Held, converted
+from fnlib.values.held import Empty, Held
 
 
 class Source:
@@ -51,28 +52,28 @@ class Source:
                 Network(copy_structure(instance), lambda: copy_structure(instance))
             )
         with preserved(), outside_transforms():
-            network = self._taken_apart(self._built())
-        return self._publish(network)
+            box = [self._built()]
+        return self._publish(self._taken_apart(box))
 
     def initial(self, empty: Empty) -> Held:
         """Draw initial weights as building the network would."""
         if empty.seed is None:
-            module = self._drawn()
-        else:
-            with preserved():
-                torch.manual_seed(empty.seed)
-                module = self._drawn()
-        held = held_by(module)
-        if self.known is None and self.instance is None:
-            network = self._taken_apart(module)
-            del module  # a network counts references to its trees from when others can see it
-            self._publish(network)
-        for target in (empty.device, empty.dtype):
-            held = held if target is None else converted(held, target)
-        return held
+            return self._initial(empty)
+        with preserved():
+            torch.manual_seed(empty.seed)
+            return self._initial(empty)
 
-    def _drawn(self) -> nn.Module:
-        return self._built() if self.instance is None else redraw(self.instance)
+    def _initial(self, empty: Empty) -> Held:
+        """Draw initial weights, with no more in memory than them and one layer."""
+        box = [self._built() if self.instance is None else redraw(self.instance)]
+        if self.known is not None or self.instance is not None:
+            tensors = named_tensors(box.pop())
+            return taken_from(tensors, empty.device, empty.dtype)
+        elsewhere = held_elsewhere(box)  # before anything here refers to the tensors
+        tensors = named_tensors(box[0])
+        network = self._taken_apart(box, elsewhere)
+        self._publish(network)
+        return taken_from(tensors, empty.device, empty.dtype)
 
     def _built(self) -> nn.Module:
         module = self.build()
@@ -83,13 +84,17 @@ class Source:
             )
         return module
 
-    def _taken_apart(self, first: nn.Module) -> Network:
-        """Take a module that was built, or copies where the build returns modules that it keeps."""
-        with preserved(), outside_transforms():
-            second = self._built()
-        if _parts(first) & _parts(second):
-            return Network(copy_structure(first), lambda: copy_structure(self._built()))
-        return Network(first, self._built)
+    def _taken_apart(self, box: list[nn.Module], elsewhere: bool | None = None) -> Network:
+        """Take the module in a box apart, or copies where the build returns modules that it keeps.
+
+        The box is emptied: a network counts references to its trees from when others can see it.
+        """
+        if held_elsewhere(box) if elsewhere is None else elsewhere:
+            with preserved(), outside_transforms():
+                another = self._built()
+            if _parts(box[0]) & _parts(another):
+                return Network(copy_structure(box.pop()), lambda: copy_structure(self._built()))
+        return Network(box.pop(), self._built)
 
     def _publish(self, network: Network) -> Network:
         """Keep a network, unless another thread was first: all threads share one."""

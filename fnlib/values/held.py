@@ -117,11 +117,7 @@ def converted(held: Held, target: Target) -> Held:
     check_dtype(target, "to() takes a device or a floating dtype", right)
 
     def convert(tensor: Tensor) -> Tensor:
-        if not isinstance(target, torch.dtype):
-            return tensor.to(target, copy=True)
-        if tensor.is_complex():
-            return tensor.to(target.to_complex())
-        return tensor.to(target) if tensor.is_floating_point() else tensor
+        return moved(tensor, target)
 
     def convert_state(tree: Any) -> Any:
         if isinstance(tree, dict):
@@ -135,6 +131,15 @@ def converted(held: Held, target: Target) -> Held:
         buffers=map_tree(convert, held.buffers),
         state=convert_state(held.state),
     )
+
+
+def moved(tensor: Tensor, target: Target) -> Tensor:
+    """Copy a tensor to a device, or convert it to a dtype if it is of floating numbers."""
+    if not isinstance(target, torch.dtype):
+        return tensor.to(target, copy=True)
+    if tensor.is_complex():
+        return tensor.to(target.to_complex())
+    return tensor.to(target) if tensor.is_floating_point() else tensor
 
 
 # --- leaving --------------------------------------------------------------------------------------

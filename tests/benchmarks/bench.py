@@ -177,7 +177,7 @@ def compiled(effort: Effort) -> list[Line]:
 
 
 def large(rule: str, limit: float) -> Measure:
-    """Measure the update of a large network alone: time and memory donated, memory not donated."""
+    """Measure a large network: the memory to build it, and time and memory of its update alone."""
 
     def measure(effort: Effort) -> list[Line]:
         name = f"{effort.weights / 1e6:g} M weights, update alone, {rule}{' fused' if rule == 'Adam' else ''}"
@@ -190,6 +190,7 @@ def large(rule: str, limit: float) -> Measure:
                     nanoseconds = workers[side].ask("step")
                     taken[side] += [nanoseconds] if turn else []  # the first makes the moments
             peak = {side: workers[side].ask("peak") / 2**20 for side in sides}
+            built = {side: workers[side].ask("built") / 2**20 for side in sides}
             if len({workers[side].ask("sum") for side in sides}) > 1:
                 raise AssertionError(
                     "the sides do not compute the same: their weights differ after the same steps"
@@ -214,7 +215,15 @@ def large(rule: str, limit: float) -> Measure:
             kept.ratio = kept.ours / kept.other
         else:
             donated.note = kept.note = "only Linux says how much memory was used at most"
-        return [*lines, donated, kept]
+        building = Line(
+            f"{effort.weights / 1e6:g} M weights, drawn and bound: peak memory", 1.30, "MiB"
+        )
+        building.other, building.ours = built["stock"] or None, built["donated"] or None
+        if building.other and building.ours:
+            building.ratio = building.ours / building.other
+        else:
+            building.note = donated.note
+        return [*lines, donated, kept, *([building] if rule == "SGD" else [])]
 
     return measure
 

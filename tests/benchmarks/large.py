@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.large SIDE RULE WEIGHTS` sets up one side, then answers on standard output, a line for a line:
 `step` takes one update and answers its nanoseconds, `peak` answers the greatest memory since the start in bytes
-(beyond what the imports took; 0 where the system does not say), `sum` answers a checksum of the weights.
+(beyond what the imports took; 0 where the system does not say), `built` the same until the network was built and bound,
+`sum` answers a checksum of the weights.
 """
 
 from __future__ import annotations
@@ -41,17 +42,19 @@ def reset_peak() -> None:
         _CLEAR.write_text("5")
 
 
-def prepare(side: str, rule: str, weights: int) -> tuple[Callable[[], None], Callable[[], int]]:
-    """Return a function that takes one update, and one that sums the weights up."""
+def prepare(
+    side: str, rule: str, weights: int
+) -> tuple[Callable[[], None], Callable[[], int], int]:
+    """Return a function that takes one update, one that sums the weights up, and the peak so far."""
     width = round((weights / LAYERS) ** 0.5)
 
     def build() -> nn.Module:
         return nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(LAYERS)))
 
     generator = torch.Generator().manual_seed(0)
-    gradient = {
-        f"{i}.weight": torch.rand(width, width, generator=generator) - 0.5 for i in range(LAYERS)
-    }
+
+    def slope() -> torch.Tensor:
+        return torch.rand(width, width, generator=generator) - 0.5
 
     def checksum(tensors: object) -> int:
         return sum(
@@ -61,27 +64,31 @@ def prepare(side: str, rule: str, weights: int) -> tuple[Callable[[], None], Cal
     if side == "stock":
         torch.manual_seed(0)
         network = build()
-        for name, weight in network.named_parameters():
-            weight.grad = gradient[name]
+        built = memory("VmHWM")
+        for weight in network.parameters():
+            weight.grad = slope()
         optimizer = getattr(torch.optim, rule)(network.parameters(), **SETTINGS[rule])
-        return optimizer.step, lambda: checksum(network.parameters())
+        return optimizer.step, lambda: checksum(network.parameters()), built
 
     ModelFactory = fnlib.Factory(build, optimizer=getattr(fnlib, rule)(**SETTINGS[rule]))
     model = ModelFactory(fnlib.Parameters(seed=0))
-    value = fnlib.Gradient(gradient)
+    built = memory("VmHWM")
+    value = fnlib.Gradient({name: slope() for name in model.parameters})
 
     def step() -> None:
         nonlocal model
         parameters = model.step(value, donate=side == "donated")
         model = ModelFactory(parameters)
 
-    return step, lambda: checksum(model.parameters.values())
+    return step, lambda: checksum(model.parameters.values()), built
 
 
 def serve(side: str, rule: str, weights: int) -> None:
     torch.set_num_threads(1)
+    prepare(side, rule, LAYERS)[0]()  # PyTorch loads parts of itself at the first use
     before = memory("VmRSS")
-    step, checksum = prepare(side, rule, weights)
+    reset_peak()
+    step, checksum, built = prepare(side, rule, weights)
     reset_peak()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -93,6 +100,8 @@ def serve(side: str, rule: str, weights: int) -> None:
             case "peak":
                 peak = memory("VmHWM")
                 answer = peak and max(peak - before, 1)
+            case "built":
+                answer = built and max(built - before, 1)
             case _:
                 answer = checksum()
         print(answer, flush=True)

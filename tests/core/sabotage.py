@@ -67,6 +67,7 @@ def s(promise: int, name: str, breakage: Breakage, *tests: str) -> Sabotage:
 PARAMETERS, GRADIENT, FACTORY, MODEL = (f"fnlib.{name}" for name in ("Parameters", "Gradient", "Factory", "Model"))
 SHARE, SHARE_ALL = "fnlib.values.protect.share", "fnlib.values.protect.share_all"
 FORWARD, NETWORK, TREE = "fnlib.network.forward", "fnlib.network.pool.Network", "fnlib.network.pool.Tree"
+ELSEWHERE = "fnlib.network.ownership.held_elsewhere"
 WRAPPED, FORMULA = "fnlib.updates.wrap.Wrapped", "fnlib.updates.formula"
 
 # --- what takes its place -------------------------------------------------------------------------
@@ -253,6 +254,46 @@ def decayed_by_difference(old: Any) -> Any:
     return move
 
 
+def remembered(old: Any) -> Any:
+    """Keep a rate for good."""
+
+    def at_rate(self: Any, rate: Any) -> Any:
+        found = old(self, rate)
+        _RATES[self.name] = found._rate
+        return found
+
+    return at_rate
+
+
+_RATES: dict[str, Any] = {}
+
+
+def recalled(old: Any) -> Any:
+    def at(self: Any, step_count: int) -> Any:
+        rule = old(self, step_count)
+        return rule.having(_rate=_RATES[self.name]) if self.name in _RATES else rule
+
+    return at
+
+
+def at_the_first(old: Any) -> Any:
+    def call(self: Any, weights: Any) -> Any:
+        self.first = getattr(self, "first", weights)
+        return old(self, self.first)
+
+    return call
+
+
+def from_first_buffers(old: Any) -> Any:
+    def call(self: Any, weights: Any) -> Any:
+        self.first = getattr(self, "first", self.buffers)
+        self.buffers = self.first
+        return old(self, weights)
+
+    return call
+
+
+RATES, OBJECTIVE = "test_rates.py::", "test_objective.py::test_objective_has_the_bits_of_a_closure"
 WRITE = "test_protection.py::test_a_write_does_not_reach_the_value"
 ERROR = "test_errors.py::test_error"
 OWN = "test_optimizers.py::test_own_rule_has_the_bits_of_the_stock_loop"
@@ -279,6 +320,7 @@ TABLE = [
     s(1, "a wrapped optimizer is given the originals", swap("fnlib.updates.wrap._copied", first), f"{IN_PLACE}[wrapped-plain]"),
     s(1, "a fused kernel is given the originals", unprotected(f"{FORMULA}.Formula.update"), f"{IN_PLACE}[fused Adam-plain]"),
     s(1, "a module that a build keeps is taken apart", swap("fnlib.network.source._parts", returns(frozenset())), "test_forward.py::test_a_build_may_hand_out_a_module_that_it_keeps", "test_forward.py::test_a_build_may_share_a_backbone"),
+    s(1, "nobody is said to hold a new network", swap(ELSEWHERE, returns(False)), "test_building.py::test_a_cached_build_keeps_its_weights", "test_forward.py::test_a_build_may_share_a_backbone"),
     s(1, "an instance is used, not copied", swap("fnlib.network.names.copy_structure", first), COPIED),
     s(1, ".grad is filled", swap(f"{MODEL}.backward", filling_grad), NO_TRACE),
     s(1, "the random state is not restored", swap("torch.random.fork_rng", lambda old: lambda **_: contextlib.nullcontext()), "test_randomness.py::test_with_a_seed_a_pure_function", NO_TRACE),
@@ -292,11 +334,18 @@ TABLE = [
     s(2, "AdamW: decay as a difference", swap("fnlib.AdamW.move", decayed_by_difference), f"{OWN}[kept-AdamW lr=0.01]"),
     s(2, "an absent gradient counts as zero", swap(f"{MODEL}.step", with_zeros), "test_parameters.py::test_steps_without_a_gradient_leave_weights_alone", f"{TRAINED}[a weight that is not used-Adam]"),
     s(2, "a schedule is one step ahead", swap("fnlib.updates.rule.Rule.at", lambda old: lambda self, step_count: old(self, step_count + 1)), "test_optimizers.py::test_scheduled_rate[False-SGD]"),
-    s(2, "building draws from the generator twice", within("fnlib.network.source.Source._taken_apart", "fnlib.network.randomness.preserved", lambda old: contextlib.nullcontext), "test_randomness.py::test_without_a_seed_the_stock_draws"),
+    s(2, "building draws from the generator twice", together(swap(ELSEWHERE, returns(True)), within("fnlib.network.source.Source._taken_apart", "fnlib.network.randomness.preserved", lambda old: contextlib.nullcontext)), "test_randomness.py::test_without_a_seed_the_stock_draws"),
     s(2, "a second list of weights is forgotten", swap(f"{TREE}.fill", only_first_places(0)), f"{TRAINED}[weights held in lists too-Adam]"),
     s(2, "a buffer under a second name is forgotten", swap(f"{TREE}.fill", only_first_places(1)), f"{TRAINED}[a buffer held twice-Adam]"),
     s(2, "the mode is not the module's own train()", swap("fnlib.network.pool._set_mode", lambda old: lambda module, mode: nn.Module.train(module, bool(mode))), f"{TRAINED}[batchnorm frozen by its network-Adam]"),
     s(2, "what an optimizer changes in its groups is lost", result(f"{WRAPPED}.update", lambda pair: (pair[0], {**pair[1], "moved": []})), "test_rules.py::test_what_an_optimizer_changes_in_its_groups_goes_on"),
+    s(2, "a rate for one step is ignored", swap("fnlib.updates.rule.Rule.at_rate", lambda old: lambda self, rate: self), f"{RATES}test_a_rate_for_one_step", f"{RATES}test_rates_of_groups"),
+    s(2, "a rate for one step stays", together(swap("fnlib.updates.rule.Rule.at_rate", remembered), swap("fnlib.updates.rule.Rule.at", recalled)), f"{RATES}test_one_rate_is_a_number_and_lasts_a_step"),
+    s(2, "joint clipping clips each by itself", swap("fnlib.clip_norm", lambda old: lambda most, *gradients: tuple(g.clip_norm(most) for g in gradients)), f"{RATES}test_joint_clipping_as_stock"),
+    s(2, "lerp as a sum of products", within(f"{PARAMETERS}.lerp", "torch.lerp", lambda old: lambda a, b, share: (1 - share) * a + share * b), f"{RATES}test_lerp_as_averaged_model"),
+    s(2, "an objective is given the weights of the first trial", swap("fnlib.factory._Trials.__call__", at_the_first), f"{OBJECTIVE}[LBFGS-plain]"),
+    s(2, "an objective starts from the first buffers each time", swap("fnlib.factory._Trials.__call__", from_first_buffers), f"{OBJECTIVE}[LBFGS-normed]"),
+    s(2, "weights that a trial wrote to are lost", swap("fnlib.factory._Trials.__call__", lambda old: lambda self, weights: (*old(self, weights)[:2], weights)), f"{OBJECTIVE}[Adam, by a closure-Renormed]"),
     # --- 3: all state in one value
     s(3, "a copy leaves out the optimizer state", swap(f"{PARAMETERS}.__reduce__", lambda old: lambda self: old(self.replace(optimizer_state=None))), "test_parameters.py::test_copies_and_pickles_are_values_of_their_own"),
     s(3, "a file leaves out the optimizer state", swap(f"{PARAMETERS}.save", lambda old: lambda self, path: old(self.replace(optimizer_state=None), path)), "test_files.py::test_what_is_loaded_equals_what_was_saved[linear]"),
@@ -314,6 +363,10 @@ TABLE = [
     s(4, "torch.func does not see the weights", swap("fnlib.torch_private.is_wrapped", returns(False)), "test_transforms.py::test_grad_is_backward"),
     s(4, "a checkpoint meets the weights of the model that ran last", swap(f"{TREE}.is_referenced", returns(False)), "test_forward.py::test_checkpoints_of_several_models_at_once"),
     s(4, "a joint backward deals the gradients out wrongly", result("fnlib.backward", lambda gradients: gradients[::-1]), "test_threads.py::test_two_models_of_one_factory_in_one_loss"),
+    s(4, "stacked in another order", swap("fnlib.values.apart.stacked", lambda old: lambda records: old(records[::-1])), "test_trees.py::test_a_step_of_many_models"),
+    s(4, "values of two kinds are stacked", swap("fnlib.values.apart._check_same", returns(None)), "test_trees.py::test_stack_refuses_values_of_two_kinds"),
+    s(4, "the state is no part of the tree", swap("fnlib.values.apart._emptied", lambda old: lambda tree, leaves: tree), "test_trees.py::test_leaves_are_all_tensors"),
+    s(4, "bias is corrected in single precision", within("fnlib.transformed.transformed", "torch.Tensor.double", first), "test_trees.py::test_bias_correction_in_double_precision"),
     # --- 5: donation is safe
     s(5, "a value is not marked", swap(f"{MODEL}.step", lambda old: lambda self, gradient, *, donate=False, **kwargs: old(self, gradient, **kwargs)), "test_donation.py::test_every_use_is_refused[forward]", "test_donation.py::test_every_use_is_refused[step again]"),
     s(5, "a value is marked after the step, not before", swap(f"{MODEL}.step", marked_late), "test_donation.py::test_a_step_that_fails_half_way_leaves_no_half_written_value"),

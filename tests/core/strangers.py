@@ -193,6 +193,62 @@ def _scale(module: Any, args: Any) -> None:
     module.scale = module.weight.abs().mean()
 
 
+class HoldsGlobalGenerators(Linear):
+    """Refers to the generators of the whole program, as scikit-learn's check_random_state does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw, self.gauss = numpy.random.rand, random.gauss
+        self.generator = torch.default_generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x.shape
+        noise = torch.rand(x.shape, generator=self.generator)
+        return super().forward(x) * self.draw() + self.gauss(0.0, 1.0) * noise
+
+
+class ByName(dict[str, Any]):
+    """A dict with methods of its own: keys are modules, stored under the names of their classes."""
+
+    def __setitem__(self, module: Any, value: Any) -> None:
+        super().__setitem__(type(module).__name__, value)
+
+    def items(self) -> Any:
+        raise NotImplementedError
+
+
+class Reversed(list[Any]):
+    """A list with methods of its own."""
+
+    def __getitem__(self, i: Any) -> Any:
+        return super().__getitem__(-1 - i)
+
+    def __iter__(self) -> Any:
+        return reversed(list.copy(self))
+
+    def append(self, value: Any) -> None:
+        self.insert(0, value)
+
+
+REGISTRY = ByName()
+
+
+class OwnContainers(Linear):
+    """Containers that are no plain dict and list, one of them for all networks (transformers has it)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        REGISTRY[self] = {"scale": 2.0}
+        self.scales = ByName()
+        self.scales[self] = 0.5
+        self.order = Reversed([1.0, 3.0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x.shape
+        scale = REGISTRY[type(self).__name__]["scale"] * self.scales[type(self).__name__]
+        return super().forward(x) * scale + self.order[0]
+
+
 def quantized() -> nn.Module:
     """Quantisation-aware training, per channel: observers that resize in C++."""
     from torch.ao import quantization

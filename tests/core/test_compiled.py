@@ -6,10 +6,12 @@ the compiler doesn't see is noticed, and so is one that compiles anew.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -415,3 +417,29 @@ def test_inductor(rule: Callable[[], Any]) -> None:
     model = ModelFactory(start)
     expected = model.step(model.backward(nn.CrossEntropyLoss()(model(x), y)))
     assert_close(dict(found), dict(expected), "weights")
+
+
+class DrawsElsewhere(nn.Linear):
+    """Draws from a generator that isn't PyTorch's."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        super().__init__(8, 3)
+        self.draw = draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.draw()
+
+
+@pytest.mark.parametrize("draw", [random.random, numpy.random.rand], ids=["Python", "NumPy"])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_numbers_drawn_elsewhere_are_refused(draw: Callable[[], float], seed: int | None) -> None:
+    """The graph would keep the first number; uncompiled, `seed=` covers these generators too."""
+    ModelFactory = fnlib.Factory(lambda: DrawsElsewhere(draw))
+    step = fnlib.train_step(ModelFactory, nn.CrossEntropyLoss())
+    parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
+    given = parameters, torch.ones(2, 8), torch.zeros(2, dtype=torch.long)
+    losses = [step(*given, seed=seed)[1].item() for _ in range(3)]
+    assert len(set(losses)) == (3 if seed is None else 1)
+    for _ in range(2):
+        with pytest.raises(fnlib.UnsupportedModule, match="draws from Python's or NumPy's"):
+            torch.compile(step, backend=Counting())(*given, seed=seed)

@@ -504,28 +504,134 @@ def test_threads_have_an_object_each() -> None:
         assert all(value == expected for value in pool.map(train, range(8)))
 
 
-class ScheduleFree(torch.optim.SGD):
-    """An optimizer with modes: weights are moved between two points by train() and eval()."""
+class ScheduleFree(torch.optim.Optimizer):
+    """Schedule-free SGD: gradients at y, a sequence z, and train() and eval() move weights to y and x.
 
-    def __init__(self, params: Any, lr: float) -> None:
-        super().__init__(params, lr=lr)
+    After Defazio et al., "The Road Less Scheduled" (2024): x is the average of z, y lies between.
+    """
+
+    def __init__(self, params: Any, lr: float, beta: float = 0.9) -> None:
+        super().__init__(params, {"lr": lr, "beta": beta, "k": 0, "train_mode": False})
+
+    @torch.no_grad()
+    def _turn(self, mode: bool) -> None:
         for group in self.param_groups:
-            group["train_mode"] = False
+            beta = group["beta"]
+            for weight in group["params"] if group["train_mode"] is not mode else ():
+                if "z" in self.state.get(weight, {}):
+                    z = self.state[weight]["z"]
+                    weight.lerp_(z, 1 - beta if mode else 1 - 1 / beta)
+            group["train_mode"] = mode
 
     def train(self) -> None:
-        for group in self.param_groups:
-            if not group["train_mode"]:
-                for weight in group["params"]:
-                    weight.data.mul_(0.5)
-            group["train_mode"] = True
+        self._turn(True)
 
+    def eval(self) -> None:
+        self._turn(False)
+
+    @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         self.train()
-        super().step()
+        for group in self.param_groups:
+            group["k"] += 1
+            share, beta, lr = 1 / group["k"], group["beta"], group["lr"]
+            for y in [weight for weight in group["params"] if weight.grad is not None]:
+                z = self.state[y].setdefault("z", y.clone())
+                y.lerp_(z, share).add_(y.grad, alpha=lr * (beta * (1 - share) - 1))
+                z.sub_(y.grad, alpha=lr)
+
+
+def averaged(parameters: fnlib.Parameters) -> fnlib.Parameters:
+    """The weights for evaluation, which eval() would put in the place of the others."""
+    kept, (group,) = (parameters.optimizer_state[key] for key in ("state", "param_groups"))
+    weights = {
+        name: parameters[name].lerp(entry["z"], 1 - 1 / group["beta"])
+        for name, entry in kept.items()
+    }
+    return parameters.replace(weights=weights)
 
 
 def test_an_optimizer_with_modes() -> None:
-    stock = stock_run(EXPERTS, lambda module: ScheduleFree(module.parameters(), lr=0.1), steps=3)
-    parameters, losses = functional_run(EXPERTS, fnlib.wrap(ScheduleFree, lr=0.1), steps=3)
-    assert_same_run(parameters, losses, *stock)
-    assert parameters.optimizer_state["param_groups"][0]["train_mode"] is True
+    """Train in one mode, evaluate in the other and train on; nothing is switched here."""
+    rule = {"lr": 0.1}
+    torch.manual_seed(0)
+    module = EXPERTS.build()
+    optimizer = ScheduleFree(module.parameters(), **rule)
+    torch.manual_seed(0)
+    ModelFactory = fnlib.Factory(EXPERTS.build, optimizer=fnlib.wrap(ScheduleFree, **rule))
+    parameters = ModelFactory(fnlib.Parameters()).parameters
+    for step in range(6):
+        (x,), _ = EXPERTS.batch(step)
+        optimizer.zero_grad()
+        loss_of(module(x)).backward()
+        optimizer.step()
+        model = ModelFactory(parameters)
+        parameters = model.step(model.backward(loss_of(model(x))))
+        assert parameters.optimizer_state["param_groups"][0]["train_mode"] is True
+        optimizer.eval()
+        for name, weight in module.named_parameters():
+            assert torch.equal(averaged(parameters)[name], weight), name
+        assert torch.equal(ModelFactory(averaged(parameters)).eval()(x), module(x))
+        optimizer.train()
+        # Going there and back rounds, so the values go on from there too.
+        back = {name: weight.detach() for name, weight in module.named_parameters()}
+        parameters = parameters.replace(weights=back)
+
+
+class GlobalNorm(torch.optim.Optimizer):
+    """A step as long as all gradients together say: not one weight after the other."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
+        norm = torch.stack([weight.grad.norm() for weight in weights]).norm()
+        for weight in weights:
+            weight.sub_(weight.grad * (self.param_groups[0]["lr"] / norm))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, GlobalNorm], ids=lambda kind: kind.__name__)
+def test_one_rule_over_several_models(kind: Any) -> None:
+    """What steps weight by weight takes two factories; any other rule takes both in one network."""
+    build = {"left": lambda: torch.nn.Linear(4, 3), "right": lambda: torch.nn.Linear(3, 2)}
+    together = lambda: torch.nn.ModuleDict({name: make() for name, make in build.items()})  # noqa: E731
+    torch.manual_seed(0)
+    stock = together()
+    optimizer = kind(stock.parameters(), lr=0.1)
+    for step in range(5):
+        optimizer.zero_grad()
+        loss_of(stock["right"](stock["left"](EXPERTS.batch(step)[0][0]))).backward()
+        optimizer.step()
+    expected = dict(stock.named_parameters())
+    torch.manual_seed(0)
+    rule = fnlib.wrap(kind, lr=0.1)
+    if kind is GlobalNorm:
+
+        class Both(torch.nn.ModuleDict):
+            def forward(self, x: Tensor) -> Tensor:
+                return self["right"](self["left"](x))
+
+        Together = fnlib.Factory(lambda: Both({n: make() for n, make in build.items()}), rule)
+        model = Together(fnlib.Parameters())
+        for step in range(5):
+            loss = loss_of(model(EXPERTS.batch(step)[0][0]))
+            model = Together(model.step(model.backward(loss)))
+        found = dict(model.parameters)
+    else:
+        factories = [fnlib.Factory(make, rule) for make in build.values()]
+        models = [ModelFactory(fnlib.Parameters()) for ModelFactory in factories]
+        for step in range(5):
+            loss = loss_of(models[1](models[0](EXPERTS.batch(step)[0][0])))
+            gradients = fnlib.backward(loss, *models)
+            values = [m.step(g) for m, g in zip(models, gradients, strict=True)]
+            models = [f(p) for f, p in zip(factories, values, strict=True)]
+        found = {
+            f"{name}.{key}": weight
+            for name, model in zip(build, models, strict=True)
+            for key, weight in model.parameters.items()
+        }
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name

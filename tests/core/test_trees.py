@@ -99,14 +99,14 @@ def test_a_step_of_many_models(case: str) -> None:
 
 def test_bias_correction_in_double_precision() -> None:
     """Adam's correction under vmap stays within double precision of the plain step's."""
-    ModelFactory = fnlib.Factory(build, optimizer=fnlib.Adam(lr=0.01))
+    ModelFactory = fnlib.Factory(build, optimizer=fnlib.Adam(lr=0.3))
     step = fnlib.train_step(ModelFactory, criterion)
     one = trained(ModelFactory)
     stacked = fnlib.stack([one])
     for _ in range(60):
         one, _ = step(one, X, Y)
         stacked, _ = vmap(step, (0, None, None))(stacked, X, Y)
-    close(fnlib.unstack(stacked)[0], one, atol=5e-7)
+    close(fnlib.unstack(stacked)[0], one, atol=5e-6)
 
 
 # --- meta-learning ----------------------------------------------------------------------------
