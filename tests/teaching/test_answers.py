@@ -685,6 +685,121 @@ TAKEN: list[tuple[Callable[..., Any], Outcome, str]] = [
 ]
 
 
+FOUR = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}
+WHICH: list[tuple[Any, Outcome, str]] = [
+    (FOUR, PASSED, "D acts at a distance"),
+    ({k.lower(): v.title() for k, v in FOUR.items()}, PASSED, ""),
+    (FOUR | {"A": "step"}, PASSED, ""),
+    (FOUR | {"A": "fit", "C": "encapsulated"}, NOT_YET, "2 of 4. Look again at A and C: the boxes are where you put them"),
+    (FOUR | {"B": "stock", "D": "functional"}, NOT_YET, "2 of 4. Look again at B and D. Which of the two changes"),
+    (FOUR | {"A": "functional", "B": "encapsulated"}, NOT_YET, "2 of 4. Look again at A and B. The functional loop"),
+    (FOUR | {"C": "functional", "B": "fit"}, NOT_YET, "C has one statement, and in it a weight is replaced"),
+    (FOUR | {"A": "stock", "D": "encapsulated"}, NOT_YET, "The stock loop has five statements a step. Count the numbered lines of A"),
+    (FOUR | {"C": "stock", "D": "fit"}, NOT_YET, "2 of 4. Look again at C and D. The stock loop has five"),
+    (dict(zip("ABCD", ("functional", "stock", "encapsulated", "fit"), strict=True)), NOT_YET, "0 of 4. Look again at A, B, C and D."),
+    (dict(zip("ABCD", ("fit", "stock", "encapsulated", "functional"), strict=True)), NOT_YET, "The stock loop writes into its"),
+    (FOUR | {"A": "fit"}, NOT_YET, '"fit" stands at two letters'),
+    (FOUR | {"D": "torch"}, NOT_YET, '"torch" is none of the four: stock, encapsulated, fit, functional.'),
+    ({"A": "fit", "B": "functional", "C": "encapsulated"}, NOT_YET, "Give one loop for each of the letters"),
+    (["encapsulated", "functional", "fit", "stock"], NOT_YET, "The answer is a dict"),
+]  # fmt: skip
+
+
+def _by_grad(update: Callable[[Any, Any, float], Any]) -> Callable[..., Any]:
+    """A loop with `autograd.grad`, as a learner writes it who has read lesson 01."""
+
+    def fifth(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+        for feature, label in batches:
+            weights = {k: w.detach().requires_grad_() for k, w in weights.items()}
+            output = torch.func.functional_call(network, weights, feature)
+            gradients = torch.autograd.grad(criterion(output, label), list(weights.values()))
+            pairs = zip(weights.items(), gradients, strict=True)
+            weights = {k: update(w.detach(), g, lr) for (k, w), g in pairs}
+        return weights
+
+    return fifth
+
+
+def _in_backward(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    own = {k: w.clone().requires_grad_() for k, w in weights.items()}
+    for feature, label in batches:
+        criterion(torch.func.functional_call(network, own, (feature,)), label).backward()
+        own = {k: torch.sub(w, w.grad, alpha=lr).detach().requires_grad_() for k, w in own.items()}
+    return own
+
+
+def _only_one_step(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    return _by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr))(
+        network, criterion, weights, batches[:1], lr
+    )
+
+
+def _each_from_the_start(
+    network: Any, criterion: Any, weights: Any, batches: Any, lr: float
+) -> Any:
+    one = _by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr))
+    return [one(network, criterion, weights, [pair], lr) for pair in batches][-1]
+
+
+def _loads(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    network.load_state_dict(weights)
+    for feature, label in batches:
+        network.zero_grad()
+        criterion(network(feature), label).backward()
+        with torch.no_grad():
+            for w in network.parameters():
+                w.sub_(w.grad, alpha=lr)
+    return network.state_dict()
+
+
+def _own_copy(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    return _loads(copy.deepcopy(network), criterion, weights, batches, lr)
+
+
+def _by_optim(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    mine = copy.deepcopy(network)
+    sgd = torch.optim.SGD(mine.parameters(), lr=lr)
+    for feature, label in batches:
+        sgd.zero_grad()
+        criterion(mine(feature), label).backward()
+        sgd.step()
+    return mine.state_dict()
+
+
+FIFTH: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr)), PASSED, "have the bits of torch.optim.SGD"),
+    (_by_grad(lambda w, g, lr: torch.sub(w, g, alpha=lr)), PASSED, ""),
+    (_by_grad(lambda w, g, lr: w.clone().add_(g, alpha=-lr)), PASSED, ""),
+    (_in_backward, PASSED, ""),
+    (_own_copy, PASSED, ""),
+    (_by_grad(lambda w, g, lr: w - lr * g), NOT_YET, "Right up to rounding"),
+    (_by_grad(lambda w, g, lr: w + lr * g), NOT_YET, "Wanted the stock loop's bits, got weights that are up to"),
+    (_by_grad(lambda w, g, lr: torch.add(w, g, alpha=-2 * lr)), NOT_YET, "for the first batch alone"),
+    (_by_grad(lambda w, g, lr: w.sub_(g, alpha=lr)), NOT_YET, "The dict that went in holds other numbers now"),
+    (_only_one_step, NOT_YET, "Wanted the stock loop's bits"),
+    (_each_from_the_start, NOT_YET, "Wanted the stock loop's bits"),
+    (_loads, NOT_YET, "your loop trained `network` itself"),
+    (_by_optim, NOT_YET, "`torch.optim` took the steps"),
+    (lambda n, c, w, b, lr: w, NOT_YET, "These are the weights that went in"),
+    (lambda n, c, w, b, lr: list(w.values()), NOT_YET, "with the names that went in, got a list"),
+    (lambda n, c, w, b, lr: {"weight": w["0.weight"]}, NOT_YET, "Wanted a dict with the names 0.weight"),
+    (lambda n, c, w, b, lr: c(n(w), b), ERROR, "TypeError"),
+    (lambda n, c, w, b: w, ERROR, "TypeError"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), WHICH)
+def test_which(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ledgers without names that were given to loops."""
+    _judged("05-which", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), FIFTH)
+def test_fifth(answer: Any, outcome: Outcome, said: str) -> None:
+    """Loops that end at the bits of stock SGD, or near them."""
+    _judged("05-fifth", answer, outcome, said)
+
+
 @pytest.mark.parametrize(("answer", "outcome", "said"), CLIPPED)
 def test_clip(answer: Any, outcome: Outcome, said: str) -> None:
     """Steps with a clipped gradient, or nearly."""
