@@ -788,6 +788,148 @@ FIFTH: list[tuple[Callable[..., Any], Outcome, str]] = [
 ]  # fmt: skip
 
 
+def _donating(donate: Callable[[int], bool]) -> Any:
+    """A training loop that asks ``donate`` before each step."""
+
+    def train(factory: Any, parameters: Any, batches: Any) -> Any:
+        for step, (feature, label) in enumerate(batches):
+            model = factory(parameters)
+            gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+            parameters = model.step(gradient, donate=donate(step))
+        return parameters
+
+    return train
+
+
+def _first_outside(factory: Any, parameters: Any, batches: Any) -> Any:
+    first = _donating(lambda step: False)(factory, parameters, batches[:1])
+    return _donating(lambda step: True)(factory, first, batches[1:])
+
+
+def _by_identity(factory: Any, parameters: Any, batches: Any) -> Any:
+    came_in = parameters
+    for feature, label in batches:
+        model = factory(parameters)
+        gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+        parameters = model.step(gradient, donate=parameters is not came_in)
+    return parameters
+
+
+def _deleted(factory: Any, parameters: Any, batches: Any) -> Any:
+    for feature, label in batches:
+        model = factory(parameters)
+        gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+        del parameters
+        parameters = model.step(gradient)
+    return parameters
+
+
+def _last_two_alone(factory: Any, parameters: Any, batches: Any) -> Any:
+    return _donating(lambda step: 0 < step < 4)(factory, parameters, batches)
+
+
+def _forgets_one(factory: Any, parameters: Any, batches: Any) -> Any:
+    return _donating(lambda step: step > 0)(factory, parameters, batches[:-1])
+
+
+def _unbound_step(factory: Any, parameters: Any, batches: Any) -> Any:
+    for feature, label in batches:
+        model = factory(parameters)
+        model.step(model.backward(nn.functional.nll_loss(model(feature), label)))
+    return parameters
+
+
+DONATED: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_donating(lambda step: step > 0), PASSED, "the caller can still read what came in"),
+    (_donating(lambda step: step != 0), PASSED, ""),
+    (_donating(bool), PASSED, ""),
+    (_first_outside, PASSED, ""),
+    (_by_identity, PASSED, ""),
+    (_donating(lambda step: True), NOT_YET, "The first step donated the caller's value"),
+    (_donating(lambda step: step == 0), NOT_YET, "The first step donated the caller's value"),
+    (_donating(lambda step: False), NOT_YET, "nothing was donated"),
+    (_deleted, NOT_YET, "nothing was donated"),
+    (_last_two_alone, NOT_YET, "5 of the 6 steps can donate"),
+    (_donating(lambda step: step > 1), NOT_YET, "5 of the 6 steps can donate"),
+    (_unbound_step, NOT_YET, "These are the parameters that went in"),
+    (_forgets_one, NOT_YET, "got those after step 5 and 4"),
+    (lambda f, p, b: f(_first_outside(f, p, b)), NOT_YET, "That's a model"),
+    (lambda f, p, b: 1.5, NOT_YET, "Wanted the parameters after the last step, got a float"),
+    (lambda f, p, b: f(p).step(donate=True), ERROR, ""),
+]
+
+
+def _keeping(donate: Callable[[int], bool], keep: Callable[[int], bool], value: Any = None) -> Any:
+    """A loop that keeps some values; ``value`` makes what goes into the list."""
+
+    def keep_some(factory: Any, parameters: Any, batches: Any, every: int) -> Any:
+        kept = []
+        for step, (feature, label) in enumerate(batches):
+            model = factory(parameters)
+            gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+            parameters = model.step(gradient, donate=donate(step))
+            if keep(step):
+                kept.append(value(parameters) if value else parameters)
+        return kept
+
+    return keep_some
+
+
+def _in_pieces(factory: Any, parameters: Any, batches: Any, every: int) -> Any:
+    kept = []
+    for begin in range(0, len(batches), every):
+        parameters = _first_outside(factory, parameters, batches[begin : begin + every])
+        kept.append(parameters)
+    return kept
+
+
+def _all_but_kept(factory: Any, parameters: Any, batches: Any, every: int) -> Any:
+    needed = [parameters]
+    for step, (feature, label) in enumerate(batches, 1):
+        model = factory(parameters)
+        gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+        parameters = model.step(gradient, donate=all(parameters is not one for one in needed))
+        if step % every == 0:
+            needed.append(parameters)
+    return needed[1:]
+
+
+def _fourth(step: int) -> bool:
+    return step % 4 == 3
+
+
+KEPT: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_keeping(lambda step: step % 4 != 0, _fourth), PASSED, "nothing was copied"),
+    (_in_pieces, PASSED, ""),
+    (_all_but_kept, PASSED, ""),
+    (_keeping(lambda step: step % 4 != 0, _fourth, lambda p: p.state_dict()), NOT_YET, "dicts of tensors, without the moments"),
+    (_keeping(lambda step: step > 0, _fourth, copy.deepcopy), NOT_YET, "The right values, but you copied them"),
+    (_keeping(lambda step: True, _fourth), NOT_YET, "The first step starts from the caller's value and donated it"),
+    (_keeping(lambda step: step > 0, _fourth), NOT_YET, "A value in your list was donated"),
+    (_keeping(lambda step: False, _fourth), NOT_YET, "9 of the 12 steps can donate"),
+    (_keeping(lambda step: step % 4 == 2, _fourth), NOT_YET, "9 of the 12 steps can donate"),
+    (_keeping(lambda step: step % 4 == 2, lambda step: step % 4 == 0), NOT_YET, "got those after 1, 5, 9"),
+    (_keeping(lambda step: False, lambda step: True), NOT_YET, "got those after 1, 2, 3"),
+    (_keeping(lambda step: step % 4 != 0, lambda step: step in (3, 7)), NOT_YET, "got those after 4, 8."),
+    (lambda f, p, b, every: _first_outside(f, p, b), NOT_YET, "That's one value"),
+    (lambda f, p, b, every: [], NOT_YET, "got those after none"),
+    (lambda f, p, b, every: every, NOT_YET, "Wanted a list of the parameters after every 4 steps, got an int"),
+    (lambda f, p, b: p, ERROR, "TypeError"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), DONATED)
+def test_let_go(answer: Any, outcome: Outcome, said: str) -> None:
+    """Loops that donate, or mean to."""
+    _judged("06-let-go", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), KEPT)
+def test_keep(answer: Any, outcome: Outcome, said: str) -> None:
+    """Loops that keep some values and donate the others, or mean to."""
+    _judged("06-keep", answer, outcome, said)
+
+
 @pytest.mark.parametrize(("answer", "outcome", "said"), WHICH)
 def test_which(answer: Any, outcome: Outcome, said: str) -> None:
     """Ledgers without names that were given to loops."""
