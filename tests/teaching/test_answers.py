@@ -6,6 +6,7 @@ them out. Each is judged for what it is.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 from collections.abc import Callable
@@ -916,6 +917,194 @@ KEPT: list[tuple[Callable[..., Any], Outcome, str]] = [
     (lambda f, p, b, every: every, NOT_YET, "Wanted a list of the parameters after every 4 steps, got an int"),
     (lambda f, p, b: p, ERROR, "TypeError"),
 ]  # fmt: skip
+
+
+def _evaluating(
+    around: Callable[[], Any] = torch.no_grad,
+    before: Callable[[nn.Module], Any] = nn.Module.eval,
+    after: Callable[[nn.Module], Any] = nn.Module.train,
+    returns: Callable[[Any], Any] = lambda output: output,
+) -> Callable[..., Any]:
+    """An evaluation with one part written in another way."""
+
+    def evaluate(model: Any, feature: Any) -> Any:
+        before(model)
+        with around():
+            output = model(feature)
+        after(model)
+        return returns(output)
+
+    return evaluate
+
+
+@torch.no_grad()
+def _decorated(model: Any, feature: Any) -> Any:
+    model.eval()
+    output = model(feature)
+    model.train()
+    return output
+
+
+def _on_a_copy(model: Any, feature: Any) -> Any:
+    with torch.no_grad():
+        return copy.deepcopy(model).eval()(feature)
+
+
+def _by_layers(model: Any, feature: Any) -> Any:
+    model.eval()
+    with torch.no_grad():
+        for layer in model:
+            feature = layer(feature)
+    model.train()
+    return feature
+
+
+def _top_flag(model: Any, feature: Any) -> Any:
+    model.training = False
+    with torch.no_grad():
+        output = model(feature)
+    model.training = True
+    return output
+
+
+def _statistics_put_back(model: Any, feature: Any) -> Any:
+    kept = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        output = model(feature)
+    model.load_state_dict(kept)
+    return output
+
+
+def _switched_off(model: Any, feature: Any) -> Any:
+    torch.set_grad_enabled(False)
+    return _evaluating(contextlib.nullcontext)(model, feature)
+
+
+def _weights_off(model: Any, feature: Any) -> Any:
+    for weight in model.parameters():
+        weight.requires_grad = False
+    return _evaluating(contextlib.nullcontext)(model, feature)
+
+
+def _only_top_back(model: Any) -> None:
+    model.training = True
+
+
+TRACES: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_evaluating(), PASSED, "every layer is in training mode again"),
+    (_evaluating(torch.inference_mode), PASSED, ""),
+    (_evaluating(before=lambda model: model.train(False)), PASSED, ""),
+    (_decorated, PASSED, ""),
+    (_on_a_copy, PASSED, ""),
+    (_by_layers, PASSED, ""),
+    (_evaluating(contextlib.nullcontext, returns=torch.Tensor.detach), NOT_YET, "cut off afterwards"),
+    (_evaluating(contextlib.nullcontext), NOT_YET, "the output has a graph"),
+    (_evaluating(before=lambda model: None), NOT_YET, "The running statistics moved"),
+    (_top_flag, NOT_YET, "The running statistics moved"),
+    (_evaluating(after=lambda model: None), NOT_YET, "still in evaluation mode"),
+    (_evaluating(after=_only_top_back), NOT_YET, "still in evaluation mode"),
+    (_statistics_put_back, NOT_YET, "this isn't its output in evaluation mode"),
+    (_evaluating(returns=lambda output: output.argmax(dim=1)), NOT_YET, "got a Tensor of shape (4,)"),
+    (_evaluating(returns=lambda output: output.softmax(dim=1)), NOT_YET, "Return what the model returns"),
+    (_switched_off, NOT_YET, "Autograd is still switched off"),
+    (_weights_off, NOT_YET, "`requires_grad = False` now"),
+    (_evaluating(returns=lambda output: None), NOT_YET, "Is `return` missing"),
+    (lambda model, feature: model.evaluate(feature), ERROR, "AttributeError"),
+    (lambda model: model.eval(), ERROR, "TypeError"),
+]  # fmt: skip
+
+
+def _restoring(
+    record: Callable[[Any], Any], restore: Callable[[Any, Any], Any], always: bool = True
+) -> Callable[..., Any]:
+    """An evaluation that writes modes down and puts them back, after an error too or not."""
+
+    def look(model: Any, feature: Any) -> Any:
+        kept = record(model)
+        model.eval()
+        if not always:
+            with torch.no_grad():
+                output = model(feature)
+            restore(model, kept)
+            return output
+        try:
+            with torch.no_grad():
+                return model(feature)
+        finally:
+            restore(model, kept)
+
+    return look
+
+
+def _flags(model: Any) -> Any:
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def _set_flags(model: Any, flags: Any) -> None:
+    for name, module in model.named_modules():
+        module.training = flags[name]
+
+
+def _train_each(model: Any, flags: Any) -> None:
+    for name, module in reversed(list(model.named_modules())):
+        module.train(flags[name])
+
+
+def _train_each_in_order(model: Any, flags: Any) -> None:
+    for name, module in model.named_modules():
+        module.train(flags[name])
+
+
+def _children_flags(model: Any) -> Any:
+    return [module.training for module in model]
+
+
+def _set_children(model: Any, flags: Any) -> None:
+    for module, flag in zip(model, flags, strict=True):
+        module.training = flag
+
+
+def _swallows(model: Any, feature: Any) -> Any:
+    flags = _flags(model)
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(feature)
+    except Exception as error:
+        print(error)
+    finally:
+        _set_flags(model, flags)
+
+
+FOUND: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_restoring(_flags, _set_flags), PASSED, "also after an error"),
+    (_restoring(_flags, _train_each_in_order), PASSED, ""),
+    (_on_a_copy, PASSED, ""),
+    (_restoring(_flags, _set_flags, always=False), NOT_YET, "your last lines aren't run"),
+    (_restoring(lambda model: model.training, lambda model, on: model.train(on)), NOT_YET, "The frozen BatchNorm trains now"),
+    (_restoring(_flags, _train_each), NOT_YET, "The frozen BatchNorm trains now"),
+    (_evaluating(), NOT_YET, "The frozen BatchNorm trains now"),
+    (_restoring(_children_flags, _set_children), NOT_YET, "1 of the model's 5 modules (itself among them) have another mode"),
+    (_restoring(_flags, lambda model, flags: None), NOT_YET, "The whole model is still in evaluation mode"),
+    (_swallows, NOT_YET, "your function swallowed it"),
+    (_evaluating(before=lambda model: None), NOT_YET, "The running statistics moved"),
+    (lambda model, feature: model.eval()(feature), NOT_YET, "The whole model is still in evaluation mode"),
+    (lambda model, feature: (model, feature), NOT_YET, "Return the model's output, a tensor; you gave a tuple"),
+    (lambda model, feature: model.modes, ERROR, "AttributeError"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), TRACES)
+def test_no_trace(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways to evaluate a model in the middle of its training."""
+    _judged("07-no-trace", answer, outcome, said)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), FOUND)
+def test_as_found(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways to give each module its own mode back."""
+    _judged("07-as-found", answer, outcome, said)
 
 
 @pytest.mark.parametrize(("answer", "outcome", "said"), DONATED)
