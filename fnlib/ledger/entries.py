@@ -38,7 +38,7 @@ A `Change` has an ``owner`` (label of a watched object, or the name for names an
 * *created*: the place held nothing before; *removed*: it holds nothing now (``note`` "given away": an fnlib value whose
   memory went to the next one by ``donate=True``)
 * *changed in place*: the same place, and the old value is lost (bytes overwritten, a rate or a flag assigned)
-* *replaced*: the place holds another tensor; the old one may live on elsewhere
+* *replaced*: the place holds another tensor, or a box another value; the old one may live on elsewhere
 * *rebound*: only for ``state == "name"``: the name has another value
 * *kept*: only for ``state == "graph"``: a backward pass left the graph standing (``retain_graph=True``)
 

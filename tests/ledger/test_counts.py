@@ -79,17 +79,31 @@ def test_a_closed_box_names_and_overwrites_everything() -> None:
     assert ledger.iteration(2).counts.overwritten == 4 + 4  # weights and momentum
 
 
-def test_the_box_of_the_package() -> None:
+def test_the_box_of_the_package_replaces_its_value() -> None:
+    """A step gives the box another value: what a name still holds of the old one is as it was."""
     model = fnlib.encapsulated.Sequential(
         *network(), loss=nn.NLLLoss(), optimizer=fnlib.SGD(lr=0.01)
     )
     feature, label = DATA[0]
     with Ledger(model=model) as ledger:
         model.step(feature, label)
-        model.step(feature, label)
-    assert ledger.counts.at_a_distance == 0 and ledger.counts.overwritten == 2 * (
-        4 + 1
-    )  # weights and the count of steps
+        model.fit(feature, label, epochs=2)
+        model.parameters = model.parameters
+    assert ledger.counts.at_a_distance == 0 and ledger.counts.overwritten == 0
+    states = ("weight", "optimizer state")  # 4 weights and the count of steps
+    kinds = [
+        [change.kind for change in entry.changes if change.state in states]
+        for entry in ledger.entries
+    ]
+    assert kinds == [["replaced"] * 5, ["replaced"] * 5, []]
+
+
+def test_a_write_behind_a_boxs_value_is_no_replacement() -> None:
+    """Bytes that are overwritten without a new value stay "changed in place"."""
+    box = fnlib.encapsulated.Sequential(nn.Linear(2, 1), loss=nn.MSELoss())
+    with Ledger(box=box) as ledger:
+        box.parameters._content.weights["0.bias"].data.add_(1)
+    assert [change.kind for change in ledger.entries[0].changes] == ["changed in place"]
 
 
 def test_random_state_is_listed_and_not_counted() -> None:

@@ -6,6 +6,7 @@ them out. Each is judged for what it is.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 from collections.abc import Callable
@@ -683,6 +684,451 @@ TAKEN: list[tuple[Callable[..., Any], Outcome, str]] = [
     (lambda f, p, b: [p], NOT_YET, "the parameters after all batches"),
     (lambda f, p, b: p.step(b), ERROR, "AttributeError"),
 ]
+
+
+FOUR = {"A": "encapsulated", "B": "functional", "C": "fit", "D": "stock"}
+WHICH: list[tuple[Any, Outcome, str]] = [
+    (FOUR, PASSED, "D acts at a distance"),
+    ({k.lower(): v.title() for k, v in FOUR.items()}, PASSED, ""),
+    (FOUR | {"A": "step"}, PASSED, ""),
+    (FOUR | {"A": "fit", "C": "encapsulated"}, NOT_YET, "2 of 4. Look again at A and C: the boxes are where you put them"),
+    (FOUR | {"B": "stock", "D": "functional"}, NOT_YET, "2 of 4. Look again at B and D. Which of the two changes"),
+    (FOUR | {"A": "functional", "B": "encapsulated"}, NOT_YET, "2 of 4. Look again at A and B. The functional loop"),
+    (FOUR | {"C": "functional", "B": "fit"}, NOT_YET, "C has one statement, and in it a weight is replaced"),
+    (FOUR | {"A": "stock", "D": "encapsulated"}, NOT_YET, "The stock loop has five statements a step. Count the numbered lines of A"),
+    (FOUR | {"C": "stock", "D": "fit"}, NOT_YET, "2 of 4. Look again at C and D. The stock loop has five"),
+    (dict(zip("ABCD", ("functional", "stock", "encapsulated", "fit"), strict=True)), NOT_YET, "0 of 4. Look again at A, B, C and D."),
+    (dict(zip("ABCD", ("fit", "stock", "encapsulated", "functional"), strict=True)), NOT_YET, "The stock loop writes into its"),
+    (FOUR | {"A": "fit"}, NOT_YET, '"fit" stands at two letters'),
+    (FOUR | {"D": "torch"}, NOT_YET, '"torch" is none of the four: stock, encapsulated, fit, functional.'),
+    ({"A": "fit", "B": "functional", "C": "encapsulated"}, NOT_YET, "Give one loop for each of the letters"),
+    (["encapsulated", "functional", "fit", "stock"], NOT_YET, "The answer is a dict"),
+]  # fmt: skip
+
+
+def _by_grad(update: Callable[[Any, Any, float], Any]) -> Callable[..., Any]:
+    """A loop with `autograd.grad`, as a learner writes it who has read lesson 01."""
+
+    def fifth(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+        for feature, label in batches:
+            weights = {k: w.detach().requires_grad_() for k, w in weights.items()}
+            output = torch.func.functional_call(network, weights, feature)
+            gradients = torch.autograd.grad(criterion(output, label), list(weights.values()))
+            pairs = zip(weights.items(), gradients, strict=True)
+            weights = {k: update(w.detach(), g, lr) for (k, w), g in pairs}
+        return weights
+
+    return fifth
+
+
+def _in_backward(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    own = {k: w.clone().requires_grad_() for k, w in weights.items()}
+    for feature, label in batches:
+        criterion(torch.func.functional_call(network, own, (feature,)), label).backward()
+        own = {k: torch.sub(w, w.grad, alpha=lr).detach().requires_grad_() for k, w in own.items()}
+    return own
+
+
+def _only_one_step(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    return _by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr))(
+        network, criterion, weights, batches[:1], lr
+    )
+
+
+def _each_from_the_start(
+    network: Any, criterion: Any, weights: Any, batches: Any, lr: float
+) -> Any:
+    one = _by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr))
+    return [one(network, criterion, weights, [pair], lr) for pair in batches][-1]
+
+
+def _loads(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    network.load_state_dict(weights)
+    for feature, label in batches:
+        network.zero_grad()
+        criterion(network(feature), label).backward()
+        with torch.no_grad():
+            for w in network.parameters():
+                w.sub_(w.grad, alpha=lr)
+    return network.state_dict()
+
+
+def _own_copy(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    return _loads(copy.deepcopy(network), criterion, weights, batches, lr)
+
+
+def _by_optim(network: Any, criterion: Any, weights: Any, batches: Any, lr: float) -> Any:
+    mine = copy.deepcopy(network)
+    sgd = torch.optim.SGD(mine.parameters(), lr=lr)
+    for feature, label in batches:
+        sgd.zero_grad()
+        criterion(mine(feature), label).backward()
+        sgd.step()
+    return mine.state_dict()
+
+
+FIFTH: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr)), PASSED, "have the bits of torch.optim.SGD"),
+    (_by_grad(lambda w, g, lr: torch.sub(w, g, alpha=lr)), PASSED, ""),
+    (_by_grad(lambda w, g, lr: w.clone().add_(g, alpha=-lr)), PASSED, ""),
+    (_in_backward, PASSED, ""),
+    (_own_copy, PASSED, ""),
+    (_by_grad(lambda w, g, lr: w - lr * g), NOT_YET, "Right up to rounding"),
+    (_by_grad(lambda w, g, lr: w + lr * g), NOT_YET, "Wanted the stock loop's bits, got weights that are up to"),
+    (_by_grad(lambda w, g, lr: torch.add(w, g, alpha=-2 * lr)), NOT_YET, "for the first batch alone"),
+    (_by_grad(lambda w, g, lr: w.sub_(g, alpha=lr)), NOT_YET, "The dict that went in holds other numbers now"),
+    (_only_one_step, NOT_YET, "Wanted the stock loop's bits"),
+    (_each_from_the_start, NOT_YET, "Wanted the stock loop's bits"),
+    (_loads, NOT_YET, "your loop trained `network` itself"),
+    (_by_optim, NOT_YET, "`torch.optim` took the steps"),
+    (lambda n, c, w, b, lr: w, NOT_YET, "These are the weights that went in"),
+    (lambda n, c, w, b, lr: list(w.values()), NOT_YET, "with the names that went in, got a list"),
+    (lambda n, c, w, b, lr: {"weight": w["0.weight"]}, NOT_YET, "Wanted a dict with the names 0.weight"),
+    (lambda n, c, w, b, lr: c(n(w), b), ERROR, "TypeError"),
+    (lambda n, c, w, b: w, ERROR, "TypeError"),
+]  # fmt: skip
+
+
+def _donating(donate: Callable[[int], bool]) -> Any:
+    """A training loop that asks ``donate`` before each step."""
+
+    def train(factory: Any, parameters: Any, batches: Any) -> Any:
+        for step, (feature, label) in enumerate(batches):
+            model = factory(parameters)
+            gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+            parameters = model.step(gradient, donate=donate(step))
+        return parameters
+
+    return train
+
+
+def _first_outside(factory: Any, parameters: Any, batches: Any) -> Any:
+    first = _donating(lambda step: False)(factory, parameters, batches[:1])
+    return _donating(lambda step: True)(factory, first, batches[1:])
+
+
+def _by_identity(factory: Any, parameters: Any, batches: Any) -> Any:
+    came_in = parameters
+    for feature, label in batches:
+        model = factory(parameters)
+        gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+        parameters = model.step(gradient, donate=parameters is not came_in)
+    return parameters
+
+
+def _deleted(factory: Any, parameters: Any, batches: Any) -> Any:
+    for feature, label in batches:
+        model = factory(parameters)
+        gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+        del parameters
+        parameters = model.step(gradient)
+    return parameters
+
+
+def _last_two_alone(factory: Any, parameters: Any, batches: Any) -> Any:
+    return _donating(lambda step: 0 < step < 4)(factory, parameters, batches)
+
+
+def _forgets_one(factory: Any, parameters: Any, batches: Any) -> Any:
+    return _donating(lambda step: step > 0)(factory, parameters, batches[:-1])
+
+
+def _unbound_step(factory: Any, parameters: Any, batches: Any) -> Any:
+    for feature, label in batches:
+        model = factory(parameters)
+        model.step(model.backward(nn.functional.nll_loss(model(feature), label)))
+    return parameters
+
+
+DONATED: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_donating(lambda step: step > 0), PASSED, "the caller can still read what came in"),
+    (_donating(lambda step: step != 0), PASSED, ""),
+    (_donating(bool), PASSED, ""),
+    (_first_outside, PASSED, ""),
+    (_by_identity, PASSED, ""),
+    (_donating(lambda step: True), NOT_YET, "The first step donated the caller's value"),
+    (_donating(lambda step: step == 0), NOT_YET, "The first step donated the caller's value"),
+    (_donating(lambda step: False), NOT_YET, "nothing was donated"),
+    (_deleted, NOT_YET, "nothing was donated"),
+    (_last_two_alone, NOT_YET, "5 of the 6 steps can donate"),
+    (_donating(lambda step: step > 1), NOT_YET, "5 of the 6 steps can donate"),
+    (_unbound_step, NOT_YET, "These are the parameters that went in"),
+    (_forgets_one, NOT_YET, "got those after step 5 and 4"),
+    (lambda f, p, b: f(_first_outside(f, p, b)), NOT_YET, "That's a model"),
+    (lambda f, p, b: 1.5, NOT_YET, "Wanted the parameters after the last step, got a float"),
+    (lambda f, p, b: f(p).step(donate=True), ERROR, ""),
+]
+
+
+def _keeping(donate: Callable[[int], bool], keep: Callable[[int], bool], value: Any = None) -> Any:
+    """A loop that keeps some values; ``value`` makes what goes into the list."""
+
+    def keep_some(factory: Any, parameters: Any, batches: Any, every: int) -> Any:
+        kept = []
+        for step, (feature, label) in enumerate(batches):
+            model = factory(parameters)
+            gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+            parameters = model.step(gradient, donate=donate(step))
+            if keep(step):
+                kept.append(value(parameters) if value else parameters)
+        return kept
+
+    return keep_some
+
+
+def _in_pieces(factory: Any, parameters: Any, batches: Any, every: int) -> Any:
+    kept = []
+    for begin in range(0, len(batches), every):
+        parameters = _first_outside(factory, parameters, batches[begin : begin + every])
+        kept.append(parameters)
+    return kept
+
+
+def _all_but_kept(factory: Any, parameters: Any, batches: Any, every: int) -> Any:
+    needed = [parameters]
+    for step, (feature, label) in enumerate(batches, 1):
+        model = factory(parameters)
+        gradient = model.backward(nn.functional.nll_loss(model(feature), label))
+        parameters = model.step(gradient, donate=all(parameters is not one for one in needed))
+        if step % every == 0:
+            needed.append(parameters)
+    return needed[1:]
+
+
+def _fourth(step: int) -> bool:
+    return step % 4 == 3
+
+
+KEPT: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_keeping(lambda step: step % 4 != 0, _fourth), PASSED, "nothing was copied"),
+    (_in_pieces, PASSED, ""),
+    (_all_but_kept, PASSED, ""),
+    (_keeping(lambda step: step % 4 != 0, _fourth, lambda p: p.state_dict()), NOT_YET, "dicts of tensors, without the moments"),
+    (_keeping(lambda step: step > 0, _fourth, copy.deepcopy), NOT_YET, "The right values, but you copied them"),
+    (_keeping(lambda step: True, _fourth), NOT_YET, "The first step starts from the caller's value and donated it"),
+    (_keeping(lambda step: step > 0, _fourth), NOT_YET, "A value in your list was donated"),
+    (_keeping(lambda step: False, _fourth), NOT_YET, "9 of the 12 steps can donate"),
+    (_keeping(lambda step: step % 4 == 2, _fourth), NOT_YET, "9 of the 12 steps can donate"),
+    (_keeping(lambda step: step % 4 == 2, lambda step: step % 4 == 0), NOT_YET, "got those after 1, 5, 9"),
+    (_keeping(lambda step: False, lambda step: True), NOT_YET, "got those after 1, 2, 3"),
+    (_keeping(lambda step: step % 4 != 0, lambda step: step in (3, 7)), NOT_YET, "got those after 4, 8."),
+    (lambda f, p, b, every: _first_outside(f, p, b), NOT_YET, "That's one value"),
+    (lambda f, p, b, every: [], NOT_YET, "got those after none"),
+    (lambda f, p, b, every: every, NOT_YET, "Wanted a list of the parameters after every 4 steps, got an int"),
+    (lambda f, p, b: p, ERROR, "TypeError"),
+]  # fmt: skip
+
+
+def _evaluating(
+    around: Callable[[], Any] = torch.no_grad,
+    before: Callable[[nn.Module], Any] = nn.Module.eval,
+    after: Callable[[nn.Module], Any] = nn.Module.train,
+    returns: Callable[[Any], Any] = lambda output: output,
+) -> Callable[..., Any]:
+    """An evaluation with one part written in another way."""
+
+    def evaluate(model: Any, feature: Any) -> Any:
+        before(model)
+        with around():
+            output = model(feature)
+        after(model)
+        return returns(output)
+
+    return evaluate
+
+
+@torch.no_grad()
+def _decorated(model: Any, feature: Any) -> Any:
+    model.eval()
+    output = model(feature)
+    model.train()
+    return output
+
+
+def _on_a_copy(model: Any, feature: Any) -> Any:
+    with torch.no_grad():
+        return copy.deepcopy(model).eval()(feature)
+
+
+def _by_layers(model: Any, feature: Any) -> Any:
+    model.eval()
+    with torch.no_grad():
+        for layer in model:
+            feature = layer(feature)
+    model.train()
+    return feature
+
+
+def _top_flag(model: Any, feature: Any) -> Any:
+    model.training = False
+    with torch.no_grad():
+        output = model(feature)
+    model.training = True
+    return output
+
+
+def _statistics_put_back(model: Any, feature: Any) -> Any:
+    kept = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        output = model(feature)
+    model.load_state_dict(kept)
+    return output
+
+
+def _switched_off(model: Any, feature: Any) -> Any:
+    torch.set_grad_enabled(False)
+    return _evaluating(contextlib.nullcontext)(model, feature)
+
+
+def _weights_off(model: Any, feature: Any) -> Any:
+    for weight in model.parameters():
+        weight.requires_grad = False
+    return _evaluating(contextlib.nullcontext)(model, feature)
+
+
+def _only_top_back(model: Any) -> None:
+    model.training = True
+
+
+TRACES: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_evaluating(), PASSED, "every layer is in training mode again"),
+    (_evaluating(torch.inference_mode), PASSED, ""),
+    (_evaluating(before=lambda model: model.train(False)), PASSED, ""),
+    (_decorated, PASSED, ""),
+    (_on_a_copy, PASSED, ""),
+    (_by_layers, PASSED, ""),
+    (_evaluating(contextlib.nullcontext, returns=torch.Tensor.detach), NOT_YET, "cut off afterwards"),
+    (_evaluating(contextlib.nullcontext), NOT_YET, "the output has a graph"),
+    (_evaluating(before=lambda model: None), NOT_YET, "The running statistics moved"),
+    (_top_flag, NOT_YET, "The running statistics moved"),
+    (_evaluating(after=lambda model: None), NOT_YET, "still in evaluation mode"),
+    (_evaluating(after=_only_top_back), NOT_YET, "still in evaluation mode"),
+    (_statistics_put_back, NOT_YET, "this isn't its output in evaluation mode"),
+    (_evaluating(returns=lambda output: output.argmax(dim=1)), NOT_YET, "got a Tensor of shape (4,)"),
+    (_evaluating(returns=lambda output: output.softmax(dim=1)), NOT_YET, "Return what the model returns"),
+    (_switched_off, NOT_YET, "Autograd is still switched off"),
+    (_weights_off, NOT_YET, "`requires_grad = False` now"),
+    (_evaluating(returns=lambda output: None), NOT_YET, "Is `return` missing"),
+    (lambda model, feature: model.evaluate(feature), ERROR, "AttributeError"),
+    (lambda model: model.eval(), ERROR, "TypeError"),
+]  # fmt: skip
+
+
+def _restoring(
+    record: Callable[[Any], Any], restore: Callable[[Any, Any], Any], always: bool = True
+) -> Callable[..., Any]:
+    """An evaluation that writes modes down and puts them back, after an error too or not."""
+
+    def look(model: Any, feature: Any) -> Any:
+        kept = record(model)
+        model.eval()
+        if not always:
+            with torch.no_grad():
+                output = model(feature)
+            restore(model, kept)
+            return output
+        try:
+            with torch.no_grad():
+                return model(feature)
+        finally:
+            restore(model, kept)
+
+    return look
+
+
+def _flags(model: Any) -> Any:
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def _set_flags(model: Any, flags: Any) -> None:
+    for name, module in model.named_modules():
+        module.training = flags[name]
+
+
+def _train_each(model: Any, flags: Any) -> None:
+    for name, module in reversed(list(model.named_modules())):
+        module.train(flags[name])
+
+
+def _train_each_in_order(model: Any, flags: Any) -> None:
+    for name, module in model.named_modules():
+        module.train(flags[name])
+
+
+def _children_flags(model: Any) -> Any:
+    return [module.training for module in model]
+
+
+def _set_children(model: Any, flags: Any) -> None:
+    for module, flag in zip(model, flags, strict=True):
+        module.training = flag
+
+
+def _swallows(model: Any, feature: Any) -> Any:
+    flags = _flags(model)
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(feature)
+    except Exception as error:
+        print(error)
+    finally:
+        _set_flags(model, flags)
+
+
+FOUND: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_restoring(_flags, _set_flags), PASSED, "also after an error"),
+    (_restoring(_flags, _train_each_in_order), PASSED, ""),
+    (_on_a_copy, PASSED, ""),
+    (_restoring(_flags, _set_flags, always=False), NOT_YET, "your last lines aren't run"),
+    (_restoring(lambda model: model.training, lambda model, on: model.train(on)), NOT_YET, "The frozen BatchNorm trains now"),
+    (_restoring(_flags, _train_each), NOT_YET, "The frozen BatchNorm trains now"),
+    (_evaluating(), NOT_YET, "The frozen BatchNorm trains now"),
+    (_restoring(_children_flags, _set_children), NOT_YET, "1 of the model's 5 modules (itself among them) have another mode"),
+    (_restoring(_flags, lambda model, flags: None), NOT_YET, "The whole model is still in evaluation mode"),
+    (_swallows, NOT_YET, "your function swallowed it"),
+    (_evaluating(before=lambda model: None), NOT_YET, "The running statistics moved"),
+    (lambda model, feature: model.eval()(feature), NOT_YET, "The whole model is still in evaluation mode"),
+    (lambda model, feature: (model, feature), NOT_YET, "Return the model's output, a tensor; you gave a tuple"),
+    (lambda model, feature: model.modes, ERROR, "AttributeError"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), TRACES)
+def test_no_trace(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways to evaluate a model in the middle of its training."""
+    _judged("07-no-trace", answer, outcome, said)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), FOUND)
+def test_as_found(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways to give each module its own mode back."""
+    _judged("07-as-found", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), DONATED)
+def test_let_go(answer: Any, outcome: Outcome, said: str) -> None:
+    """Loops that donate, or mean to."""
+    _judged("06-let-go", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), KEPT)
+def test_keep(answer: Any, outcome: Outcome, said: str) -> None:
+    """Loops that keep some values and donate the others, or mean to."""
+    _judged("06-keep", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), WHICH)
+def test_which(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ledgers without names that were given to loops."""
+    _judged("05-which", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), FIFTH)
+def test_fifth(answer: Any, outcome: Outcome, said: str) -> None:
+    """Loops that end at the bits of stock SGD, or near them."""
+    _judged("05-fifth", answer, outcome, said)
 
 
 @pytest.mark.parametrize(("answer", "outcome", "said"), CLIPPED)

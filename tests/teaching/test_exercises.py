@@ -215,10 +215,10 @@ def test_a_blank_ledger_takes_its_own_words_only(cells: Any) -> None:
     [
         ("04-clip", lambda model, loss: torch.nn.utils.clip_grad_norm_(model.parameters, 1.0), "writes into .grad"),
         ("05-which", "ABCD", "The answer is a dict"),
-        ("05-which", {"A": "box"}, '"box" is none of the four names'),
-        ("05-which", {"A": "stock"}, "0 of 4 right"),
+        ("05-which", {"A": "loop"}, '"loop" is none of the four: stock'),
+        ("05-which", {"A": "stock"}, "Give one loop for each of the letters"),
         ("00-early-stop", lambda model, train_one_epoch, score, epochs: 3, "Return the weights alone"),
-        ("07-no-trace", lambda model, feature: "six", "Return the output of the model, a tensor; you gave a str, 'six'"),
+        ("07-no-trace", lambda model, feature: "six", "Return the model's output, a tensor; you gave a str, 'six'"),
         ("08-reach", lambda network, *others: [network], "The network has its first weights still"),
         ("08-reach", lambda n, o, loss, p, r: loss(n(p[0][0])[0], p[0][1]).item().backward(), "item() gives a plain number"),
     ],

@@ -244,6 +244,8 @@ def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
         return "created", ""
     if after is None:
         return "removed", GIVEN_AWAY if before.watch.given_away else ""
+    if after.watch.replaced:
+        return "replaced", ""
     if before.token != after.token and None not in (before.token, after.token):
         return "replaced", ""
     moved = bool(before.copies and after.copies) and before.spots != after.spots

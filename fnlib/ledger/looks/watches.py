@@ -42,6 +42,9 @@ class Watch:
     """One watched object under one label. ``ids`` are the identities by which a statement names it."""
 
     given_away = False  # of an fnlib value: its memory went to the next one
+    replaced = (
+        False  # of a box: the last look found another value in it, and the old one is as it was
+    )
     order = 3  # who owns storage that several share: modules, fnlib values, optimizers, the rest
 
     def __init__(self, label: str, value: Any, *, weakly: bool = False) -> None:
@@ -303,9 +306,10 @@ class DictWatch(Watch):
 
 
 class ValueWatch(Watch):
-    """An fnlib value: parameters, a gradient, or the parameters of a model."""
+    """An fnlib value: parameters, a gradient, or the parameters of a model or a box."""
 
     order = 1
+    _held: Callable[[], Any] | None = None
 
     def follow(self) -> None:
         """Nobody else owns what a value holds."""
@@ -316,6 +320,9 @@ class ValueWatch(Watch):
             held = parameters_of(value)
             if held is not value:
                 self.ids[id(held)] = "parameters"
+            if isinstance(value, Box):
+                self.replaced = self._held is not None and self._held() is not held
+                self._held = weakref.ref(held)
             kind: State = "gradient" if isinstance(value, Gradient) else "weight"
             for name, weight in held.items():
                 tensor(name, kind, weight)

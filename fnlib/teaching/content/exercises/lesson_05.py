@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -9,44 +10,81 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnlib.teaching.content.pictures.four_loops import NAMELESS
-from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, in_words
+from fnlib.teaching.content.pictures.four_runs import NAMELESS
+from fnlib.teaching.exercises import Exercise, Mistake, Unreadable, in_words, names_in
 
 Weights = dict[str, Tensor]
 Fifth = Callable[[nn.Module, Any, Weights, list[tuple[Tensor, Tensor]], float], Any]
 
-# --- 05-which: four anonymous ledgers --------------------------------------------------------------
+# --- 05-which: four ledgers without names -----------------------------------------------------------
 
-_WHICH = NAMELESS
+_LOOPS = ("stock", "encapsulated", "fit", "functional")
+_ALSO = {
+    "step": "encapsulated",
+    "box.step": "encapsulated",
+    "box.fit": "fit",
+    "box": "encapsulated",
+}
 
 
 def _named(answer: Any) -> Any:
-    """The answer with its letters and names as they are asked for."""
+    """Read the answer: letter -> loop, each loop once."""
     if not isinstance(answer, Mapping):
         raise Unreadable(
             f'The answer is a dict, such as {{"A": "stock", "B": "fit"}}; you gave {in_words(answer)}.'
         )
-    if any(name is ... for name in answer.values()):
+    if any(name is ... or name is None for name in answer.values()):
         return None
-    for name in answer.values():
-        if str(name).strip().lower() not in _WHICH.values():
-            raise Unreadable(
-                f'"{name}" is none of the four names: stock, encapsulated, fit, functional.'
-            )
-    return {
-        str(letter).strip().upper(): str(name).strip().lower() for letter, name in answer.items()
-    }
+    named = {str(letter).strip().upper(): _loop_name(name) for letter, name in answer.items()}
+    if set(named) != set(NAMELESS):
+        raise Unreadable("Give one loop for each of the letters A, B, C and D.")
+    twice = [name for name in _LOOPS if list(named.values()).count(name) > 1]
+    if twice:
+        raise Unreadable(f'"{twice[0]}" stands at two letters. Each loop wrote one ledger.')
+    return named
 
 
-def _swapped(one: str, other: str) -> dict[str, str]:
-    return {**_WHICH, one: _WHICH[other], other: _WHICH[one]}
+def _loop_name(said: Any) -> str:
+    plain = str(said).strip().lower()
+    name = _ALSO.get(plain, plain)
+    if name not in _LOOPS:
+        raise Unreadable(f'"{said}" is none of the four: {", ".join(_LOOPS)}.')
+    return name
+
+
+def _wrong(named: dict[str, str]) -> str:
+    """Say which letters are wrong, and what to look at in one of their ledgers."""
+    wrong = [letter for letter in NAMELESS if named[letter] != NAMELESS[letter]]
+    right = f"{4 - len(wrong)} of 4. Look again at {_and(wrong)}. "
+    place = {name: letter for letter, name in named.items()}
+    if place["functional"] in "AC":
+        return right + (
+            f"The functional loop has a statement for each result. {place['functional']} has "
+            "one statement, and in it a weight is replaced."
+        )
+    if place["stock"] in "AC":
+        return right + (
+            "The stock loop has five statements a step. Count the numbered lines of "
+            f"{place['stock']}."
+        )
+    if place["stock"] == "B":
+        return right + "The stock loop writes into its weights. Which ledger says `in place`?"
+    return right + "Compare the step counts: how many steps are in each of the two statements?"
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if words[:-1] else words)
+
+
+def _with(**loops: str) -> dict[str, str]:
+    return {**NAMELESS, **loops}
 
 
 # --- 05-fifth: a loop of one's own with the same bits ----------------------------------------------
 
 
 def _train(fifth: Fifth) -> Any:
-    """Let ``fifth`` take 30 steps, and lay its weights beside those of the stock loop."""
+    """Let ``fifth`` take 30 steps, and compare its weights with those of the stock loop."""
     torch_state = torch.get_rng_state()
     torch.manual_seed(0)
     network, criterion = (
@@ -60,7 +98,8 @@ def _train(fifth: Fifth) -> Any:
     given = fifth(network, criterion, weights, batches, 0.3)
     if given is None or given is ...:
         return None
-    untouched = _same(weights, first) and _same(dict(network.named_parameters()), first)
+    intact = _same(weights, first)
+    network_intact = _same(dict(network.named_parameters()), first)
     network.load_state_dict(first)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
     for feature, label in batches:
@@ -68,7 +107,14 @@ def _train(fifth: Fifth) -> Any:
         criterion(network(feature), label).backward()
         optimizer.step()
     wanted = {name: weight.detach() for name, weight in network.named_parameters()}
-    return SimpleNamespace(given=given, wanted=wanted, first=first, untouched=untouched)
+    return SimpleNamespace(
+        given=given,
+        wanted=wanted,
+        first=first,
+        intact=intact,
+        network_intact=network_intact,
+        names=names_in(fifth),
+    )
 
 
 def _same(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
@@ -77,9 +123,22 @@ def _same(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
     )
 
 
-def _close(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    return weights.keys() == others.keys() and all(
-        torch.allclose(weights[name], others[name], atol=1e-4) for name in others
+def _apart(seen: Any) -> float:
+    """The largest distance from the stock loop's weights."""
+    return max(
+        float((seen.given[name].detach() - w).abs().max()) for name, w in seen.wanted.items()
+    )
+
+
+def _how_far(seen: Any) -> str:
+    """Say how far a dict of the right names and shapes is from the stock loop's."""
+    if not isinstance(seen.given, Mapping):
+        return ""
+    if seen.given.keys() != seen.wanted.keys():
+        return f"Wanted a dict with the names {', '.join(seen.wanted)}; got {', '.join(map(str, seen.given))}."
+    return (
+        f"Wanted the stock loop's bits, got weights that are up to {_apart(seen):.1g} away. "
+        "Compare yours with one step of `torch.optim.SGD`, for the first batch alone."
     )
 
 
@@ -117,96 +176,122 @@ def _result_lost(
     return weights
 
 
+def _into_the_network(
+    network: nn.Module,
+    criterion: Any,
+    weights: Weights,
+    batches: list[tuple[Tensor, Tensor]],
+    lr: float,
+) -> Weights:
+    for feature, label in batches:
+        network.zero_grad()
+        criterion(network(feature), label).backward()
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.sub_(weight.grad, alpha=lr)  # type: ignore[arg-type]
+    return dict(network.named_parameters())
+
+
+def _with_optim(
+    network: nn.Module,
+    criterion: Any,
+    weights: Weights,
+    batches: list[tuple[Tensor, Tensor]],
+    lr: float,
+) -> Weights:
+    copied = copy.deepcopy(network)
+    optimizer = torch.optim.SGD(copied.parameters(), lr=lr)
+    for feature, label in batches:
+        optimizer.zero_grad()
+        criterion(copied(feature), label).backward()
+        optimizer.step()
+    return dict(copied.named_parameters())
+
+
 EXERCISES = (
     Exercise(
         key="05-which",
-        objective="Given the ledger of a loop without names, the learner says which of four styles wrote it.",
-        expects='a dictionary such as {"A": "stock", "B": "fit", "C": "functional", "D": "encapsulated"}, each loop once',
+        objective="Given the ledgers of four loops without names, the learner says which loop wrote each.",
+        expects='a dict such as {"A": "stock", "B": "fit", "C": "functional", "D": "encapsulated"}',
         try_out=_named,
-        passes=lambda named: named == _WHICH,
-        so_far=lambda named: (
-            f"{sum(named.get(letter) == name for letter, name in _WHICH.items())} of 4 right."
-        ),
-        because="D works at a distance, A and C inside a box, and B changes nothing in place.",
+        passes=lambda named: named == NAMELESS,
+        so_far=_wrong,
+        because="D acts at a distance, the boxes A and C replace their values, and B only binds names.",
         hints=(
-            "Look for 'changed in place' first. One of the four never says it.",
-            "How many statements does one step take? And in which ledger does one statement use up four graphs?",
-            "B is functional, D is stock. A and C are the boxes: C has all four steps in one statement.",
+            "Count the statements of each ledger first: a box needs one.",
+            "Of the two ledgers with five statements, one writes into tensors and the other gives names to results.",
+            "Of the two ledgers with one statement, one took a single step and the other took all four.",
         ),
         right=(
-            lambda: dict(_WHICH),
-            lambda: {letter.lower(): name.upper() for letter, name in _WHICH.items()},
+            lambda: dict(NAMELESS),
+            lambda: {letter.lower(): name.upper() for letter, name in NAMELESS.items()},
         ),
         mistakes=(
             Mistake(
-                matches=lambda named: named == _swapped("B", "D"),
+                matches=lambda named: named == _with(B="stock", D="functional"),
                 slug="in-place-replaces",
-                says="In D a weight is changed in place; in B each statement only binds a name.",
-                examples=(lambda: _swapped("B", "D"),),
+                says="2 of 4. Look again at B and D. Which of the two changes something in place, and which binds a name in each line?",
+                examples=(lambda: _with(B="stock", D="functional"),),
             ),
             Mistake(
-                matches=lambda named: named == _swapped("A", "C"),
-                says="Both are boxes. One of them used up four graphs in a single statement: all four steps are inside of it.",
-                examples=(lambda: _swapped("A", "C"),),
-            ),
-            Mistake(
-                matches=lambda named: (
-                    sorted(named) == list("ABCD") and "functional" in (named["A"], named["C"])
-                ),
-                slug="box-is-open",
-                says="One statement and 0 at a distance is not yet functional: look at 'changed in place' in it.",
-                examples=(lambda: _swapped("A", "B"), lambda: _swapped("B", "C")),
-            ),
-            Mistake(
-                matches=lambda named: (
-                    sorted(named) == list("ABCD") and "stock" in (named["A"], named["C"])
-                ),
-                slug="state-lives-in-module",
-                says="The stock loop takes a statement for each of them; A and C take one statement for all.",
-                examples=(lambda: _swapped("A", "D"), lambda: _swapped("C", "D")),
+                matches=lambda named: named == _with(A="fit", C="encapsulated"),
+                says="2 of 4. Look again at A and C: the boxes are where you put them. Compare the step counts in the two statements.",
+                examples=(lambda: _with(A="fit", C="encapsulated"),),
             ),
         ),
     ),
     Exercise(
         key="05-fifth",
-        objective="Given a stock loop, the learner writes a loop of their own on values that ends at the same bits.",
-        expects="a dict of weights, with the names that went in",
+        objective="Given a stock loop, the learner writes a loop on values that ends at the same bits.",
+        expects="a dict of the new weights, with the names that went in",
         try_out=_train,
-        passes=lambda seen: _same(seen.given, seen.wanted) and seen.untouched,
-        because="The same bits as torch.optim.SGD, and what went in stands as it was.",
+        so_far=_how_far,
+        passes=lambda seen: (
+            _same(seen.given, seen.wanted)
+            and seen.intact
+            and seen.network_intact
+            and "optim" not in seen.names
+        ),
+        because="After 30 steps your weights have the bits of torch.optim.SGD, and what went in is unchanged.",
         hints=(
-            "The first code cell of lesson 04 has one such step. Put it in a loop, and bind its result.",
-            "torch.func.grad(loss_of)(weights, feature, label) gives the gradient. Which rounding does SGD make when it adds?",
-            "weights = {name: torch.add(weights[name], gradient[name], alpha=-lr) for name in weights}",
+            'Lesson 01 has such a step under "Run it: functional". Put it in a loop, and rebind `weights` in each turn.',
+            "`torch.func.grad(loss_of)` needs a function of the weights that returns the loss. `functional_call` runs the network with them.",
+            "Of each weight and its gradient, `torch.add` with `alpha=` makes a new tensor. Collect those in a dict.",
         ),
         right=(lambda: _loop(lambda weight, gradient, lr: torch.add(weight, gradient, alpha=-lr)),),
         mistakes=(
             Mistake(
-                matches=lambda seen: not seen.untouched,
+                matches=lambda seen: not seen.intact,
                 slug="in-place-replaces",
-                says="The weights that went in have changed. Make new ones: torch.add, not add_.",
+                says="The dict that went in holds other numbers now. A method with `_` at its end writes in place: use one that makes a new tensor.",
                 examples=(
                     lambda: _loop(lambda weight, gradient, lr: weight.add_(gradient, alpha=-lr)),
                 ),
             ),
             Mistake(
+                matches=lambda seen: not seen.network_intact,
+                says="`weights` is as it was, but your loop trained `network` itself. Pass the weights to it with `torch.func.functional_call`.",
+                examples=(lambda: _into_the_network,),
+            ),
+            Mistake(
+                matches=lambda seen: _same(seen.given, seen.wanted) and "optim" in seen.names,
+                says="The bits are right, but `torch.optim` took the steps. Write the update yourself.",
+                examples=(lambda: _with_optim,),
+            ),
+            Mistake(
                 matches=lambda seen: _same(seen.given, seen.first),
-                slug="immutable-is-untrainable",
-                says="You gave back the weights that went in. Bind what each step makes, and give back the last.",
+                slug="result-not-needed",
+                says="These are the weights that went in. Give the result of each step a name, and start the next step from it.",
                 examples=(lambda: _result_lost,),
             ),
             Mistake(
-                matches=lambda seen: (
-                    not _same(seen.given, seen.wanted) and _close(seen.given, seen.wanted)
-                ),
+                matches=lambda seen: not _same(seen.given, seen.wanted) and 0 < _apart(seen) < 1e-4,
                 slug="style-changes-numbers",
-                says="Yours agree with the stock loop up to rounding, so an operation differs: weight - lr * gradient rounds the product first, torch.add(weight, gradient, alpha=-lr) need not.",
+                says=(
+                    "Right up to rounding. `w - lr * g` rounds the product and then the difference; "
+                    "the task names a call that rounds as SGD does."
+                ),
                 examples=(lambda: _loop(lambda weight, gradient, lr: weight - lr * gradient),),
-            ),
-            Mistake(
-                matches=lambda seen: seen.given.keys() == seen.wanted.keys(),
-                says="These weights are those of another trajectory. Does each step begin where the last one ended, and go downhill?",
-                examples=(lambda: _loop(lambda weight, gradient, lr: weight + lr * gradient),),
             ),
         ),
     ),

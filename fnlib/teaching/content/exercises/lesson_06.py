@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +27,12 @@ class _Watched:
     def __init__(self) -> None:
         self._factory = Sequential(*layers(), optimizer=SGD(lr=0.5, momentum=0.9))
         self._bound: dict[int, Parameters] = {}
+        self.passed: list[Any] = []
 
     def __call__(self, parameters: Any, **options: Any) -> Model:
         if parameters is ...:
             raise _Unwritten
+        self.passed.append(parameters)
         model = self._factory(parameters, **options)
         self._bound[id(model.parameters)] = model.parameters
         return model
@@ -67,17 +69,21 @@ def _watch(answer: Callable[..., Any], count: int, *more: int) -> Any:
     for batch in batches:
         values.append(_one(others, values[-1], batch))
     return SimpleNamespace(
-        given=given, start_gone=_gone(start), away=ModelFactory.given_away, values=values
+        given=given,
+        start_gone=_gone(start),
+        away=ModelFactory.given_away,
+        values=values,
+        passed=ModelFactory.passed,
     )
 
 
-# --- 06-let-go: give away all that nobody needs any more ---------------------------------------------
+# --- 06-let-go: donate all that nobody needs any more ------------------------------------------------
 
 _STEPS = 6
 
 
 def _train(donate: Callable[[int], bool]) -> Train:
-    """A training that gives the value before a step away where ``donate(step)`` says so."""
+    """A training that donates the value before a step where ``donate(step)`` says so."""
 
     def train(ModelFactory: Any, parameters: Parameters, batches: Batches) -> Parameters:
         for step, batch in enumerate(batches):
@@ -107,7 +113,7 @@ def _blank(ModelFactory: Any, parameters: Any, batches: Batches) -> Any:
     return parameters
 
 
-# --- 06-keep: keep some, give the others away ----------------------------------------------------------
+# --- 06-keep: keep some, donate the others -------------------------------------------------------------
 
 _LONG, _EVERY = 12, 4
 
@@ -116,7 +122,7 @@ def _keep(
     donate: Callable[[int], bool],
     kept: Callable[[int], bool] = lambda step: step % _EVERY == _EVERY - 1,
 ) -> Keep:
-    """Keep the values that ``kept`` names; give the value before a step away where ``donate`` says so."""
+    """Keep the values that ``kept`` names; donate the value before a step where ``donate`` says so."""
 
     def keep_some(
         ModelFactory: Any, parameters: Parameters, batches: Batches, every: int
@@ -131,32 +137,84 @@ def _keep(
     return keep_some
 
 
+def _all_copied(
+    ModelFactory: Any, parameters: Parameters, batches: Batches, every: int
+) -> list[Parameters]:
+    current = deepcopy(parameters)
+    kept = []
+    for step, batch in enumerate(batches, 1):
+        current = _one(ModelFactory, current, batch, donate=True)
+        if step % every == 0:
+            kept.append(deepcopy(current))
+    return kept
+
+
+def _state_dicts(
+    ModelFactory: Any, parameters: Parameters, batches: Batches, every: int
+) -> list[Any]:
+    return [value.state_dict() for value in _right_keep(ModelFactory, parameters, batches, every)]
+
+
+_right_keep = _keep(lambda step: step % _EVERY != 0)
+
+
+def _kept(seen: Any) -> bool:
+    """Whether the right values are in the list and can be read."""
+    return list(seen.given) == seen.values[_EVERY::_EVERY]
+
+
+def _copies(seen: Any) -> bool:
+    """Whether the steps after a kept value started from another object: a copy."""
+    return any(all(value is not one for one in seen.passed) for value in seen.given[:-1])
+
+
+_MAY_GO = (
+    _LONG - _LONG // _EVERY
+)  # of the values before the 12 steps: not the first, nor those after 4 and 8
+
+
 def _passes_keep(seen: Any) -> bool:
-    wanted = seen.values[_EVERY::_EVERY]
-    return not seen.start_gone and seen.away >= _LONG - len(wanted) and list(seen.given) == wanted
+    return not seen.start_gone and seen.away >= _MAY_GO and _kept(seen) and not _copies(seen)
+
+
+def _donated(seen: Any) -> str:
+    """Say what a training that returned parameters made and donated."""
+    if not isinstance(seen.given, Parameters):
+        return ""
+    return (
+        f"Wanted the parameters after step {_STEPS} and {_STEPS - 1} donated values; got those after "
+        f"step {seen.given.step_count} and {seen.away}."
+    )
+
+
+def _list_of(seen: Any) -> str:
+    """Say which values are in a list of parameters."""
+    steps = [str(value.step_count) for value in seen.given]
+    return f"Wanted the parameters after steps 4, 8 and 12; got those after {', '.join(steps) or 'none'}."
 
 
 EXERCISES = (
     Exercise(
         key="06-let-go",
-        objective="Given a functional loop, the learner gives away every value that nobody needs any more, and no other.",
+        objective="Given a functional loop, the learner donates every value that nobody needs any more, and no other.",
         expects="the parameters after the last step",
         try_out=lambda train: _watch(train, _STEPS),
         passes=lambda seen: (
             not seen.start_gone and seen.away >= _STEPS - 1 and seen.given == seen.values[-1]
         ),
-        because="Same bits, one set of weights in place of two, and what the caller gave you still stands.",
+        so_far=_donated,
+        because="The same bits as without a donation, and the caller can still read what came in.",
         hints=(
-            "Who else has a name for the value that you give away?",
+            "Which names lead to the value that a step donates? Ask it for the first step, and for the second.",
             "The first step starts from the caller's value. The later ones start from values that only your loop knows.",
-            "parameters = model.step(gradient, donate=step > 0)",
+            "`donate=` takes True or False, and `step` tells you which of the steps this is.",
         ),
         right=(lambda: _train(lambda step: step > 0), lambda: _copied_first),
         mistakes=(
             Mistake(
                 matches=lambda seen: seen.start_gone,
                 slug="assignment-copies",
-                says="`parameters` was the caller's name for the value too, and the first step gave it away.",
+                says="The first step donated the caller's value: `parameters` is another name for it. Which step is that?",
                 examples=(
                     lambda: _train(lambda step: True),
                     lambda: _train(lambda step: step == 0),
@@ -164,8 +222,8 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: seen.given == seen.values[0],
-                slug="immutable-is-untrainable",
-                says="You gave back what went in: bind what each step returns.",
+                slug="result-not-needed",
+                says="These are the parameters that went in. Give what `model.step` returns the name `parameters`.",
                 examples=(
                     lambda: _result_lost,
                     lambda: lambda ModelFactory, parameters, batches: parameters,
@@ -173,37 +231,49 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: seen.away == 0 and seen.given == seen.values[-1],
-                says="Right bits, but nothing was given away: during each step the old and the new value both stand. donate=... is missing.",
+                says="The bits are right, and nothing was donated. `step` takes `donate=`.",
                 examples=(lambda: _train(lambda step: False),),
             ),
             Mistake(
                 matches=lambda seen: 0 < seen.away < _STEPS - 1 and seen.given == seen.values[-1],
-                says="Some values that only your loop knows were not given away. Which step is the only one that must not donate?",
+                says=f"The bits are right, but some values that only your loop knows stayed. {_STEPS - 1} of the {_STEPS} steps can donate.",
                 examples=(
                     lambda: _train(lambda step: step == 1),
                     lambda: _train(lambda step: step > 1),
+                ),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, Model),
+                says="That's a model. Return its parameters.",
+                examples=(
+                    lambda: (
+                        lambda ModelFactory, parameters, batches: ModelFactory(
+                            _train(lambda step: step > 0)(ModelFactory, parameters, batches)
+                        )
+                    ),
                 ),
             ),
         ),
     ),
     Exercise(
         key="06-keep",
-        objective="Given a long training, the learner keeps every so many values readable and gives all the others away.",
+        objective="Given a long training, the learner keeps every so many values readable and donates all the others.",
         expects=f"a list of the parameters after every {_EVERY} steps",
         try_out=lambda keep_some: _watch(keep_some, _LONG, _EVERY),
         passes=_passes_keep,
-        because="What you keep stands, the start too, and only what nobody can reach was given away.",
+        so_far=_list_of,
+        because="The kept values and the start can be read, and nothing was copied for it.",
         hints=(
-            "A value in the list is the value itself. Which step would give it away?",
-            "The step after a kept value must not donate, nor the first one. All others may.",
-            "donate=step % every != 0   # steps counted from 0: 0, 4, 8 start from a value that somebody keeps",
+            "Putting a value into a list copies nothing. Which step could donate it?",
+            "A step donates the value it starts from. So the step after a kept value has to leave it alone, and so has the first.",
+            "Count the steps from 0. With `every` 4, steps 0, 4 and 8 start from a value that somebody needs. What have these numbers in common?",
         ),
-        right=(lambda: _keep(lambda step: step % _EVERY != 0),),
+        right=(lambda: _right_keep,),
         mistakes=(
             Mistake(
                 matches=lambda seen: seen.start_gone,
                 slug="assignment-copies",
-                says="The first step starts from the caller's value; it must not give that away.",
+                says="The first step starts from the caller's value and donated it. That step has to leave its value alone.",
                 examples=(
                     lambda: _keep(lambda step: True),
                     lambda: _keep(lambda step: step % _EVERY != 1),
@@ -212,26 +282,40 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: any(_gone(value) for value in seen.given),
                 slug="names-are-boxes",
-                says="A list holds the value itself, no copy of it: the next step gave a kept value away.",
+                says="A value in your list was donated: the list holds the value itself, and the next step starts from it.",
                 examples=(lambda: _keep(lambda step: step > 0),),
             ),
             Mistake(
-                matches=lambda seen: (
-                    seen.away < _LONG - len(seen.values[_EVERY::_EVERY])
-                    and list(seen.given) == seen.values[_EVERY::_EVERY]
-                ),
-                says="The right values are kept, but others stand too while their step runs. Give away what nobody can reach.",
+                matches=lambda seen: _kept(seen) and _copies(seen),
+                slug="assignment-copies",
+                says="The right values, but you copied them, and each copy costs what a donation saves. Keep a value by not donating it.",
+                examples=(lambda: _all_copied,),
+            ),
+            Mistake(
+                matches=lambda seen: seen.away < _MAY_GO and _kept(seen),
+                says=f"The right values are kept, but others stayed as well. {_MAY_GO} of the {_LONG} steps can donate.",
                 examples=(lambda: _keep(lambda step: False),),
             ),
             Mistake(
-                matches=lambda seen: all(isinstance(value, Parameters) for value in seen.given),
-                says=f"These are not the values after every {_EVERY} steps. The first to be kept is the one after step {_EVERY}.",
+                matches=lambda seen: (
+                    seen.given
+                    and all(
+                        isinstance(value, Mapping) and not isinstance(value, Parameters)
+                        for value in seen.given
+                    )
+                ),
+                says="These are dicts of tensors, without the moments. Put the parameters themselves into the list.",
+                examples=(lambda: _state_dicts,),
+            ),
+            Mistake(
+                matches=lambda seen: isinstance(seen.given, Parameters),
+                says="That's one value. Return a list of those after every so many steps.",
                 examples=(
-                    lambda: _keep(
-                        lambda step: step % _EVERY != 1 and step > 0,
-                        lambda step: step % _EVERY == 0,
+                    lambda: (
+                        lambda ModelFactory, parameters, batches, every: _train(
+                            lambda step: step > 0
+                        )(ModelFactory, parameters, batches)
                     ),
-                    lambda: _keep(lambda step: False, lambda step: True),
                 ),
             ),
         ),

@@ -1,18 +1,15 @@
 """The picture of lesson 05: four loops on one trajectory, and below it what each of them keeps of it.
 
-Above, the losses of all loops over the steps; they lie upon one another. Below, one lane a loop, with its steps under those of
-the trajectory. A place is a frame with sharp corners, and what stood in it before is struck out. A value is a round box, and
-nothing in it is ever struck out. A closed box is grey: what lies behind it is pale, and what nobody could read is a question mark.
-A key below the lanes says this again, so that the picture can be taken out of the lesson.
+Above, the losses of all loops over the steps; one covers the other. Below, a lane for each loop, with its steps under those of
+the trajectory. A place is a frame with sharp corners, and what it held before is struck out. A value is a round box, and
+nothing in it is struck out. A closed box is grey: what it held before is pale, and what nobody could read is a question mark.
+A key below the lanes repeats this, so that the picture can be taken out of the lesson.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from torch import Tensor
 
 from fnlib.teaching.pictures import Picture, show
 from fnlib.teaching.style import GREEN, GREY, LOOPS, VERMILLION, use_style
@@ -20,19 +17,6 @@ from fnlib.teaching.style import GREEN, GREY, LOOPS, VERMILLION, use_style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMELESS = {
-    "A": "encapsulated",
-    "B": "functional",
-    "C": "fit",
-    "D": "stock",
-}  # exercise 05-which asks for this
-# What the ledger's own table says of these changes.
-WORDS = {
-    "name created": "bound",
-    "name rebound": "rebound",
-    "graph created": "graph built",
-    "graph removed": "graph freed",
-}
 TITLE = "Four loops, one trajectory, four pictures of state"
 INK = "#1a1a1a"
 SHADE, PALE, GUIDE = "#e6e6e6", "#5c5c5c", "#c9c9c9"
@@ -69,9 +53,9 @@ LANES = {
         "one place, two names", "optimizer.step()", ("network", "optimizer"), "", "place"
     ),
     "encapsulated": Lane(
-        "one place, shut away", "box.step(feature,\n         label)", ("box",), "step", "box"
+        "one box, new values", "box.step(feature,\n         label)", ("box",), "step", "box"
     ),
-    "fit": Lane("one place, one call", "box.fit(X, y)", ("box",), "fit", "box"),
+    "fit": Lane("one box, one call", "box.fit(X, y)", ("box",), "fit", "box"),
     "functional": Lane(
         "a value for each step",
         "parameters =\n  model.step(gradient)",
@@ -80,72 +64,6 @@ LANES = {
         "values",
     ),
 }
-
-
-class Turns:
-    """The turns of a loop; a weight is noted before the first turn and after each.
-
-    Args:
-        count: how many turns.
-        read: gives the weight as it is now, a tensor with one element.
-
-    Attributes:
-        weights: what was noted.
-
-    Example:
-        >>> import torch
-        >>> weight = torch.tensor([1.0])
-        >>> turns = Turns(2, lambda: weight)
-        >>> for step in turns:
-        ...     weight = weight / 2
-        >>> turns.weights
-        [1.0, 0.5, 0.25]
-    """
-
-    def __init__(self, count: int, read: Callable[[], Tensor]) -> None:
-        self.count, self.read = count, read
-        self.weights: list[float] = []
-
-    def __iter__(self) -> Iterator[int]:
-        self.weights = []
-        for step in range(self.count):
-            self.weights.append(self.read().item())
-            yield step
-        self.weights.append(self.read().item())
-
-
-def nameless(ledgers: Mapping[str, Any]) -> None:
-    """Print the ledgers of the four loops without their names and statements, in the order of ``NAMELESS``.
-
-    Args:
-        ledgers: loop -> its ledger. Of one that has several turns, the second is printed.
-
-    Example:
-        >>> import torch, fnlib
-        >>> w = torch.ones(1)
-        >>> with fnlib.Ledger(w=w) as ledger:
-        ...     _ = w.add_(1)
-        >>> nameless({"stock": ledger})
-        D
-          | ...
-    """
-    for letter, name in NAMELESS.items():
-        if name not in ledgers:
-            continue
-        print(letter)
-        ledger = ledgers[name]
-        for entry in (ledger.iteration(2) if ledger.iterations else ledger).entries:
-            if entry.kind == "statement":
-                changes = Counter(
-                    f"{change.state} {change.kind}"
-                    for change in entry.changes
-                    if change.state != "group entry"
-                )
-                said = [(times, WORDS.get(what, what)) for what, times in changes.items()]
-                print(
-                    "  |",
-                    "; ".join(f"{times} x {what}" if times > 1 else what for times, what in said),
-                )
 
 
 def four_loops(seen: Mapping[str, Seen], *, title: str = TITLE, setting: str = "") -> Picture:
@@ -302,8 +220,8 @@ def _key(axes: Axes) -> None:
     )
     axes.text(2.64, 0.37, "?", fontsize=14, color=PALE, ha="center", va="center")
     axes.plot([-2.2, -1.94], [low + 0.1, high - 0.1], color=VERMILLION, linewidth=1.8)
-    for x, words in ((-1.8, "a place: the old number is lost"), (0.76, "a lid: seen by reaching in"),
-                     (2.78, "never seen from outside"), (4.98, "a value: it stays")):  # fmt: skip
+    for x, words in ((-1.8, "a place: the old number is lost"), (0.76, "a box: pale = replaced"),
+                     (2.78, "never seen from outside"), (4.98, "a value: never overwritten")):  # fmt: skip
         axes.text(x, 0.37, words, fontsize=10, va="center", color=INK)
 
 
@@ -324,15 +242,14 @@ def _place(axes: Axes, lane: Lane, one: Seen) -> None:
 
 
 def _box(axes: Axes, lane: Lane, one: Seen) -> None:
-    """The same frame, shut away: a call goes in, and what happens to the place is seen by reaching inside, if at all."""
+    """A closed box: a call goes in, and each step gives it another value. The old ones are pale."""
     from matplotlib.patches import Rectangle
 
     last = len(one.weights) - 1
     axes.add_patch(
         Rectangle((-0.5, MIDDLE - 0.3), last + 1, 0.6, facecolor=SHADE, edgecolor=INK, linewidth=2)
     )
-    _frame(axes, -0.36, last + 0.36, VERMILLION, dashed=True)
-    _numbers(axes, one.weights, INK)
+    _numbers(axes, one.weights, INK, struck=False)
     _name(axes, last, lane.names[0], to=last)
     calls = range(last) if lane.step == "step" else [0]
     for call in calls:
@@ -406,8 +323,10 @@ def _frame(axes: Axes, left: float, right: float, color: str, *, dashed: bool = 
     )
 
 
-def _numbers(axes: Axes, weights: Sequence[float | None], color: str) -> None:
-    """What stood in a place, struck out but for the last; a question mark where nobody could read it."""
+def _numbers(
+    axes: Axes, weights: Sequence[float | None], color: str, *, struck: bool = True
+) -> None:
+    """Write what was held: the last number strong, those before it pale, and in a place struck out."""
     last = len(weights) - 1
     for step, weight in enumerate(weights):
         final = step == last
@@ -421,7 +340,7 @@ def _numbers(axes: Axes, weights: Sequence[float | None], color: str) -> None:
             fontweight="bold" if final else "normal",
             color=color if final else PALE,
         )
-        if not final and weight is not None:
+        if struck and not final and weight is not None:
             axes.plot(
                 [step - 0.24, step + 0.24],
                 [MIDDLE - 0.12, MIDDLE + 0.12],
@@ -486,7 +405,7 @@ def _in_words(seen: Mapping[str, Seen]) -> str:
         names = " and ".join(LANES[name].names)
         state = {
             "place": f"one square place with {numbers}, all but the last struck out, and the names {names} point to it",
-            "box": f"a closed grey box with a place in it, {numbers}, all but the last struck out or unknown",
+            "box": f"a closed grey box that held {numbers}, all but the last pale or unknown",
             "values": f"round values {numbers} in a row, none struck out; the names {names} point to the first and the last",
         }[LANES[name].kind]
         words.append(f"{name}: {state}; {', '.join(_counts_in_words(one.counts))}.")
