@@ -47,6 +47,7 @@ REWRITTEN = (
     "02",
     "03",
     "04",
+    "08",
 )  # the lessons in plain English; grows until it holds all of them
 # A number in prose that no cell contains, and why it may stand there: (lesson, the words around it) -> reason.
 EXEMPT: dict[tuple[str, str], str] = {}
