@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 import fnlib
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.views.rows import rows_of
 from fnlib.ledger.views.view import View
-from fnlib.teaching.museum import Today, exhibit, harm_of
+from fnlib.teaching.museum import Today, exhibit, function_of, harm_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
 
 Run = Callable[..., Any]
@@ -121,44 +123,58 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
     print("\n\n".join(parts))
 
 
-def holds(words: str, so: object) -> None:
-    """Print a sentence about what a lesson has just measured, if it is so.
+def from_the_museum(code: str) -> None:
+    """Show an exhibit as its room does: row, finding, harm, and what its author sees.
 
     Args:
-        words: the sentence.
-        so: whether it holds.
-
-    Raises:
-        AssertionError: it does not.
+        code: the exhibit.
 
     Example:
-        >>> holds("a copy of the list is not the list", [1] is not [1])
-        a copy of the list is not the list
+        >>> from_the_museum("rate_set_on_a_copy")  # doctest: +ELLIPSIS
+        The loop as written, in the ledger:
+        ...
+            as written 0.1, cured 0.025
+        ...
     """
-    assert so, f"it is not so: {words}"
-    print(words)
+    setup, bug, cure = (function_of(code, part) for part in ("setup", "bug", "cure"))
+    cured(code, setup, bug, cure)
 
 
-def refused(error: type[fnlib.FnlibError], run: Callable[[], object]) -> None:
-    """Do what ``fnlib`` refuses, and print the error.
+def watch(run: Run) -> tuple[fnlib.Ledger, Any]:
+    """Record a loop that takes no arguments.
 
     Args:
-        error: the class of error that is expected.
-        run: does it.
+        run: the loop.
 
-    Raises:
-        AssertionError: nothing was raised.
+    Returns:
+        The ledger, and what the loop returned.
 
     Example:
-        >>> refused(fnlib.Immutable, lambda: setattr(fnlib.SGD(lr=0.1), "lr", 0.2))
-        fnlib refuses. Immutable: ...
+        >>> watch(lambda: 3)[1]
+        3
     """
-    try:
-        run()
-    except error as caught:
-        print(_wrapped(f"fnlib refuses. {error.__name__}: {caught}"))
-    else:
-        raise AssertionError(f"{error.__name__} was expected, and nothing was raised")
+    torch.optim.SGD(
+        [torch.zeros(1)], lr=1.0
+    )  # the first optimizer imports a lot, slowly if recorded
+    return record(dict, run)
+
+
+def caught(code: str, run: Run) -> Any:
+    """Record a loop, and print the row with a finding and what the ledger says of it.
+
+    Args:
+        code: of the finding.
+        run: the loop, without arguments.
+
+    Returns:
+        What the loop returned.
+
+    Raises:
+        AssertionError: the ledger has no such finding.
+    """
+    ledger, returned = watch(run)
+    print(row(ledger, code))
+    return returned
 
 
 def record(setup: Setup, run: Run) -> tuple[fnlib.Ledger, Any]:

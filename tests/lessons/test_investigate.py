@@ -589,7 +589,10 @@ def test_08_a_kept_graph_meets_weights_that_have_moved() -> None:
     assert not Tried("08", READ, {"stock-bug": [kept]}).names["ledger"].raised
     stepping = [
         ("loss.backward()", "loss.backward(retain_graph=True); optimizer.step()"),
-        ("with suppress", "optimizer = torch.optim.SGD(network.parameters(), lr=0.1)\nwith suppress"),
+        (
+            "with suppress",
+            "optimizer = torch.optim.SGD(network.parameters(), lr=0.1)\nwith suppress",
+        ),
     ]
     raised = Tried("08", READ, {"stock-bug": stepping}).names["ledger"].raised
     assert "modified by an inplace operation" in str(raised)
@@ -660,6 +663,63 @@ def test_08_runs_again_from_any_cell() -> None:
     assert tried.error is None and tried.names["same"]
 
 
+# --- 09 -------------------------------------------------------------------------------------------
+
+MUSEUM = ("one-predict", "one-row", "two-row", "three-row", "four-row", "four-curve", "six-row")
+
+
+def test_09_each_exhibit_is_worse_than_its_cure() -> None:
+    """The curves that the complaints are about, as written and cured."""
+    cells = (*MUSEUM, "one-curve", "three-curve", "six-curve")
+    tried = Tried("09", cells, {})
+    assert tried.error is None
+    wild, calm = tried.names["both_1"].values()
+    assert min(wild[:25]) < 1 < max(wild[40:]) and wild[15] < calm[15] and calm[-1] == min(calm)
+    slow, quick = (sum(losses[-20:]) for losses in tried.names["both_3"].values())
+    assert quick < 0.9 * slow
+    written, cured = tried.names["both_4"].values()
+    assert written[0] > written[-1] + 0.08 and min(cured) > max(written) - 0.01
+    stuck, falling = (losses[-1] for losses in tried.names["both_6"].values())
+    assert stuck > 3 * falling
+    assert tried.said.count("CERTAIN") == 3 and tried.said.count("QUESTION") == 2
+
+
+def test_09_at_a_small_rate_the_bug_looks_like_luck() -> None:
+    """Question 1: at a rate of 0.01 the loop without `zero_grad` learns faster."""
+    more = "slow, lucky = train_1(cured=True, lr=0.01), train_1(lr=0.01)"
+    names = Tried("09", ("one-predict", "one-row"), {}, more).names
+    assert sum(names["lucky"]) < 0.9 * sum(names["slow"])
+
+
+def test_09_inference_mode_moves_statistics_too() -> None:
+    """Question 2: the finding is the same under `inference_mode`."""
+    change = {"four-row": [("torch.no_grad()", "torch.inference_mode()")]}
+    tried = Tried("09", ("one-predict", "four-row"), change)
+    assert tried.error is None and "statistics-moved-without-gradient" in tried.said
+
+
+def test_09_half_a_cure_trains_in_evaluation_mode() -> None:
+    """Question 3: `eval()` without `train()` is another bug, and the ledger names it."""
+    line = next(line for line in _cell("09", "four-row").splitlines() if "# cured" in line)
+    change: Change = {
+        "four-row": [
+            (line, " " * 12 + "network.eval()"),
+            ("            network.train()\n", ""),
+            ("accuracy_4 = ", "# "),
+        ]
+    }
+    more = "codes = {finding.code for finding in visit.watch(train_4)[0].findings}"
+    assert Tried("09", ("one-predict", "four-row"), change, more).names["codes"] == {
+        "trained-in-eval-mode"
+    }
+
+
+def test_09_runs_again_from_any_cell() -> None:
+    cells = (*MUSEUM, "state-run", "doctor-run")
+    tried = Tried("09", (*cells, *reversed(cells)), {})
+    assert tried.error is None
+
+
 def _cell(lesson: str, id: str) -> str:
     (path,) = SOLUTIONS.glob(f"{lesson}_*.ipynb")
     return next(cell.source for cell in read(path).cells if cell.id == id)
@@ -672,4 +732,4 @@ def test_every_question_is_tried() -> None:
         if isinstance(value, Callable) and (found := re.match(r"test_(0\d)_", name)):  # type: ignore[arg-type]
             tried[found[1]] = tried.get(found[1], 0) + 1
     three = {f"0{number}": 3 for number in (5, 6, 7)}
-    assert tried == {"00": 4, "01": 6, "02": 5, "03": 7, "04": 5, "08": 7} | three
+    assert tried == {"00": 4, "01": 6, "02": 5, "03": 7, "04": 5, "08": 7, "09": 5} | three

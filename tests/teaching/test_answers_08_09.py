@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import fnlib
 from fnlib.teaching.exercises import Outcome
 from tests.teaching.test_answers import ERROR, NOT_YET, PASSED, _judged
 
@@ -162,3 +164,158 @@ def test_truncate(answer: Any, outcome: Outcome, said: str) -> None:
 def test_reach(answer: Any, outcome: Outcome, said: str) -> None:
     """Loops that step after several pieces, or nearly."""
     _judged("08-reach", answer, outcome, said)
+
+
+# --- 09 -------------------------------------------------------------------------------------------
+
+
+def _each(change: Callable[[Any], Any]) -> Callable[..., None]:
+    """Do something to each weight of the first layer."""
+
+    def freeze(network: Any, optimizer: Any) -> None:
+        for weight in network[0].parameters():
+            change(weight)
+
+    return freeze
+
+
+def _off(weight: Any) -> None:
+    weight.requires_grad_(False)
+
+
+def _none_once(weight: Any) -> None:
+    weight.grad = None
+
+
+def _both(weight: Any) -> None:
+    weight.requires_grad = False
+    weight.grad = None
+
+
+def _hook(weight: Any) -> None:
+    weight.register_hook(lambda gradient: gradient * 0)
+
+
+def _no_momentum(network: Any, optimizer: Any) -> None:
+    _each(_off)(network, optimizer)
+    optimizer.state.clear()
+
+
+def _rate_of_all(network: Any, optimizer: Any) -> None:
+    optimizer.param_groups[0]["lr"] = 0.0
+
+
+def _own_group(network: Any, optimizer: Any) -> None:
+    first = list(network[0].parameters())
+    (group,) = optimizer.param_groups
+    group["params"] = [weight for weight in group["params"] if all(weight is not f for f in first)]
+    optimizer.add_param_group({"params": first, "lr": 0.0})
+
+
+def _weight_alone(network: Any, optimizer: Any) -> None:
+    _both(network[0].weight)
+
+
+def _removed(network: Any, optimizer: Any) -> None:
+    optimizer.param_groups[0]["params"] = list(network[2].parameters())
+
+
+def _whole_network(network: Any, optimizer: Any) -> None:
+    network.requires_grad_(False)
+
+
+FREEZE: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_each(_both), PASSED, "left the first one alone"),
+    (_removed, PASSED, "left the first one alone"),
+    (_own_group, PASSED, ""),
+    (_each(_off), NOT_YET, "which is half of it"),
+    (_each(_none_once), NOT_YET, "computes gradients for the layer again"),
+    (_each(_hook), NOT_YET, "gradients are zeros in every step"),
+    (_no_momentum, NOT_YET, "which is half of it"),
+    (_rate_of_all, NOT_YET, "so does the last one"),
+    (_weight_alone, NOT_YET, "computes gradients for the layer again"),
+    (lambda network, optimizer: network[0].eval(), NOT_YET, "computes gradients for the layer"),
+    (lambda network, optimizer: network[0].zero_grad(), NOT_YET, "computes gradients for the"),
+    (lambda network, optimizer: network[0].weight.zero_(), ERROR, "a leaf Variable"),
+    (lambda network, optimizer: nn.init.zeros_(network[0].weight), NOT_YET, "changed weights"),
+    (_whole_network, ERROR, "does not require grad"),
+]
+
+
+def _loop(
+    zero: bool = True, divide: int = 1, clip_late: bool = False, layers: Any = nn.ModuleList
+) -> Callable[[], None]:
+    """A loop as learners bring one: right as it stands, with one thing to spoil."""
+
+    def run() -> None:
+        network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        for feature in torch.randn(3, 8, 4):
+            if zero:
+                optimizer.zero_grad()
+            loss = network(feature).pow(2).mean() / divide
+            loss.backward()
+            if not clip_late:
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            if clip_late:
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+
+    return run
+
+
+def _functional(named: bool = True) -> Callable[[], None]:
+    def run() -> None:
+        factory = fnlib.Factory(lambda: nn.Linear(4, 1), optimizer=fnlib.SGD(lr=0.1))
+        model = factory(fnlib.Parameters(seed=0))
+        for feature in torch.randn(3, 8, 4):
+            gradient = model.backward(model(feature).pow(2).mean())
+            if named:
+                model = factory(model.step(gradient))
+            else:
+                model.step(gradient)
+
+    return run
+
+
+def _broken() -> None:
+    raise KeyError("weights")
+
+
+def _alias() -> None:
+    network = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    best = network.state_dict()
+    for feature in torch.randn(3, 8, 4):
+        optimizer.zero_grad()
+        network(feature).pow(2).mean().backward()
+        optimizer.step()
+    network.load_state_dict(best)
+
+
+BROUGHT: list[tuple[Any, Outcome, str]] = [
+    ((_loop(zero=False), _loop()), PASSED, "finds something in the bug and nothing in the cure"),
+    ((_alias, _loop()), PASSED, ""),
+    ((_functional(named=False), _functional()), PASSED, ""),
+    ([_loop(zero=False), _loop()], PASSED, ""),
+    ((_loop(), _loop(zero=False)), NOT_YET, "finds something in the cure too"),
+    ((_loop(divide=4), _loop()), NOT_YET, "a loss that isn't divided"),
+    ((_loop(zero=False), lambda: None), NOT_YET, "One of the two doesn't train"),
+    ((_loop(zero=False), _alias), NOT_YET, "finds something in the cure too"),
+    ((lambda: 3, _loop()), NOT_YET, "One of the two doesn't train"),
+    ((1, 2), NOT_YET, "without calling them"),
+    ((_broken, _loop()), ERROR, "KeyError"),
+    ((_loop(zero=False),), ERROR, "not enough values"),
+]
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), FREEZE)
+def test_freeze(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways to freeze a layer in the middle of a training, or nearly."""
+    _judged("09-freeze", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), BROUGHT)
+def test_exhibit(answer: Any, outcome: Outcome, said: str) -> None:
+    """Bugs that learners bring, with their cures."""
+    _judged("09-exhibit", answer, outcome, said)

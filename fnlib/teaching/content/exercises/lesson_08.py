@@ -84,7 +84,9 @@ def _reached(read: Any) -> Any:
     if hidden is ...:
         return None
     if _near(_weights(network), start):
-        raise Unreadable("The network still has its first weights. Is `optimizer.step()` ever reached?")
+        raise Unreadable(
+            "The network still has its first weights. Is `optimizer.step()` ever reached?"
+        )
     known = {name: _weights_of(loop) for name, loop in _LOOPS.items()}
     return SimpleNamespace(
         like={name for name, weights in known.items() if _near(_weights(network), weights)},
