@@ -1,4 +1,4 @@
-"""What the rooms of the museum do beside each loop: run it as written, look at it through the ledger, cure it, do it in fnlib."""
+"""What the museum does with a loop: run it as written, record it, cure it, do its task in fnlib."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ WIDTH = 100
 
 
 def as_written(code: str, setup: Setup, bug: Run) -> None:
-    """Run a loop as it was written, and show what its author sees: what PyTorch says, the losses, what the loop returns.
+    """Run a loop as written, and show what its author sees.
 
-    The picture beside it is of the same loop over many passes, as it was written and cured.
+    That is what PyTorch says, the losses, and what the loop returns. The picture shows the same loop over many passes, as
+    written and cured.
 
     Args:
         code: the exhibit.
@@ -36,7 +37,7 @@ def as_written(code: str, setup: Setup, bug: Run) -> None:
     Example:
         >>> from fnlib.teaching.museum import function_of
         >>> as_written("detach_is_not_a_copy", *(function_of("detach_is_not_a_copy", part) for part in ("setup", "bug")))
-        It runs to its end, with no error and no warning.
+        It runs to the end, without an error or a warning.
         loss: 1.25, 1.10, 1.34
         It returns 0
         This loop and its cure, 30 times over the same data:
@@ -52,7 +53,7 @@ def as_written(code: str, setup: Setup, bug: Run) -> None:
 
 
 def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
-    """Record the loop, print the row that gives it away and what the ledger says of it; then the harm, without and with the cure.
+    """Record the loop, print its rows and the finding, and the harm without and with the cure.
 
     Args:
         code: the exhibit.
@@ -95,7 +96,7 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
 
 
 def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
-    """Do the same task in ``fnlib``, and print what becomes of the bug.
+    """Do the same task in ``fnlib``, and print what happens to the bug.
 
     Args:
         code: the exhibit.
@@ -311,7 +312,7 @@ def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
     """How loud PyTorch is, and what the author of a loop sees: the losses, and what the loop returns if that is a number."""
     loud: Today = "silent"
     returned = None
-    said = "It runs to its end, with no error and no warning."
+    said = "It runs to the end, without an error or a warning."
     with warnings.catch_warnings(record=True) as caught, listening() as losses:
         warnings.simplefilter("always")
         try:
@@ -321,7 +322,7 @@ def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
     if caught:
         loud, said = (
             "warns",
-            f"It runs to its end, with a warning: {_first(str(caught[0].message))} ...",
+            f"It runs to the end, with a warning: {_first(str(caught[0].message))} ...",
         )
     lines = [textwrap.fill(said, 86)]
     lines += [f"{name}: {_numbers(values)}" for name, values in losses.items() if loud != "raises"]
