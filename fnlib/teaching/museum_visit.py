@@ -53,7 +53,7 @@ def as_written(code: str, setup: Setup, bug: Run) -> None:
 
 
 def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
-    """Record the loop, print its rows and the finding, and the harm without and with the cure.
+    """Print a loop's rows, its finding, and the harm without and with the cure.
 
     Args:
         code: the exhibit.
@@ -125,7 +125,7 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
 
 
 def from_the_museum(code: str) -> None:
-    """Show an exhibit as its room does: row, finding, harm, and what its author sees.
+    """Show an exhibit the way its room does.
 
     Args:
         code: the exhibit.
@@ -161,7 +161,7 @@ def watch(run: Run) -> tuple[fnlib.Ledger, Any]:
 
 
 def caught(code: str, run: Run) -> Any:
-    """Record a loop, and print the row with a finding and what the ledger says of it.
+    """Record a loop and print the row that has a finding.
 
     Args:
         code: of the finding.
