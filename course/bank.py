@@ -65,8 +65,8 @@ def prerequisites() -> str:
         "",
         f"<!-- {_MADE} -->",
         "",
-        "Names, aliases, `+=` against `=`, and what a graph is. Write your eight letters down, then open the answers. Six right: go to",
-        f"{first}. Fewer: read up at the links first; it takes half an hour.",
+        "They're about names, aliases, `+=` and `=`, and what a graph is. Write down your eight letters, then open the answers.",
+        f"With six right answers, go on to {first}. With fewer, read the linked pages first. That takes about half an hour.",
         "",
     ]
     return _quiz(head, _prerequisites())
@@ -81,8 +81,8 @@ def prerequisites_again() -> str:
         "",
         f"<!-- {_MADE} -->",
         "",
-        "In another order. Compare your letters with those that you wrote down [before lesson 00](prerequisites.md):",
-        "the options are the same.",
+        "The order is another one, the options are the same. Answer them, then compare with the letters that you wrote down",
+        "[before lesson 00](prerequisites.md).",
         "",
     ]
     return _quiz(head, [rows[index] for index in order])

@@ -90,7 +90,8 @@ def run(
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
     )
-    with client.setup_kernel(env=dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")):
+    settings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "FNLIB_PROGRESS": "off"}
+    with client.setup_kernel(env=os.environ | settings):
         client.nb.cells.append(measure)
         begun = time.perf_counter()
         for index, cell in enumerate(made.cells[:-1]):

@@ -12,7 +12,7 @@ from fnlib.teaching.museum import EXHIBITS, ROOMS, Exhibit
 from fnlib.teaching.notebook import LESSONS
 
 _IN_A_SENTENCE = {
-    "silent": "in silence",
+    "silent": "silent",
     "warns": "with a warning",
     "raises": "with an error",
     "refused": "are refused",
@@ -63,14 +63,14 @@ def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, folder: str = "museum/
 
     Example:
         >>> print(markdown().splitlines()[0])
-        | where | bug | PyTorch today | the ledger finds | the doctor sees it standing | in `fnlib` |
+        | where | bug | PyTorch today | the ledger finds | seen without a recording | in `fnlib` |
     """
     head = (
         "where",
         "bug",
         "PyTorch today",
         "the ledger finds",
-        "the doctor sees it standing",
+        "seen without a recording",
         "in `fnlib`",
     )
     rows: list[tuple[str, ...]] = []
@@ -127,9 +127,9 @@ def in_lesson(text: str) -> str:
         these = [one for one in EXHIBITS if one.functional == functional]
         today, then = total(one.today for one in these), total(one.fnlib for one in these)
         totals.append(
-            f"- {len(these)} {kind} loops. PyTorch today: {today}. The same tasks in `fnlib`: {then}."
+            f"- {len(these)} {kind} loops. In PyTorch today: {today}. The same tasks in `fnlib`: {then}."
         )
-    says = "The doctor's column says whether the bug can be seen on the objects as they stand, without a recording."
+    says = "The column before the last says whether `fnlib.doctor(...)` can see the bug afterwards, without a recording."
     made = "\n".join([*totals, "", says, "", markdown(folder="../museum/")])
     return with_block(text, BEGIN, END, made, "Lesson 09")
 

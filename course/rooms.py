@@ -28,8 +28,8 @@ TABLE_CELL = "table"
 LINES = 15  # of a code cell
 
 SAID = {
-    "silent": "It runs, and PyTorch says nothing.",
-    "warns": "It runs, with a warning.",
+    "silent": "PyTorch says nothing.",
+    "warns": "PyTorch warns.",
     "raises": "PyTorch raises an error.",
 }
 
@@ -64,31 +64,29 @@ def _title(room: str) -> str:
         f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)
     ]
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
-    rows = (
-        "what they show" if room in FUNCTIONAL else "with a `>` at the one that gives the bug away"
-    )
+    rows = "and what they show" if room in FUNCTIONAL else "with a `>` at the one to blame"
     lines = [
         f"# Room {number} · {room}",
         "",
-        f"{len(exhibits)} exhibits · part of {lesson}, for looking things up · {' · '.join(neighbours)}",
+        f"{len(exhibits)} exhibits · part of {lesson} · {' · '.join(neighbours)}",
         "",
-        "Read a loop, decide what is wrong with it, and open the label. Below the loop stands what its author sees; below"
-        f" the cure stand the rows of the [ledger](../glossary.md#ledger), {rows},"
-        " the harm, measured, and what its author sees now. The same task in `fnlib` comes last.",
+        "For each loop, guess what's wrong with it before you open the label. Below the loop you see what its author saw."
+        f" The cell of the cure prints the rows of the [ledger](../glossary.md#ledger), {rows},"
+        " and then the harm as a number, without the cure and with it. The last cell does the same task in `fnlib`.",
         "",
-        "Each exhibit defines `setup`, `bug` and `cure` anew, so run its cells from its first to its last.",
+        "Every exhibit defines its own `setup`, `bug` and `cure`, so run its cells in order.",
     ]
     if core is not None:
         lines += [
             "",
-            f"The first of this kind, {core.title}, hangs in the lesson itself."
+            f"One exhibit of this room is in the lesson itself: {core.title}."
             if core.title[0] == "`"
-            else f"The first of this kind, “{core.title}”, hangs in the lesson itself.",
+            else f"One exhibit of this room is in the lesson itself: “{core.title}”.",
         ]
     if room in FUNCTIONAL:
         lines += [
             "",
-            "These loops change nothing in place, or mean not to. Their bugs are other ones, and as real.",
+            "These loops are meant to change nothing in place. That style has bugs of its own.",
         ]
     return "\n".join(lines)
 
@@ -123,18 +121,18 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
     """The cells of one exhibit: its label, its loop, its cure, and the task in fnlib (once, if two exhibits share it)."""
     tree = ast.parse(one.file.read_text(encoding="utf-8"))
     answer = " ".join((ast.get_docstring(tree) or "").split())
+    kinds = ["Met in"] * len(one.sources) + ["Related:"] * len(one.related)
     links = [
-        f"[{name}]({address}): {says}"
-        for name, (address, says) in zip(one.sources, one.links, strict=True)
+        f"- {kind} [{name}]({address}): {says}"
+        for kind, name, (address, says) in zip(
+            kinds, one.sources + one.related, one.links, strict=True
+        )
     ]
-    met = (
-        "\n".join(f"- Met in {link}" for link in links)
-        or "- No page is quoted here: it was reproduced for this museum."
-    )
+    met = "\n".join(links) or "- We know no page about it and reproduced it for this museum."
     label = [
         f"## {place(one)} · {one.task}",
         "",
-        f"{SAID[one.today]} What is wrong?",
+        SAID[one.today],
         "",
         f"<details><summary>The label</summary>\n\n**{one.title}.** {answer}\n\n{met}\n\n</details>",
     ]

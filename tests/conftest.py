@@ -8,6 +8,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("FNLIB_PROGRESS", "off")  # a test that passes an exercise is no learner
 
 import gc  # noqa: E402
 import random  # noqa: E402

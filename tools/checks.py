@@ -103,6 +103,7 @@ def _settings(ipython: Path) -> dict[str, str]:
         IPYTHONDIR=str(ipython),
         PYTHONPATH=str(ROOT),
         JUPYTER_PLATFORM_DIRS="1",
+        FNLIB_PROGRESS="off",  # an exercise that a test passes is not a learner's
         MPLBACKEND="agg",
     )
 

@@ -68,6 +68,6 @@ def _referents(value: Any) -> Iterable[Any]:
     """Return what an object refers to, without code, and the global variables that code sees."""
     others = gc.get_referents(value)
     if isinstance(value, types.FunctionType):
-        seen = {id(value.__globals__), id(value.__builtins__)}
+        seen = {id(value.__globals__), id(value.__globals__.get("__builtins__"))}
         others = [other for other in others if id(other) not in seen]
     return [other for other in others if gc.is_tracked(other) and not isinstance(other, _CODE)]

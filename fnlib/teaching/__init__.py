@@ -38,6 +38,7 @@ _HOME = {
     "explore": "interact",
     "check": "exercises",
     "hint": "exercises",
+    "progress": "progress",
     "predict": "questions",
     "reveal": "questions",
     "misconception": "misconceptions",

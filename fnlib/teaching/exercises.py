@@ -20,7 +20,7 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 from fnlib.show.location import of_a_notebook
-from fnlib.teaching import records
+from fnlib.teaching import passed, records
 from fnlib.teaching.misconceptions import misconception
 
 
@@ -171,6 +171,8 @@ def check(key: str, answer: Any) -> Result:
     result = judge(exercise(key), answer, tries=_tries[key])
     wrong = result.judged and result.outcome is Outcome.NOT_YET
     _tries[key] = 0 if result.passed else _tries[key] + wrong
+    if result.passed:
+        passed.note(key)
     print(_wrapped(result.message))
     return result
 

@@ -24,7 +24,7 @@ IN_FNLIB = LOOPS / "in_fnlib.py"
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room of the museum; the functional wing has loops that change nothing in place, or mean not to."""
+    """A room of the museum; loops of the functional wing are meant to change nothing in place."""
 
     name: str
     functional: bool = False
@@ -32,7 +32,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What becomes of a bug in ``fnlib``, and why: ``name`` is the function that shows it."""
+    """What happens to a bug in ``fnlib``, and why; the function ``name`` shows it."""
 
     name: str
     verdict: Verdict
@@ -41,7 +41,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A page on which a bug was met, and in our own words what it says."""
+    """A page about a bug, and what it says in our own words."""
 
     name: str
     address: str
@@ -65,13 +65,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """One bug: where it hangs, what PyTorch says today, who finds it, and what becomes of it in ``fnlib``.
+    """One bug: its room, what PyTorch says today, who finds it, and what happens to it in ``fnlib``.
 
     Attributes:
         code: the name of its file, without ``.py``.
         room: the name of its room.
-        title: the bug, said on its label.
-        task: what its loop is meant to do, in words that do not give the bug away.
+        title: the bug, as its label names it.
+        task: what its loop is meant to do, without a hint at the bug.
         today: what PyTorch says of it.
         way: the name of a `Way`.
         core: whether lesson 09 shows it, and its room does not.
@@ -79,6 +79,7 @@ class Exhibit:
         finding: the ledger's code, "" where it has none.
         standing: the code of `fnlib.doctor` on the objects as they stand, "" where it cannot be seen that way.
         sources: names of the pages on which it was met.
+        related: names of pages about something close to it.
         rows: what to see in the ledger, for a loop of the functional wing.
     """
 
@@ -93,6 +94,7 @@ class Exhibit:
     finding: str = ""
     standing: str = ""
     sources: tuple[str, ...] = ()
+    related: tuple[str, ...] = ()
     rows: Rows | None = None
 
     @property
@@ -117,8 +119,9 @@ class Exhibit:
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:
-        """Where it was met: (address, what the page says)."""
-        return tuple((SOURCES[name].address, SOURCES[name].says) for name in self.sources)
+        """Where it was met, or something close to it: (address, what the page says)."""
+        names = self.sources + self.related
+        return tuple((SOURCES[name].address, SOURCES[name].says) for name in names)
 
 
 def _exhibit(record: records.Record) -> Exhibit:
@@ -128,7 +131,7 @@ def _exhibit(record: records.Record) -> Exhibit:
     for kind, name, known in (
         ("room", one.room, ROOMS),
         ("way", one.way, WAYS),
-        *(("source", name, SOURCES) for name in one.sources),
+        *(("source", name, SOURCES) for name in one.sources + one.related),
     ):
         if name not in known:
             raise record.wrong(f'there is no {kind} "{name}" in this file.')

@@ -1,4 +1,4 @@
-"""What the rooms of the museum do beside each loop: run it as written, look at it through the ledger, cure it, do it in fnlib."""
+"""What the museum does with a loop: run it as written, record it, cure it, do its task in fnlib."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 import fnlib
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.views.rows import rows_of
 from fnlib.ledger.views.view import View
-from fnlib.teaching.museum import Today, exhibit, harm_of
+from fnlib.teaching.museum import Today, exhibit, function_of, harm_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
 
 Run = Callable[..., Any]
@@ -22,9 +24,10 @@ WIDTH = 100
 
 
 def as_written(code: str, setup: Setup, bug: Run) -> None:
-    """Run a loop as it was written, and show what its author sees: what PyTorch says, the losses, what the loop returns.
+    """Run a loop as written, and show what its author sees.
 
-    The picture beside it is of the same loop over many passes, as it was written and cured.
+    That is what PyTorch says, the losses, and what the loop returns. The picture shows the same loop over many passes, as
+    written and cured.
 
     Args:
         code: the exhibit.
@@ -34,7 +37,7 @@ def as_written(code: str, setup: Setup, bug: Run) -> None:
     Example:
         >>> from fnlib.teaching.museum import function_of
         >>> as_written("detach_is_not_a_copy", *(function_of("detach_is_not_a_copy", part) for part in ("setup", "bug")))
-        It runs to its end, with no error and no warning.
+        It runs to the end, without an error or a warning.
         loss: 1.25, 1.10, 1.34
         It returns 0
         This loop and its cure, 30 times over the same data:
@@ -50,7 +53,7 @@ def as_written(code: str, setup: Setup, bug: Run) -> None:
 
 
 def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
-    """Record the loop, print the row that gives it away and what the ledger says of it; then the harm, without and with the cure.
+    """Print a loop's rows, its finding, and the harm without and with the cure.
 
     Args:
         code: the exhibit.
@@ -93,7 +96,7 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
 
 
 def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
-    """Do the same task in ``fnlib``, and print what becomes of the bug.
+    """Do the same task in ``fnlib``, and print what happens to the bug.
 
     Args:
         code: the exhibit.
@@ -121,44 +124,58 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
     print("\n\n".join(parts))
 
 
-def holds(words: str, so: object) -> None:
-    """Print a sentence about what a lesson has just measured, if it is so.
+def from_the_museum(code: str) -> None:
+    """Show an exhibit the way its room does.
 
     Args:
-        words: the sentence.
-        so: whether it holds.
-
-    Raises:
-        AssertionError: it does not.
+        code: the exhibit.
 
     Example:
-        >>> holds("a copy of the list is not the list", [1] is not [1])
-        a copy of the list is not the list
+        >>> from_the_museum("rate_set_on_a_copy")  # doctest: +ELLIPSIS
+        The loop as written, in the ledger:
+        ...
+            as written 0.1, cured 0.025
+        ...
     """
-    assert so, f"it is not so: {words}"
-    print(words)
+    setup, bug, cure = (function_of(code, part) for part in ("setup", "bug", "cure"))
+    cured(code, setup, bug, cure)
 
 
-def refused(error: type[fnlib.FnlibError], run: Callable[[], object]) -> None:
-    """Do what ``fnlib`` refuses, and print the error.
+def watch(run: Run) -> tuple[fnlib.Ledger, Any]:
+    """Record a loop that takes no arguments.
 
     Args:
-        error: the class of error that is expected.
-        run: does it.
+        run: the loop.
 
-    Raises:
-        AssertionError: nothing was raised.
+    Returns:
+        The ledger, and what the loop returned.
 
     Example:
-        >>> refused(fnlib.Immutable, lambda: setattr(fnlib.SGD(lr=0.1), "lr", 0.2))
-        fnlib refuses. Immutable: ...
+        >>> watch(lambda: 3)[1]
+        3
     """
-    try:
-        run()
-    except error as caught:
-        print(_wrapped(f"fnlib refuses. {error.__name__}: {caught}"))
-    else:
-        raise AssertionError(f"{error.__name__} was expected, and nothing was raised")
+    torch.optim.SGD(
+        [torch.zeros(1)], lr=1.0
+    )  # the first optimizer imports a lot, slowly if recorded
+    return record(dict, run)
+
+
+def caught(code: str, run: Run) -> Any:
+    """Record a loop and print the row that has a finding.
+
+    Args:
+        code: of the finding.
+        run: the loop, without arguments.
+
+    Returns:
+        What the loop returned.
+
+    Raises:
+        AssertionError: the ledger has no such finding.
+    """
+    ledger, returned = watch(run)
+    print(row(ledger, code))
+    return returned
 
 
 def record(setup: Setup, run: Run) -> tuple[fnlib.Ledger, Any]:
@@ -295,7 +312,7 @@ def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
     """How loud PyTorch is, and what the author of a loop sees: the losses, and what the loop returns if that is a number."""
     loud: Today = "silent"
     returned = None
-    said = "It runs to its end, with no error and no warning."
+    said = "It runs to the end, without an error or a warning."
     with warnings.catch_warnings(record=True) as caught, listening() as losses:
         warnings.simplefilter("always")
         try:
@@ -305,7 +322,7 @@ def _seen(setup: Setup, run: Run) -> tuple[Today, str]:
     if caught:
         loud, said = (
             "warns",
-            f"It runs to its end, with a warning: {_first(str(caught[0].message))} ...",
+            f"It runs to the end, with a warning: {_first(str(caught[0].message))} ...",
         )
     lines = [textwrap.fill(said, 86)]
     lines += [f"{name}: {_numbers(values)}" for name, values in losses.items() if loud != "raises"]

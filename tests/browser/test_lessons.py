@@ -19,7 +19,7 @@ LESSONS = sorted(
 )
 LESSONS += [
     "lessons/museum/room_03_sharing_lost_and_unwanted.ipynb"
-]  # one for all fifteen rooms: made by one hand, and the widest
+]  # one for all eighteen rooms: made by one hand, and the widest
 LIMIT = 1_000_000_000  # what a Binder machine gives for sure, server included
 PEAKS: dict[str, int] = {}  # measured while each lesson ran
 

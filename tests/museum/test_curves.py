@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-import fnlib
 from fnlib.teaching import museum_visit
 from fnlib.teaching.museum import EXHIBITS, function_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
@@ -80,9 +81,24 @@ def test_a_curve_shows_what_the_loop_does() -> None:
     assert PASSES >= 20
 
 
-def test_a_sentence_is_printed_only_if_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(AssertionError, match="not so: the moon is square"):
-        museum_visit.holds("the moon is square", torch.tensor(False))
-    with pytest.raises(AssertionError, match="Immutable was expected"):
-        museum_visit.refused(fnlib.Immutable, lambda: None)
+def test_a_row_is_printed_only_if_the_finding_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    setup, bug, cure = (function_of("best_state_dict", part) for part in ("setup", "bug", "cure"))
+    with pytest.raises(AssertionError, match="not snapshot-moved"):
+        museum_visit.caught("snapshot-moved", lambda: cure(**setup()))
     assert not capsys.readouterr().out
+    museum_visit.caught("snapshot-moved", lambda: bug(**setup()))
+    assert "CERTAIN snapshot-moved" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_is_copied_twice_can_be_loaded_twice() -> None:
+    """An optimizer keeps the tensors that it loads, so the cure of the room copies on the way in."""
+    weight = torch.ones(1, requires_grad=True)
+    optimizer = torch.optim.Adam([weight])
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    for copied in (False, True):
+        checkpoint = copy.deepcopy(optimizer.state_dict())
+        before = float(checkpoint["state"][0]["step"])
+        optimizer.load_state_dict(copy.deepcopy(checkpoint) if copied else checkpoint)
+        optimizer.step()
+        assert (float(checkpoint["state"][0]["step"]) == before) == copied

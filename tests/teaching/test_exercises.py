@@ -219,8 +219,8 @@ def test_a_blank_ledger_takes_its_own_words_only(cells: Any) -> None:
         ("05-which", {"A": "stock"}, "Give one loop for each of the letters"),
         ("00-early-stop", lambda model, train_one_epoch, score, epochs: 3, "Return the weights alone"),
         ("07-no-trace", lambda model, feature: "six", "Return the model's output, a tensor; you gave a str, 'six'"),
-        ("08-reach", lambda network, *others: [network], "The network has its first weights still"),
-        ("08-reach", lambda n, o, loss, p, r: loss(n(p[0][0])[0], p[0][1]).item().backward(), "item() gives a plain number"),
+        ("08-reach", lambda network, *others: [network], "The network still has its first weights"),
+        ("08-reach", lambda n, o, loss, p, r: loss(n(p[0][0])[0], p[0][1]).item().backward(), "A plain number has no `backward`"),
     ],
 )  # fmt: skip
 def test_what_learners_typed(key: str, answer: object, said: str) -> None:

@@ -20,7 +20,7 @@ def batch(size=32):
 
 
 def gradient_is_a_value():
-    """Two backwards give two equal values; neither stays anywhere."""
+    """Two calls of `backward` return two equal values, and nothing adds up."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -30,14 +30,14 @@ def gradient_is_a_value():
 
 
 def another_structure_is_refused():
-    """Parameters of one network do not fit another: no layer is replaced behind a rule's back."""
+    """Parameters of one network don't fit another, so no layer is replaced unnoticed."""
     parameters = fnlib.Factory(network)(fnlib.Parameters(seed=0)).parameters
     other = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5)))
     return other(parameters)
 
 
 def rule_holds_no_weights():
-    """One rule serves two models at once: it holds neither weights nor moments."""
+    """One rule serves two models at once, since it holds neither weights nor moments."""
     rule = fnlib.Adam(lr=0.01)
     ModelFactory = fnlib.Factory(network, optimizer=rule)
     feature, label = batch()
@@ -49,7 +49,7 @@ def rule_holds_no_weights():
 
 
 class TiedPair(nn.Module):
-    """Encodes and decodes with one weight."""
+    """Encode and decode with one weight."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +61,7 @@ class TiedPair(nn.Module):
 
 
 def tie_is_one_entry():
-    """A weight with two names is one entry of the parameters, before and after a step."""
+    """A weight with two names is one entry of the parameters, before a step and after it."""
     model = fnlib.Factory(TiedPair)(fnlib.Parameters.from_module(TiedPair()))
     tokens = torch.randint(0, 10, (16,))
     parameters = model.step(model.backward(criterion(model(tokens), tokens)))
@@ -69,7 +69,7 @@ def tie_is_one_entry():
 
 
 def name_is_a_snapshot():
-    """`best = parameters` is enough: training makes new values, the old ones stand."""
+    """`best = parameters` is enough: training makes new values and leaves the old ones alone."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -82,7 +82,7 @@ def name_is_a_snapshot():
 
 
 def statistics_are_refused():
-    """A forward that changes statistics raises, under `no_grad` too."""
+    """A forward pass that changes statistics raises, also under `no_grad`."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
     model = ModelFactory(fnlib.Parameters(seed=0))
     with torch.no_grad():
@@ -90,7 +90,7 @@ def statistics_are_refused():
 
 
 def evaluation_is_another_model():
-    """`model.eval()` returns another model; the training model goes on training."""
+    """`model.eval()` returns another model, and the training model goes on training."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature = batch()[0]
@@ -99,7 +99,7 @@ def evaluation_is_another_model():
 
 
 def mode_is_training_unless_said():
-    """Dropout is on unless the bind says otherwise: another answer each time, here too."""
+    """Dropout is on unless you bind with `training=False`: another answer each time, here too."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature = batch()[0]
@@ -107,7 +107,7 @@ def mode_is_training_unless_said():
 
 
 def frozen_statistics():
-    """A frozen BatchNorm is an argument of the bind; its statistics stand still."""
+    """You pass a frozen BatchNorm when you bind, and its statistics stay as they are."""
     ModelFactory = fnlib.Factory(
         lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     )
@@ -121,7 +121,7 @@ def frozen_statistics():
 
 
 def forward_leaves_the_old_statistics():
-    """A training forward between a forward and its backward: the gradient is right."""
+    """A training forward between a forward and its `backward`: the gradient is right."""
     ModelFactory = fnlib.Factory(
         lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     )
@@ -135,7 +135,7 @@ def forward_leaves_the_old_statistics():
 
 
 def absent_entry_stands_still():
-    """A weight without an entry in the gradient is left alone, momentum or not; its moments too."""
+    """A weight without an entry in the gradient stays as it is, and so do its moments."""
     rule = fnlib.SGD(lr=0.1, momentum=0.9, weight_decay=0.1)
     ModelFactory = fnlib.Factory(network, optimizer=rule)
     model = ModelFactory(fnlib.Parameters(seed=0))
@@ -148,7 +148,7 @@ def absent_entry_stands_still():
 
 
 def gradient_says_what_moves():
-    """Leave an entry out of the gradient, and its weight stands still; the rest moves."""
+    """Leave an entry out of the gradient, and its weight stays as it is while the rest moves."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -163,7 +163,7 @@ def gradient_says_what_moves():
 
 
 def zero_gradient_decays():
-    """A gradient of zeros is a gradient: weight decay applies, here too."""
+    """A gradient of zeros is a gradient, so weight decay applies, here too."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.AdamW(lr=0.1, weight_decay=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     zeros = fnlib.Gradient(
@@ -173,7 +173,7 @@ def zero_gradient_decays():
 
 
 def rate_follows_the_step_count():
-    """The schedule's position is in the value: a kept one goes on where it was, here at lr(3)."""
+    """The value holds the position in the schedule: a kept one goes on at lr(3)."""
     used = []
     rule = fnlib.SGD(lr=lambda step: used.append(step) or 0.1 * 0.5**step)
     ModelFactory = fnlib.Factory(network, optimizer=rule)
@@ -187,7 +187,7 @@ def rate_follows_the_step_count():
 
 
 def rate_of_the_factory_counts():
-    """Parameters trained at one rate, bound to a factory of another: the factory's is used."""
+    """Parameters trained at one rate, bound to a factory with another: the factory's counts."""
     feature, label = batch()
     steps = []
     for lr in (0.1, 0.001):
@@ -201,7 +201,7 @@ def rate_of_the_factory_counts():
 
 
 def step_between_backwards():
-    """The discriminator steps first; the generator's backward finds the weights of the forward."""
+    """The discriminator steps first, and the generator's `backward` still has the old weights."""
     rule = fnlib.wrap(torch.optim.Adam, lr=0.1, fused=True)
     Generator = fnlib.Factory(lambda: nn.Linear(4, 2), optimizer=rule)
     Discriminator = fnlib.Factory(lambda: nn.Linear(2, 1), optimizer=rule)
@@ -216,7 +216,7 @@ def step_between_backwards():
 
 
 def activation_can_be_edited():
-    """`.data` of an activation is nobody's state: the gradient is wrong, here too."""
+    """`.data` of an activation can be overwritten, and the gradient is wrong, here too."""
     model = fnlib.Factory(lambda: nn.Linear(8, 8))(fnlib.Parameters(seed=0))
     feature = batch()[0]
     right = model.backward(torch.exp(model(feature)).sum())
@@ -239,7 +239,7 @@ def total_keeps_graphs():
 
 
 def hidden_state_stops_at_the_weights():
-    """A hidden state that is not detached: no error, and the same gradient as with `detach`."""
+    """A hidden state without `detach`: no error, and the same gradient as with it."""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     chunks = torch.randn(2, 2, 5, 4)
     gradients = []
@@ -253,7 +253,7 @@ def hidden_state_stops_at_the_weights():
 
 
 def size_of_graph(tensor):
-    """Nodes of the graph behind a tensor."""
+    """Count the nodes of the graph behind a tensor."""
     seen, waiting = set(), [tensor.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -264,7 +264,7 @@ def size_of_graph(tensor):
 
 
 def hidden_state_retained():
-    """With `retain_graph=True` the old graph works, for the old values stand; it grows."""
+    """With `retain_graph=True` the old graph works, since no weight has changed. It grows."""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     model, hidden, nodes = ModelFactory(fnlib.Parameters(seed=0)), None, []
     for _ in range(3):
@@ -276,7 +276,7 @@ def hidden_state_retained():
 
 
 def draws_are_pytorchs():
-    """Initial weights come from one stream: one layer more shifts every later one, here too."""
+    """All initial weights come from one stream: one layer more shifts every later one, here too."""
     starts = []
     for sizes in ((8, 4, 3), (8, 4, 4, 3)):
         layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
@@ -287,7 +287,7 @@ def draws_are_pytorchs():
 
 
 def seed_is_folded():
-    """One seed for the whole loop: another mask at each step, whatever is seeded elsewhere."""
+    """One seed for the whole loop: another mask in each step, whatever is seeded elsewhere."""
     ModelFactory = fnlib.Factory(
         lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)), optimizer=fnlib.SGD(lr=0.0)
     )
@@ -302,7 +302,7 @@ def seed_is_folded():
 
 
 class OwnRule:
-    """Makes the museum's mistakes: it keeps the gradient, and scales its average in place."""
+    """A rule with the museum's mistakes: it keeps the gradient and scales its average in place."""
 
     def __init__(self, lr=0.1):
         self.lr = lr
@@ -328,7 +328,7 @@ def own_rule_is_trusted():
 
 
 def rule_is_given_copies():
-    """In-place mistakes of a rule stay inside it: the gradient and the old state are whole."""
+    """A rule may write into what it gets: the gradient and the old state stay as they were."""
     ModelFactory = fnlib.Factory(network, optimizer=OwnRule())
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -343,7 +343,7 @@ def rule_is_given_copies():
 
 
 def rate_on_the_object():
-    """A rule is finished when it is made: what would be read by nobody is refused."""
+    """A rule can't be changed once it's made, so a useless attribute is refused."""
     rule = fnlib.SGD(lr=0.1)
     rule.lr = 0.01
 

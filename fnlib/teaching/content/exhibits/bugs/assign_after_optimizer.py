@@ -1,4 +1,4 @@
-"""`load_state_dict(assign=True)` puts new weights into the model; the optimizer still holds the old ones."""
+"""`load_state_dict(assign=True)` puts new tensors into the model, and the optimizer still holds the old ones."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`inference_mode` does not protect BatchNorm either: its statistics move with every validation batch."""
+"""`inference_mode` doesn't stop running statistics either: every validation batch moves them."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Validation under `no_grad` but in training mode: BatchNorm learns its statistics from the validation data."""
+"""Validation runs under `no_grad`, but in training mode, so BatchNorm takes statistics from the validation data."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""BatchNorm's statistics change between a forward and its `backward`; autograd's own check does not see it."""
+"""BatchNorm's statistics change between a forward pass and its `backward`, and autograd's check doesn't notice."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""An activation is clamped through `.data` after the forward: `backward` uses the clamped value."""
+"""An activation is clamped through `.data` after the forward pass, and `backward` computes with the clamped numbers."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`eval()` is forgotten before prediction: dropout is on, and the same image gets another answer each time."""
+"""Nobody calls `eval()` before the prediction, so dropout is on and the same input gets another answer each time."""
 
 import torch
 from torch import nn
@@ -40,7 +40,7 @@ def cure(model, optimizer, train_data, test_feature):
 
 
 def harm(run):
-    """Do two predictions of the same inputs agree? (1 yes, 0 no)"""
+    """Do two predictions for the same input agree? (1 yes, 0 no)"""
     return float(torch.equal(*run(**setup())))
 
 

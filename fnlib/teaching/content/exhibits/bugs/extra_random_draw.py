@@ -1,4 +1,4 @@
-"""An ablation adds one layer; every layer built after it starts from other weights as well."""
+"""The ablation adds one layer, and every layer built after it starts with other weights as well."""
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ def cure(seed):
 
 
 def harm(run):
-    """Weights of body and head, of 4, that both networks start from."""
+    """Weights of body and head, of 4, that start the same in both networks."""
     baseline, ablation = run(**setup())
     shared = dict(ablation.named_parameters())
     return sum(torch.equal(weight, shared[name]) for name, weight in baseline.named_parameters())

@@ -1,4 +1,4 @@
-"""A layer is frozen after `backward`: its gradient is already there, and the step uses it."""
+"""The layer is frozen after `backward`. Its gradient is there already, and the step uses it."""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Steps that moved the layer (one was meant to)."""
+    """Steps that moved the layer (1 was meant to)."""
     things = setup()
     model, optimizer, moved = things["model"], things["optimizer"], []
     before = [None]

@@ -1,4 +1,4 @@
-"""The backbone is frozen with `requires_grad_(False)`; its BatchNorm statistics go on moving."""
+"""`requires_grad_(False)` freezes the backbone's weights, and its BatchNorm statistics go on moving."""
 
 import torch
 from torch import nn
@@ -38,7 +38,7 @@ def cure(backbone, head, batches):
 
 
 def harm(run):
-    """Tensors of the frozen backbone, of 7, that stood still."""
+    """Tensors of the frozen backbone, of 7, that stayed as they were."""
     things = setup()
     before = {name: value.clone() for name, value in things["backbone"].state_dict().items()}
     run(**things)

@@ -1,4 +1,4 @@
-"""A layer is frozen in mid-training; gradients are set to zero instead of None, and momentum carries it on."""
+"""The layer is frozen in mid-training. Its gradient is zero and not None, so momentum still moves it."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The generator's `backward` runs through the discriminator and leaves gradients in it; nobody clears them."""
+"""The generator's `backward` goes through the discriminator and leaves gradients in it, which nothing clears."""
 
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ def cure(generator, discriminator, optimizer_g, optimizer_d, batches):
 
 
 def harm(run):
-    """Losses, of the two, whose gradients the discriminator's last step used."""
+    """Losses, of 2, whose gradients the discriminator's last step used."""
     things = setup()
     for name in ("optimizer_g", "optimizer_d"):
         things[name].param_groups[0]["lr"] = 1e-6       # the weights stay where they are

@@ -1,4 +1,4 @@
-"""The same loop with `fused=True`: no error, and the generator gets a wrong gradient."""
+"""With `fused=True` the same loop raises no error, and the generator gets a wrong gradient."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The hidden state goes from batch to batch with its graph: the second `backward` meets a graph already used."""
+"""The hidden state keeps its graph from batch to batch, so the second `backward` reaches a graph that was freed."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`retain_graph=True` is added to silence the error; now the step has changed what the old graph needs."""
+"""`retain_graph=True` removes the first error, but the step has overwritten weights that the old graph needs."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The last layer is replaced after the optimizer was built: the new layer is never trained."""
+"""The last layer is replaced after the optimizer was built, so no step trains the new layer."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Training is resumed with a smaller rate; `load_state_dict` brings the old rate back."""
+"""The optimizer is built with a smaller rate, and `load_state_dict` brings the old rate back."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A home-made optimizer scales its update in place; the update *is* the momentum buffer."""
+"""The optimizer scales its update in place, and the update is the momentum buffer itself."""
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ def cure(model, batches):
 
 
 def harm(run):
-    """Length of the average after one step, in lengths of the first gradient."""
+    """Length of the average after one step, as a multiple of the first gradient."""
     things = setup()
     model = things["model"]
     optimizer = run(model, things["batches"][:1])

@@ -1,4 +1,4 @@
-"""The optimizer is built before the model gets its real memory: moving off the `meta` device makes new weights."""
+"""The optimizer is built on the `meta` device. When the model gets its memory, it gets new tensors."""
 
 import torch
 from torch import nn

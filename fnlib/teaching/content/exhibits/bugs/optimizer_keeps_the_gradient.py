@@ -1,4 +1,4 @@
-"""A home-made optimizer keeps `weight.grad` itself as its first average: the next `zero_grad` wipes it."""
+"""The optimizer keeps `weight.grad` itself as its first average, and the next `zero_grad` sets it to zero."""
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ def cure(model, batches, lr=0.1):
 
 
 def harm(run):
-    """Length of the third step's average, in gradients of one batch (1 + 0.9 + 0.81 = 2.71 by the rule)."""
+    """Length of the third step's average, in gradients of one batch (the rule gives 1 + 0.9 + 0.81 = 2.71)."""
     things = setup()
     model, (feature, target) = things["model"], things["batches"][0]
     things["batches"] = [(feature, target)] * 3

@@ -1,4 +1,4 @@
-"""`optimizer.state_dict()` is kept to go back to; its moments are the live ones."""
+"""`optimizer.state_dict()` is kept as a checkpoint, but its moments are the optimizer's own tensors."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def cure(model, optimizer, batches):
         optimizer.step()
         if index == 1:
             checkpoint = deepcopy(optimizer.state_dict())
-    optimizer.load_state_dict(checkpoint)           # back to the second step
+    optimizer.load_state_dict(deepcopy(checkpoint)) # it keeps what it is given
 
 
 def harm(run):

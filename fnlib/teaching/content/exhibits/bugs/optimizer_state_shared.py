@@ -1,4 +1,4 @@
-"""A second optimizer starts from the first one's state; from then on both write the same moments."""
+"""The second optimizer loads the first one's state, and from then on both write into the same moments."""
 
 import copy
 
@@ -42,7 +42,7 @@ def cure(teacher, batches):
 
 
 def harm(run):
-    """Steps that the teacher's optimizer believes it has taken (it took 3)."""
+    """Steps that the teacher's optimizer counts (it took 3)."""
     things = setup()
     optimizer = run(**things)
     return optimizer.state[things["teacher"].weight]["step"].item()

@@ -1,4 +1,4 @@
-"""The rate is lowered in `optimizer.state_dict()["param_groups"]`: that is a copy, and nothing happens."""
+"""`optimizer.state_dict()["param_groups"]` is a copy, so the new rate never reaches the optimizer."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`optimizer.lr = 0.01` sets an attribute that nobody reads."""
+"""`optimizer.lr = 0.01` sets an attribute that no optimizer reads."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The scheduler steps before the optimizer: the first rate is never used."""
+"""The scheduler steps before the optimizer, so the first rate is never used."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A scheduler is built after the optimizer was restored: building it sets the rate back to the warm-up's start."""
+"""A scheduler is built after the optimizer was restored, and that sets the rate back to the warm-up's start."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A helper sets the seed at every evaluation; training after it meets the same dropout masks each epoch."""
+"""The helper sets the global seed at every evaluation, so each epoch draws the same dropout masks."""
 
 import torch
 from torch import nn

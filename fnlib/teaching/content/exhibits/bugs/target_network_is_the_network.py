@@ -1,4 +1,4 @@
-"""The target network of Q-learning is the network itself: the target moves with every step."""
+"""The target network of Q-learning is the network itself, so the target moves with every step."""
 
 import copy
 
@@ -42,7 +42,7 @@ def cure(policy_net, optimizer, batches):
 
 
 def harm(run):
-    """Weights of the target network, of 4, that stood still between two updates."""
+    """Weights of the target network, of 4, that stayed as they were between two updates."""
     things = setup()
     before = [weight.clone() for weight in things["policy_net"].parameters()]
     target_net = run(**things)

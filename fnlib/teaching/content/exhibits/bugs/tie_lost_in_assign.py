@@ -1,4 +1,4 @@
-"""`load_state_dict(assign=True)` gives each name its own tensor: the tie between encoder and decoder is gone."""
+"""`load_state_dict(assign=True)` gives each name a tensor of its own, and the two layers no longer share one."""
 
 import torch
 from torch import nn
@@ -43,7 +43,7 @@ def cure(model, checkpoint, batches):
 
 
 def harm(run):
-    """Number of weights that are trained (there was one)."""
+    """Number of weights that are trained (there was 1)."""
     things = setup()
     run(**things)
     return len(list(things["model"].parameters()))

@@ -1,4 +1,4 @@
-"""Encoder and decoder share a weight; copying them one by one gives two weights that drift apart."""
+"""Encoder and decoder share a weight. Copied one by one, they have two weights that drift apart."""
 
 import copy
 
@@ -46,7 +46,7 @@ def cure(teacher, batches):
 
 
 def harm(run):
-    """Number of weights that the student trains (the teacher has one)."""
+    """Number of weights that the student trains (the teacher has 1)."""
     return len(list(run(**setup()).parameters()))
 
 

@@ -1,4 +1,4 @@
-"""`total_loss += loss` keeps the graph of every batch alive until the epoch ends."""
+"""`total_loss += loss` keeps the graph of every batch until the epoch ends."""
 
 import torch
 from torch import nn

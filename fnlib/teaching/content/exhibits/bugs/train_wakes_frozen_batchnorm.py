@@ -1,4 +1,4 @@
-"""BatchNorm is put in `eval()` once; `model.train()` at the start of each epoch wakes it again."""
+"""BatchNorm is put into `eval()` once, and `model.train()` at the start of each epoch switches it back."""
 
 import torch
 from torch import nn

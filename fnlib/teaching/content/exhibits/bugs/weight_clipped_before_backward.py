@@ -1,4 +1,4 @@
-"""The critic's weights are clipped through `.data` between forward and `backward`: a wrong gradient, no error."""
+"""The critic's weights are clipped through `.data` before `backward`, which then computes a wrong gradient."""
 
 import torch
 from torch import nn

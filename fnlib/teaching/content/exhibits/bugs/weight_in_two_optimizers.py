@@ -1,4 +1,4 @@
-"""Two optimizers hold the shared encoder: it is stepped twice for every batch."""
+"""Two optimizers hold the shared encoder, so it takes two steps for every batch."""
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def cure(encoder, head_a, head_b, batches):
 
 
 def harm(run):
-    """Length of the encoder's first step, in steps of lr times gradient."""
+    """Length of the encoder's first step, as a multiple of lr times gradient."""
     things = setup()
     encoder, batches = things["encoder"], things["batches"][:1]
     before = encoder.weight.detach().clone()

@@ -1,4 +1,4 @@
-"""Weight normalisation is added after the optimizer was built: the weight it holds is no longer used."""
+"""Weight normalisation replaces the weight after the optimizer was built, and the optimizer still holds the old one."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`zero_grad` comes between `backward` and `step`: the gradient is gone when it is wanted."""
+"""`zero_grad` comes between `backward` and `step`, so there's no gradient left to step with."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`zero_grad` is forgotten: each step uses the sum of all gradients so far."""
+"""There's no `zero_grad`, so each step uses the sum of all gradients so far."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Size of the third step's gradient, in gradients of one batch."""
+    """Length of the third step's gradient, in gradients of one batch."""
     things = setup()
     things["optimizer"].param_groups[0]["lr"] = 1e-6    # the weights stay, and each batch has the same gradient
     run(**things)

@@ -1,4 +1,4 @@
-"""`zero_grad` stands in the outer loop: gradients are cleared once an epoch, steps are taken once a batch."""
+"""`zero_grad` is in the outer loop: gradients are cleared once per epoch, and steps are taken once per batch."""
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ def cure(model, optimizer, loader, epochs=2):
 
 
 def harm(run):
-    """Size of the last step's gradient, in gradients of one batch."""
+    """Length of the last step's gradient, in gradients of one batch."""
     things = setup()
     things["optimizer"].param_groups[0]["lr"] = 1e-6    # the weights stay, and each batch has the same gradient
     run(**things)

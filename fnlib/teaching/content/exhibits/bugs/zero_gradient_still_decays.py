@@ -1,4 +1,4 @@
-"""A layer is kept by zeroing its gradient; weight decay moves it all the same."""
+"""The layer is meant to stay as it is and gets a gradient of zeros, but weight decay still moves it."""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Weights of the first layer, of 2, that stood still."""
+    """Weights of the first layer, of 2, that stayed as they were."""
     things = setup()
     before = [weight.clone() for weight in things["model"][0].parameters()]
     run(**things)

@@ -1,4 +1,4 @@
-"""Old weights are updated in place to save memory, and then compared with the new ones: they are the new ones."""
+"""The old weights are updated in place to save memory and then compared with the new ones, which are the same tensors."""
 
 import torch
 from torch import nn
@@ -38,7 +38,7 @@ def cure(network, weights, batches):
 
 
 def in_fnlib(network, weights, batches):
-    """Refused: a value that was given away says so, with the line that gave it away."""
+    """Refused: reading a donated value raises an error that names the line of the donation."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Linear(8, 1))
     start = fnlib.Parameters.from_module(network)

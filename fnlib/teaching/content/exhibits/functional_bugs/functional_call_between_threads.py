@@ -1,4 +1,4 @@
-"""`functional_call` swaps weights into one shared module: two threads at once get the wrong ones, and one of them stays in it."""
+"""`functional_call` swaps weights into one shared module. Two threads get each other's, and one set stays in the module."""
 
 import threading
 
@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 
 class Scale(nn.Module):
-    """Waits for its input, then multiplies it with its weight."""
+    """Wait for the input, then multiply it by the weight."""
 
     def __init__(self):
         super().__init__()
@@ -19,7 +19,7 @@ class Scale(nn.Module):
 
 
 class Request:
-    """An input that takes its time to arrive."""
+    """An input that takes a while to arrive."""
 
     def __init__(self):
         self.inside, self.arrived = threading.Event(), threading.Event()
@@ -69,7 +69,7 @@ def cure(asked):
 
 
 def in_fnlib(asked):
-    """Cannot happen: one factory serves many parameters at once."""
+    """Can't happen: each call works with the parameters it was bound to."""
     import fnlib
     ModelFactory, answers = fnlib.Factory(Scale), {}
     start = fnlib.Parameters.from_module(Scale())
@@ -83,7 +83,7 @@ def in_fnlib(asked):
 
 
 def harm(run):
-    """Answers, of 2, that used the weight asked for."""
+    """Answers, of 2, that used the weight they were asked for."""
     return sum(weight == answer for weight, answer in run(**setup()).items())
 
 

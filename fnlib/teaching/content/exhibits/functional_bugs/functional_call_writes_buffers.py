@@ -1,4 +1,4 @@
-"""`functional_call` looks pure; in training mode it writes BatchNorm's statistics into the dict it was given."""
+"""In training mode `functional_call` writes BatchNorm's new statistics into the dictionary that it was given."""
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ def cure(network, state, feature):
 
 
 def in_fnlib(network, state, feature):
-    """Cannot be written: what the forward changed comes back as a value."""
+    """Can't be written: what the forward pass changes comes back as a value."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
     parameters = fnlib.Parameters.from_module(network)
@@ -35,7 +35,7 @@ def in_fnlib(network, state, feature):
 
 
 def harm(run):
-    """Tensors of the kept state, of 7, that are as they were."""
+    """Tensors of the kept state, of 7, that stayed as they were."""
     things = setup()
     before = {name: value.clone() for name, value in things["state"].items()}
     start = run(**things)

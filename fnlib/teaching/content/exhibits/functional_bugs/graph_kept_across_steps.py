@@ -1,4 +1,4 @@
-"""New weights are made from old ones with their graph: every step keeps all steps before it."""
+"""The new weights keep the graph of the step that made them, and with it the graphs of all steps before."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def cure(network, weights, batches):
 
 
 def in_fnlib(network, weights, batches):
-    """Cannot be written: `step` returns values without a graph."""
+    """Can't be written: `step` returns values without a graph."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Linear(8, 1), optimizer=fnlib.SGD(lr=0.1))
     model = ModelFactory(fnlib.Parameters.from_module(network))

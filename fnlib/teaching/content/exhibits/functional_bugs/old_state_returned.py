@@ -1,4 +1,4 @@
-"""The step makes new statistics and returns the old ones (as an official guide once did)."""
+"""The step computes new statistics and returns the old ones, as an official guide once did."""
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ def cure(network, weights, buffers, batches):
 
 
 def in_fnlib(network, weights, buffers, batches):
-    """Refused: a training model's `step` without its new buffers raises."""
+    """Refused: a training model's `step` raises if its new buffers are missing."""
     import fnlib
     model = fnlib.Factory(network)(fnlib.Parameters.from_module(network))
     feature, target = batches[0]
@@ -52,7 +52,7 @@ def in_fnlib(network, weights, buffers, batches):
 
 
 def harm(run):
-    """Batches that the statistics were made from (there were 3)."""
+    """Batches that went into the statistics (there were 3)."""
     return run(**setup())["1.num_batches_tracked"].item()
 
 

@@ -1,4 +1,4 @@
-"""The optimizer's new state is dropped: every step is the first one, and the schedule never moves."""
+"""The optimizer's new state is dropped, so every step is the first one and the schedule never moves."""
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def cure(network, weights, state, batches):
 
 
 def in_fnlib(network, weights, state, batches):
-    """Weights and step count are one value: who passes on the one passes on the other."""
+    """Weights and step count are one value, so you pass on both or neither."""
     import fnlib
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=schedule))
     model = ModelFactory(fnlib.Parameters.from_module(network))

@@ -1,4 +1,4 @@
-"""The step's result is not bound to anything: the old weights are used for ever."""
+"""The step's result gets no name, so every step starts from the first weights."""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def cure(network, weights, batches):
 
 
 def in_fnlib(network, weights, batches):
-    """Can still be written: the statement is valid, and nothing is changed by it."""
+    """Can still be written: the line is valid Python and changes nothing."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Linear(8, 1), optimizer=fnlib.SGD(lr=0.1))
     model = ModelFactory(fnlib.Parameters.from_module(network))

@@ -1,4 +1,4 @@
-"""Randomness is an argument, and the loop passes the same one each time: one dropout mask for the whole training."""
+"""The seed is an argument, and the loop passes the same one each time: the same dropout mask in every step."""
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ def cure(network, weights, feature, seed=42):
 
 
 def in_fnlib(network, weights, feature, seed=42):
-    """Cannot happen in a loop that steps: the seed is folded with the step count."""
+    """Can't happen in a loop that steps: the step count goes into the random numbers, too."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)),
                                  optimizer=fnlib.SGD(lr=0.0))

@@ -1,4 +1,4 @@
-"""The forward returns new statistics beside its output; the loop takes the output alone."""
+"""The forward pass returns new statistics beside its output, and the loop keeps the output alone."""
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ def cure(network, weights, buffers, batches):
 
 
 def in_fnlib(network, weights, buffers, batches):
-    """Refused: `model(feature)` raises and shows the two lines to write instead."""
+    """Refused: `model(feature)` raises and shows the two lines to write."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 1)))
     model = ModelFactory(fnlib.Parameters.from_module(network))
@@ -51,7 +51,7 @@ def in_fnlib(network, weights, buffers, batches):
 
 
 def harm(run):
-    """Running mean, rounded (the data's mean is 5, of which ten batches reach 3.3)."""
+    """Running mean, rounded (the data's mean is 5, and ten batches get it to 3.3)."""
     return round(run(**setup())["0.running_mean"].mean().item(), 1)
 
 
