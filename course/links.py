@@ -12,6 +12,7 @@ PLACE = ROOT / "pyproject.toml"  # [tool.kit] repository and tag: the one place
 FILES = (
     "README.md",
     "docs/*.md",
+    "fnlib/teaching/__init__.py",
     "CITATION.cff",
     "lessons/**/*.ipynb",
     "lessons/**/*.md",

@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any
@@ -157,6 +158,14 @@ def forward_hook_dicts(modules: list[nn.Module]) -> list[dict[int, Any]]:
     found = [getattr(module, name, None) for module in modules for name in names]
     found += [_found(f"nn.modules.module._global{name}") for name in names]
     return [hooks for hooks in found if hooks]
+
+
+def weak_references(module: nn.Module) -> int:
+    """Count the weak references to a module, without the one that ``torch.compile`` keeps of each."""
+    guard = sys.modules.get("torch._dynamo.mutation_guard")  # there once something was compiled
+    tracker = getattr(getattr(guard, "GenerationTracker", None), "generation_values", None)
+    compilers = id(module) in getattr(tracker, "refs", ())
+    return weakref.getweakrefcount(module) - compilers
 
 
 def keep_rnn_lists(rnn: nn.RNNBase) -> None:

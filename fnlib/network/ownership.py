@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 import types
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
+
+from fnlib import torch_private
 
 _CODE = (type, types.ModuleType, types.CodeType, types.FrameType, types.BuiltinFunctionType)
 
@@ -41,7 +42,7 @@ def held_elsewhere(box: list[nn.Module]) -> bool:
         value
         for value, count in zip(found, counts, strict=True)
         if count - of_list > inside[id(value)]
-        or (isinstance(value, nn.Module) and weakref.getweakrefcount(value))
+        or (isinstance(value, nn.Module) and torch_private.weak_references(value))
     ]
     parts = {id(part) for part in box[0].modules()}
     parts |= {id(tensor) for tensor in (*box[0].parameters(), *box[0].buffers())}

@@ -14,10 +14,15 @@ from typing import Any
 # The cell is folded, and of a folded cell JupyterLab shows the first line.
 SETUP_CELL = """\
 # Run this cell first: it gets the course ready.
+import os
 import sys
 from pathlib import Path
 
 here = Path(globals().get("__vsc_ipynb_file__", "lesson.ipynb")).resolve()
+if "google.colab" in sys.modules:  # Colab opens this notebook alone: fetch the rest of the course
+    here = Path("kit/lessons/lesson.ipynb").resolve()
+    if not here.parent.exists():
+        os.system("git clone -q --depth 1 --branch TAG https://github.com/OWNER/REPO kit")
 sys.path[:0] = [str(p) for p in here.parents if (p / "fnlib" / "teaching").is_dir()][:1]
 from fnlib import teaching
 

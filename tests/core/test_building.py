@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,15 @@ def test_a_cached_build_keeps_its_weights() -> None:
     assert not build()[0].weight.is_meta
     assert torch.equal(build()[0].weight, model.parameters["0.weight"])
     assert build()[1].num_batches_tracked == 0 and buffers["1.num_batches_tracked"] == 1
+
+
+def test_a_network_is_ours_alone_after_something_was_compiled() -> None:
+    """`torch.compile` keeps a weak reference to each module that is made after its first use."""
+    torch.compile(nn.Linear(2, 2), backend="eager")(torch.ones(1, 2))
+    box = [nn.Linear(2, 2)]
+    assert not held_elsewhere(box)
+    mine = weakref.ref(box[0])
+    assert held_elsewhere(box) and mine() is box[0]
 
 
 def test_building_once_is_enough() -> None:
