@@ -488,7 +488,7 @@ NORMS: list[tuple[Callable[..., Any], Outcome, str]] = [
     (lambda b, x, y: _opened(b, x, y)["0.weight"], NOT_YET, "a tensor of shape (3, 4)"),
     (_stock_reflex, NOT_YET, "its output has no graph"),
     (lambda b, x, y: b.parameters.grad, ERROR, ""),
-    (lambda b, x, y: [p.grad for p in b.parameters()], ERROR, "TypeError"),
+    (lambda b, x, y: [p.grad for p in b.parameters()], ERROR, "NotCallable"),
     (lambda b, x, y: b.backward(b.loss(b(x), y)), NOT_YET, "A box has no `backward`"),
     (lambda b: 3, ERROR, "TypeError"),
 ]  # fmt: skip
