@@ -8,7 +8,7 @@ from torch import nn
 
 def setup():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 3))
+    model = nn.Sequential(nn.Linear(8, 16, bias=False), nn.BatchNorm1d(16), nn.Linear(16, 3))
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     batches = [(torch.randn(32, 8) + 3, torch.randint(0, 3, (32,))) for _ in range(4)]

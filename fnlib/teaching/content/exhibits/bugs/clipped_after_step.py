@@ -8,7 +8,7 @@ def setup():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batches = [(100 * torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(4)]
+    batches = [(10 * torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(4)]
     return dict(model=model, optimizer=optimizer, batches=batches)
 
 
