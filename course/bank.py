@@ -138,7 +138,7 @@ FILES: dict[str, Callable[[], str]] = {
     "instructor/cards.html": cards,
     **{
         f"instructor/lesson_{number:02}.md": partial(guide.chapter, f"{number:02}")
-        for number in range(10)
+        for number in range(11)
     },
 }
 

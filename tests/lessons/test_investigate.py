@@ -10,6 +10,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -805,6 +806,72 @@ def test_09_runs_again_from_any_cell() -> None:
     assert tried.error is None
 
 
+# --- 10 -------------------------------------------------------------------------------------------
+
+RESUMED = ("predict", "stock-run", "stock-resume", "functional", "resumed")
+
+
+def test_10_the_harm_is_in_the_column_of_the_flawed_pixel() -> None:
+    tried = Tried("10", ("predict", "functional", "night", "bisect"), {})
+    assert tried.error is None
+    broken, first = tried.names["broken"], tried.names["first_bad"]
+    assert tried.names["first_nan"] == first + 1 == tried.names["flawed"] + 2
+    before, after = broken[first - 1]["0.weight"], broken[first]["0.weight"]
+    assert before[:, 60].abs().max() < 1 and 1e27 < after[:, 60].abs().max() < 1e29
+    assert (after[:, 61] - before[:, 61]).abs().max() < 0.1
+
+
+def test_10_states_that_are_not_kept_are_replayed() -> None:
+    more = """
+few = fnlib.History(tempfile.mkdtemp(dir=room.name), every=20, step=adam_step)
+few.append(start)
+run(few, adam_step, 60)
+print(few)
+"""
+    tried = Tried("10", RESUMED, {}, more)
+    assert tried.error is None and "61 states, 4 of them on disk" in tried.said
+    assert tried.names["few"][33] == tried.names["history"][33]
+
+
+def test_10_a_load_leaves_the_optimizer_alone() -> None:
+    more = """
+with fnlib.Ledger(network=network, optimizer=optimizer) as ledger:
+    network.load_state_dict(saved["network"])
+"""
+    tried = Tried("10", RESUMED[:3], {}, more)
+    assert tried.error is None
+    (load,) = tried.names["ledger"].entries
+    changes = [(change.owner, change.state, change.kind) for change in load.changes]
+    assert changes == [("network", "weight", "changed in place")] * 4
+
+
+def test_10_clipping_makes_this_gradient_zero() -> None:
+    """The guide says so: its norm overflows, so the step adds nothing and the run survives."""
+    more = """
+feature, label = weekend[flawed]
+model = SGDFactory(broken[flawed])
+gradient = model.backward(criterion(model(feature), label))
+"""
+    tried = Tried("10", ("predict", "functional", "night"), {}, more)
+    assert tried.error is None
+    gradient = tried.names["gradient"]
+    assert gradient.norm() == float("inf") and gradient.clip_norm(1.0).norm() == 0
+
+
+def test_10_runs_again_from_any_cell() -> None:
+    """Every cell once after all that come later, and then the lesson once more; the folders go."""
+    cells = (*RESUMED, "night", "bisect", "branch", "modify", "decide", "make")
+    tried = Tried("10", (*cells, *reversed(cells[1:]), *cells[1:]), {})
+    assert tried.error is None
+    assert tried.said.count("loaded network and optimizer, the same bits: True") == 3
+    assert tried.said.count("the same bits as the unbroken stock run: True") == 3
+    assert tried.said.count("without the batch, all weights below 100 at step 200: True") == 3
+    room = Path(tried.names["room"].name)
+    assert room.is_dir()
+    tried.names["room"].cleanup()
+    assert not room.exists()
+
+
 def _cell(lesson: str, id: str) -> str:
     (path,) = SOLUTIONS.glob(f"{lesson}_*.ipynb")
     return next(cell.source for cell in read(path).cells if cell.id == id)
@@ -814,7 +881,7 @@ def test_every_question_is_tried() -> None:
     """Three questions a lesson; rewritten lessons are also run again."""
     tried: dict[str, int] = {}
     for name, value in globals().items():
-        if isinstance(value, Callable) and (found := re.match(r"test_(0\d)_", name)):  # type: ignore[arg-type]
+        if isinstance(value, Callable) and (found := re.match(r"test_(\d\d)_", name)):  # type: ignore[arg-type]
             tried[found[1]] = tried.get(found[1], 0) + 1
     expected = {
         "00": 4,
@@ -827,5 +894,6 @@ def test_every_question_is_tried() -> None:
         "07": 6,
         "08": 7,
         "09": 5,
+        "10": 5,
     }
     assert tried == expected

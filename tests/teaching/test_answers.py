@@ -1131,6 +1131,132 @@ def test_fifth(answer: Any, outcome: Outcome, said: str) -> None:
     _judged("05-fifth", answer, outcome, said)
 
 
+def _kept(change: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The whole checkpoint, with entries of ``change`` in place of its own."""
+
+    def checkpoint(network: Any, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+        return {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "generator": torch.get_rng_state(),
+        } | change(network, optimizer, scheduler)
+
+    return checkpoint
+
+
+def _reseeds(n: Any, o: Any, s: Any) -> dict[str, Any]:
+    torch.manual_seed(0)
+    return {"generator": torch.get_rng_state()}
+
+
+def _to_a_file(network: Any, optimizer: Any, scheduler: Any) -> None:
+    torch.save([network.state_dict(), optimizer.state_dict()], io.BytesIO())
+
+
+CHECKPOINTS: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_kept(lambda n, o, s: {}), PASSED, "dropout included"),
+    (_kept(lambda n, o, s: {"epoch": 6, "note": "friday"}), PASSED, ""),
+    (_kept(lambda n, o, s: {"network": copy.deepcopy(n.state_dict())}), PASSED, ""),
+    (_kept(lambda n, o, s: {"generator": torch.default_generator.get_state()}), PASSED, ""),
+    (_kept(lambda n, o, s: {"network": dict(n.named_parameters())}), PASSED, ""),
+    (lambda n, o, s: n.state_dict(), NOT_YET, "no weights under the key `network`"),
+    (lambda n, o, s: {"model": n.state_dict()}, NOT_YET, "Print the keys that you return"),
+    (lambda n, o, s: {"network": n.state_dict()}, NOT_YET, "The weights come back"),
+    (lambda n, o, s: {"network": n, "optimizer": o}, NOT_YET, "the objects themselves"),
+    (_kept(lambda n, o, s: {"scheduler": s.get_last_lr()}), NOT_YET, "saved as `scheduler`"),
+    (_kept(lambda n, o, s: {"scheduler": s.last_epoch}), NOT_YET, "saved as `scheduler`"),
+    (_kept(lambda n, o, s: {"optimizer": o.param_groups}), NOT_YET, "saved as `optimizer`"),
+    (_kept(lambda n, o, s: {"optimizer": o.state}), NOT_YET, "saved as `optimizer`"),
+    (_kept(lambda n, o, s: {"generator": torch.initial_seed()}), NOT_YET, "how far it has come"),
+    (_kept(lambda n, o, s: {"generator": torch.seed()}), NOT_YET, "how far it has come"),
+    (_kept(lambda n, o, s: {"generator": torch.Generator()}), NOT_YET, "how far it has come"),
+    (_kept(_reseeds), NOT_YET, "Does `checkpoint` itself set a seed"),
+    (lambda n, o, s: [n.state_dict(), o.state_dict()], NOT_YET, "Return a dictionary"),
+    (_to_a_file, NOT_YET, "The check writes the file"),
+    (lambda n, o, s: {"network": n.state_dict(), "generator": torch.rng()}, ERROR, "Attribute"),
+]
+
+
+def _back(history: Any, sound: Any, path: Any, step: Any, start: int, end: int, shift: int) -> Any:
+    branch = history.branch(start, path, step=step)
+    for i in range(start, end):
+        branch.append(step(branch[-1], i + shift))
+    return branch
+
+
+def _by_hand(history: Any, sound: Any, path: Any, step: Any) -> Any:
+    last = max(i for i, state in enumerate(history) if sound(state))
+    branch = history.branch(last, path, step=step)
+    while len(branch) < len(history):
+        branch.append(step(branch[-1], len(branch) - 1))
+    return branch
+
+
+def _with_block(history: Any, sound: Any, path: Any, step: Any) -> Any:
+    first = history.bisect(sound)
+    with history.branch(first - 1, path, step=step) as branch:
+        parameters = branch[-1]
+        for i in range(first - 1, len(history) - 1):
+            parameters = step(parameters, i)
+            branch.append(parameters)
+    return branch
+
+
+def _old_state(history: Any, sound: Any, path: Any, step: Any) -> Any:
+    last = history.bisect(sound) - 1
+    branch = history.branch(last, path)
+    for i in range(last, len(history) - 1):
+        branch.append(step(history[i], i))
+    return branch
+
+
+def _ways(start: int = -1, end: int = -1, shift: int = 0) -> Callable[..., Any]:
+    """Branch off ``start`` states after the first bad one, and so on."""
+    return lambda h, sound, path, step: _back(
+        h, sound, path, step, h.bisect(sound) + start, len(h) + end, shift
+    )
+
+
+def _last_only(history: Any, sound: Any, path: Any, step: Any) -> Any:
+    return _ways()(history, sound, path, step)[-1]
+
+
+def _looks_for_bad(history: Any, sound: Any, path: Any, step: Any) -> Any:
+    return history.branch(history.bisect(lambda p: not sound(p)), path, step=step)
+
+
+WAYS_BACK: list[tuple[Callable[..., Any], Outcome, str]] = [
+    (_ways(), PASSED, "the broken run is as it was"),
+    (_by_hand, PASSED, ""),
+    (_with_block, PASSED, ""),
+    (_ways(start=0), NOT_YET, "a state that isn't sound"),
+    (_ways(start=-2), NOT_YET, "back further than you had to"),
+    (_ways(end=0), NOT_YET, "the run has 9 states"),
+    (_ways(end=-3), NOT_YET, "the run has 9 states"),
+    (_ways(shift=1), NOT_YET, "print each `i`"),
+    (_old_state, NOT_YET, ""),
+    (lambda h, sound, path, step: h.branch(h.bisect(sound) - 1, path), NOT_YET, "9 states"),
+    (lambda h, sound, path, step: h.bisect(sound), NOT_YET, "Return the branch"),
+    (_last_only, NOT_YET, "Return the branch"),
+    (lambda h, sound, path, step: h, NOT_YET, "went into the broken run itself"),
+    (_looks_for_bad, ERROR, "WrongHistory"),
+    (lambda h, sound, path, step: h.branch(path, h.bisect(sound) - 1), ERROR, ""),
+]
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), CHECKPOINTS)
+def test_checkpoint(answer: Any, outcome: Outcome, said: str) -> None:
+    """Checkpoints, complete and not."""
+    _judged("10-checkpoint", answer, outcome, said)
+
+
+@pytest.mark.parametrize(("answer", "outcome", "said"), WAYS_BACK)
+def test_go_back(answer: Any, outcome: Outcome, said: str) -> None:
+    """Ways back to the last sound state, or nearly."""
+    _judged("10-go-back", answer, outcome, said)
+
+
 @pytest.mark.parametrize(("answer", "outcome", "said"), CLIPPED)
 def test_clip(answer: Any, outcome: Outcome, said: str) -> None:
     """Steps with a clipped gradient, or nearly."""

@@ -289,6 +289,6 @@ def test_every_misconception_has_a_fact_that_stands_alone() -> None:
             and (row.fact[0].isupper() or row.fact[0] == "`")
             and row.fact.endswith(".")
         )
-        assert row.lesson in {f"{number:02d}" for number in range(10)}
+        assert row.lesson in {f"{number:02d}" for number in range(11)}
     with pytest.raises(KeyError, match="There are: assignment-copies"):
         teaching.misconception("nothing")

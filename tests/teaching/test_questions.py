@@ -47,7 +47,7 @@ def test_the_bank_covers_every_lesson_and_misconception() -> None:
     """The bank is large and covers every lesson and every misconception."""
     assert sum(row.kind == "bank" for row in ROWS) >= 40
     assert {row.lesson for row in ROWS if row.kind == "bank"} == {
-        f"{number:02d}" for number in range(10)
+        f"{number:02d}" for number in range(11)
     }
     assert {option.slug for row in ROWS for option in row.options} >= set(TABLE), (
         "each misconception is asked about"
