@@ -101,6 +101,7 @@ def _settings(ipython: Path) -> dict[str, str]:
     return dict(
         os.environ,
         IPYTHONDIR=str(ipython),
+        TMPDIR=str(ipython),  # a kernel that is killed leaves what it wrote there
         PYTHONPATH=str(ROOT),
         JUPYTER_PLATFORM_DIRS="1",
         FNLIB_PROGRESS="off",  # an exercise that a test passes is not a learner's
