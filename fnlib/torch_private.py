@@ -371,6 +371,12 @@ def thread_count() -> int:
     return threading.active_count() - 1 if count is None else int(count())
 
 
+def users_threads() -> int:
+    """Count them without those of a `DataLoader` that hands its workers their indices."""
+    feeders = sum(thread.name == "QueueFeederThread" for thread in threading.enumerate())
+    return thread_count() - feeders
+
+
 _set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
 _strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
 _action = _found("_C._dynamo.eval_frame._FrameAction")

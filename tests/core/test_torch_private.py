@@ -33,6 +33,9 @@ NAMES = [
     "_flat_weights_names",
     "_flat_weight_refs",
     "_pytree",
+    "GenerationTracker",
+    "generation_values",
+    "refs",
     *COMPILER,
 ]
 

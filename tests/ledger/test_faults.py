@@ -328,6 +328,17 @@ def test_other_dtypes_are_compared_by_their_bytes() -> None:
     assert told == list(tensors)
 
 
+def test_the_thread_of_a_loaders_queue_is_not_named() -> None:
+    """A `DataLoader` with workers has one, and it outlives the statement or doesn't."""
+    from multiprocessing import Queue
+
+    x, queue = torch.zeros(1), Queue()
+    with Ledger(x=x) as ledger:
+        queue.put(1)
+        x.add_(1)
+    assert queue.get(timeout=5) == 1 and not ledger.notes
+
+
 def test_a_thread_that_is_not_followed_is_named() -> None:
     x, go = torch.zeros(1), threading.Event()
 

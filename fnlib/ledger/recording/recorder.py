@@ -38,7 +38,7 @@ from fnlib.ledger.recording.limits import Limits
 from fnlib.ledger.recording.names import Names, Scope
 from fnlib.ledger.recording.source import Loop, Region, Statement, region
 from fnlib.ledger.recording.tracing import Outcome, Trace, Users, both, forget_locals, raised_text
-from fnlib.torch_private import never_compiled, next_age, quietly, thread_count
+from fnlib.torch_private import never_compiled, next_age, quietly, thread_count, users_threads
 
 LOOSE = 100  # weights of no module whose place is looked for
 _WAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
@@ -473,7 +473,7 @@ class Recorder:
             other.random.update(dict.fromkeys(moved))
 
     def _watch_threads(self, entry: Entry) -> None:
-        if (count := thread_count()) > self._threads:
+        if thread_count() > self._threads and (count := users_threads()) > self._threads:
             self._threads = count
             self.notes.append(
                 f"line {entry.line} started a thread; its statements are not recorded, and what it "
