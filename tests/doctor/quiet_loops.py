@@ -4,6 +4,37 @@ from __future__ import annotations
 
 from tests.doctor.loops import LOOP, MODEL
 
+SHARP = """
+class Sharp(torch.optim.Optimizer):
+    def __init__(self, params, base, **settings):
+        super().__init__(params, dict(settings))
+        self.base_optimizer = base(self.param_groups, **settings)
+        self.param_groups = self.base_optimizer.param_groups
+    @torch.no_grad()
+    def climb(self):
+        for w in (w for group in self.param_groups for w in group["params"]):
+            self.state[w]["old"] = w.clone()
+            w.add_(0.05 * w.grad)
+        self.zero_grad()
+    @torch.no_grad()
+    def descend(self):
+        for w in (w for group in self.param_groups for w in group["params"]):
+            w.copy_(self.state[w]["old"])
+        self.base_optimizer.step()
+        self.zero_grad()
+    def step(self, closure=None):
+        raise NotImplementedError
+model = Net()
+"""
+SAM_LOOP = """
+for epoch in range(3):
+    for inputs, targets in loader:
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.climb()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.descend()
+"""
+
 QUIET = {
     "linear probe of an unfrozen body": """
 model = Net()
@@ -49,34 +80,30 @@ for epoch in range(3):
         optimizer.step()
         optimizer.zero_grad()
 """,
-    "SAM in an optimizer of its own": """
-class Sharp(torch.optim.Optimizer):
-    def __init__(self, params, base, **settings):
-        super().__init__(params, dict(settings))
-        self.base_optimizer = base(self.param_groups, **settings)
-        self.param_groups = self.base_optimizer.param_groups
-    @torch.no_grad()
-    def climb(self):
-        for w in (w for group in self.param_groups for w in group["params"]):
-            self.state[w]["old"] = w.clone()
-            w.add_(0.05 * w.grad)
-        self.zero_grad()
-    @torch.no_grad()
-    def descend(self):
-        for w in (w for group in self.param_groups for w in group["params"]):
-            w.copy_(self.state[w]["old"])
-        self.base_optimizer.step()
-        self.zero_grad()
-    def step(self, closure=None):
-        raise NotImplementedError
-model = Net()
+    "SAM in an optimizer of its own": SHARP
+    + """
 optimizer = Sharp(model.parameters(), torch.optim.SGD, lr=0.1)
+"""
+    + SAM_LOOP,
+    "SAM whose weights become NaN": SHARP  # no byte of them changes then
+    + """
+optimizer = Sharp(model.parameters(), torch.optim.SGD, lr=1e12)
+"""
+    + SAM_LOOP,
+    "a run that becomes NaN": """
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=1e12)
+"""
+    + LOOP,
+    "a run that skips the batches whose loss is NaN": MODEL
+    + """
 for epoch in range(3):
-    for inputs, targets in loader:
-        F.cross_entropy(model(inputs), targets).backward()
-        optimizer.climb()
-        F.cross_entropy(model(inputs), targets).backward()
-        optimizer.descend()
+    for i, (inputs, targets) in enumerate(loader):
+        loss = F.cross_entropy(model(inputs if i % 2 else inputs * float("nan")), targets)
+        loss.backward()
+        if torch.isfinite(loss):
+            optimizer.step()
+        optimizer.zero_grad()
 """,
     "low-rank adapters": """
 class Adapter(nn.Module):

@@ -5,23 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fnlib.teaching.content.pictures.inside import feature_maps, graph_size, hidden_over_time
-
-
-def test_feature_maps_are_told_by_how_dark_they_are() -> None:
-    half = torch.zeros(2, 8, 8)
-    half[0] = 1.0
-    picture = feature_maps(
-        torch.zeros(8, 8),
-        {"0 steps: says 1": -torch.ones(2, 8, 8), "9 steps: says 6": half},
-        title="maps",
-    )
-    assert picture.png.startswith(b"\x89PNG")
-    assert (
-        "2 feature maps" in picture.alt
-        and "says 1 0 %" in picture.alt
-        and "says 6 50 %" in picture.alt
-    )
+from fnlib.teaching.content.pictures.inside import graph_size, hidden_over_time
 
 
 def test_answers_count_at_the_end_of_a_digit_only() -> None:

@@ -6,6 +6,7 @@ first four rules of the order are in `gradients`; here are edits and what is mis
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -250,8 +251,11 @@ class Dropped(Rule):
         if here:
             self.cleared = [pair for pair in self.cleared if pair[1] is not entry]
             steps = any(event.kind == "step" for event in entry.all_events)
-            if steps or not any(one.state == "weight" for one in entry.changes):
-                for one in here:  # else the statement has used them: SAM climbs, then clears
+            climbs = not steps and any(one.state == "weight" for one in entry.changes)
+            for one in here if _finite(entry) else ():  # NaN is cleared, not thrown away
+                if climbs:  # SAM moves the weights by the gradients, then clears these
+                    one.line.used += 1
+                else:
                     self.drop(one, entry)
         if self.waiting and not any(
             event.kind in ("step", "load_state_dict")
@@ -265,8 +269,9 @@ class Dropped(Rule):
                 one.state == "gradient" and one.kind in ("created", "replaced") for one in own
             )
             moved = {one.label for one in own if one.state == "weight"}
-            if moved:  # by hand, as SAM does, by the gradients that are there
-                self.waiting = [one for one in self.waiting if not one.weights & moved]
+            for one in [one for one in self.waiting if one.weights & moved]:
+                one.line.used += 1  # by hand, by the gradients that are there
+                self.waiting.remove(one)
 
     def drop(self, one: Pass, entry: Entry) -> None:
         """Count a pass that a statement has cleared."""
@@ -292,6 +297,12 @@ class Dropped(Rule):
                     passes=line.used + line.dropped, clearing=self.clearing.line,
                     optimizer=optimizer,
                 )  # fmt: skip
+
+
+def _finite(entry: Entry) -> bool:
+    """Say whether the gradients that a statement cleared were numbers, as far as is known."""
+    norms = (getattr(one.before, "norm", None) for one in entry.changes if one.state == "gradient")
+    return all(norm is None or math.isfinite(norm) for norm in norms)
 
 
 class Scaled(Rule):

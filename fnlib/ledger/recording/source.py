@@ -29,7 +29,6 @@ class Loop:
     """A loop: its header's line, and the lines of its body. ``counts``: ``for name in range(...)``."""
 
     line: int
-    header_end: int
     first: int
     last: int
     counts: bool = False
@@ -172,7 +171,6 @@ class _Reader:
                     *loops,
                     Loop(
                         first,
-                        end,
                         node.body[0].lineno,
                         node.body[-1].end_lineno or end,
                         _counts(node),

@@ -1,4 +1,4 @@
-"""What goes on inside a network: feature maps, and the hidden state of a recurrent network over time."""
+"""What goes on inside a network: the hidden state of a recurrent network over time, the size of a graph."""
 
 from __future__ import annotations
 
@@ -8,57 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fnlib.teaching.pictures import Picture, show
-from fnlib.teaching.style import GREY, VERMILLION, grid, use_style
-
-
-def feature_maps(image: Tensor, rows: Mapping[str, Tensor], *, title: str = "") -> Picture:
-    """One image and what a convolution makes of it, a row a moment, one scale of grey for all maps.
-
-    Args:
-        image: (8, 8).
-        rows: moment -> feature maps (n, 8, 8); what is below zero is drawn white, as ReLU makes it.
-        title: the finding.
-
-    Returns:
-        A ``Picture``.
-
-    Example:
-        >>> import torch
-        >>> feature_maps(torch.eye(8), {"0 steps": torch.zeros(2, 8, 8), "9 steps": torch.ones(2, 8, 8)}).alt
-        'An image and 2 feature maps of it; share of dark points: 0 steps 0 %, 9 steps 100 %.'
-    """
-    maps = {moment: each.detach().clamp(min=0) for moment, each in rows.items()}
-    count = len(next(iter(maps.values())))
-    top = max(float(each.max()) for each in maps.values()) or 1.0
-    figure, places = grid(
-        (9.0, 0.5 * bool(title) + 0.3 + 1.0 * len(maps)), len(maps), count + 1, title
-    )
-    for row, (moment, each) in enumerate(maps.items()):
-        line = places[row * (count + 1) : (row + 1) * (count + 1)]
-        for column, (axes, picture) in enumerate(zip(line, [image.detach(), *each], strict=True)):
-            axes.imshow(picture.numpy(), cmap="Greys", vmin=0, vmax=1.0 if column == 0 else top)
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set(
-                    visible=True,
-                    color=VERMILLION if column == 0 else GREY,
-                    linewidth=1.6 if column == 0 else 0.8,
-                )
-            if row == 0:
-                axes.set_title(
-                    "image" if column == 0 else f"map {column}",
-                    fontsize=11,
-                    fontweight="normal",
-                    loc="center",
-                )
-        line[0].set_ylabel(
-            moment.replace(": ", "\n"), rotation=0, ha="right", va="center", fontsize=11, labelpad=8
-        )
-    dark = ", ".join(
-        f"{moment} {100 * float((each > top / 4).float().mean()):.0f} %"
-        for moment, each in maps.items()
-    )
-    return show(figure, f"An image and {count} feature maps of it; share of dark points: {dark}.")
+from fnlib.teaching.style import GREY, VERMILLION, use_style
 
 
 def hidden_over_time(
