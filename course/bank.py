@@ -18,7 +18,7 @@ from functools import partial
 from itertools import groupby
 
 from course import guide
-from course.editions import sources
+from course.editions import numbers, sources
 from fnlib.teaching.misconceptions import TABLE
 from fnlib.teaching.notebook import LESSONS
 from fnlib.teaching.questions import LETTERS, Question, questions, rich
@@ -136,10 +136,7 @@ FILES: dict[str, Callable[[], str]] = {
     "instructor/question_bank.md": markdown,
     "instructor/question_bank.gift": gift,
     "instructor/cards.html": cards,
-    **{
-        f"instructor/lesson_{number:02}.md": partial(guide.chapter, f"{number:02}")
-        for number in range(11)
-    },
+    **{f"instructor/lesson_{number}.md": partial(guide.chapter, number) for number in numbers()},
 }
 
 

@@ -38,6 +38,11 @@ def sources() -> list[Path]:
     return sorted(SOLUTIONS.glob("[0-9][0-9]_*.ipynb"))
 
 
+def numbers() -> list[str]:
+    """The numbers of the lessons, in order."""
+    return [path.name[:2] for path in sources()]
+
+
 def rooms() -> list[Path]:
     """The museum's rooms: they have no blanks, and so one edition only."""
     return sorted((LESSONS / "museum").glob("*.ipynb"))

@@ -41,19 +41,6 @@ ORDER = [
     COSTS,
 ]
 NEEDED = [OBJECTIVES, "Predict", "Modify", COSTS]
-REWRITTEN = (
-    "00",
-    "01",
-    "02",
-    "03",
-    "04",
-    "05",
-    "06",
-    "07",
-    "08",
-    "09",
-    "10",
-)  # the lessons in plain English; grows until it holds all of them
 # A number in prose that no cell contains, and why it may stand there: (lesson, the words around it) -> reason.
 EXEMPT: dict[tuple[str, str], str] = {}
 
@@ -146,8 +133,6 @@ def taught(lesson: Lesson) -> Iterator[str]:
         yield "'## Investigate' has the questions 1, 2 and 3"
     if not re.search(r"^## Make", lesson.text, re.MULTILINE):
         yield "no '## Make'"
-    if lesson.number not in REWRITTEN:
-        return
     folded = re.search(r"<details>.*?</details>", part[-1].split("\n## ")[0], re.DOTALL)
     if folded is None or not all(f"**{number}.**" in folded.group() for number in (1, 2, 3)):
         yield "'## Investigate' has the answers **1.**, **2.** and **3.** in <details>"
@@ -252,11 +237,10 @@ def minutes(lesson: Lesson) -> Iterator[str]:
     if not 0 < core <= 0.6 * whole:
         yield f"{core} of {whole} minutes are core, at most 60 %"
     words = read_words(lesson)
-    if lesson.number in REWRITTEN:
-        if whole != -(-sum(words.values()) // 125) * 5:
-            yield f"{sum(words.values())} words are read at 25 a minute, rounded up to 5 minutes"
-        if words["core"] > 0.6 * sum(words.values()) or core < words["core"] / 25:
-            yield f"{words['core']} of {sum(words.values())} words are core, at most 60 %"
+    if whole != -(-sum(words.values()) // 125) * 5:
+        yield f"{sum(words.values())} words are read at 25 a minute, rounded up to 5 minutes"
+    if words["core"] > 0.6 * sum(words.values()) or core < words["core"] / 25:
+        yield f"{words['core']} of {sum(words.values())} words are core, at most 60 %"
     said = re.search(r"(\d+) minutes.*?(\d+) of them", lesson.cells[0].source)
     if said is None or (int(said.group(1)), int(said.group(2))) != (whole, core):
         yield f"the first cell says '{whole} minutes, {core} of them core'"

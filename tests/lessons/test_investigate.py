@@ -6,71 +6,17 @@ the line. Only the cells that are needed are run, in one IPython shell a questio
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
 
-from course.editions import SOLUTIONS, read
+from course.editions import SOLUTIONS, numbers, read
 from fnlib import teaching
 from fnlib.teaching.questions import questions
-
-Change = dict[str, list[tuple[str, str]]]
-
-
-class Tried:
-    """What came of a lesson's cells after a change.
-
-    Attributes:
-        names: the notebook's variables.
-        said: all that was printed.
-        error: what stopped the last cell, or None.
-    """
-
-    def __init__(self, lesson: str, cells: Iterable[str], change: Change, more: str = "") -> None:
-        (path,) = SOLUTIONS.glob(f"{lesson}_*.ipynb")
-        sources = {cell.id: cell.source for cell in read(path).cells if cell.cell_type == "code"}
-        for id, pairs in change.items():
-            for old, new in pairs:
-                assert old in sources[id], (
-                    f"lesson {lesson}, cell {id} has no {old!r}: the question asks for a change that cannot be made"
-                )
-                sources[id] = sources[id].replace(old, new)
-        InteractiveShell.clear_instance()
-        shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
-        self.error: BaseException | None = None
-        printed = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(printed):
-                for source in [
-                    *(sources[id] for id in ("setup", *cells)),
-                    *([more] if more else []),
-                ]:
-                    ran = shell.run_cell(source)
-                    self.error = ran.error_in_exec or ran.error_before_exec
-                    if self.error:
-                        break
-        finally:
-            self.names: dict[str, Any] = shell.user_ns
-            InteractiveShell.clear_instance()
-        self.said = re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue())
-
-
-def rows(view: Any) -> dict[str, set[str]]:
-    """What each statement of a ledger changed: "weight changed in place" and so on."""
-    return {
-        entry.source.strip(): {
-            f"{change.owner} {change.state} {change.kind}".strip() for change in entry.changes
-        }
-        for entry in view.entries
-    }
-
+from tests.lessons.tried import Change, Tried, cell, rows
 
 # --- 00 -------------------------------------------------------------------------------------------
 
@@ -112,7 +58,7 @@ def test_00_loading_a_deep_copy_changes_four_weights() -> None:
     ] * 4
 
 
-def test_00_runs_again_from_any_cell() -> None:
+def test_00_runs_again_from_anycell() -> None:
     """Every cell once after all that come later, and then the lesson once more."""
     cells = (*STORY, "functional", "functional-run", "equal", "curves")
     tried = Tried("00", (*cells, *reversed(cells), *cells), {})
@@ -165,7 +111,7 @@ def test_01_both_loops_give_the_same_weights_at_this_rate() -> None:
     assert counts.at_a_distance == counts.overwritten == 0
 
 
-def test_01_runs_again_from_any_cell() -> None:
+def test_01_runs_again_from_anycell() -> None:
     cells = ("data", "stock-run", "functional-run", "equal-run", "momentum-run")
     tried = Tried("01", (*cells, *reversed(cells), *cells), {})
     assert tried.error is None and tried.names["same"] and tried.names["intact"]
@@ -265,7 +211,7 @@ def test_02_built_after_the_new_layer_both_styles_agree() -> None:
     }
 
 
-def test_02_runs_again_from_any_cell() -> None:
+def test_02_runs_again_from_anycell() -> None:
     tried = Tried("02", (*SHARED, *reversed(SHARED), *SHARED), {})
     assert tried.error is None
     first, second = tried.names["first"], tried.names["second"]
@@ -303,7 +249,7 @@ def test_03_the_ledger_says_that_it_cannot_look_in() -> None:
 
 def test_03_a_gradient_read_after_clipping_is_short() -> None:
     """A gradient that is read after clipping is no longer than the limit."""
-    lines = _cell("03", "wishes-stock").splitlines(keepends=True)
+    lines = cell("03", "wishes-stock").splitlines(keepends=True)
     norm, clipping = (line for line in lines if "# norm" in line or "# clipping" in line)
     swap = {"wishes-stock": [(norm + clipping, clipping + norm)]}
     plain, swapped = Tried("03", WISHES, {}), Tried("03", WISHES, swap)
@@ -371,7 +317,7 @@ difference = max(
 """
 
 
-def test_03_runs_again_from_any_cell() -> None:
+def test_03_runs_again_from_anycell() -> None:
     cells = (*WISHES, "twice", "inside-run")
     tried = Tried("03", (*cells, *reversed(cells), *cells), {})
     assert tried.error is None and tried.names["same"] and tried.names["same_wishes"]
@@ -435,7 +381,7 @@ def test_04_only_the_cell_that_rebinds_nothing_repeats() -> None:
         assert counts == [different, 3, 1]
 
 
-def test_04_runs_again_from_any_cell() -> None:
+def test_04_runs_again_from_anycell() -> None:
     cells = (*LOOPS, "costs")
     tried = Tried("04", (*LOOPS, *reversed(LOOPS), *cells), {})
     assert tried.error is None and tried.names["same"]
@@ -484,7 +430,7 @@ def test_05_rounding_is_small_and_another_formula_is_not() -> None:
     assert far["rows reversed"] < 2e-8
 
 
-def test_05_runs_again_from_any_cell() -> None:
+def test_05_runs_again_from_anycell() -> None:
     cells = (*PARTED, "which", "picture")
     quick = {"predict": [("range(2)", "range(1)")], "boxes": [("range(2)", "range(1)")]}
     tried = Tried("05", (*cells, *reversed(cells), *cells), quick)
@@ -545,7 +491,7 @@ def test_06_what_the_text_says_of_copies_and_activations() -> None:
     assert len(linear) == 11 + 1, "eleven hidden layers and the output"
 
 
-def test_06_runs_again_from_any_cell() -> None:
+def test_06_runs_again_from_anycell() -> None:
     cells = (*MEASURED, "steps")
     tried = Tried("06", (*cells, *reversed(cells), *cells), {})
     assert peaks(tried) == [2, 3, 2] and tried.said.count("foreach=True          5") == 3
@@ -636,7 +582,7 @@ def test_07_the_tables_of_torch_func_and_modes() -> None:
     assert repeats == ["True", "False", "False", "True"]
 
 
-def test_07_runs_again_from_any_cell() -> None:
+def test_07_runs_again_from_anycell() -> None:
     tried = Tried("07", (*WHOLE, *reversed(WHOLE), *WHOLE), {})
     assert tried.error is None and tried.names["same"]
     assert tried.names["ledger"].counts.overwritten == 20
@@ -743,7 +689,7 @@ def test_08_a_cache_on_the_module_mixes_two_conversations() -> None:
     assert not torch.allclose(served(second), alone)
 
 
-def test_08_runs_again_from_any_cell() -> None:
+def test_08_runs_again_from_anycell() -> None:
     cells = (*TRAINED_08, "truncation-run", "hidden-run")
     tried = Tried("08", (*cells, *reversed(cells), *cells), {})
     assert tried.error is None and tried.names["same"]
@@ -786,7 +732,7 @@ def test_09_inference_mode_moves_statistics_too() -> None:
 
 def test_09_half_a_cure_trains_in_evaluation_mode() -> None:
     """Question 3: `eval()` without `train()` is another bug, and the ledger names it."""
-    line = next(line for line in _cell("09", "four-row").splitlines() if "# cured" in line)
+    line = next(line for line in cell("09", "four-row").splitlines() if "# cured" in line)
     change: Change = {
         "four-row": [
             (line, " " * 12 + "network.eval()"),
@@ -800,7 +746,7 @@ def test_09_half_a_cure_trains_in_evaluation_mode() -> None:
     }
 
 
-def test_09_runs_again_from_any_cell() -> None:
+def test_09_runs_again_from_anycell() -> None:
     cells = (*MUSEUM, "state-run", "doctor-run")
     tried = Tried("09", (*cells, *reversed(cells)), {})
     assert tried.error is None
@@ -858,7 +804,7 @@ gradient = model.backward(criterion(model(feature), label))
     assert gradient.norm() == float("inf") and gradient.clip_norm(1.0).norm() == 0
 
 
-def test_10_runs_again_from_any_cell() -> None:
+def test_10_runs_again_from_anycell() -> None:
     """Every cell once after all that come later, and then the lesson once more; the folders go."""
     cells = (*RESUMED, "night", "bisect", "branch", "modify", "decide", "make")
     tried = Tried("10", (*cells, *reversed(cells[1:]), *cells[1:]), {})
@@ -872,28 +818,12 @@ def test_10_runs_again_from_any_cell() -> None:
     assert not room.exists()
 
 
-def _cell(lesson: str, id: str) -> str:
-    (path,) = SOLUTIONS.glob(f"{lesson}_*.ipynb")
-    return next(cell.source for cell in read(path).cells if cell.id == id)
-
-
 def test_every_question_is_tried() -> None:
-    """Three questions a lesson; rewritten lessons are also run again."""
-    tried: dict[str, int] = {}
-    for name, value in globals().items():
-        if isinstance(value, Callable) and (found := re.match(r"test_(\d\d)_", name)):  # type: ignore[arg-type]
-            tried[found[1]] = tried.get(found[1], 0) + 1
-    expected = {
-        "00": 4,
-        "01": 6,
-        "02": 5,
-        "03": 7,
-        "04": 5,
-        "05": 4,
-        "06": 5,
-        "07": 6,
-        "08": 7,
-        "09": 5,
-        "10": 5,
-    }
-    assert tried == expected
+    """Three questions a lesson, and the lesson run again from any cell."""
+    tried = Counter(
+        lesson
+        for path in Path(__file__).parent.glob("test_investigate*.py")
+        for lesson in re.findall(r"^def test_(\d\d)_", path.read_text(encoding="utf-8"), re.M)
+    )
+    assert set(tried) == set(numbers())
+    assert not {lesson: count for lesson, count in tried.items() if count < 4}

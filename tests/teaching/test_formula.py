@@ -6,8 +6,6 @@ import json
 import re
 from pathlib import Path
 
-from tests.lessons.rules import REWRITTEN
-
 ROOT = Path(__file__).resolve().parents[2]
 FORMULA = re.compile(r"You may think|(?<![\w-])[Ii]t is not so(?![\w-])|(?<!\w)not so:")
 READ = ("fnlib", "lessons", "course", "docs")  # folders, and the pages beside them
@@ -29,16 +27,11 @@ def texts() -> dict[Path, str]:
     }
 
 
-def to_come(path: Path) -> bool:
-    """Say whether a notebook is a lesson that is still to be rewritten."""
-    return path.suffix == ".ipynb" and path.name[:2].isdigit() and path.name[:2] not in REWRITTEN
-
-
 def test_nobody_is_told_what_they_may_think() -> None:
     found = {
         str(path.relative_to(ROOT)): len(FORMULA.findall(text))
         for path, text in texts().items()
-        if FORMULA.search(text) and not to_come(path)
+        if FORMULA.search(text)
     }
     assert not found
 

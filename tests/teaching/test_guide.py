@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from course import bank, guide
-from course.editions import SOLUTIONS
+from course.editions import SOLUTIONS, numbers
 from fnlib.teaching.exercises import exercises
 from fnlib.teaching.questions import questions
 
@@ -37,10 +37,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_every_lesson_has_a_chapter_and_the_guide_leads_to_it() -> None:
-    lessons = {path.name[:2] for path in SOLUTIONS.glob("[0-9][0-9]_*.ipynb")} | {
-        f"{number:02}" for number in range(11)
-    }
-    assert [path.name for path in CHAPTERS] == [f"lesson_{number}.md" for number in sorted(lessons)]
+    lessons = numbers()
+    assert [path.name for path in CHAPTERS] == [f"lesson_{number}.md" for number in lessons]
     text = (FOLDER / "guide.md").read_text(encoding="utf-8")
     assert all(f"](lesson_{number}.md)" in text for number in lessons)
 
