@@ -64,6 +64,7 @@ def run(
     notebook: NotebookNode,
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    after: str = "",
 ) -> Run:
     """Run a notebook from top to bottom in a kernel of its own, on one thread.
 
@@ -71,6 +72,7 @@ def run(
         notebook: is not changed.
         folder: where the kernel starts.
         progress: called after each cell with (cells done, cells in all).
+        after: code that the kernel runs at the end; its time and memory aren't counted.
 
     Returns:
         A ``Run``.
@@ -100,6 +102,7 @@ def run(
             progress(index + 1, len(made.cells) - 1)
         seconds = time.perf_counter() - begun
         client.execute_cell(measure, len(made.cells) - 1)
+        client.execute_cell(nbformat.v4.new_code_cell(after), len(made.cells) - 1)
     peak = int(measure.outputs[0].text)
     made.cells.pop()
     return Run(made, seconds, peak / 2**20)

@@ -17,7 +17,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["findings_intro.txt"]
+exclude_patterns = ["findings_intro.txt", "extra"]
 suppress_warnings = [
     "myst.header"
 ]  # a page of the instructor's guide begins some sections at level 3
@@ -40,7 +40,7 @@ html_title = "fnlib: who owns the state?"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
-html_extra_path = ["teach/cards.html", "teach/question_bank.gift"]
+html_extra_path = ["teach/cards.html", "teach/question_bank.gift", "extra"]
 html_copy_source = False
 html_show_sourcelink = False
 html_last_updated_fmt = None

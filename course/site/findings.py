@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from course import museum_table
+from course.site.recordings import FOLDER, anchor
+from fnlib import Ledger
 from fnlib.ledger.doctor.explain import rule
 from fnlib.ledger.doctor.standing import inspect
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.texts import TEXTS
 from fnlib.teaching import museum
 from fnlib.teaching.museum import EXHIBITS, Exhibit
-from fnlib.teaching.museum_visit import record
 from fnlib.teaching.notebook import ROOT
 
 INTRODUCTION = ROOT / "docs" / "findings_intro.txt"
 
 
-def write(folder: Path) -> None:
-    """Write a page a code, and the list of them."""
+def write(folder: Path, ledgers: Mapping[str, Ledger]) -> None:
+    """Write a page a code, and the list of them.
+
+    Args:
+        folder: is made.
+        ledgers: the recording of each exhibit, by its name.
+    """
     folder.mkdir(parents=True)
     rows = [
         "# Findings by code",
@@ -31,19 +38,18 @@ def write(folder: Path) -> None:
     ]
     for code in sorted(TEXTS):
         shows = [one for one in EXHIBITS if code in (one.finding, one.standing)]
-        found = next((found for one in shows if (found := _found(one, code))), None)
+        found = next((found for one in shows if (found := _found(one, code, ledgers))), None)
         rows.append(f"| [`{code}`]({code}.md) | {found.what if found else rule(code).what} |")
         (folder / f"{code}.md").write_text(_page(code, shows, found), encoding="utf-8")
     rows += ["", "```{toctree}", ":hidden:", *sorted(TEXTS), "```", ""]
     (folder / "index.md").write_text("\n".join(rows), encoding="utf-8")
 
 
-def _found(one: Exhibit, code: str) -> Finding | None:
+def _found(one: Exhibit, code: str, ledgers: Mapping[str, Ledger]) -> Finding | None:
     """The finding of that code in a recording of the exhibit's loop, or on its objects afterwards."""
-    setup, bug = (museum.function_of(one.code, name) for name in ("setup", "bug"))
-    ledger, _ = record(setup, bug)
-    found = next((found for found in ledger.findings if found.code == code), None)
+    found = next((found for found in ledgers[one.code].findings if found.code == code), None)
     if found is None and code == one.standing:
+        setup, bug = (museum.function_of(one.code, name) for name in ("setup", "bug"))
         things = setup()
         with contextlib.suppress(RuntimeError):
             bug(**things)
@@ -58,6 +64,7 @@ def _page(code: str, shows: list[Exhibit], found: Finding | None) -> str:
         one = next(one for one in shows if code in (one.finding, one.standing))
         parts += [_room(one), "", _loop(one, "bug"), "", "The ledger reports:", ""]
         parts += [f"> {found.what} {found.why}", "", f"```python\n{found.fix}\n```", ""]
+        parts += [anchor("The whole recording", f"../{FOLDER}/{one.code}.html"), ""]
         parts += ["The mended loop:", "", _loop(one, "cure"), ""]
     else:
         one_rule = rule(code)

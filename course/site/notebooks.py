@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,7 @@ from nbformat import NotebookNode
 
 from course import editions
 from course.execute import MEGABYTES, SECONDS, run
+from course.site import recordings
 from fnlib.teaching.notebook import ROOT
 
 CACHE = ROOT / "build" / "executed"
@@ -31,6 +33,7 @@ class Executed:
         seconds: from the first cell to the last; 0 where the stored outputs were taken.
         megabytes: highest memory of the kernel; 0 where the stored outputs were taken.
         failure: the last lines of the error, where a cell raised.
+        recordings: a page for each ledger of the notebook, by its name.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class Executed:
     seconds: float = 0.0
     megabytes: float = 0.0
     failure: str = ""
+    recordings: dict[str, Path] = field(default_factory=dict)
 
     @property
     def row(self) -> str:
@@ -111,13 +115,18 @@ def stored(paths: Sequence[Path]) -> Iterator[Executed]:
 
 def _execute(path: Path, code: str) -> Executed:
     digest = hashlib.sha256(path.read_bytes() + code.encode()).hexdigest()[:16]
-    kept = CACHE / f"{path.stem}-{digest}.ipynb"
+    kept, ledgers = CACHE / f"{path.stem}-{digest}.ipynb", CACHE / path.stem
     if kept.exists():
         made = editions.read(kept)
         figures = made.metadata.pop("run")
-        return Executed(path, made, figures["seconds"], figures["megabytes"])
+        return Executed(
+            path, made, figures["seconds"], figures["megabytes"], recordings=_pages(ledgers)
+        )
+    shutil.rmtree(ledgers, ignore_errors=True)
+    ledgers.mkdir()
     try:
-        ran = run(editions.read(path), path.resolve().parent)
+        save = f"folder = {str(ledgers)!r}\n{recordings.SAVE}"
+        ran = run(editions.read(path), path.resolve().parent, after=save)
     except Exception as problem:  # it becomes a line of the table; the other pages are still made
         return Executed(path, editions.read(path), failure=_end(problem))
     for old in CACHE.glob(f"{path.stem}-*.ipynb"):
@@ -131,7 +140,11 @@ def _execute(path: Path, code: str) -> Executed:
         ),
         encoding="utf-8",
     )
-    return Executed(path, ran.notebook, ran.seconds, ran.megabytes)
+    return Executed(path, ran.notebook, ran.seconds, ran.megabytes, recordings=_pages(ledgers))
+
+
+def _pages(folder: Path) -> dict[str, Path]:
+    return {page.stem: page for page in sorted(folder.glob("*.html"))}
 
 
 def _digest_of_the_code() -> str:

@@ -14,12 +14,13 @@ import nbformat
 import fnlib
 from course import lesson_map, museum_table
 from course.links import published
-from course.site import findings, handouts
+from course.site import findings, handouts, recordings
 from course.site.notebooks import Executed, as_page
 from fnlib.teaching.museum import EXHIBITS
 from fnlib.teaching.notebook import LESSONS, ROOT
 
 DOCS = ROOT / "docs"
+EXTRA = "extra"  # copied as it is
 TEACH = "teach"  # the pages with answers are kept apart from the lessons
 
 
@@ -40,7 +41,8 @@ def write(folder: Path, notebooks: Iterable[Executed]) -> None:
         _write(folder / name.lower(), _to_the_repository(text))
     _write(folder / "learn.md", (DOCS / "learn.md").read_text("utf-8") + _table_of_lessons())
     _write(folder / "museum.md", (DOCS / "museum.md").read_text("utf-8") + _museum())
-    findings.write(folder / "findings")
+    ledgers = recordings.of_exhibits(folder / EXTRA / recordings.FOLDER)
+    findings.write(folder / "findings", ledgers)
     _reference(folder / "reference")
 
 
@@ -58,6 +60,17 @@ def _lessons(folder: Path, notebooks: Iterable[Executed]) -> None:
         if room:  # a room is in a folder of the lessons already: its links start where they started
             for cell, old in zip(made.cells, done.notebook.cells, strict=True):
                 cell.source = old.source if cell.cell_type == "markdown" else cell.source
+        up = "../../" if room else "../"
+        kept = folder.parent / EXTRA / recordings.FOLDER / done.path.stem
+        for page in done.recordings.values():
+            kept.mkdir(parents=True, exist_ok=True)
+            shutil.copy(page, kept)
+        addresses = {
+            name: f"{up}{recordings.FOLDER}/{done.path.stem}/{page.name}"
+            for name, page in done.recordings.items()
+        }
+        recordings.link_ledgers(made, addresses)
+        recordings.link_exhibits(made, up)
         target = folder / ("museum" if room else "") / done.path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         for cell in made.cells:
@@ -119,7 +132,7 @@ def _table_of_lessons() -> str:
 
 def _museum() -> str:
     """The table of all exhibits, which the script of the page filters, and the list of rooms."""
-    head = ("bug", "room", "PyTorch today", "finding", "in fnlib")
+    head = ("bug", "room", "PyTorch today", "finding", "in fnlib", "recording")
     rows = []
     for one in EXHIBITS:
         page = (
@@ -138,6 +151,7 @@ def _museum() -> str:
             one.today,
             finding,
             one.fnlib,
+            recordings.anchor("open", f"{recordings.FOLDER}/{one.code}.html"),
         )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     table = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_a_page_reads_well(site: Path, page: Any, pictures: Path, name: str) -> 
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), look
         assert not serious(page, ["main"]), look
     assert not [address for address in asked if not address.startswith(("file:", "data:", "blob:"))]
+
+
+def test_every_exhibit_has_a_recording_to_send(site: Path, page: Any) -> None:
+    """Each is linked from the museum's table, opens without the network and plays."""
+    links = re.findall(r'href="(recordings/\w+\.html)"', (site / "museum.html").read_text("utf-8"))
+    assert links == [f"recordings/{one.code}.html" for one in EXHIBITS]
+    assert not [link for link in links if not (site / link).is_file()]
+    page.context.set_offline(True)
+    try:
+        page.goto((site / "recordings/best_state_dict.html").as_uri() + "#3")
+        assert "optimizer.step()" in page.locator("body").inner_text()
+    finally:
+        page.context.set_offline(False)
 
 
 @pytest.mark.parametrize("words", ["snapshot-moved", "clip_norm"])

@@ -8,7 +8,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from course import editions
-from course.site import notebooks
+from course.site import notebooks, recordings
+from fnlib.teaching.museum import EXHIBITS
 
 
 @pytest.fixture
@@ -40,6 +41,38 @@ def test_a_lesson_that_fails_is_named_with_its_error(lesson: Path) -> None:
     done = notebooks._execute(lesson, "code")
     assert "failed" in done.row
     assert done.faults[0].startswith("01_one.ipynb: ") and "division by zero" in done.faults[0]
+
+
+def test_the_ledgers_of_a_lesson_are_saved_and_linked(lesson: Path) -> None:
+    """Each by its name, from the run and from the cache; other names and private ones are not."""
+    source = (
+        "import torch, fnlib\nw = torch.ones(2)\nwith fnlib.Ledger(w=w) as ledger:\n    w.mul_(2)"
+    )
+    cells = [new_code_cell(source, id="watch"), new_code_cell("_hidden = ledger", id="hide")]
+    lesson.write_text(editions.dump(new_notebook(cells=cells)), "utf-8")
+    done = notebooks._execute(lesson, "code")
+    assert list(done.recordings) == ["ledger"]
+    assert "w.mul_(2)" in done.recordings["ledger"].read_text("utf-8")
+    assert notebooks._execute(lesson, "code").recordings == done.recordings
+    page = notebooks.as_page(done.notebook)
+    recordings.link_ledgers(page, {"ledger": "../recordings/01_one/ledger.html"})
+    assert [cell.cell_type for cell in page.cells] == ["code", "markdown", "code"]
+    assert 'href="../recordings/01_one/ledger.html"' in page.cells[1].source
+
+
+def test_the_label_of_an_exhibit_links_to_its_recording() -> None:
+    """In a room inside of its label; in lesson 09 below the cell that shows the finding."""
+    one, core = EXHIBITS[1], next(one for one in EXHIBITS if one.core)
+    label = "## 1\n<details><summary>The label</summary>\n\n- Met.\n\n</details>"
+    page = new_notebook(
+        cells=[
+            new_markdown_cell(label, id=one.code.replace("_", "-")),
+            new_code_cell(f'visit.caught("{core.finding}", train)', id="two"),
+        ]
+    )
+    recordings.link_exhibits(page, "../")
+    assert f"../recordings/{one.code}.html" in page.cells[0].source.partition("</details>")[0]
+    assert f"../recordings/{core.code}.html" in page.cells[2].source
 
 
 def test_each_fault_of_a_page_is_named() -> None:
