@@ -51,7 +51,7 @@ html_theme_options = {
     "use_repository_button": True,
     "use_issues_button": True,
     "use_source_button": False,
-    "use_download_button": False,
+    "use_download_button": True,
     "home_page_in_toc": False,
     "show_navbar_depth": 1,
     "show_toc_level": 2,
@@ -64,3 +64,14 @@ html_theme_options = {
         "notebook_interface": "jupyterlab",
     },
 }
+
+
+def setup(app):  # noqa: ANN001, ANN201  # Sphinx calls it
+    """Leave one button for a download: the one that prints the page, or saves it as PDF."""
+
+    def only_print(app, page, template, context, doctree):  # noqa: ANN001, ANN202
+        for group in context.get("header_buttons", ()):
+            if group.get("label") == "download-buttons":
+                group["buttons"] = [one for one in group["buttons"] if one["type"] == "javascript"]
+
+    app.connect("html-page-context", only_print, priority=900)

@@ -6,6 +6,7 @@ import collections
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -70,7 +71,7 @@ def results(models: Sequence[Model]) -> Iterator[Result]:
         while todo and len(running) < AT_ONCE:
             model = todo.pop()
             pipe, process = _started(model)
-            running[pipe] = model, process, time.monotonic() + SECONDS
+            running[pipe] = model, process, time.monotonic() + 20 * SECONDS
         ready, _, _ = select.select(list(running), [], [], 1)
         now = time.monotonic()
         for pipe in [p for p, (_, _, end) in running.items() if p in ready or now > end]:
@@ -80,7 +81,8 @@ def results(models: Sequence[Model]) -> Iterator[Result]:
             with os.fdopen(pipe) as lines:
                 text = lines.read()
             _, status = os.waitpid(process, 0)
-            late = "takes too long" if pipe not in ready else f"the process ended ({status})"
+            slow = pipe not in ready or os.WTERMSIG(status) == signal.SIGXCPU
+            late = "takes too long" if slow else f"the process ended ({status})"
             yield Result(**json.loads(text)) if text else Result(model.name, "crashed", late)
 
 
@@ -92,6 +94,7 @@ def _started(model: Model) -> tuple[int, int]:
         return read, process
     try:
         os.close(read)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))  # of work, not of waiting
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
