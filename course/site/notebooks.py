@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from course import editions
 from course.execute import MEGABYTES, SECONDS, run
 from course.site import recordings
+from fnlib.teaching import questions
 from fnlib.teaching.notebook import ROOT
 
 CACHE = ROOT / "build" / "executed"
@@ -168,7 +169,7 @@ def as_page(notebook: NotebookNode) -> NotebookNode:
     """Prepare an executed notebook for the site.
 
     Set-up and solutions are folded; buttons, which need a kernel, are replaced by the sentence that
-    stands for them; links start one folder higher.
+    stands for them, and by a folded answer where a button shows it; links start one folder higher.
     """
     made = editions.from_one_folder_up(notebook)
     first = True
@@ -187,5 +188,14 @@ def as_page(notebook: NotebookNode) -> NotebookNode:
         cell.metadata["tags"] = sorted(tags)
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(WIDGET, None)
+        for key in re.findall(r"""teaching\.predict\(["']([\w-]+)["']\)""", cell.source):
+            if questions.question(key).kind in questions.ANSWERED_BY_BUTTON:
+                cell.outputs.append(_answer(key))
     made.metadata.pop("widgets", None)
     return made
+
+
+def _answer(key: str) -> NotebookNode:
+    """The answer of a question, folded, as an output."""
+    shown = f"<details><summary>Show the answer</summary>{questions.reveal(key).html}</details>"
+    return nbformat.v4.new_output("display_data", {"text/html": shown})

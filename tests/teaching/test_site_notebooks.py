@@ -114,6 +114,18 @@ def test_a_page_folds_what_is_no_part_of_the_story() -> None:
     assert made.cells[2].outputs[0].data == {"text/plain": "[Choose]"}
 
 
+def test_an_answer_that_a_button_shows_is_folded_on_the_page() -> None:
+    """A prediction, which a later cell answers, stays open."""
+    cells = [
+        new_code_cell("ready"),
+        *(new_code_cell(f'teaching.predict("{key}")') for key in ("01-after-backward", "01-exit")),
+    ]
+    made = notebooks.as_page(new_notebook(cells=cells))
+    assert [len(cell.outputs) for cell in made.cells] == [0, 0, 1]
+    folded = made.cells[2].outputs[0].data["text/html"]
+    assert folded.startswith("<details><summary>Show the answer</summary>") and "✓" in folded
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
