@@ -133,7 +133,7 @@ def _trained(step: Callable[[list[Tensor], list[Tensor]], Any]) -> SimpleNamespa
 
     ``weights`` are those after each step: at the end of three, or of four, some wrong steps come to the right numbers.
     """
-    weights = [torch.tensor(1.0, requires_grad=True), torch.tensor([0.5, -1.0], requires_grad=True)]
+    weights = [torch.tensor([1.0], requires_grad=True), torch.tensor([0.5, -1.0], requires_grad=True)]
     moments, seen = [torch.zeros_like(weight) for weight in weights], []
     for _ in range(4):
         for weight in weights:
@@ -251,7 +251,7 @@ def _first_difference(seen: Any) -> str:
 EXERCISES = (
     Exercise(
         key="01-blank-ledger",
-        objective="Given a loop that the learner has not seen, the learner fills a blank ledger, all ten cells right.",
+        objective="Given a loop that the learner has not seen, the learner fills a blank ledger, all ten boxes right.",
         expects='a dict: statement -> (what changes, who owns it), such as ("weights", "model")',
         try_out=_cells,
         passes=lambda cells: not _wrong(cells),

@@ -309,7 +309,7 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: isinstance(seen.given, Parameters),
-                says="That's one value. Return a list of those after every so many steps.",
+                says="That's one value. Return a list of those after each `every` steps.",
                 examples=(
                     lambda: (
                         lambda ModelFactory, parameters, batches, every: _train(

@@ -156,7 +156,7 @@ _CUT = Mistake(
 EXERCISES = (
     Exercise(
         key="07-no-trace",
-        objective="Given a stock model in training, the learner evaluates it so that nothing of it is changed afterwards.",
+        objective="Given a stock model in training, the learner evaluates it so that nothing in it has changed afterwards.",
         expects="the model's output in evaluation mode",
         try_out=_try,
         passes=_no_trace,
