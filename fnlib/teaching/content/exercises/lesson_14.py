@@ -47,7 +47,6 @@ _OTHERS: dict[str, Rule] = {
     "grows": lambda w, g, s, lr, decay: _adam(w * (1 + lr * decay), g, s, lr),
     "only the factor": lambda w, g, s, lr, decay: _adam(w * (lr * decay), g, s, lr),
     "after the step": _after,
-    "decays the gradient": lambda w, g, s, lr, decay: _adam(w, g * (1 - lr * decay), s, lr),
     "not corrected": lambda w, g, s, lr, decay: _adam(w * (1 - lr * decay), g, s, lr, False),
     "own rate": lambda w, g, s, lr, decay: _adam(w * (1 - lr * decay), g, s, 0.01),
 }
@@ -275,8 +274,11 @@ EXERCISES = (
             ),
             Mistake(
                 matches=_as("no decay"),
-                says="That's Adam: the weight isn't shrunk anywhere. Print the weight that you pass to `adam`.",
-                examples=(lambda: _OTHERS["no decay"],),
+                says="That's Adam: no weight is shrunk. (A factor on the gradient cancels.) Print the weight that you pass to `adam`.",
+                examples=(
+                    lambda: _OTHERS["no decay"],
+                    lambda: lambda w, g, s, lr, decay: _adam(w, g * (1 - lr * decay), s, lr),
+                ),
             ),
             Mistake(
                 matches=_as("in the gradient"),
@@ -303,11 +305,6 @@ EXERCISES = (
                 matches=_as("after the step"),
                 says="Decay and step are both there, in the other order: you also shrink the step that Adam has just taken. Shrink the weight first.",
                 examples=(lambda: _OTHERS["after the step"],),
-            ),
-            Mistake(
-                matches=_as("decays the gradient"),
-                says="You shrank the gradient; it's the weight that decays. Print what you multiply.",
-                examples=(lambda: _OTHERS["decays the gradient"],),
             ),
             Mistake(
                 matches=_as("not corrected"),
