@@ -81,7 +81,9 @@ def _steps(rule: Rule) -> Any:
 
 def _pair(given: Any) -> tuple[Tensor, Any]:
     if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise Unreadable(f"A rule returns a pair, weight and state; you returned {in_words(given)}.")
+        raise Unreadable(
+            f"A rule returns a pair, weight and state; you returned {in_words(given)}."
+        )
     weight, state = given
     if isinstance(weight, (tuple, list)) and len(weight) == 2:
         raise Unreadable(
