@@ -90,6 +90,23 @@ except fnlib.WrongRule as error:
     assert "momentum" in tried.names["refused"] and "adam" in tried.names["refused"]
 
 
+def test_14_groups_and_schedulers_come_with_the_class() -> None:
+    """And a rule of one's own has no rate that a factory could read or set."""
+    more = """
+scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+optimizer.step()
+scheduler.step()
+two = Momentum([{"params": [torch.ones(1)], "lr": 0.5}, {"params": [torch.ones(1)]}], 0.1, 0.9)
+model = fnlib.Sequential(nn.Linear(2, 1), optimizer=own_momentum)(fnlib.Parameters(seed=0))
+"""
+    tried = Tried("14", EQUAL, {}, more)
+    assert tried.error is None
+    assert tried.names["optimizer"].param_groups[0]["lr"] == 0.125
+    assert [group["lr"] for group in tried.names["two"].param_groups] == [0.5, 0.1]
+    with pytest.raises(fnlib.WrongParameters):
+        tried.names["model"].rates  # noqa: B018
+
+
 def test_14_the_slope_is_minus_a_product() -> None:
     small = teaching.hand_sized()
     before = torch.func.grad(small.loss)(torch.tensor(1.0))
