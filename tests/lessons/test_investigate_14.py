@@ -70,6 +70,21 @@ def test_14_the_ledger_shows_both_owners() -> None:
     assert changed == {("weight", "changed in place"), ("optimizer", "changed in place")}
 
 
+def test_14_the_ledger_misses_what_is_kept_outside() -> None:
+    """The answer to the first question says so of a velocity in ``self.velocity``."""
+    change = {
+        "own": [
+            ('{"lr": lr, "momentum": momentum})', '{"lr": lr, "momentum": momentum}); self.velocity = {}'),
+            ("kept = self.state[weight]", "kept = self.velocity.setdefault(weight, {})"),
+        ],
+        "own-run": [('optimizer.state[weight]["velocity"]', 'optimizer.velocity[weight]["velocity"]')],
+    }  # fmt: skip
+    tried = Tried("14", OWN, change)
+    assert tried.error is None and HAND in tried.said and "{'state': {}" in tried.said
+    (step,) = tried.names["ledger"].entries
+    assert {change.owner for change in step.changes} == {"weight"}
+
+
 def test_14_a_factory_asks_whose_state_it_is() -> None:
     """The comment beside `name`, and the guide."""
     more = """
