@@ -251,6 +251,17 @@ def test_14_a_wrapped_attribute_goes_along() -> None:
     assert bias[0] - bias[1] == pytest.approx(0.1) and bias[1] - bias[2] == pytest.approx(0.19)
 
 
+def test_14_the_decayed_rule_has_the_bits_of_adamw() -> None:
+    more = """
+def adamw(weight, gradient, state):
+    return with_decay(adam, weight, gradient, state, lr=0.01, decay=0.1)
+same = same_bits(EachWeight(adamw, two_averages), optim.AdamW, lr=0.01, weight_decay=0.1)
+other = same_bits(EachWeight(adamw, two_averages), optim.Adam, lr=0.01, weight_decay=0.1)
+"""
+    tried = Tried("14", (*EQUAL, "modify"), {}, more)
+    assert tried.error is None and (tried.names["same"], tried.names["other"]) == (True, False)
+
+
 def test_14_the_rule_that_tunes_itself_joins() -> None:
     """The answer of "Make", with the numbers of the hand-sized example."""
     more = """

@@ -19,36 +19,33 @@ _LR, _DECAY, _STEPS = 0.25, 0.5, 3
 _GRADIENTS = (2.0, -3.0), (1.0, 0.5), (-0.25, -1.0)
 
 
-def _adam(
-    weight: Tensor, gradient: Tensor, state: Any, lr: float, corrected: bool = True
-) -> tuple[Tensor, Any]:
+def _adam(weight: Tensor, gradient: Tensor, state: Any, lr: float = 0.01) -> tuple[Tensor, Any]:
     mean, square, t = state
     t = t + 1
     mean = 0.9 * mean + 0.1 * gradient
     square = 0.999 * square + 0.001 * gradient * gradient
-    one, two = (1 - 0.9**t, 1 - 0.999**t) if corrected else (1.0, 1.0)
-    return weight - lr / one * mean / ((square / two).sqrt() + 1e-8), (mean, square, t)
+    root = (square / (1 - 0.999**t)).sqrt() + 1e-8
+    return weight - lr / (1 - 0.9**t) * mean / root, (mean, square, t)
 
 
-def _adamw(weight: Tensor, gradient: Tensor, state: Any, lr: float, decay: float) -> Any:
-    return _adam(weight * (1 - lr * decay), gradient, state, lr)
+def _decayed(rule: Rule, w: Tensor, g: Tensor, s: Any, lr: float, decay: float) -> Any:
+    return rule(w * (1 - lr * decay), g, s, lr)
 
 
-def _after(weight: Tensor, gradient: Tensor, state: Any, lr: float, decay: float) -> Any:
-    weight, state = _adam(weight, gradient, state, lr)
+def _after(rule: Rule, w: Tensor, g: Tensor, s: Any, lr: float, decay: float) -> Any:
+    weight, state = rule(w, g, s, lr)
     return weight * (1 - lr * decay), state
 
 
-# What people write instead of AdamW: the mistake's name -> the rule it comes to.
+# What people write instead: the mistake's name -> the rule it comes to.
 _OTHERS: dict[str, Rule] = {
-    "no decay": lambda w, g, s, lr, decay: _adam(w, g, s, lr),
-    "in the gradient": lambda w, g, s, lr, decay: _adam(w, g + decay * w, s, lr),
-    "no lr": lambda w, g, s, lr, decay: _adam(w * (1 - decay), g, s, lr),
-    "grows": lambda w, g, s, lr, decay: _adam(w * (1 + lr * decay), g, s, lr),
-    "only the factor": lambda w, g, s, lr, decay: _adam(w * (lr * decay), g, s, lr),
+    "no decay": lambda rule, w, g, s, lr, decay: rule(w, g, s, lr),
+    "in the gradient": lambda rule, w, g, s, lr, decay: rule(w, g + decay * w, s, lr),
+    "no lr": lambda rule, w, g, s, lr, decay: rule(w * (1 - decay), g, s, lr),
+    "grows": lambda rule, w, g, s, lr, decay: rule(w * (1 + lr * decay), g, s, lr),
+    "only the factor": lambda rule, w, g, s, lr, decay: rule(w * (lr * decay), g, s, lr),
     "after the step": _after,
-    "not corrected": lambda w, g, s, lr, decay: _adam(w * (1 - lr * decay), g, s, lr, False),
-    "own rate": lambda w, g, s, lr, decay: _adam(w * (1 - lr * decay), g, s, 0.01),
+    "own rate": lambda rule, w, g, s, lr, decay: rule(w * (1 - lr * decay), g, s),
 }
 
 
@@ -61,7 +58,7 @@ def _steps(rule: Rule) -> Any:
         gradient = torch.tensor(slopes)
         before = weight.clone(), gradient.clone(), state
         copies = [part.clone() for part in state[:2]]
-        given = rule(weight, gradient, state, _LR, _DECAY)
+        given = rule(_adam, weight, gradient, state, _LR, _DECAY)
         if given is None or given is ...:
             return None
         seen.given = given
@@ -87,7 +84,7 @@ def _pair(given: Any) -> tuple[Tensor, Any]:
     weight, state = given
     if isinstance(weight, (tuple, list)) and len(weight) == 2:
         raise Unreadable(
-            "Your weight is a pair: `adam` returns weight and state, so unpack what it returns."
+            "Your weight is a pair: a rule returns weight and state, so unpack what it returns."
         )
     if not isinstance(weight, Tensor) or weight.shape != (2,):
         raise Unreadable(
@@ -122,7 +119,7 @@ def _as(name: str) -> Callable[[Any], bool]:
 
 
 def _steps_so_far(seen: Any) -> str:
-    wanted = _path(_adamw)
+    wanted = _path(_decayed)
     right = sum(
         torch.allclose(one, other, rtol=1e-4, atol=1e-5)
         for one, other in zip(seen.path, wanted, strict=False)
@@ -130,7 +127,7 @@ def _steps_so_far(seen: Any) -> str:
     if not right:
         return f"Wanted {_numbers(wanted[0])} after the first step, got {_numbers(seen.path[0])}."
     if len(seen.path) == right < _STEPS:
-        return "The first step is right. The state it returned isn't Adam's: return what `adam` returned."
+        return "The first step is right. The state after it isn't the rule's: return the state that `rule` returned."
     return f"{right} of {_STEPS} steps are right. Wanted {_numbers(wanted[right])} after the next, got {_numbers(seen.path[right])}."
 
 
@@ -138,13 +135,13 @@ def _numbers(tensor: Tensor) -> str:
     return "[" + ", ".join(f"{number:.4g}" for number in tensor.tolist()) + "]"
 
 
-def _in_place(weight: Tensor, gradient: Tensor, state: Any, lr: float, decay: float) -> Any:
-    weight.mul_(1 - lr * decay)
-    return _adam(weight, gradient, state, lr)
+def _in_place(rule: Rule, w: Tensor, g: Tensor, s: Any, lr: float, decay: float) -> Any:
+    w.mul_(1 - lr * decay)
+    return rule(w, g, s, lr)
 
 
-def _old_state(weight: Tensor, gradient: Tensor, state: Any, lr: float, decay: float) -> Any:
-    return _adamw(weight, gradient, state, lr, decay)[0], state
+def _old_state(rule: Rule, w: Tensor, g: Tensor, s: Any, lr: float, decay: float) -> Any:
+    return _decayed(rule, w, g, s, lr, decay)[0], s
 
 
 # --- 14-rate: a rate that tunes itself -------------------------------------------------------------
@@ -255,18 +252,18 @@ def _writes(weight: Tensor, gradient: Tensor, state: Any, speed: float = _SPEED)
 EXERCISES = (
     Exercise(
         key="14-adamw",
-        objective="Given the formula of AdamW, the learner writes it as a pure function that calls `adam`.",
+        objective="Given the formula of decoupled weight decay, the learner adds it to a rule, as a pure function.",
         expects="a pair, the new weight and the new state",
         try_out=_steps,
-        passes=lambda seen: _follows(seen, _adamw) and not seen.wrote,
+        passes=lambda seen: _follows(seen, _decayed) and not seen.wrote,
         so_far=_steps_so_far,
-        because="Three steps with the numbers of `torch.optim.AdamW`, and nothing you were given has changed.",
+        because="With `adam`, three steps have the numbers of `torch.optim.AdamW`, and nothing you were given has changed.",
         hints=(
-            "Two lines: one makes a smaller weight, one calls `adam` with it.",
-            "The smaller weight is a new tensor. `adam` already returns the pair you need.",
-            "`weight * (1 - lr * decay)` is what `adam` gets as its weight, with the same `gradient`, `state` and `lr`.",
+            "Two lines: one makes a smaller weight, one calls `rule` with it.",
+            "The smaller weight is a new tensor. `rule` already returns the pair you need.",
+            "`weight * (1 - lr * decay)` is what `rule` gets as its weight, with the same `gradient`, `state` and `lr`.",
         ),
-        right=(lambda: _adamw,),
+        right=(lambda: _decayed,),
         mistakes=(
             Mistake(
                 matches=lambda seen: seen.wrote,
@@ -276,10 +273,10 @@ EXERCISES = (
             ),
             Mistake(
                 matches=_as("no decay"),
-                says="That's Adam: no weight is shrunk. (A factor on the gradient cancels.) Print the weight that you pass to `adam`.",
+                says="That's the rule alone: no weight is shrunk. (With Adam, a factor on the gradient cancels.) Print the weight that you pass to `rule`.",
                 examples=(
                     lambda: _OTHERS["no decay"],
-                    lambda: lambda w, g, s, lr, decay: _adam(w, g * (1 - lr * decay), s, lr),
+                    lambda: lambda rule, w, g, s, lr, decay: rule(w, g * (1 - lr * decay), s, lr),
                 ),
             ),
             Mistake(
@@ -290,7 +287,7 @@ EXERCISES = (
             ),
             Mistake(
                 matches=_as("no lr"),
-                says="The weight shrinks before Adam's step, as it should, but too much: print the factor. The rate belongs in it.",
+                says="The weight shrinks before the step, as it should, but too much: print the factor. The rate belongs in it.",
                 examples=(lambda: _OTHERS["no lr"],),
             ),
             Mistake(
@@ -305,23 +302,18 @@ EXERCISES = (
             ),
             Mistake(
                 matches=_as("after the step"),
-                says="Decay and step are both there, in the other order: you also shrink the step that Adam has just taken. Shrink the weight first.",
+                says="Decay and step are both there, in the other order: you also shrink the step that the rule has just taken. Shrink the weight first.",
                 examples=(lambda: _OTHERS["after the step"],),
             ),
             Mistake(
-                matches=_as("not corrected"),
-                says="The decay is right. Adam's own step isn't: do `adam`'s two divisors still say `1 - b1**t` and `1 - b2**t`? Run the cell with the three rules again.",
-                examples=(lambda: _OTHERS["not corrected"],),
-            ),
-            Mistake(
                 matches=_as("own rate"),
-                says="The decay is right, but Adam's step uses another rate than the one you were given. Print the arguments of your call of `adam`.",
+                says="The decay is right, but the step has another rate than the one you were given. Print the arguments of your call of `rule`.",
                 examples=(lambda: _OTHERS["own rate"],),
             ),
             Mistake(
                 matches=lambda seen: _follows(seen, _old_state),
                 slug="result-not-needed",
-                says="The first step is right. The next ones start from the old state again: return the state that `adam` returned.",
+                says="The first step is right. The next ones start from the old state again: return the state that `rule` returned.",
                 examples=(lambda: _old_state,),
             ),
         ),
