@@ -133,7 +133,10 @@ def _trained(step: Callable[[list[Tensor], list[Tensor]], Any]) -> SimpleNamespa
 
     ``weights`` are those after each step: at the end of three, or of four, some wrong steps come to the right numbers.
     """
-    weights = [torch.tensor([1.0], requires_grad=True), torch.tensor([0.5, -1.0], requires_grad=True)]
+    weights = [
+        torch.tensor([1.0], requires_grad=True),
+        torch.tensor([0.5, -1.0], requires_grad=True),
+    ]
     moments, seen = [torch.zeros_like(weight) for weight in weights], []
     for _ in range(4):
         for weight in weights:
