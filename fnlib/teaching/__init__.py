@@ -38,6 +38,7 @@ _HOME = {
     "hand_sized": "data",
     "accuracy": "data",
     "ratios": "timing",
+    "in_subprocess": "child",
     "Picture": "pictures",
     "show": "pictures",
     "explore": "interact",
