@@ -14,7 +14,7 @@ import nbformat
 import fnlib
 from course import lesson_map, museum_table
 from course.links import published
-from course.site import findings, handouts, recordings
+from course.site import cheat_sheet, findings, handouts, recordings
 from course.site.notebooks import Executed, as_page
 from fnlib.teaching.museum import EXHIBITS
 from fnlib.teaching.notebook import LESSONS, ROOT
@@ -41,6 +41,9 @@ def write(folder: Path, notebooks: Iterable[Executed]) -> None:
         _write(folder / name.lower(), _to_the_repository(text))
     _write(folder / "learn.md", (DOCS / "learn.md").read_text("utf-8") + _table_of_lessons())
     _write(folder / "museum.md", (DOCS / "museum.md").read_text("utf-8") + _museum())
+    introduction = (DOCS / "cheat_sheet.md").read_text("utf-8")
+    _write(folder / "cheat_sheet.md", cheat_sheet.page(introduction))
+    _write(folder / EXTRA / cheat_sheet.PRINTED, cheat_sheet.sheet())
     ledgers = recordings.of_exhibits(folder / EXTRA / recordings.FOLDER)
     findings.write(folder / "findings", ledgers)
     _reference(folder / "reference")

@@ -48,6 +48,11 @@ class OtherProcessor(TorchDispatchMode):
         (True, False)
     """
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let ``torch.compile`` compile: it skips every function under a mode that says False."""
+        return True
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],

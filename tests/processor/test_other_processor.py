@@ -83,6 +83,24 @@ def test_the_memory_of_a_loop_stays_as_it_is() -> None:
         assert memory.record(step, torch.ones(24, 24, requires_grad=True)).peak == here
 
 
+def test_the_compiler_compiles_and_its_graphs_round() -> None:
+    """Lesson 12 counts graphs, and what they compute is rounded as any other result."""
+    graphs = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    product = torch.compile(lambda x: x @ x.T, backend=counting)
+    here = product(X)
+    with OtherProcessor():
+        torch.compiler.reset()
+        there = product(X)
+    assert len(graphs) == 2
+    assert torch.allclose(there, here, rtol=1e-6, atol=1e-5) and not torch.equal(there, here)
+
+
 IN_A_KERNEL = """
 import torch, fnlib
 from torch.utils._python_dispatch import _disable_current_modes
