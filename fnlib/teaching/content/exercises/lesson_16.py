@@ -34,6 +34,7 @@ KINDS = (
     "rate",
 )
 FINDERS = ("certain", "question", "ledger", "reading")
+_SHOWS = "this is where it shows"
 ENOUGH = 20  # points, of four for each of six bugs
 
 
@@ -65,7 +66,7 @@ BUGS = {
         ("changed data", "alias"),
         "question",
         (("data.py", "images += self.noise", "images = images + self.noise"),),
-        {"optimizer.zero_grad()": "the gradients are cleared before the next backward"},
+        {"optimizer.zero_grad()": "the gradients are cleared before the next backward."},
     ),
     2: Bug(
         "data.py",
@@ -84,7 +85,7 @@ BUGS = {
                 "Digits(*repeated(images[train], labels[train]),",
             ),
         ),
-        {"some = torch.randperm": "`best.pt` is validated on all images, not on some"},
+        {"some = torch.randperm": "`best.pt` is validated on all images, not on some."},
     ),
     3: Bug(
         "model.py",
@@ -93,9 +94,9 @@ BUGS = {
         "reading",
         (("model.py", ", track_running_stats=False", ""),),
         {
-            "model.eval()": "evaluation mode is set; which layer doesn't listen",
-            "nn.BatchNorm2d(": "this layer has running statistics: print its buffers",
-            "images.split(batch_size)": "cutting a set into batches is fine if images don't affect each other",
+            "model.eval()": "evaluation mode is set; which layer doesn't listen?",
+            "nn.BatchNorm2d(": "this layer has running statistics: print its buffers.",
+            "images.split(batch_size)": "cutting a set into batches is fine if images don't affect each other.",
         },
     ),
     4: Bug(
@@ -107,7 +108,7 @@ BUGS = {
             ("train.py", "dict(model.state_dict())", "copy.deepcopy(model.state_dict())"),
             ("train.py", "import argparse\n", "import argparse\nimport copy\n"),
         ),
-        {"model.load_state_dict(best)": "this is where it shows; which line makes `best`"},
+        {"model.load_state_dict(best)": f"{_SHOWS}; which line makes `best`?"},
     ),
     5: Bug(
         "train.py",
@@ -124,8 +125,8 @@ BUGS = {
             ),
         ),
         {
-            "optimizer.step()": "this is where it shows; whose tensors does this optimizer hold",
-            "optimizer.load_state_dict(": "Adam's averages do come back; on whose weights do they act",
+            "optimizer.step()": f"{_SHOWS}; whose tensors does this optimizer hold?",
+            "optimizer.load_state_dict(": "Adam's averages do come back; on whose weights do they act?",
         },
     ),
     6: Bug(
@@ -141,8 +142,8 @@ BUGS = {
             ),
         ),
         {
-            "torch.manual_seed(0)": "one seed at the start is right; who draws after it",
-            "quick=True": "this is where it's called; which line in `evaluate` draws",
+            "torch.manual_seed(0)": "one seed at the start is right; who draws after it?",
+            "quick=True": "this is where it's called; which line in `evaluate` draws?",
         },
     ),
 }
@@ -166,7 +167,7 @@ def _points(answers: Any) -> Any:
     if not isinstance(answers, Mapping):
         raise Unreadable(f"Hand over the dictionary `answers`; you gave {in_words(answers)}.")
     wrong: dict[int, list[str]] = {}
-    near = ""
+    near, shown = "", set()
     for number, bug in BUGS.items():
         given = answers.get(number, ...)
         if given is None or given is ... or (isinstance(given, tuple) and set(given) == {...}):
@@ -177,9 +178,12 @@ def _points(answers: Any) -> Any:
         lines = {line_of(bug.file, text) for text in bug.lines}
         right = (same, same and line in lines, kind in bug.kinds, finder == bug.finder)
         wrong[number] = [part for part, good in zip(_PARTS, right, strict=True) if not good]
-        near = near or _near(number, file, line)
+        hint = _near(number, file, line)
+        near = near or hint
+        if _SHOWS in hint:
+            shown.add(number)
     points = sum(len(_PARTS) - len(parts) for parts in wrong.values())
-    return SimpleNamespace(given=answers, points=points, wrong=wrong, near=near)
+    return SimpleNamespace(given=answers, points=points, wrong=wrong, near=near, shown=shown)
 
 
 def _read(number: int, given: Any) -> tuple[str, int, str, str]:
@@ -207,7 +211,7 @@ def _near(number: int, file: str, line: int) -> str:
         for name in FILES:
             with contextlib.suppress(LookupError):
                 if (name, line_of(name, text)) == (file, line):
-                    return f"Symptom {number}, {file}:{line}: {says}."
+                    return f"Symptom {number}, {file}:{line}: {says}"
     return ""
 
 
@@ -224,6 +228,15 @@ def solved() -> dict[int, tuple[str, int, str, str]]:
         number: (bug.file, line_of(bug.file, bug.lines[-1]), bug.kinds[0], bug.finder)
         for number, bug in BUGS.items()
     }
+
+
+def _findings() -> dict[int, tuple[str, int, str, str]]:
+    """Answers that take the doctor's lines for the causes."""
+    lines = {4: "model.load_state_dict(best)", 5: "optimizer.step()"}
+    shown = {
+        n: ("train.py", line_of("train.py", text), "mode", "certain") for n, text in lines.items()
+    }
+    return solved() | shown
 
 
 # --- 16-mended: six symptoms, measured -------------------------------------------------------------
@@ -423,14 +436,40 @@ EXERCISES = (
             "For the others, follow the symptom: which lines run only with the option that it mentions?",
             "Ask of each object how many names it has, and of each draw which generator it moves.",
         ),
-        right=(solved, lambda: solved() | {1: ("data.py", line_of("data.py", "images = self.images[start"), "alias", "question")}),
+        right=(
+            solved,
+            lambda: (
+                solved()
+                | {
+                    1: (
+                        "data.py",
+                        line_of("data.py", "images = self.images[start"),
+                        "alias",
+                        "question",
+                    )
+                }
+            ),
+        ),
+        mistakes=(
+            Mistake(
+                matches=lambda seen: seen.shown == {4, 5},
+                says="For symptoms 4 and 5 you named the lines of the findings, where the harm shows. Which line made the object that's wrong there? That's the one to change.",
+                examples=(lambda: _findings(),),
+            ),
+        ),
     ),
     Exercise(
         key="16-mended",
         objective="Given the project, the learner mends it so that none of the six symptoms is left.",
         expects="a function that changes the files in a folder, or the folder",
         try_out=_mended,
-        passes=lambda seen: not seen.symptoms and seen.noisy and seen.images >= 300 and seen.validated >= 20 and seen.steps > 0,
+        passes=lambda seen: (
+            not seen.symptoms
+            and seen.noisy
+            and seen.images >= 300
+            and seen.validated >= 20
+            and seen.steps > 0
+        ),
         so_far=_still,
         because="We ran your copy and measured each symptom: all six are gone, and copies and noise are still there.",
         hints=(
@@ -461,7 +500,10 @@ EXERCISES = (
                 says="Five symptoms are gone. `best` is a dictionary of its own now, and its tensors are still the model's: compare their `data_ptr()`.",
                 examples=(
                     lambda: _copy(4),
-                    lambda: _copy(4, more=(("train.py", "dict(model.state_dict())", "{**model.state_dict()}"),)),
+                    lambda: _copy(
+                        4,
+                        more=(("train.py", "dict(model.state_dict())", "{**model.state_dict()}"),),
+                    ),
                 ),
             ),
             Mistake(
@@ -470,17 +512,35 @@ EXERCISES = (
                 says="Five symptoms are gone. A look at the validation images still draws from, or resets, the generator that training uses: print `torch.get_rng_state().sum()` before and after.",
                 examples=(
                     lambda: _copy(6),
-                    lambda: _copy(6, more=(("train.py", "        some =", "        torch.manual_seed(0)\n        some ="),)),
+                    lambda: _copy(
+                        6,
+                        more=(
+                            (
+                                "train.py",
+                                "        some =",
+                                "        torch.manual_seed(0)\n        some =",
+                            ),
+                        ),
+                    ),
                 ),
             ),
             Mistake(
                 matches=lambda seen: not seen.symptoms and seen.steps <= 0,
                 slug="weights-are-everything",
-                says="All six symptoms are gone, but a resumed Adam now starts from zero: print `optimizer.state_dict()[\"state\"]` after the resume.",
+                says='All six symptoms are gone, but a resumed Adam now starts from zero: print `optimizer.state_dict()["state"]` after the resume.',
                 examples=(
-                    lambda: _copy(5, more=(("train.py", "        model, start = restore(options.resume, optimizer)", "        model, start = restore(options.resume, optimizer)\n        optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)"),)),
+                    lambda: _copy(
+                        5,
+                        more=(
+                            (
+                                "train.py",
+                                "        model, start = restore(options.resume, optimizer)",
+                                "        model, start = restore(options.resume, optimizer)\n        optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)",
+                            ),
+                        ),
+                    ),
                 ),
             ),
         ),
     ),
-)  # fmt: skip
+)
