@@ -340,7 +340,7 @@ def _run(train: Any, *arguments: str) -> tuple[Any, Any]:
     """Run the project's ``main``; return what it saved as last.pt and best.pt."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as out:
         train.main([*arguments, "--out", out])
-        return tuple(torch.load(Path(out, name)) for name in ("last.pt", "best.pt"))  # type: ignore[return-value]
+        return tuple(torch.load(Path(out, name)) for name in ("last.pt", "best.pt"))
 
 
 def _keeps_another(train: Any) -> bool:
