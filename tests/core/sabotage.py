@@ -49,13 +49,18 @@ class Sabotage:
         promise: its number in the design.
         name: what is broken.
         breakage: what breaks it.
-        tests: ids under tests/core/, each of which must fail.
+        tests: ids under tests/core/, or under tests/ with a folder, each of which must fail.
     """
 
     promise: int
     name: str
     breakage: Breakage
     tests: tuple[str, ...]
+
+    @property
+    def ids(self) -> list[str]:
+        """The tests as pytest names them."""
+        return [f"tests/{'' if '/' in test.partition('::')[0] else 'core/'}{test}" for test in self.tests]
 
 
 def s(promise: int, name: str, breakage: Breakage, *tests: str) -> Sabotage:
@@ -68,6 +73,8 @@ PARAMETERS, GRADIENT, FACTORY, MODEL = (f"fnlib.{name}" for name in ("Parameters
 SHARE, SHARE_ALL = "fnlib.values.protect.share", "fnlib.values.protect.share_all"
 FORWARD, NETWORK, TREE = "fnlib.network.forward", "fnlib.network.pool.Network", "fnlib.network.pool.Tree"
 ELSEWHERE = "fnlib.network.ownership.held_elsewhere"
+HISTORY, VERIFY = (f"history/test_{name}.py" for name in ("history", "verify"))
+RANKS, LEDGERS = (f"distributed/test_{name}.py" for name in ("distributed", "ledgers"))
 WRAPPED, FORMULA = "fnlib.updates.wrap.Wrapped", "fnlib.updates.formula"
 
 # --- what takes its place -------------------------------------------------------------------------
@@ -91,6 +98,41 @@ def raw(tensors: Any) -> dict[str, torch.Tensor]:
 def unprotected(where: str) -> Breakage:
     """Let a function hand out the tensors themselves."""
     return together(within(where, SHARE, first), within(where, SHARE_ALL, lambda old: list))
+
+
+def doubled(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor + tensor for name, tensor in tensors.items()}
+
+
+def one_by_one(old: Any) -> Any:
+    """Look at the states in order."""
+
+    def bisect(run: Any, predicate: Any) -> Any:
+        from fnlib.history import Found
+
+        index = next(i for i, parameters in enumerate(run) if not predicate(parameters))
+        return Found(index, index + 1)
+
+    return bisect
+
+
+class Agreeing:
+    """A hash that equals every name."""
+
+    def __init__(self, old: Any) -> None:
+        pass
+
+    def __call__(self, flat: torch.Tensor) -> Agreeing:
+        return self
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
 
 
 def filling_grad(old: Any) -> Any:
@@ -406,6 +448,21 @@ TABLE = [
     s(8, "PyTorch's error instead of a named one", unexplained(f"{MODEL}.backward"), f"{ERROR}[backward: twice]", f"{ERROR}[backward: overwritten]"),
     s(8, "a damaged file is safetensors' own error", unexplained(f"{PARAMETERS}.load"), "test_files.py::test_a_file_that_is_cut_short_is_refused"),
     s(8, "an assignment without its cure", without_error_text("Immutable"), "test_protection.py::test_values_refuse_assignment"),
+    # --- 9: a history keeps every state of a run (section 8 of the design)
+    s(9, "a replay that calls everything equal", within("fnlib.History.verify", "fnlib.history.same", returns(True)), f"{VERIFY}::test_the_first_difference_is_named", f"{VERIFY}::test_hidden_randomness_is_found"),
+    s(9, "a bisection that looks at every state", swap("fnlib.History.bisect", one_by_one), f"{HISTORY}::test_bisect_looks_at_few_states"),
+    s(9, "a branch that is the run itself", swap("fnlib.History.branch", lambda old: lambda run, index, path, step=None: run), f"{HISTORY}::test_a_branch_shares_and_changes_nothing"),
+    s(9, "a name before its bytes are on the disk", swap("fnlib.values.store._sync", returns(None)), "history/test_crash.py::test_bytes_are_on_disk_before_their_name"),
+    s(9, "a state that is read without its hash", within("fnlib.values.store.Store._tensors", "fnlib.values.store.hash_of", Agreeing), f"{HISTORY}::test_flipped_bytes_are_noticed"),
+    s(9, "a second writer", swap("fnlib.values.store.Store.lock", returns(None)), f"{HISTORY}::test_a_second_writer_is_refused_by_name"),
+    # --- 10: equal on all ranks, and two ranks have the bits of DDP (section 9 of the design)
+    s(10, "a sum instead of a mean", result("fnlib.distributed._mean", doubled), f"{RANKS}::test_ranks_exchange_values[2]"),
+    s(10, "a broadcast that leaves each rank its own", swap("fnlib.distributed._broadcast", first), f"{RANKS}::test_ranks_exchange_values[2]"),
+    s(10, "replicas that always look equal", swap("fnlib.distributed._hash", returns("equal")), f"{RANKS}::test_ranks_exchange_values[2]"),
+    s(10, "a lost rank is gloo's own error", unexplained("fnlib.distributed._run"), f"{RANKS}::test_a_lost_rank_is_a_named_error_in_time[dies]"),
+    s(10, "a sparse gradient isn't refused", swap("fnlib.distributed._check", returns(None)), f"{RANKS}::test_alone_they_are_the_identity"),
+    s(10, "ledgers that never part", swap("fnlib.ledger.views.ranks._first_difference", returns(None)), f"{LEDGERS}::test_the_statement_that_parts_the_ranks_is_named"),
+    s(10, "a broadcast taken for a parting", swap("fnlib.ledger.views.ranks._starts", lambda old: lambda rows: ["?"] * len(rows[0])), f"{LEDGERS}::test_a_wrapper_that_is_made_anew_is_seen_through"),
 ]  # fmt: skip
 
 
@@ -453,8 +510,7 @@ def _run(row: Sabotage, log: Path) -> None:
     with _in_child(log):
         row.breakage.apply()
         options = ["-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider"]
-        tests = [f"tests/core/{test}" for test in row.tests]
-        status = pytest.main([*options, *tests], plugins=[Failures()])
+        status = pytest.main([*options, *row.ids], plugins=[Failures()])
         sys.stdout.flush()
         os._exit(int(status))
 
@@ -469,8 +525,8 @@ def outcome(row: Sabotage, log: Path) -> tuple[str, list[str]]:
     if status < 0 and status != -signal.SIGALRM:  # the promise was to keep it from crashing
         return "", [f"ended by signal {-status}"]
     lines = said.splitlines()
-    failed = [line.partition("tests/core/")[2] for line in lines if line.startswith("failed ")]
-    silent = [test for test in row.tests if not any(name.startswith(test) for name in failed)]
+    failed = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
+    silent = [test for test in row.ids if not any(name.startswith(test) for name in failed)]
     why = [line.removeprefix("because ") for line in lines if line.startswith("because ")]
     if silent or status != 1:
         return f"{', '.join(silent)} (status {status})\n{said[-1500:]}", why

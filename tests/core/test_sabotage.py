@@ -12,13 +12,14 @@ import pytest
 from tests.core.breakages import find
 from tests.core.sabotage import ROOT, TABLE, chosen
 
-SAMPLE = [next(row.name for row in TABLE if row.promise == promise) for promise in range(1, 9)]
+PROMISES = range(1, 11)  # 9 and 10 are the design's histories and values over machines
+SAMPLE = [next(row.name for row in TABLE if row.promise == promise) for promise in PROMISES]
 
 
 def test_every_promise_is_broken_in_several_ways() -> None:
     assert min(Counter(row.promise for row in TABLE).values()) >= 3 and {
         row.promise for row in TABLE
-    } == set(range(1, 9))
+    } == set(PROMISES)
     assert len({row.name for row in TABLE}) == len(TABLE)
 
 
@@ -28,9 +29,9 @@ def test_what_is_to_be_broken_is_there() -> None:
         assert row.breakage.paths and row.tests, row.name
         for path in row.breakage.paths:
             find(path)
-        for test in row.tests:
+        for test in row.ids:
             file, _, name = test.partition("::")
-            text = (ROOT / "tests" / "core" / file).read_text()
+            text = (ROOT / file).read_text()
             assert f"def {name.partition('[')[0]}(" in text, test
 
 

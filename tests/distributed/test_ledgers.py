@@ -66,6 +66,86 @@ FAULTS: dict[str, tuple[str | None, str]] = {
 }
 
 
+# --- DistributedDataParallel wrapped anew, and other ways in which it loses a network -------------
+
+
+def wrapped(rank: int, case: str) -> Ranks:
+    """A loop in which the wrapper changes, or the network does after it was wrapped."""
+    torch.manual_seed(rank if "other start" in case else 0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    module[0].requires_grad_(case != "unfrozen later")
+    late = "other start" in case or case == "for one step"
+    model: nn.Module = module if late else DistributedDataParallel(module)
+    module[0].requires_grad_(True)
+    if case == "converted and back":
+        module.double().float()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
+    with fnlib.Ledger(model=module, optimizer=optimizer) as ledger:
+        if "broadcast" in case:
+            for weight in module.parameters():
+                dist.broadcast(weight.data, 0)
+        if "other start" in case:
+            model = DistributedDataParallel(module)
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            if "anew" in case and step:
+                model = DistributedDataParallel(module)
+            if case == "for one step":
+                loss = DistributedDataParallel(module)(batch(rank, step)).square().mean()
+            else:
+                bare = case == "left out once" and step == 1
+                loss = (module if bare else model)(batch(rank, step)).square().mean()
+            loss.backward()
+            if "clipped" in case and rank == 1 and step == 1:
+                nn.utils.clip_grad_norm_(module.parameters(), 0.01)
+            optimizer.step()
+    return across_ranks(ledger)
+
+
+CLIP = "nn.utils.clip_grad_norm_(module.parameters(), 0.01)"
+WRAPPED: dict[str, str | None] = {  # the statement that parts the ranks, if any
+    "other start": None,
+    "other start, broadcast": None,
+    "anew": None,
+    "anew, other start": None,
+    "anew, clipped": CLIP,
+    "other start, clipped": CLIP,
+    "for one step": "loss.backward()",
+    "left out once": "loss.backward()",
+    "unfrozen later": "loss.backward()",
+    "converted and back": "loss.backward()",
+}
+
+
+def test_a_wrapper_that_is_made_anew_is_seen_through() -> None:
+    """Ranks that a broadcast brings together count from there; a lost exchange is named."""
+
+    def run(rank: int) -> None:
+        for case, statement in WRAPPED.items():
+            found = wrapped(rank, case)
+            assert (found.at and found.at.source) == statement, f"{case}: {found!r}"
+            assert bool(found) == (statement is None), f"{case}: {found!r}"
+            if statement == "loss.backward()":
+                assert "nothing reduced them before the step" in repr(found), case
+
+    on_ranks(2, run)
+
+
+def test_a_write_on_some_ranks_is_told_from_a_missing_one() -> None:
+    """A statement that all ran and that wrote on one rank alone isn't called missing."""
+
+    def run(rank: int) -> None:
+        torch.manual_seed(0)
+        module = nn.Linear(4, 2)
+        with fnlib.Ledger(model=module) as ledger:
+            module.weight.data.mul_(1 + rank)
+        found = across_ranks(ledger)
+        assert found.at and found.at.source == "module.weight.data.mul_(1 + rank)"
+        assert "Every rank ran this statement" in repr(found) and "on rank 1 alone" in repr(found)
+
+    on_ranks(2, run)
+
+
 def check(fault: str, found: Ranks) -> None:
     statement, says = FAULTS[fault]
     text = repr(found)

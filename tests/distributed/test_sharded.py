@@ -79,3 +79,34 @@ def test_a_sharded_step_and_what_refuses(tmp_path: Path) -> None:
             fnlib.distributed.same_everywhere(sharded)
 
     on_ranks(2, run)
+
+
+def test_the_ledger_follows_weights_that_are_sharded() -> None:
+    """Each line that swaps shares for whole weights, or back, is a row; the step writes in place."""
+
+    def run(rank: int) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh("cpu", (2,))
+        network = build()
+        with fnlib.Ledger(network=network) as ledger:
+            fully_shard(network, mesh=mesh)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+            loss = network(torch.ones(2, 8)).sum()
+            loss.backward()
+            optimizer.step()
+        assert not ledger.notes, ledger.notes
+        seen = {
+            entry.source.strip(): [
+                (change.state, change.kind) for change in entry.changes if change.owner == "network"
+            ]
+            for entry in ledger.entries
+        }
+        replaced, created = ("weight", "replaced"), ("gradient", "created")
+        assert seen["fully_shard(network, mesh=mesh)"] == [replaced] * 4
+        assert seen["loss = network(torch.ones(2, 8)).sum()"] == [replaced] * 4
+        assert sorted(seen["loss.backward()"]) == [created] * 4 + [replaced] * 4
+        assert seen["optimizer.step()"] == [("weight", "changed in place")] * 4
+
+    on_ranks(2, run)

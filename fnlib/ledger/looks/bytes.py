@@ -135,7 +135,8 @@ def parts(tensor: Tensor) -> tuple[Tensor, ...]:
     if type(tensor) not in _PLAIN_TYPES and hasattr(tensor, "__tensor_flatten__"):
         if computes_itself(tensor):
             names, _ = tensor.__tensor_flatten__()
-            return tuple(part for name in names for part in parts(getattr(tensor, name)))
+            inside = (getattr(tensor, name) for name in names)  # a DTensor lists its mesh, too
+            return tuple(p for one in inside if isinstance(one, Tensor) for p in parts(one))
     if tensor.layout is torch.strided:
         return (tensor,)
     if tensor.layout is torch.sparse_coo:

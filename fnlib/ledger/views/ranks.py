@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +32,9 @@ class Write(NamedTuple):
     state: str
     before: str
     after: str
+
+
+Row = list[Write | None]  # what one run of a statement wrote to a place, on each rank
 
 
 @dataclass(repr=False)
@@ -71,7 +75,8 @@ def across_ranks(ledger: Recording) -> Ranks:
 
     Every rank calls it, after its ``with Ledger(...)`` block. Weights, moments and buffers are
     compared after each statement that wrote to them. Where a weight parts because its gradient did,
-    the statement that parted the gradients is named.
+    the statement that parted the gradients is named. Ranks that a broadcast brings together count
+    from there on. Shares of a sharded weight differ by design, and count as parted.
 
     Args:
         ledger: this rank's recording of the same loop.
@@ -90,26 +95,38 @@ def across_ranks(ledger: Recording) -> Ranks:
     >>> across_ranks(ledger)                      # without a process group there is one rank
     The replicas are the same on 1 ranks, after each statement
     """
-    writes = [write for entry in ledger.entries for write in _writes(entry)]
     if alone():
         return Ranks(1)
+    writes = [write for entry in ledger.entries for write in _writes(entry)]
+    ran = {_statement(entry) for top in ledger.entries for entry in _with_inner(top)}
     meet("across_ranks")
-    return _parted([[_write(*write) for write in theirs] for theirs in gathered(writes)])
+    everybody = gathered((writes, ran))
+    return _parted(
+        [[_write(*write) for write in theirs] for theirs, _ in everybody],
+        [{Statement(*statement) for statement in theirs} for _, theirs in everybody],
+    )
 
 
 def _write(statement: Iterable[object], *rest: str) -> Write:
     return Write(Statement(*statement), *rest)  # type: ignore[arg-type]
 
 
-def _writes(entry: Entry) -> Iterable[Write]:
-    said = Statement(entry.iterations, entry.line, entry.source.strip())
-    for change in entry.changes:
-        if change.state in (*_COMPARED, "gradient"):
-            yield Write(
-                said, _label(change), change.state, _print(change.before), _print(change.after)
-            )
+def _statement(entry: Entry) -> Statement:
+    return Statement(entry.iterations, entry.line, entry.source.strip())
+
+
+def _with_inner(entry: Entry) -> Iterable[Entry]:
+    yield entry
     for inner in entry.inside:
-        yield from _writes(inner)
+        yield from _with_inner(inner)
+
+
+def _writes(entry: Entry) -> Iterable[Write]:
+    for one in _with_inner(entry):
+        for change in one.changes:
+            if change.state in (*_COMPARED, "gradient"):
+                was, now = _print(change.before), _print(change.after)
+                yield Write(_statement(one), _label(change), change.state, was, now)
 
 
 def _label(change: Change) -> str:
@@ -125,85 +142,158 @@ def _print(value: object) -> str:
     return _UNKNOWN if found is None else found
 
 
-def _parted(everybody: Sequence[Sequence[Write]]) -> Ranks:
+def _parted(everybody: Sequence[Sequence[Write]], ran: Sequence[Collection[Statement]]) -> Ranks:
     """Find the first place that differs, in the order in which statements ran."""
-    size = len(everybody)
     for state in _COMPARED:
         places = dict.fromkeys(w.label for theirs in everybody for w in theirs if w.state == state)
-        found = [
-            (count, order, label)
-            for order, label in enumerate(places)
-            if (count := _first_difference([_of(theirs, label) for theirs in everybody]))
-            is not None
-        ]
+        found = []
+        for order, label in enumerate(places):
+            rows = _merged([_of(theirs, label) for theirs in everybody])
+            index = _first_difference(rows)
+            if index is not None:
+                found.append((index, order, label))
         if found:
-            count, _, label = min(found)
-            return _explained(everybody, state, label, count, size)
-    return Ranks(size)
+            index, _, label = min(found)
+            return _explained(everybody, ran, state, label, index)
+    return Ranks(len(everybody))
 
 
 def _of(writes: Sequence[Write], label: str) -> list[Write]:
     return [write for write in writes if write.label == label]
 
 
-def _first_difference(timelines: Sequence[Sequence[Write]]) -> int | None:
-    """Count the writes to one place after which all ranks still agreed; None: they always do."""
-    for count in range(max(map(len, timelines))):
-        writes = [timeline[count] if count < len(timeline) else None for timeline in timelines]
-        if len({(w.before, w.after) if w else None for w in writes}) > 1:
-            return count
-    return None
+def _merged(timelines: Sequence[Sequence[Write]]) -> list[Row]:
+    """Put the writes of all ranks in one order: a row for each run of a statement."""
+    keys: list[dict[tuple[Statement, int], int]] = []  # the n-th run of a statement, and its place
+    for timeline in timelines:
+        runs = Counter[Statement]()
+        keys.append({})
+        for place, write in enumerate(timeline):
+            keys[-1][write.statement, runs[write.statement]] = place
+            runs[write.statement] += 1
+    order = [list(theirs) for theirs in keys]
+    at = [0] * len(timelines)
+    rows: list[Row] = []
+    while True:
+        heads = [
+            theirs[place] for theirs, place in zip(order, at, strict=True) if place < len(theirs)
+        ]
+        if not heads:
+            return rows
+        # A row comes once every rank that has it has come to it.
+        key = next(
+            (
+                head
+                for head in heads
+                if all(
+                    theirs.get(head, -1) <= place for theirs, place in zip(keys, at, strict=True)
+                )
+            ),
+            heads[0],
+        )
+        row: list[Write | None] = [None] * len(timelines)
+        for rank, timeline in enumerate(timelines):
+            if at[rank] < len(timeline) and order[rank][at[rank]] == key:
+                row[rank] = timeline[at[rank]]
+                at[rank] += 1
+        rows.append(row)
+
+
+def _starts(rows: Sequence[Row]) -> list[str]:
+    """Return what each rank holds before the first row; a rank that never writes, as the others."""
+    firsts = [
+        next((write.before for write in column if write), None)
+        for column in zip(*rows, strict=True)
+    ]
+    known = next(start for start in firsts if start is not None)
+    return [known if start is None else start for start in firsts]
+
+
+def _held(rows: Sequence[Row], start: Sequence[str]) -> Iterable[list[str]]:
+    """Yield what each rank holds after each row."""
+    now = list(start)
+    for row in rows:
+        now = [write.after if write else held for write, held in zip(row, now, strict=True)]
+        yield now
+
+
+def _first_difference(rows: Sequence[Row]) -> int | None:
+    """Return the row that parts the ranks; -1: they differ from the start; None: they don't part.
+
+    Ranks that start apart and are brought together (a broadcast writes on some of them alone) count
+    from there on.
+    """
+    start = _starts(rows)
+    apart = len(set(start)) > 1
+    for index, now in enumerate(_held(rows, start)):
+        differ = len(set(now)) > 1
+        if differ and not apart:
+            return index
+        apart = differ
+    return -1 if apart else None
 
 
 def _explained(
-    everybody: Sequence[Sequence[Write]], state: str, label: str, count: int, size: int
+    everybody: Sequence[Sequence[Write]],
+    ran: Sequence[Collection[Statement]],
+    state: str,
+    label: str,
+    index: int,
 ) -> Ranks:
-    timelines = [_of(theirs, label) for theirs in everybody]
-    writes = [timeline[count] if count < len(timeline) else None for timeline in timelines]
-    if len({write.before for write in writes if write}) > 1:
-        cells = [write.before if write else "not run" for write in writes]
-        said = next(write.statement for write in writes if write)
+    size = len(everybody)
+    rows = _merged([_of(theirs, label) for theirs in everybody])
+    if index < 0:
+        first = rows[0]
+        said = _said(first)
+        wrote = [any(row[rank] for row in rows) for rank in range(size)]
+        cells = [s if w else "not run" for s, w in zip(_starts(rows), wrote, strict=True)]
         why = f"{label} differed before this statement first wrote to it: broadcast it once at the start."
         return Ranks(size, label, None, [(said, cells)], why)
-    for write in writes:  # a statement that not every rank ran
-        if write and not all(_ran(timeline, write.statement) for timeline in timelines):
-            cells = [_left(timeline, write.statement) for timeline in timelines]
+    row, said = rows[index], _said(rows[index])
+    now = list(_held(rows, _starts(rows)))[index]
+    if not all(row):
+        cells = [
+            held if said in theirs else "not run" for held, theirs in zip(now, ran, strict=True)
+        ]
+        if "not run" in cells:
             why = f"Not every rank ran this statement, which writes to {label}."
-            return Ranks(size, label, write.statement, [(write.statement, cells)], why)
-    written = _rows([[w] if w else [] for w in writes])
+        else:
+            alone = ", ".join(f"rank {rank}" for rank, write in enumerate(row) if write)
+            why = f"Every rank ran this statement, and it wrote to {label} on {alone} alone."
+        return Ranks(size, label, said, [(said, cells)], why)
+    written = (said, now)
     if state == "buffer":
         why = (
             "The weights are the same. DistributedDataParallel sends the buffers of rank 0 before "
             "each forward, so evaluate and save on rank 0, or broadcast them."
         )
-        return Ranks(size, label, written[0][0], written, why)
-    grads = [
-        _since(theirs, label + ".grad", timeline[count - 1] if count else None, write)
-        for theirs, timeline, write in zip(everybody, timelines, writes, strict=True)
-    ]
+        return Ranks(size, label, said, [written], why)
+    grads = []
+    for rank, theirs in enumerate(everybody):
+        before = next((r[rank] for r in reversed(rows[:index]) if r[rank]), None)
+        grads.append(_since(theirs, label + ".grad", before, row[rank]))
     last = {grad[-1].after if grad else "none" for grad in grads}
     if state != "weight" or len(last) == 1:
         why = f"The gradients were the same, so this statement parts {label} by itself."
-        return Ranks(size, label, written[0][0], written, why)
-    rows = _rows(grads)
-    agreed = [i for i, (_, now) in enumerate(rows) if len(set(now)) == 1 and now[0] != "none"]
-    start = agreed[-1] + 1 if agreed else 0
-    while start < len(rows) - 1 and len(set(rows[start][1])) == 1:
-        start += 1
-    at = rows[start][0]
+        return Ranks(size, label, said, [written], why)
+    merged = _merged(grads)
+    held = list(_held(merged, ["none"] * size))
+    steps = [(_said(row), now) for row, now in zip(merged, held, strict=True)]
+    agreed = [i for i, (_, now) in enumerate(steps) if len(set(now)) == 1 and now[0] != "none"]
+    at = agreed[-1] + 1 if agreed else 0
+    while at < len(steps) - 1 and len(set(steps[at][1])) == 1:
+        at += 1
     if agreed:
-        why = f"After line {rows[start - 1][0].line} the gradients were still the same."
+        why = f"After line {steps[at - 1][0].line} the gradients were still the same."
     else:
-        why = "The gradients were never the same: nothing reduced them before the step."
-    return Ranks(size, label, at, [*rows[max(0, start - 1) :], *written], why)
+        why = (
+            "The gradients of this step were never the same: nothing reduced them before the step."
+        )
+    return Ranks(size, label, steps[at][0], [*steps[max(0, at - 1) :], written], why)
 
 
-def _ran(timeline: Sequence[Write], statement: Statement) -> bool:
-    return any(write.statement == statement for write in timeline)
-
-
-def _left(timeline: Sequence[Write], statement: Statement) -> str:
-    return next((w.after for w in timeline if w.statement == statement), "not run")
+def _said(row: Row) -> Statement:
+    return next(write.statement for write in row if write)
 
 
 def _since(
@@ -217,24 +307,3 @@ def _since(
 
 def _index(writes: Sequence[Write], sought: Write) -> int:
     return next(i for i, write in enumerate(writes) if write is sought)
-
-
-def _rows(timelines: Sequence[Sequence[Write]]) -> list[tuple[Statement, list[str]]]:
-    """Put the writes of all ranks in one order, each with what every rank holds after it."""
-    order: list[Statement] = []
-    for timeline in timelines:
-        place = 0
-        for write in timeline:
-            if write.statement in order:
-                place = order.index(write.statement) + 1
-            else:
-                order.insert(place, write.statement)
-                place += 1
-    now, rows = ["none"] * len(timelines), []
-    for statement in order:
-        for rank, timeline in enumerate(timelines):
-            for write in timeline:
-                if write.statement == statement:
-                    now[rank] = write.after
-        rows.append((statement, list(now)))
-    return rows
