@@ -11,7 +11,7 @@ from fnlib.ledger.findings.copies import Data, KeptGraphs, References, Repeated
 from fnlib.ledger.findings.draws import Draws
 from fnlib.ledger.findings.effects import Freezes, Loads, Unread
 from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
-from fnlib.ledger.findings.evaluation import Leftovers, Masks, Swapped
+from fnlib.ledger.findings.evaluation import Leftovers, Masks, Stepping, Swapped
 from fnlib.ledger.findings.follows import Follows
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
@@ -22,6 +22,7 @@ from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.stale import Stale
 from fnlib.ledger.findings.story import Story
+from fnlib.ledger.findings.terms import Terms
 from fnlib.ledger.findings.trained import Trained
 from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
 
@@ -47,8 +48,9 @@ RULES = (
     Draws,
     Follows,
     Trained,
+    Terms,
     NeverStepped,
-    *(Masks, Swapped, Leftovers),  # does evaluation leave no trace and repeat itself?
+    *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
     *(Unread, Loads, Freezes),  # did what was done have an effect, and did it last?
     *(References, Repeated, KeptGraphs, Data),  # is what was kept a copy?
     Landing,  # does a checkpoint land where it came from?

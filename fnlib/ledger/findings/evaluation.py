@@ -185,6 +185,51 @@ def _prunes(change: Change) -> bool:
     return bool(abs(before**2 - after**2 - change.moved**2) <= 1e-5 * before**2)
 
 
+class Stepping(Rule):
+    """Steps on a model in evaluation mode, between phases in which it trains in training mode.
+
+    Training in evaluation mode throughout, or from some epoch on, is meant; steps that a load
+    takes back are (fine-tuning to evaluate).
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.mode: dict[str, bool] = {}  # of a model's last forward with gradients
+        self.trained: set[str] = set()
+        self.asleep: dict[str, tuple[Entry, str]] = {}
+        self.phases: dict[str, list[tuple[Entry, str]]] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "forward" and event.data["grad_enabled"]:
+            if event.subject == self.story.owner(event.subject):
+                self.mode[event.subject] = event.data["training"]
+        elif event.kind == "load_state_dict":
+            self.asleep.pop(event.subject, None)
+        elif event.kind == "step":
+            for owner in {self.story.owner(weight) for weight in event.data["weights"]}:
+                if self.mode.get(owner):
+                    self.trained.add(owner)
+                    if owner in self.asleep:
+                        self.phases.setdefault(owner, []).append(self.asleep.pop(owner))
+                elif owner in self.mode and owner in self.trained:
+                    self.asleep[owner] = (entry, event.subject)
+
+    def after(self, entry: Entry) -> None:
+        if self.asleep and not any(event.kind == "step" for event in entry.all_events):
+            for change in self.story.own(entry):
+                if change.state == "weight":
+                    self.asleep.pop(self.story.owner(change.label), None)
+
+    def end(self) -> None:
+        for owner, phases in self.phases.items():
+            if len(phases) > 1:
+                entry, optimizer = phases[-1]
+                self.story.report(
+                    "stepped-in-evaluation", "question", entry, owner, optimizer=optimizer,
+                    source=entry.source,
+                )  # fmt: skip
+
+
 # --- validation data that is trained on ----------------------------------------------------------
 
 _Key = tuple[str, str, str]  # file, function, name

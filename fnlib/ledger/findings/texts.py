@@ -312,6 +312,11 @@ TEXTS: dict[str, Text] = {
         "{fixed}",
         _GITHUB + "karpathy/llm.c/pull/500",
     ),
+    "stepped-in-evaluation": Text(
+        "{optimizer} trains {place} while it is in evaluation mode, between phases of training.",
+        "An evaluation that steps trains on the data that it is to be judged by.",
+        "if {place_code}.training:\n    {source}",
+    ),
     # effects: questions of effects.py
     "set-without-effect": Text(
         "`{source}` has no effect.",
@@ -349,7 +354,7 @@ TEXTS: dict[str, Text] = {
     ),
     "one-layer-many-times": Text(
         "`{source}` makes one layer and puts it at every place of {name}.",
-        "`[layer] * n` repeats the reference, so all places share one set of weights.",
+        "A list that repeats a name repeats the reference, so all places share one set of weights.",
         "{fixed}",
         "",
     ),
@@ -393,6 +398,11 @@ TEXTS: dict[str, Text] = {
         "{place} runs with gradients on and {optimizer} holds its weights, but no backward has "
         "reached them in {steps} steps.",
         "The graph is cut between this part and the loss, so the part is never trained.",
+        "{cure}",
+    ),
+    "term-without-graph": Text(
+        "`{place}` has no graph, so this term of `{source}` trains nothing.",
+        "It depends on the weights, but its graph is cut: to backward it is a constant.",
         "{cure}",
     ),
     # each gradient once, as it was made
