@@ -26,6 +26,7 @@ _PURE = (_PURE | {"to", "float", "double", "half", "bfloat16", "long", "cuda", "
     *("put", "apply", "map", "set", "requires_grad", "share_memory", "data", "normal", "uniform"),
     *("random", "bernoulli", "rename", "retain_grad", "resize", "copy"),
 }
+ENOUGH = 3  # weights whose new values nobody reads
 _HELD = {"data", "grad", "weight", "bias"}  # attributes that are tensors wherever they are
 
 
@@ -137,6 +138,57 @@ def _expression(entry: Entry) -> ast.expr | None:
     return body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
 
 
+class Rebound(Rule):
+    """Names of weights that are bound to a new tensor, which nobody reads: ``p = p.clamp(-1, 1)``."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.bound: dict[tuple[str, str, str], Entry] = {}
+        self.lost: dict[tuple[str, str, int], int] = {}
+        self.read: set[tuple[str, str, int]] = set()
+
+    def after(self, entry: Entry) -> None:
+        scope = (entry.file, entry.function)
+        for read in entry.reads if self.bound else ():
+            at = self.bound.pop((*scope, read.partition(".")[0]), None)
+            if at is not None:
+                self.read.add(at.where)
+        for change in entry.changes:
+            if change.state != "name" or change.after is None:
+                continue
+            at = self.bound.pop((*scope, change.owner), None)
+            if at is not None:
+                self.lost[at.where] = self.lost.get(at.where, 0) + 1
+            of_weight = getattr(change.before, "type", "") == "Parameter"
+            if of_weight and change.after.type == "Tensor":
+                own = any(read.partition(".")[0] == change.owner for read in entry.reads)
+                if own and entry.kind == "statement":
+                    self.bound[*scope, change.owner] = entry
+
+    def end(self) -> None:
+        entries = {entry.where: entry for entry in self.story.by_index.values()}
+        for where, times in self.lost.items():
+            if times > ENOUGH and where not in self.read:
+                entry = entries[where]
+                name = entry.binds[0]
+                fields = {"source": entry.source, "fixed": _in_place(entry.source, name)}
+                fields["because"] = (
+                    f"It binds the name `{name}` to a new tensor, which nobody reads."
+                )
+                self.story.report("set-without-effect", "certain", entry, name, **fields)
+
+
+def _in_place(source: str, name: str) -> str:
+    """Write a statement that binds a new tensor as one that writes into the old one.
+
+    >>> print(_in_place("p = p.clamp(-1, 1)", "p"))
+    with torch.no_grad():
+        p.copy_(p.clamp(-1, 1))
+    """
+    value = next((ast.unparse(value) for target, value in assigned(source) if target == name), name)
+    return f"with torch.no_grad():\n    {name}.copy_({value})"
+
+
 # --- loads ---------------------------------------------------------------------------------------
 
 
@@ -149,6 +201,10 @@ class Load:
     forwards: int = 0
     written: dict[str, tuple[Entry, int]] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)
+    copied: bool = False  # it is one weight, set by a copy
+
+
+_COPY = re.compile(r"\.copy_\(|\.data\s*=|from_numpy\(|from_pretrained\(")
 
 
 class Loads(Rule):
@@ -165,7 +221,7 @@ class Loads(Rule):
             self.load(entry, event)
         elif event.kind == "forward" and event.data["grad_enabled"]:
             for place, one in self.loads.items():
-                if place == event.subject:
+                if place == event.subject or one.copied and place.startswith(event.subject + "."):
                     one.forwards += 1
 
     def load(self, entry: Entry, event: Event) -> None:
@@ -189,7 +245,7 @@ class Loads(Rule):
                 self.flags[entry.file, entry.function] = name
         loads = any(event.kind == "load_state_dict" for event in entry.all_events)
         steps = any(event.kind == "step" for event in entry.all_events)
-        if not self.loads or loads:
+        if loads:
             return
         drew = any(change.label == "random.torch" for change in entry.changes)
         for change in self.story.own(entry):
@@ -200,12 +256,14 @@ class Loads(Rule):
             one = next((one for one in self.loads.values() if change.label in one.reached), None)
             if one is not None:
                 self.overwritten(entry, change, one, drew)
+            elif change.state == "weight" and not drew and _COPY.search(entry.source):
+                self.loads[change.label] = Load(entry, {change.label}, copied=True)
 
     def overwritten(self, entry: Entry, change: Change, one: Load, drew: bool) -> None:
         """Note a loaded value that is overwritten, in a forward or by a draw."""
         if change.label in one.written:
             one.again.add(change.label)  # as running statistics are, in each forward
-        elif one.forwards <= 1 and _in_forward(entry):
+        elif one.forwards <= 1 and _in_forward(entry) and not one.copied:
             one.written[change.label] = (entry, 1)
         elif drew and not one.forwards:
             one.written[change.label] = (entry, 0)

@@ -6,7 +6,6 @@ from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 
 ENOUGH = 3
-_WRAPPED = "module."  # AveragedModel keeps its copy under this name
 
 
 class Follows(Rule):
@@ -49,14 +48,9 @@ class Follows(Rule):
                 continue
             for other in self.stepped - {owner}:
                 moved = self.buffers.get(other, {})
+                labels = [f"{owner}.{place}" for place, times in moved.items() if times >= ENOUGH]
                 links = self.at[owner].links.weights
-                wrapped = all(place.startswith(_WRAPPED) for place in self.weights[owner])
-                prefix = _WRAPPED if wrapped else ""
-                labels = [
-                    f"{owner}.{prefix}{place}" for place, times in moved.items() if times >= ENOUGH
-                ]
-                places = (place.removeprefix(prefix) for place in self.weights[owner])
-                twins = all(f"{other}.{place}" in links for place in places)
+                twins = all(f"{other}.{place}" in links for place in self.weights[owner])
                 for label in labels if twins else ():
                     self.story.report(
                         "buffers-left-behind", "question", self.at[owner], label,

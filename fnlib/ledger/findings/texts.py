@@ -373,6 +373,12 @@ TEXTS: dict[str, Text] = {
         "    [weights[name] for name in ({names},)], **{optimizer}.defaults\n)\n{source}",
         _TORCH + "1489",
     ),
+    "state-not-saved": Text(
+        "Training changes {place} and evaluation uses it, but no state dict holds it.",
+        "A plain attribute is no buffer, so a model that is loaded begins with the first value.",
+        'self.register_buffer("{name}", torch.as_tensor(self.{name}))      # in __init__, once it is set',
+        _GITHUB + "bayesiains/nflows/issues/4",
+    ),
     # the functional style
     "result-ignored": Text(
         "The result of `{source}` is not bound to a name.",
@@ -410,6 +416,13 @@ TEXTS: dict[str, Text] = {
         "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps.",
         "Gradients are computed and cleared, and no weight moves.",
         "{optimizer}.step()      # after loss.backward()",
+    ),
+    "gradient-not-averaged": Text(
+        "{passed} backward passes leave the gradients of {place} as this process computed them: "
+        "{said}.",
+        "The replicas then step by different gradients and drift apart.",
+        "{cure}",
+        _TORCH + "104336",
     ),
     "gradient-edit-unused": Text(
         "`{source}` changes the gradient of {place}, which is {said}.",
