@@ -1200,7 +1200,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     ),
     Case(
         "statistics in a plain tensor",
-        "state-not-saved",
+        "set-without-effect",
         """
 class Norm(nn.Module):
     def __init__(self, size):
@@ -1233,7 +1233,7 @@ with torch.no_grad():
     ),
     Case(
         "validation runs the training function",
-        "stepped-in-evaluation",
+        "trained-in-eval-mode",
         """
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -1260,7 +1260,7 @@ for epoch in range(3):
     ),
     Case(
         "a gradient penalty without create_graph",
-        "term-without-graph",
+        "gradient-never-arrives",
         """
 critic = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
 optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
@@ -1281,7 +1281,7 @@ for step in range(12):
     ),
     Case(
         "an L2 penalty of .data",
-        "term-without-graph",
+        "gradient-never-arrives",
         MODEL
         + """
 for epoch in range(3):
@@ -1505,7 +1505,7 @@ for step in range(10):
     ),
     Case(
         "the model inside of its replica",
-        "gradient-not-averaged",
+        "set-without-effect",
         """
 import torch.distributed as dist
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -1525,7 +1525,7 @@ dist.destroy_process_group()
     ),
     Case(
         "a replica that is converted",
-        "gradient-not-averaged",
+        "set-without-effect",
         """
 import torch.distributed as dist
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
-from fnlib.ledger.findings.texts import assigned, code_of
+from fnlib.ledger.findings.texts import assigned
 
 ENOUGH = 3  # forwards that change what no checkpoint holds
 _Contents = tuple[Any, ...]
@@ -148,7 +148,12 @@ class Unsaved(Rule):
         for key, one in self.found.items():
             if self.saved and one.training >= ENOUGH and not one.evaluation and one.used:
                 name = key[2].removeprefix("self.")
+                why = "A plain attribute is no buffer: no state dict holds it."
+                fixed = (
+                    f'self.register_buffer("{name}", torch.as_tensor({key[2]}))      # in __init__'
+                )
                 self.story.report(
-                    "state-not-saved", "question", one.entry, f"{self.owners[key]}.{name}",
-                    name=name, model=code_of(self.owners[key]),
+                    "set-without-effect", "question", one.entry, f"{self.owners[key]}.{name}",
+                    source=one.entry.source, where=" on a model that is loaded",
+                    because=why, fixed=fixed,
                 )  # fmt: skip

@@ -292,8 +292,8 @@ def _repeated(node: ast.expr) -> str | None:
         inside = {one.id for one in ast.walk(node.elt) if isinstance(one, ast.Name)}
         if isinstance(node.elt, ast.Name | ast.Attribute) and not own & inside:
             layer = ast.unparse(node.elt)
-            made = ast.ListComp(ast.parse(f"copy.deepcopy({layer})").body[0].value, node.generators)  # type: ignore[attr-defined]
-            return ast.unparse(made)
+            copied = ast.parse(f"copy.deepcopy({layer})", mode="eval").body
+            return ast.unparse(ast.ListComp(copied, node.generators))
     return None
 
 

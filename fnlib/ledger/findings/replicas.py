@@ -55,14 +55,16 @@ class Replicas(Rule):
     def end(self) -> None:
         for name, one in self.wrappers.items():
             if one.passed >= ENOUGH and one.last is not None:
-                said = f"{name} has not run since the backward before"
-                cure = f"outputs = {name}(inputs)      # not the model inside, wherever gradients are made"
                 at = one.last
+                why = (
+                    "These ran the model inside of it, and it averages only after its own forward."
+                )
+                fixed = f"{name}(inputs)      # not the model inside, wherever gradients are made"
                 if one.converted is not None:
                     at = one.converted
-                    said = "its weights are converted here, which drops the hooks that average"
-                    cure = f"{at.source}      # before {name} is built"
+                    why = "To convert a weight drops the hooks that average its gradient."
+                    fixed = f"{at.source}      # before {name} is built"
                 self.story.report(
-                    "gradient-not-averaged", "question", at, name, said=said, cure=cure,
-                    passed=one.passed,
+                    "set-without-effect", "question", at, name, source=_KIND, because=why,
+                    where=f" on {one.passed} backward passes: the replicas drift apart", fixed=fixed,
                 )  # fmt: skip

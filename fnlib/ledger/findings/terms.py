@@ -43,8 +43,9 @@ class Terms(Rule):
                 times = self.seen[at.where] = self.seen.get(at.where, 0) + 1
                 if times >= ENOUGH:
                     name = made.entry.binds[0]
+                    said = f"has no graph, so this term of `{at.source}` trains nothing"
                     self.story.report(
-                        "term-without-graph", "question", at, name, source=at.source, cure=found
+                        "gradient-never-arrives", "question", at, name, said=said, cure=found
                     )
 
     def after(self, entry: Entry) -> None:
@@ -99,7 +100,8 @@ def _terms(node: ast.expr) -> Iterator[ast.expr]:
 
 def _cut(made: Made) -> str | None:
     """Return the mended statement that cut a term from the weights; ``None`` if none is known."""
-    waiting, seen = [made], set()
+    waiting = [made]
+    seen: set[int] = set()
     while waiting and len(seen) < FAR:
         one = waiting.pop(0)
         if id(one) in seen:

@@ -151,7 +151,7 @@ TEXTS: dict[str, Text] = {
     "trained-in-eval-mode": Text(
         "{place} ({type}) trains in evaluation mode. {since}.",
         "eval() lasts until train() is called: dropout is off, running statistics don't change.",
-        "{model}.train()      # at the start of each epoch",
+        "{cure}",
         _GITHUB + "fartashf/vsepp/issues/4",
     ),
     "modes-differ": Text(
@@ -312,14 +312,9 @@ TEXTS: dict[str, Text] = {
         "{fixed}",
         _GITHUB + "karpathy/llm.c/pull/500",
     ),
-    "stepped-in-evaluation": Text(
-        "{optimizer} trains {place} while it is in evaluation mode, between phases of training.",
-        "An evaluation that steps trains on the data that it is to be judged by.",
-        "if {place_code}.training:\n    {source}",
-    ),
     # effects: questions of effects.py
     "set-without-effect": Text(
-        "`{source}` has no effect.",
+        "`{source}` has no effect{where}.",
         "{because}",
         "{fixed}",
         _GITHUB + "CSCYQJ/MICCAI23-ProtoContra-SFDA/issues/18",
@@ -373,12 +368,6 @@ TEXTS: dict[str, Text] = {
         "    [weights[name] for name in ({names},)], **{optimizer}.defaults\n)\n{source}",
         _TORCH + "1489",
     ),
-    "state-not-saved": Text(
-        "Training changes {place} and evaluation uses it, but no state dict holds it.",
-        "A plain attribute is no buffer, so a model that is loaded begins with the first value.",
-        'self.register_buffer("{name}", torch.as_tensor(self.{name}))      # in __init__, once it is set',
-        _GITHUB + "bayesiains/nflows/issues/4",
-    ),
     # the functional style
     "result-ignored": Text(
         "The result of `{source}` is not bound to a name.",
@@ -401,14 +390,8 @@ TEXTS: dict[str, Text] = {
         _TORCH + "59925",
     ),
     "gradient-never-arrives": Text(
-        "{place} runs with gradients on and {optimizer} holds its weights, but no backward has "
-        "reached them in {steps} steps.",
-        "The graph is cut between this part and the loss, so the part is never trained.",
-        "{cure}",
-    ),
-    "term-without-graph": Text(
-        "`{place}` has no graph, so this term of `{source}` trains nothing.",
-        "It depends on the weights, but its graph is cut: to backward it is a constant.",
+        "{place} {said}.",
+        "The graph is cut on the way from the weights to the loss, and backward stops there.",
         "{cure}",
     ),
     # each gradient once, as it was made
@@ -416,13 +399,6 @@ TEXTS: dict[str, Text] = {
         "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps.",
         "Gradients are computed and cleared, and no weight moves.",
         "{optimizer}.step()      # after loss.backward()",
-    ),
-    "gradient-not-averaged": Text(
-        "{passed} backward passes leave the gradients of {place} as this process computed them: "
-        "{said}.",
-        "The replicas then step by different gradients and drift apart.",
-        "{cure}",
-        _TORCH + "104336",
     ),
     "gradient-edit-unused": Text(
         "`{source}` changes the gradient of {place}, which is {said}.",
