@@ -773,10 +773,14 @@ for epoch in range(3):
         loss = F.cross_entropy(model(inputs), targets)
         loss.backward()
         optimizer.step()
-    norms = []
+    norms, large = [], 0
     for p in model.parameters():
         p = p.detach().flatten()
         norms.append(p.norm().item())
+    for p in model.parameters():
+        p = p.detach()
+        if p.norm() > 10:
+            large += 1
 """,
     "a layer is used twice on purpose": """
 class Shared(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import linecache
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -139,43 +140,54 @@ def _expression(entry: Entry) -> ast.expr | None:
 
 
 class Rebound(Rule):
-    """Names of weights that are bound to a new tensor, which nobody reads: ``p = p.clamp(-1, 1)``."""
+    """Loops over weights that bind the loop's name to a new tensor: ``p = p.clamp(-1, 1)``."""
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.bound: dict[tuple[str, str, str], Entry] = {}
-        self.lost: dict[tuple[str, str, int], int] = {}
-        self.read: set[tuple[str, str, int]] = set()
+        self.lost: dict[tuple[str, str, int], list[Entry]] = {}
 
     def after(self, entry: Entry) -> None:
-        scope = (entry.file, entry.function)
-        for read in entry.reads if self.bound else ():
-            at = self.bound.pop((*scope, read.partition(".")[0]), None)
-            if at is not None:
-                self.read.add(at.where)
+        if entry.kind != "statement" or entry.shares_line > 1 or not entry.iterations:
+            return
         for change in entry.changes:
-            if change.state != "name" or change.after is None:
-                continue
-            at = self.bound.pop((*scope, change.owner), None)
-            if at is not None:
-                self.lost[at.where] = self.lost.get(at.where, 0) + 1
-            of_weight = getattr(change.before, "type", "") == "Parameter"
-            if of_weight and change.after.type == "Tensor":
-                own = any(read.partition(".")[0] == change.owner for read in entry.reads)
-                if own and entry.kind == "statement":
-                    self.bound[*scope, change.owner] = entry
+            if change.state == "name" and getattr(change.before, "type", "") == "Parameter":
+                if getattr(change.after, "type", "") == "Tensor":
+                    self.lost.setdefault(entry.where, []).append(entry)
 
     def end(self) -> None:
-        entries = {entry.where: entry for entry in self.story.by_index.values()}
-        for where, times in self.lost.items():
-            if times > ENOUGH and where not in self.read:
-                entry = entries[where]
-                name = entry.binds[0]
+        for entries in self.lost.values():
+            entry = entries[-1]
+            name = entry.binds[0] if len(entry.binds) == 1 else ""
+            if len(entries) >= ENOUGH and _goes_nowhere(entry, name):
                 fields = {"source": entry.source, "fixed": _in_place(entry.source, name)}
                 fields["because"] = (
                     f"It binds the name `{name}` to a new tensor, which nobody reads."
                 )
                 self.story.report("set-without-effect", "certain", entry, name, **fields)
+
+
+def _goes_nowhere(entry: Entry, name: str) -> bool:
+    """Say whether a statement in a loop over weights binds the loop's name, and nothing reads it.
+
+    The text decides: a header that reads a name and changes nothing isn't recorded.
+    """
+    try:
+        tree = ast.parse("".join(linecache.getlines(entry.file)))
+    except SyntaxError:
+        return False
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For)
+             and node.lineno <= entry.line <= (node.end_lineno or 0)]  # fmt: skip
+    if not loops:
+        return False
+    loop = max(loops, key=lambda node: node.lineno)
+    bound = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
+    reads = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name
+        and isinstance(node.ctx, ast.Load) and entry.end_line < node.lineno
+    ]  # fmt: skip
+    end = loop.end_lineno or 0
+    again = {one.id for one in ast.walk(loop) if isinstance(one, ast.Name)} & {"locals", "vars"}
+    return name in bound and not again and not any(node.lineno <= end for node in reads)
 
 
 def _in_place(source: str, name: str) -> str:
