@@ -1177,4 +1177,373 @@ optimizer = Plain(model.parameters(), lr=0.1)
         'p.sub_(group["lr"] * p.grad)',
         "optimizer.step()",
     ),
+    Case(
+        "one layer in a comprehension",
+        "one-layer-many-times",
+        """
+class Deep(nn.Module):
+    def __init__(self, layer, depth):
+        super().__init__()
+        self.layers = nn.ModuleList([layer for _ in range(depth)])
+        self.head = nn.Linear(6, 3)
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.head(x)
+model = Deep(nn.Linear(6, 6), 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+        + LOOP,
+        "[layer for _",
+        "[copy.deepcopy(layer) for _",
+        "for _ in range(depth)",
+    ),
+    Case(
+        "statistics in a plain tensor",
+        "set-without-effect",
+        """
+class Norm(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.mean = torch.zeros(size)
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return x - self.mean
+def build():
+    return nn.Sequential(Norm(6), nn.Linear(6, 3))
+model = build()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs + 3), targets)
+        loss.backward()
+        optimizer.step()
+saved = copy.deepcopy(model.state_dict())
+fresh = build()
+fresh.load_state_dict(saved)
+fresh.eval()
+with torch.no_grad():
+    print(F.cross_entropy(fresh(x + 3), y).item())
+""",
+        "self.mean = torch.zeros(size)",
+        'self.register_buffer("mean", torch.zeros(size))',
+        "self.mean = 0.9",
+    ),
+    Case(
+        "validation runs the training function",
+        "trained-in-eval-mode",
+        """
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+vx, vy = torch.randn(32, 6), torch.randint(0, 3, (32,))
+valid_loader = DataLoader(TensorDataset(vx, vy), batch_size=16)
+def run_epoch(loader, train):
+    model.train(train)
+    total = 0.0
+    for inputs, targets in loader:
+        loss = F.cross_entropy(model(inputs), targets)
+        if True:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        total += loss.item()
+    return total
+for epoch in range(3):
+    run_epoch(loader, True)
+    run_epoch(valid_loader, False)
+""",
+        "if True:",
+        "if train:",
+        "optimizer.step()",
+    ),
+    Case(
+        "a gradient penalty without create_graph",
+        "gradient-never-arrives",
+        """
+critic = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
+optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
+for step in range(12):
+    real, fake = torch.randn(16, 6), torch.randn(16, 6) + 1
+    mixed = (0.5 * real + 0.5 * fake).requires_grad_()
+    score = critic(mixed)
+    grads = torch.autograd.grad(score.sum(), mixed, retain_graph=True)[0]
+    penalty = ((grads.norm(dim=1) - 1) ** 2).mean()
+    loss = critic(fake).mean() - critic(real).mean() + 10 * penalty
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""",
+        "retain_graph=True",
+        "create_graph=True",
+        "+ 10 * penalty",
+    ),
+    Case(
+        "an L2 penalty of .data",
+        "gradient-never-arrives",
+        MODEL
+        + """
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        reg = sum(w.data.pow(2).sum() for w in model.parameters())
+        loss = F.cross_entropy(model(inputs), targets) + 0.01 * reg
+        loss.backward()
+        optimizer.step()
+""",
+        "w.data.pow",
+        "w.pow",
+        "+ 0.01 * reg",
+    ),
+    Case(
+        "a closure without zero_grad",
+        "gradient-used-twice",
+        """
+model = nn.Linear(6, 3)
+optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5)
+def closure():
+    if False:
+        optimizer.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    return loss
+for step in range(6):
+    optimizer.step(closure)
+""",
+        "if False:",
+        "if True:",
+        "optimizer.step(closure)",
+    ),
+    Case(
+        "an average of clients in place",
+        "snapshot-moved",
+        """
+clients = [nn.Linear(6, 3) for _ in range(3)]
+server = nn.Linear(6, 3)
+for round in range(3):
+    for client in clients:
+        client.load_state_dict(server.state_dict())
+        optimizer = torch.optim.SGD(client.parameters(), lr=0.1)
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(client(inputs), targets)
+            loss.backward()
+            optimizer.step()
+    states = [client.state_dict() for client in clients]
+    average = states[0]
+    for key in average:
+        for other in states[1:]:
+            average[key] += other[key]
+        average[key] /= len(states)
+    server.load_state_dict(average)
+    print([F.cross_entropy(client(x), y).item() for client in clients])
+""",
+        "average = states[0]",
+        "average = copy.deepcopy(states[0])",
+        "average[key] +=",
+    ),
+    Case(
+        "a shadow that is the weight",
+        "snapshot-moved",
+        MODEL
+        + """
+shadow = {name: w.data for name, w in model.named_parameters()}
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for name, w in model.named_parameters():
+                shadow[name].mul_(0.9).add_(0.1 * w)
+average = Net()
+average.load_state_dict(shadow)
+with torch.no_grad():
+    print(F.cross_entropy(average(x), y).item())
+""",
+        "name: w.data for",
+        "name: w.data.clone() for",
+        "shadow[name].mul_",
+    ),
+    Case(
+        "an update that rebinds the loop variable",
+        "set-without-effect",
+        """
+model = Net()
+for epoch in range(3):
+    for inputs, targets in loader:
+        model.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        with torch.no_grad():
+            for p in model.parameters():
+                p = p - 0.1 * p.grad
+""",
+        "p = p - 0.1 * p.grad",
+        "p -= 0.1 * p.grad",
+        "p = p",
+    ),
+    Case(
+        "clipping an iterator that is used up",
+        "gradient-edit-unused",
+        """
+model = Net()
+params = filter(lambda p: p.requires_grad, model.parameters())
+optimizer = torch.optim.SGD(params, lr=0.1)
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, 0.1)
+        optimizer.step()
+""",
+        "params = filter(lambda p: p.requires_grad, model.parameters())",
+        "params = [p for p in model.parameters() if p.requires_grad]",
+        "clip_grad_norm_",
+    ),
+    Case(
+        "the generator is trained on detached images",
+        "step-without-gradient",
+        """
+G, D = nn.Linear(4, 6), nn.Linear(6, 1)
+g_opt = torch.optim.Adam(G.parameters(), lr=1e-3)
+d_opt = torch.optim.Adam(D.parameters(), lr=1e-3)
+for step in range(10):
+    real = torch.randn(16, 6) + 1
+    fake = G(torch.randn(16, 4))
+    d_opt.zero_grad()
+    d_loss = F.softplus(-D(real)).mean() + F.softplus(D(fake.detach())).mean()
+    d_loss.backward()
+    d_opt.step()
+    g_opt.zero_grad()
+    g_loss = F.softplus(-D(fake.detach())).mean()
+    g_loss.backward()
+    g_opt.step()
+""",
+        "g_loss = F.softplus(-D(fake.detach())).mean()",
+        "g_loss = F.softplus(-D(fake)).mean()",
+        "g_loss.backward()",
+    ),
+    Case(
+        "a parameter wrapped anew in each forward",
+        "weight-not-in-optimizer",
+        """
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(6, 3)
+        self.scale = nn.Parameter(torch.ones(3))
+    def forward(self, x):
+        if True:
+            self.scale = nn.Parameter(self.scale.clamp(0.1, 2.0))
+        return self.net(x) * self.scale
+model = Scale()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+        + LOOP,
+        "if True:",
+        "if False:",
+        "optimizer.step()",
+    ),
+    Case(
+        "vectors are copied in and drawn again",
+        "load-overwritten",
+        """
+vectors = torch.randn(20, 6)
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 6)
+        self.head = nn.Linear(6, 3)
+    def forward(self, words):
+        return self.head(self.embed(words))
+def init_weights(module):
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, 0.0, 0.1)
+model = Tagger()
+model.embed.weight.data.copy_(vectors)
+model.apply(init_weights)
+# late
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+words = torch.randint(0, 20, (64,))
+for epoch in range(3):
+    for i in range(0, 64, 16):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(words[i:i+16]), y[i:i+16])
+        loss.backward()
+        optimizer.step()
+""",
+        """model.embed.weight.data.copy_(vectors)
+model.apply(init_weights)
+""",
+        """model.apply(init_weights)
+model.embed.weight.data.copy_(vectors)
+""",
+        "nn.init.normal_",
+    ),
+    Case(
+        "weights clipped by name",
+        "set-without-effect",
+        """
+critic = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 1))
+optimizer = torch.optim.RMSprop(critic.parameters(), lr=1e-3)
+for step in range(10):
+    real, fake = torch.randn(16, 6), torch.randn(16, 6) + 1
+    optimizer.zero_grad()
+    loss = critic(fake).mean() - critic(real).mean()
+    loss.backward()
+    optimizer.step()
+    for p in critic.parameters():
+        p = p.clamp(-0.05, 0.05)
+""",
+        "p = p.clamp(-0.05, 0.05)",
+        "p.data.clamp_(-0.05, 0.05)",
+        "p = p",
+    ),
+    Case(
+        "the model inside of its replica",
+        "set-without-effect",
+        """
+import torch.distributed as dist
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+replica = nn.parallel.DistributedDataParallel(Net())
+optimizer = torch.optim.SGD(replica.parameters(), lr=0.1)
+for epoch in range(2):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(replica.module(inputs), targets)
+        loss.backward()
+        optimizer.step()
+dist.destroy_process_group()
+""",
+        "replica.module(inputs)",
+        "replica(inputs)",
+        "loss.backward()",
+    ),
+    Case(
+        "a replica that is converted",
+        "set-without-effect",
+        """
+import torch.distributed as dist
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+model = Net().double()
+model.float()
+replica = nn.parallel.DistributedDataParallel(model)
+replica.double()      # late
+optimizer = torch.optim.SGD(replica.parameters(), lr=0.1)
+for epoch in range(2):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(replica(inputs.to(model.body.weight.dtype)), targets)
+        loss.backward()
+        optimizer.step()
+dist.destroy_process_group()
+""",
+        "replica.double()      # late\n",
+        "",
+        "replica.double()",
+    ),
 ]

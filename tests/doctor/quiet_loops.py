@@ -683,4 +683,146 @@ for epoch in range(3):
         F.cross_entropy(model(x[index] + torch.randn(16, 6)), y[index]).backward()
         optimizer.step()
 """,
+    "terms that are constant, or measured by the way": """
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+start = {name: w.detach().clone() for name, w in model.named_parameters()}
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        auxiliary = torch.zeros(())
+        loss = F.cross_entropy(model(inputs), targets) + auxiliary
+        drift = sum(((w - start[name]) ** 2).sum() for name, w in model.named_parameters())
+        loss = loss + 0.1 * drift
+        loss.backward()
+        optimizer.step()
+        print(loss.item() + drift.item())
+""",
+    "an error of a value and the value after it": """
+critic = nn.Linear(6, 1)
+optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
+for step in range(12):
+    state, after = torch.randn(6), torch.randn(6)
+    with torch.no_grad():
+        later = critic(after)
+    delta = 1.0 + 0.9 * later - critic(state)
+    loss = delta.pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""",
+    "fine-tuned in evaluation mode from some epoch on": """
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(4):
+    model.train(epoch < 2)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+""",
+    "fine-tuned to evaluate, and loaded back": """
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def train(steps):
+    for inputs, targets in list(loader)[:steps]:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+for epoch in range(3):
+    model.train()
+    train(4)
+    kept = copy.deepcopy(model.state_dict())
+    model.eval()
+    train(2)
+    model.load_state_dict(kept)
+""",
+    "a hidden state in an attribute": """
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.RNNCell(6, 8), nn.Linear(8, 3)
+        self.hidden = torch.zeros(16, 8)
+        self.calls = 0
+    def forward(self, x):
+        self.calls = self.calls + 1
+        self.hidden = self.cell(x, self.hidden.detach())
+        return self.head(self.hidden)
+model = Recurrent()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(3):
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        model(x[:16])
+    saved = copy.deepcopy(model.state_dict())
+""",
+    "weights that are read under a new name": """
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    norms, large = [], 0
+    for p in model.parameters():
+        p = p.detach().flatten()
+        norms.append(p.norm().item())
+    for p in model.parameters():
+        p = p.detach()
+        if p.norm() > 10:
+            large += 1
+""",
+    "a layer is used twice on purpose": """
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(2)])
+        self.names = [name for name, _ in self.layers.named_parameters()]
+        self.head = nn.Linear(6, 3)
+    def forward(self, x):
+        for layer in [layer for layer in self.layers]:
+            x = torch.relu(layer(layer(x)))
+        return self.head(x)
+model = Shared()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+""",
+    "LBFGS with a closure that clears first": """
+model = nn.Linear(6, 3)
+optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5)
+def closure():
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    return loss
+for step in range(6):
+    optimizer.step(closure)
+""",
+    "LBFGS with a closure that sets gradients to None": """
+model = nn.Linear(6, 3)
+optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5)
+def closure():
+    for weight in model.parameters():
+        weight.grad = None
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    return loss
+for step in range(6):
+    optimizer.step(closure)
+""",
 }

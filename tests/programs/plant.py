@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.programs.__main__ import HERE, LEFT_OUT, ROOT, VENV, execute, stand_in, warm_up
+from tests.programs.runner import HERE, LEFT_OUT, ROOT, VENV, execute, stand_in, warm_up
 
 # The ten programs, the file that trains, and what its run needs less of.
 PROGRAMS = {

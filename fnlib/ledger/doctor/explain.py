@@ -45,6 +45,7 @@ _EXAMPLES = {
     "used": "an earlier step has used",
     "value": "model.state_dict()",
     "weight": "model[0].weight",
+    "where": "",
 }
 # Where one example doesn't suit every sentence.
 _OF_A_CODE = {
@@ -52,6 +53,11 @@ _OF_A_CODE = {
     "frozen-part-in-training-mode": {"place": "model.encoder"},
     "frozen-statistics-moved": {"place": "model.1.running_mean"},
     "frozen-weight-moved": {"place": "model.encoder.weight"},
+    "gradient-never-arrives": {
+        "place": "model.encoder",
+        "said": "runs with gradients on and optimizer holds its weights, but no backward has "
+        "reached them in 20 steps",
+    },
     "graph-kept": {"name": "total"},
     "graph-used-twice": {"name": "hidden"},
     "modes-differ": {"place": "model.dropout"},
@@ -84,7 +90,11 @@ _OF_A_CODE = {
         "place_code": "model.encoder.weight",
         "other": "model.decoder.weight",
     },
-    "trained-in-eval-mode": {"place": "model.dropout"},
+    "trained-in-eval-mode": {
+        "place": "model.dropout",
+        "since": "At line 12 it was in training mode",
+        "cure": "model.train()      # at the start of each epoch",
+    },
     "training-mode-without-gradient": {"place": "model.dropout"},
     "update-is-the-average": {"place": "optimizer.0.weight.average"},
 }

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
-from fnlib.ledger.findings.checkpoints import Landing
+from fnlib.ledger.findings.checkpoints import Landing, Unsaved
 from fnlib.ledger.findings.copies import Data, KeptGraphs, References, Repeated
 from fnlib.ledger.findings.draws import Draws
-from fnlib.ledger.findings.effects import Freezes, Loads, Unread
+from fnlib.ledger.findings.effects import Freezes, Loads, Rebound, Unread
 from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
-from fnlib.ledger.findings.evaluation import Leftovers, Masks, Swapped
+from fnlib.ledger.findings.evaluation import Leftovers, Masks, Stepping, Swapped
 from fnlib.ledger.findings.follows import Follows
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.modes import Modes
 from fnlib.ledger.findings.rates import Rates
+from fnlib.ledger.findings.replicas import Replicas
 from fnlib.ledger.findings.rhythm import Anew, Rhythm
 from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.stale import Stale
 from fnlib.ledger.findings.story import Story
+from fnlib.ledger.findings.terms import Terms
 from fnlib.ledger.findings.trained import Trained
 from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
 
@@ -47,11 +49,13 @@ RULES = (
     Draws,
     Follows,
     Trained,
+    Terms,
     NeverStepped,
-    *(Masks, Swapped, Leftovers),  # does evaluation leave no trace and repeat itself?
-    *(Unread, Loads, Freezes),  # did what was done have an effect, and did it last?
+    Replicas,
+    *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
+    *(Unread, Rebound, Loads, Freezes),  # did what was done have an effect, and did it last?
     *(References, Repeated, KeptGraphs, Data),  # is what was kept a copy?
-    Landing,  # does a checkpoint land where it came from?
+    *(Landing, Unsaved),  # does a checkpoint hold everything, and land where it came from?
 )
 
 

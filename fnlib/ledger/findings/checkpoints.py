@@ -1,12 +1,16 @@
-"""Does a checkpoint land where it came from? Moments that a load gives to another weight."""
+"""Does a checkpoint hold everything, and land where it came from? Unsaved state, moments of another weight."""
 
 from __future__ import annotations
 
+import ast
+from dataclasses import dataclass
 from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import assigned
 
+ENOUGH = 3  # forwards that change what no checkpoint holds
 _Contents = tuple[Any, ...]
 
 
@@ -79,3 +83,77 @@ def _contents(change: Change) -> _Contents | None:
         return None
     kind = "" if change.state == "weight" else change.place.rpartition(".")[2]
     return kind, shape, change.after.fingerprint
+
+
+# --- state that no checkpoint holds --------------------------------------------------------------
+
+
+@dataclass(eq=False, slots=True)
+class Attribute:
+    """An attribute that a forward sets from its own value: how often in which mode, and its use."""
+
+    entry: Entry
+    training: int = 0
+    evaluation: int = 0
+    used: bool = False  # by a forward in evaluation mode
+
+
+class Unsaved(Rule):
+    """Statistics in plain attributes: training changes them, evaluation uses them, no file has them.
+
+    A hidden state is changed in both modes, so it is nothing; a buffer is in the state dict.
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.found: dict[tuple[str, str, str], Attribute] = {}
+        self.waiting: list[tuple[Entry, tuple[str, str, str], bool]] = []
+        self.owners: dict[tuple[str, str, str], str] = {}
+        self.saved = False
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "state_dict" and event.subject not in entry.links.held:
+            self.saved = True
+
+    def after(self, entry: Entry) -> None:
+        if entry.function.endswith(".forward"):
+            self.inside(entry)
+        calls = [event for event in entry.events if event.kind == "forward"]
+        if not calls or not self.waiting:
+            return
+        here = [one for one in self.waiting if one[0].index > entry.index]
+        self.waiting = [one for one in self.waiting if one[0].index <= entry.index]
+        for at, key, sets in here:
+            if sets:
+                one = self.found.setdefault(key, Attribute(at))
+                self.owners.setdefault(key, self.story.owner(calls[0].subject))
+                one.training += calls[0].data["training"]
+                one.evaluation += not calls[0].data["training"]
+            elif key in self.found and not calls[0].data["training"]:
+                self.found[key].used = True
+
+    def inside(self, entry: Entry) -> None:
+        """Note what a statement of a forward sets from its own value, and what it reads."""
+        for read in entry.reads:
+            if read.startswith("self.") and read.count(".") == 1:
+                key = (entry.file, entry.function, read)
+                self.waiting.append((entry, key, False))
+        if "self." in entry.source and "=" in entry.source and not self.story.own(entry):
+            for target, value in assigned(entry.source):
+                again = "+=" in entry.source or target in ast.unparse(value)
+                if target.startswith("self.") and target.count(".") == 1 and again:
+                    self.waiting.append((entry, (entry.file, entry.function, target), True))
+
+    def end(self) -> None:
+        for key, one in self.found.items():
+            if self.saved and one.training >= ENOUGH and not one.evaluation and one.used:
+                name = key[2].removeprefix("self.")
+                why = "A plain attribute is no buffer: no state dict holds it."
+                fixed = (
+                    f'self.register_buffer("{name}", torch.as_tensor({key[2]}))      # in __init__'
+                )
+                self.story.report(
+                    "set-without-effect", "question", one.entry, f"{self.owners[key]}.{name}",
+                    source=one.entry.source, where=" on a model that is loaded",
+                    because=why, fixed=fixed,
+                )  # fmt: skip

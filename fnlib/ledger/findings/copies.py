@@ -236,7 +236,7 @@ def _aliased(node: ast.expr) -> str | None:
 
 
 class Repeated(Rule):
-    """Layers that are one: ``nn.ModuleList([nn.Linear(8, 8)] * 4)``.
+    """Layers that are one: ``nn.ModuleList([layer] * 4)``, ``[layer for _ in range(4)]``.
 
     A module's places are followed once each. So a list of which only place 0 has weights, although
     it was repeated, holds one layer.
@@ -244,33 +244,57 @@ class Repeated(Rule):
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.made: dict[str, tuple[Entry, ast.BinOp]] = {}
+        self.made: dict[str, tuple[Entry, ast.expr, str]] = {}  # the list, and what repeats it
 
     def after(self, entry: Entry) -> None:
-        if "] * " not in entry.source or "(" not in entry.source:
+        source = entry.source
+        if "(" not in source or not ("] * " in source or " for " in source):
             return
         for target, value in assigned(entry.source):
             for call in ast.walk(value):
                 if isinstance(call, ast.Call) and len(call.args) == 1:
                     node = call.args[0]
                     node = node.value if isinstance(node, ast.Starred) else node
-                    if isinstance(node, ast.BinOp) and isinstance(node.left, ast.List):
-                        if len(node.left.elts) == 1:
-                            self.made[target.rpartition(".")[2]] = (entry, node)
+                    layer = _repeated(node)
+                    if layer is not None:
+                        self.made[target.rpartition(".")[2]] = (entry, node, layer)
 
     def end(self) -> None:
         labels = {label for entry in self.story.entries[-1:] for label in entry.links.weights}
-        for name, (entry, node) in self.made.items():
+        for name, (entry, node, fixed) in self.made.items():
             places = [label for label in labels if f".{name}.0." in f".{label}"]
             if places and not any(f".{name}.1." in f".{label}" for label in labels):
-                layer, times = ast.unparse(node.left)[1:-1], ast.unparse(node.right)
-                made = layer if "(" in layer else f"copy.deepcopy({layer})"
-                fixed = entry.source.replace(ast.unparse(node), f"[{made} for _ in range({times})]")
+                fixed = entry.source.replace(ast.unparse(node), fixed)
                 place = f"{min(places).partition(f'{name}.0.')[0]}{name}"
                 self.story.report(
                     "one-layer-many-times", "question", entry, place, source=ast.unparse(node),
                     name=name, fixed=fixed,
                 )  # fmt: skip
+
+
+def _repeated(node: ast.expr) -> str | None:
+    """Write a list that repeats one layer as one of copies; ``None`` for any other list.
+
+    >>> def copies(source): return _repeated(ast.parse(source, mode="eval").body)
+    >>> copies("[nn.Linear(8, 8)] * 4"), copies("[layer for _ in range(n)]")
+    ('[nn.Linear(8, 8) for _ in range(4)]', '[copy.deepcopy(layer) for _ in range(n)]')
+    >>> copies("[nn.Linear(8, 8) for _ in range(4)]")
+    """
+    if isinstance(node, ast.BinOp) and isinstance(node.left, ast.List):
+        layer, times = ast.unparse(node.left)[1:-1], ast.unparse(node.right)
+        made = layer if "(" in layer else f"copy.deepcopy({layer})"
+        return f"[{made} for _ in range({times})]" if len(node.left.elts) == 1 else None
+    if isinstance(node, ast.ListComp | ast.GeneratorExp):
+        own = {
+            one.id for part in node.generators for one in ast.walk(part.target)
+            if isinstance(one, ast.Name)
+        }  # fmt: skip
+        inside = {one.id for one in ast.walk(node.elt) if isinstance(one, ast.Name)}
+        if isinstance(node.elt, ast.Name | ast.Attribute) and not own & inside:
+            layer = ast.unparse(node.elt)
+            copied = ast.parse(f"copy.deepcopy({layer})", mode="eval").body
+            return ast.unparse(ast.ListComp(copied, node.generators))
+    return None
 
 
 class KeptGraphs(Rule):

@@ -33,6 +33,12 @@ class _Mend(ast.NodeTransformer):
                 self.cut = True
                 return called.value
         name = ast.unparse(called)
+        if name.endswith("autograd.grad"):
+            given = {one.arg for one in node.keywords}
+            if "create_graph" not in given and None not in given:
+                self.cut = True
+                kept = [one for one in node.keywords if one.arg != "retain_graph"]
+                node.keywords = [*kept, ast.keyword("create_graph", ast.Constant(True))]
         if (name in _CALLS or name in _WORDS) and len(node.args) == 1:
             if isinstance(node.args[0], ast.Name | ast.Call | ast.Attribute | ast.Subscript):
                 self.cut = True

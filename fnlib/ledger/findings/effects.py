@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import linecache
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _PURE = (_PURE | {"to", "float", "double", "half", "bfloat16", "long", "cuda", "
     *("put", "apply", "map", "set", "requires_grad", "share_memory", "data", "normal", "uniform"),
     *("random", "bernoulli", "rename", "retain_grad", "resize", "copy"),
 }
+ENOUGH = 3  # weights whose new values nobody reads
 _HELD = {"data", "grad", "weight", "bias"}  # attributes that are tensors wherever they are
 
 
@@ -137,6 +139,68 @@ def _expression(entry: Entry) -> ast.expr | None:
     return body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
 
 
+class Rebound(Rule):
+    """Loops over weights that bind the loop's name to a new tensor: ``p = p.clamp(-1, 1)``."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.lost: dict[tuple[str, str, int], list[Entry]] = {}
+
+    def after(self, entry: Entry) -> None:
+        if entry.kind != "statement" or entry.shares_line > 1 or not entry.iterations:
+            return
+        for change in entry.changes:
+            if change.state == "name" and getattr(change.before, "type", "") == "Parameter":
+                if getattr(change.after, "type", "") == "Tensor":
+                    self.lost.setdefault(entry.where, []).append(entry)
+
+    def end(self) -> None:
+        for entries in self.lost.values():
+            entry = entries[-1]
+            name = entry.binds[0] if len(entry.binds) == 1 else ""
+            if len(entries) >= ENOUGH and _goes_nowhere(entry, name):
+                fields = {"source": entry.source, "fixed": _in_place(entry.source, name)}
+                fields["because"] = (
+                    f"It binds the name `{name}` to a new tensor, which nobody reads."
+                )
+                self.story.report("set-without-effect", "certain", entry, name, **fields)
+
+
+def _goes_nowhere(entry: Entry, name: str) -> bool:
+    """Say whether a statement in a loop over weights binds the loop's name, and nothing reads it.
+
+    The text decides: a header that reads a name and changes nothing isn't recorded.
+    """
+    try:
+        tree = ast.parse("".join(linecache.getlines(entry.file)))
+    except SyntaxError:
+        return False
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For)
+             and node.lineno <= entry.line <= (node.end_lineno or 0)]  # fmt: skip
+    if not loops:
+        return False
+    loop = max(loops, key=lambda node: node.lineno)
+    bound = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
+    reads = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name
+        and isinstance(node.ctx, ast.Load) and entry.end_line < node.lineno
+    ]  # fmt: skip
+    end = loop.end_lineno or 0
+    again = {one.id for one in ast.walk(loop) if isinstance(one, ast.Name)} & {"locals", "vars"}
+    return name in bound and not again and not any(node.lineno <= end for node in reads)
+
+
+def _in_place(source: str, name: str) -> str:
+    """Write a statement that binds a new tensor as one that writes into the old one.
+
+    >>> print(_in_place("p = p.clamp(-1, 1)", "p"))
+    with torch.no_grad():
+        p.copy_(p.clamp(-1, 1))
+    """
+    value = next((ast.unparse(value) for target, value in assigned(source) if target == name), name)
+    return f"with torch.no_grad():\n    {name}.copy_({value})"
+
+
 # --- loads ---------------------------------------------------------------------------------------
 
 
@@ -149,6 +213,10 @@ class Load:
     forwards: int = 0
     written: dict[str, tuple[Entry, int]] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)
+    copied: bool = False  # it is one weight, set by a copy
+
+
+_COPY = re.compile(r"\.copy_\(|\.data\s*=|from_numpy\(|from_pretrained\(")
 
 
 class Loads(Rule):
@@ -165,7 +233,7 @@ class Loads(Rule):
             self.load(entry, event)
         elif event.kind == "forward" and event.data["grad_enabled"]:
             for place, one in self.loads.items():
-                if place == event.subject:
+                if place == event.subject or one.copied and place.startswith(event.subject + "."):
                     one.forwards += 1
 
     def load(self, entry: Entry, event: Event) -> None:
@@ -189,7 +257,7 @@ class Loads(Rule):
                 self.flags[entry.file, entry.function] = name
         loads = any(event.kind == "load_state_dict" for event in entry.all_events)
         steps = any(event.kind == "step" for event in entry.all_events)
-        if not self.loads or loads:
+        if loads:
             return
         drew = any(change.label == "random.torch" for change in entry.changes)
         for change in self.story.own(entry):
@@ -200,12 +268,14 @@ class Loads(Rule):
             one = next((one for one in self.loads.values() if change.label in one.reached), None)
             if one is not None:
                 self.overwritten(entry, change, one, drew)
+            elif change.state == "weight" and not drew and _COPY.search(entry.source):
+                self.loads[change.label] = Load(entry, {change.label}, copied=True)
 
     def overwritten(self, entry: Entry, change: Change, one: Load, drew: bool) -> None:
         """Note a loaded value that is overwritten, in a forward or by a draw."""
         if change.label in one.written:
             one.again.add(change.label)  # as running statistics are, in each forward
-        elif one.forwards <= 1 and _in_forward(entry):
+        elif one.forwards <= 1 and _in_forward(entry) and not one.copied:
             one.written[change.label] = (entry, 1)
         elif drew and not one.forwards:
             one.written[change.label] = (entry, 0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Scopes, Story
+from fnlib.ledger.findings.texts import code_of
 
 # Masks only: a VAE and a diffusion model draw noise in evaluation on purpose.
 _MASKED = re.compile(r"dropout_p\s*=|bernoulli|torch\.\w*dropout")  # what C code draws
@@ -183,6 +184,55 @@ def _prunes(change: Change) -> bool:
     if before is None or after is None or change.moved is None or not change.moved:
         return False
     return bool(abs(before**2 - after**2 - change.moved**2) <= 1e-5 * before**2)
+
+
+class Stepping(Rule):
+    """Steps on a model in evaluation mode, between phases in which it trains in training mode.
+
+    Training in evaluation mode throughout, or from some epoch on, is meant; steps that a load
+    takes back are (fine-tuning to evaluate).
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.mode: dict[str, Event] = {}  # a model's last forward with gradients
+        self.trained: set[str] = set()
+        self.asleep: dict[str, tuple[Entry, str]] = {}
+        self.phases: dict[str, list[tuple[Entry, str]]] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "forward" and event.data["grad_enabled"]:
+            if event.subject == self.story.owner(event.subject):
+                self.mode[event.subject] = event
+        elif event.kind == "load_state_dict":
+            self.asleep.pop(event.subject, None)
+        elif event.kind == "step":
+            for owner in {self.story.owner(weight) for weight in event.data["weights"]}:
+                forward = self.mode.get(owner)
+                if forward is None:
+                    continue
+                if forward.data["training"]:
+                    self.trained.add(owner)
+                    if owner in self.asleep:
+                        self.phases.setdefault(owner, []).append(self.asleep.pop(owner))
+                elif owner in self.trained:
+                    self.asleep[owner] = (entry, forward.data["type"])
+
+    def after(self, entry: Entry) -> None:
+        if self.asleep and not any(event.kind == "step" for event in entry.all_events):
+            for change in self.story.own(entry):
+                if change.state == "weight":
+                    self.asleep.pop(self.story.owner(change.label), None)
+
+    def end(self) -> None:
+        for owner, phases in self.phases.items():
+            if len(phases) > 1:
+                entry, kind = phases[-1]
+                self.story.report(
+                    "trained-in-eval-mode", "question", entry, owner, type=kind,
+                    since="It trains in training mode before and after, so this is an evaluation",
+                    cure=f"if {code_of(owner)}.training:\n    {entry.source}",
+                )  # fmt: skip
 
 
 # --- validation data that is trained on ----------------------------------------------------------

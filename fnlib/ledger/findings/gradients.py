@@ -20,6 +20,8 @@ class Gradients(Rule):
         self.zero: set[str] = set()
         self.stepped: dict[str, tuple[str, bool]] = {}
         self.known: set[int] = set()  # statements whose writes to .grad are accounted for
+        self.cleared: set[str] = set()
+        self.closures: dict[str, list[tuple[Entry, Event]]] = {}  # steps that find a gradient
         self.crossing = Crossing(story)
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -38,11 +40,13 @@ class Gradients(Rule):
         elif event.kind == "step" and event.data.get("closure"):
             for weight in event.data["weights"]:  # computed inside the step, as often as it likes
                 self.held.pop(weight, None)
+                self.closures.setdefault(weight, []).append((entry, event))
         elif event.kind == "step" and not event.data["wraps"]:
             self.step(entry, event)  # a wrapper (Lookahead, SAM) lets another optimizer step
 
     def clear(self, weight: str) -> None:
         """Drop a gradient; remember a backward that no step has used."""
+        self.cleared.add(weight)
         for deposit in self.held.pop(weight, ()):
             if deposit.unused(weight):
                 self.thrown[weight] = deposit
@@ -129,6 +133,16 @@ class Gradients(Rule):
                 self.held.pop(weight, None)  # where it comes from is unknown
         by_backward = any(event.kind == "backward" for event in entry.events)
         (self.zero.add if zero and not by_backward else self.zero.discard)(weight)
+
+    def end(self) -> None:
+        for weight, steps in self.closures.items():
+            inside = all(any(e.kind == "backward" for e in one.all_events) for one, _ in steps)
+            if weight not in self.cleared and len(steps) > 1 and inside and steps[0][0].inside:
+                entry, event = steps[-1]
+                self.story.report(
+                    "gradient-used-twice", "certain", entry, weight, optimizer=event.subject,
+                    used="no evaluation of the closure has cleared", bare=self._bare(),
+                )  # fmt: skip
 
     def judge_move(self, entry: Entry, weight: str) -> None:
         """Report a step that moves a frozen weight, or one without gradient."""

@@ -45,6 +45,7 @@ class Modes(Rule):
                 line = self.trained[place].line
                 fields = {"type": forward.data["type"]}
                 fields["since"] = f"At line {line} it was in training mode"
+                fields["cure"] = _wake(self.story.owner(place))
                 self.story.report("trained-in-eval-mode", "question", at, place, **fields)
             self.asleep.clear()
             for owner in {self.story.owner(weight) for weight in event.data["weights"]}:
@@ -114,6 +115,7 @@ class Modes(Rule):
             owner = self.story.owner(place)
             if owner not in self.trains and self.steps.get(owner, 0) > 1:
                 fields = {"type": event.data["type"], "since": "It never was in training mode"}
+                fields["cure"] = _wake(owner)
                 self.story.report("trained-in-eval-mode", "question", entry, place, **fields)
         for one in self.seen:
             model = one.fields.get("model") or self.story.owner(one.place)
@@ -129,3 +131,7 @@ def _is_frozen(entry: Entry, place: str) -> bool:
     """Say whether a part has weights, and all of them are frozen."""
     flags = [flag for name, flag in entry.links.flags.items() if name.rpartition(".")[0] == place]
     return bool(flags) and not any(flags)
+
+
+def _wake(model: str) -> str:
+    return f"{code_of(model)}.train()      # at the start of each epoch"

@@ -215,7 +215,14 @@ def finding(
     text, first, many = TEXTS[code], places[0], len(places) > 1
     place = f"{first} and {len(places) - 1} more" if many else first
     module, weight = first.rpartition(".")[0] or first, code_of(first)
-    fill = {"place": place, "place_code": weight, "weight": weight, "module": module, **fields}
+    fill = {
+        "where": "",
+        "place": place,
+        "place_code": weight,
+        "weight": weight,
+        "module": module,
+        **fields,
+    }
     modules = dict.fromkeys(code_of(one.rpartition(".")[0] or one) for one in places)
     fill["modules"] = ", ".join(modules)
     fill |= {name: code_of(fill[name]) for name in ("model", "module") if name in fill}

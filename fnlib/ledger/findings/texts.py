@@ -151,7 +151,7 @@ TEXTS: dict[str, Text] = {
     "trained-in-eval-mode": Text(
         "{place} ({type}) trains in evaluation mode. {since}.",
         "eval() lasts until train() is called: dropout is off, running statistics don't change.",
-        "{model}.train()      # at the start of each epoch",
+        "{cure}",
         _GITHUB + "fartashf/vsepp/issues/4",
     ),
     "modes-differ": Text(
@@ -314,7 +314,7 @@ TEXTS: dict[str, Text] = {
     ),
     # effects: questions of effects.py
     "set-without-effect": Text(
-        "`{source}` has no effect.",
+        "`{source}` has no effect{where}.",
         "{because}",
         "{fixed}",
         _GITHUB + "CSCYQJ/MICCAI23-ProtoContra-SFDA/issues/18",
@@ -349,7 +349,7 @@ TEXTS: dict[str, Text] = {
     ),
     "one-layer-many-times": Text(
         "`{source}` makes one layer and puts it at every place of {name}.",
-        "`[layer] * n` repeats the reference, so all places share one set of weights.",
+        "A list that repeats a name repeats the reference, so all places share one set of weights.",
         "{fixed}",
         "",
     ),
@@ -390,9 +390,8 @@ TEXTS: dict[str, Text] = {
         _TORCH + "59925",
     ),
     "gradient-never-arrives": Text(
-        "{place} runs with gradients on and {optimizer} holds its weights, but no backward has "
-        "reached them in {steps} steps.",
-        "The graph is cut between this part and the loss, so the part is never trained.",
+        "{place} {said}.",
+        "The graph is cut on the way from the weights to the loss, and backward stops there.",
         "{cure}",
     ),
     # each gradient once, as it was made

@@ -194,10 +194,13 @@ class Trained(Rule):
         for part in outer:
             at = parts[part]
             cut = cut_behind(self.story, at, "", within=part)
+            said = (
+                f"runs with gradients on and {one.event.subject} holds its weights, but no backward"
+                f" has reached them in {one.steps} steps"
+            )
             self.story.report(
-                "gradient-never-arrives", "question", at, part, optimizer=one.event.subject,
-                steps=one.steps, cure=cut or _CONNECT,
-            )  # fmt: skip
+                "gradient-never-arrives", "question", at, part, said=said, cure=cut or _CONNECT
+            )
 
     def judge_loose(self, loose: list[str]) -> None:
         """Ask about weights that get a gradient, that nobody trains, and that look forgotten."""

@@ -223,10 +223,13 @@ class Dropped(Rule):
         self.clearing: Entry | None = None
         self.cleared: list[tuple[Pass, Entry]] = []  # by a statement that has not ended
         self.by_hand = False  # a gradient was set: computed from those that were cleared
+        self.closures: set[int] = set()  # statements that step with a closure
 
     def event(self, entry: Entry, event: Event) -> None:
         data = event.data
         if event.kind == "backward" and not data["raised"] and data["weights"]:
+            if any(one.index in self.closures for one in self.story.chain(entry)):
+                return  # a closure may evaluate as often as it likes
             line = self.lines.setdefault(entry.where, Line(entry))
             rounds = self.story.rounds(entry)
             line.outer.add(rounds[:-1])
@@ -234,6 +237,8 @@ class Dropped(Rule):
             self.waiting.append(Pass(line, rounds, set(data["weights"])))
         elif event.kind == "step":
             self.steps.add(event.subject)
+            if data["closure"]:
+                self.closures.add(entry.index)
             weights = set(data["weights"])
             for one in [one for one in self.waiting if one.weights & weights]:
                 one.line.used += 1

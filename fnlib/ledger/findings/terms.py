@@ -1,0 +1,118 @@
+"""Which terms of a loss train nothing: a term without a graph is a constant, whatever it measures."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fnlib.ledger.entries import Entry, Event
+from fnlib.ledger.findings.cuts import mended
+from fnlib.ledger.findings.story import Rule, Scopes, Story
+
+ENOUGH = 3  # backward passes of a loss with such a term
+FAR = 40  # names that are followed back from a term
+
+
+@dataclass(eq=False, slots=True)
+class Made:
+    """The statement that bound a name, whether the value has a graph, and what it was made from."""
+
+    entry: Entry
+    type: str
+    nodes: int
+    parts: dict[str, Made] = field(default_factory=dict)
+
+
+class Terms(Rule):
+    """Losses that are a sum, one term of which depends on the weights and has no graph."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.names = Scopes()
+        self.sums: dict[str, tuple[Entry, list[Made]]] = {}  # by the name of the loss
+        self.seen: dict[tuple[str, str, int], int] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "backward" and not event.data["raised"] and event.subject in self.sums:
+            at, dead = self.sums.pop(event.subject)
+            for made in dead:
+                found = _cut(made)
+                if found is None:
+                    continue
+                times = self.seen[at.where] = self.seen.get(at.where, 0) + 1
+                if times >= ENOUGH:
+                    name = made.entry.binds[0]
+                    said = f"has no graph, so this term of `{at.source}` trains nothing"
+                    self.story.report(
+                        "gradient-never-arrives", "question", at, name, said=said, cure=found
+                    )
+
+    def after(self, entry: Entry) -> None:
+        self.names.leave(entry)
+        names = self.names.of(entry)
+        parts = {read.partition(".")[0] for read in entry.reads} & names.keys()
+        made_of = {name: names[name] for name in parts}
+        for change in entry.changes:
+            if change.state != "name" or change.after is None:
+                continue
+            if change.after.nodes:
+                dead = [
+                    names[name]
+                    for name in _dead(entry.source, change.owner, names)
+                    if name in names
+                ]
+                self.sums.pop(change.owner, None)
+                if dead and entry.kind == "statement":
+                    self.sums[change.owner] = (entry, dead)
+            kind = getattr(change.after, "type", "")
+            names[change.owner] = Made(entry, kind, change.after.nodes, made_of)
+
+
+def _dead(source: str, target: str, names: dict[str, Made]) -> Iterator[str]:
+    """Yield names in a sum that have no graph, in terms in which nothing else has one."""
+    try:
+        node = ast.parse(source).body[0]
+    except (SyntaxError, IndexError):
+        return
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == target:
+        terms = list(_terms(node.value))
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub):
+        terms = [ast.Name(target), *_terms(node.value)]
+    else:
+        return
+    for term in terms if len(terms) > 1 else ():
+        inside = list(ast.walk(term))
+        if any(isinstance(one, ast.Call | ast.Subscript | ast.IfExp) for one in inside):
+            continue  # what it computes has no name
+        known = [one.id for one in inside if isinstance(one, ast.Name) and one.id in names]
+        if known and target not in known and not any(names[name].nodes for name in known):
+            yield from (name for name in known if names[name].type in ("Tensor", "float"))
+
+
+def _terms(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield from _terms(node.left)
+        yield from _terms(node.right)
+    else:
+        yield node
+
+
+def _cut(made: Made) -> str | None:
+    """Return the mended statement that cut a term from the weights; ``None`` if none is known."""
+    waiting = [made]
+    seen: set[int] = set()
+    while waiting and len(seen) < FAR:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        of_weights = bool(one.entry.named) or any(part.nodes for part in one.parts.values())
+        if of_weights and not one.nodes:
+            fixed = mended(one.entry.source)
+            if fixed:
+                return f"{fixed}      # line {one.entry.line}"
+            if not one.entry.grad_enabled:
+                return f"{one.entry.source}      # line {one.entry.line}, outside of no_grad"
+        waiting += [part for part in one.parts.values() if not part.nodes]
+    return None
