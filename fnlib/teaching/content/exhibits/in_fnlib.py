@@ -425,22 +425,24 @@ def draws_are_pytorchs():
     return alike, torch.equal(short["1.weight"], long["2.weight"])
 
 
-def seed_is_folded():
-    """A global seed in the loop repeats the mask, here too. With `seed=` it's another in each step."""
+def masks(seed):
+    """Count the different dropout masks of five steps, with a global seed set before each."""
     ModelFactory = fnlib.Factory(
         lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)), optimizer=fnlib.SGD(lr=0.0)
     )
-    different = []
-    for seed in (None, 7):
-        parameters, outputs = fnlib.Parameters(seed=0), set()
-        for _ in range(5):
-            torch.manual_seed(42)
-            model = ModelFactory(parameters, seed=seed)
-            output = model(torch.ones(1, 64))
-            outputs.add(output.item())
-            parameters = model.step(model.backward(output.sum()))
-        different.append(len(outputs))
-    return different
+    parameters, outputs = fnlib.Parameters(seed=0), set()
+    for _ in range(5):
+        torch.manual_seed(42)
+        model = ModelFactory(parameters, seed=seed)
+        output = model(torch.ones(1, 64))
+        outputs.add(output.item())
+        parameters = model.step(model.backward(output.sum()))
+    return len(outputs)
+
+
+def seed_is_folded():
+    """Without `seed=` each step has the same mask, here too. With it each has its own."""
+    return [masks(seed=None), masks(seed=7)]
 
 
 class OwnRule:
