@@ -53,6 +53,7 @@ MEASURED: dict[str, Any] = {
     "total_keeps_graphs": True,
     "hidden_state_stops_at_the_weights": True,
     "draws_are_pytorchs": (True, False),
+    "own_draws": 1,
     "seed_is_folded": [1, 5],  # different masks in five steps, without `seed=` and with it
     "hidden_attribute_is_refused": fnlib.HiddenState,
     "loss_without_weights": fnlib.LossIndependent,

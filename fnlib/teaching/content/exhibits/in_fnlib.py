@@ -30,7 +30,7 @@ def gradient_is_a_value():
 
 
 def factory_copies_its_network():
-    """A layer that is replaced later isn't in the model, which still has three outputs, not five."""
+    """A layer that is replaced later isn't in the model: it has three outputs, not five."""
     layers = network()
     ModelFactory = fnlib.Factory(layers, optimizer=fnlib.Adam(lr=0.01))
     layers[2] = nn.Linear(16, 5)
@@ -423,6 +423,18 @@ def draws_are_pytorchs():
     short, long = starts
     alike = torch.equal(short["0.weight"], long["0.weight"])
     return alike, torch.equal(short["1.weight"], long["2.weight"])
+
+
+def own_draws():
+    """The generator is set back before each draw, so all four noises are one, here too."""
+    state, noises = torch.get_rng_state(), set()
+    model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
+    for _ in range(4):
+        torch.set_rng_state(state)
+        noise = torch.randn(32, 8)
+        model(noise)
+        noises.add(noise.sum().item())
+    return len(noises)
 
 
 def masks(seed):
