@@ -17,6 +17,14 @@ _IN_A_SENTENCE = {
     "raises": "with an error",
     "refused": "are refused",
 }
+VERDICTS = """\
+The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib` line by line:
+
+- *cannot be written*: the translation runs, and the harm isn't there. No line of it does what the bug does.
+- *refused*: the translation raises an error of `fnlib`, which says what to write.
+- *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room says in which.
+
+What stock lines do to a module before `fnlib` takes its weights, `fnlib` doesn't see. Tests run the translations."""
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 
 
@@ -130,7 +138,7 @@ def in_lesson(text: str) -> str:
             f"- {len(these)} {kind} loops. In PyTorch today: {today}. The same tasks in `fnlib`: {then}."
         )
     says = "The column before the last says whether `fnlib.doctor(...)` can see the bug afterwards, without a recording."
-    made = "\n".join([*totals, "", says, "", markdown(folder="../museum/")])
+    made = "\n".join([*totals, "", VERDICTS, "", says, "", markdown(folder="../museum/")])
     return with_block(text, BEGIN, END, made, "Lesson 09")
 
 

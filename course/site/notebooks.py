@@ -183,7 +183,7 @@ def as_page(notebook: NotebookNode) -> NotebookNode:
             cell.metadata["mystnb"] = {"code_prompt_show": message}
             first = False
         cell.source = re.sub(
-            r"^[ \t]*### (?:BEGIN|END) SOLUTION\n?", "", cell.source, flags=re.MULTILINE
+            r"^[ \t]*### (?:(?:BEGIN|END) SOLUTION|STUB .*)\n?", "", cell.source, flags=re.MULTILINE
         )
         cell.metadata["tags"] = sorted(tags)
         for output in cell.get("outputs", ()):

@@ -40,7 +40,10 @@ def write(folder: Path, notebooks: Iterable[Executed]) -> None:
         text = (ROOT / name).read_text(encoding="utf-8")
         _write(folder / name.lower(), _to_the_repository(text))
     _write(folder / "learn.md", (DOCS / "learn.md").read_text("utf-8") + _table_of_lessons())
-    _write(folder / "museum.md", (DOCS / "museum.md").read_text("utf-8") + _museum())
+    _write(
+        folder / "museum.md",
+        (DOCS / "museum.md").read_text("utf-8") + f"\n{museum_table.VERDICTS}\n\n" + _museum(),
+    )
     introduction = (DOCS / "cheat_sheet.md").read_text("utf-8")
     _write(folder / "cheat_sheet.md", cheat_sheet.page(introduction))
     _write(folder / EXTRA / cheat_sheet.PRINTED, cheat_sheet.sheet())

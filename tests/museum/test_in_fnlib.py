@@ -16,21 +16,36 @@ STAND, MOVE = True, False
 # What each function measures when its verdict holds; an exception class where the bug is refused.
 MEASURED: dict[str, Any] = {
     "gradient_is_a_value": True,
-    "another_structure_is_refused": fnlib.WrongParameters,
+    "factory_copies_its_network": 3,  # outputs: the layer with five isn't in the model
     "rule_holds_no_weights": [1, 1],
+    "parameters_before_a_load": False,
+    "one_gradient_two_steps": 2,
     "own_rule_is_trusted": 0.1,  # the average is a tenth of the gradient: the mistake is there
     "rule_is_given_copies": (True, True),
-    "tie_is_one_entry": ["embed.weight"],
+    "tie_is_taken_as_it_is": [["embed.weight"], ["embed.weight", "decode.weight"]],
     "name_is_a_snapshot": True,
+    "average_under_the_same_name": True,
+    "load_leaves_out": False,
     "statistics_are_refused": fnlib.StateDropped,
     "mode_is_training_unless_said": False,
-    "evaluation_is_another_model": (True, False),
-    "frozen_statistics": True,
+    "eval_model_trains": (True, 1),
+    "mode_holds_for_one_binding": 2,  # batches after the first, whose model was bound with `training=`
+    "frozen_part_has_statistics": 3,
     "forward_leaves_the_old_statistics": True,
-    "absent_entry_stands_still": [STAND, STAND, MOVE, MOVE],
+    "zeros_are_an_entry": [STAND, MOVE],
     "zero_gradient_decays": MOVE,
-    "gradient_says_what_moves": True,
+    "freeze_comes_too_late": MOVE,
+    "freeze_without_effect": [
+        ["0.weight", "0.bias", "2.weight", "2.bias"],
+        ["2.weight", "2.bias"],
+    ],
+    "model_without_gradient": fnlib.LossIndependent,
+    "clip_after_the_step": True,
     "rate_follows_the_step_count": {3},
+    "schedule_counts_steps": 4,
+    "new_rule_needs_a_factory": 0.1,
+    "schedule_is_part_of_its_rule": 0.01,
+    "groups_have_their_own_rates": [0.0125, 0.1],
     "rate_of_the_factory_counts": 100,
     "rate_on_the_object": fnlib.Immutable,
     "step_between_backwards": True,
@@ -38,7 +53,9 @@ MEASURED: dict[str, Any] = {
     "total_keeps_graphs": True,
     "hidden_state_stops_at_the_weights": True,
     "draws_are_pytorchs": (True, False),
-    "seed_is_folded": 5,
+    "own_draws": 1,
+    "seed_is_folded": [1, 5],  # different masks in five steps, without `seed=` and with it
+    "hidden_attribute_is_refused": fnlib.HiddenState,
     "loss_without_weights": fnlib.LossIndependent,
     "layers_in_a_list_stay": ["head.weight", "head.bias"],
     "step_left_out": 1,
@@ -49,7 +66,6 @@ MEASURED: dict[str, Any] = {
 REFUSED = {
     "statistics_dropped": fnlib.StateDropped,
     "donated_value_used": fnlib.Donated,
-    "old_state_returned": fnlib.MissingBuffers,
 }
 
 

@@ -162,7 +162,7 @@ def test_a_room_fails_when_pytorch_is_louder_than_the_table_says(
 def test_a_room_fails_when_fnlib_contradicts_the_table() -> None:
     """A room fails when `fnlib` does something else than the table says."""
     with pytest.raises(AssertionError, match="says that this is refused"):
-        museum_visit.in_fnlib("layer_replaced_after_optimizer", lambda: None)
+        museum_visit.in_fnlib("loss_made_of_numbers", lambda: None)
 
 
 def test_what_is_said_of_rows_is_held_to_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,9 @@ def test_a_page_folds_what_is_no_part_of_the_story() -> None:
     """Set-up and solutions are folded, and a widget leaves the sentence that stands for it."""
     cells = [
         new_code_cell("from fnlib import teaching"),
-        new_code_cell("def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"),
+        new_code_cell(
+            "def f():\n    ### BEGIN SOLUTION\n    ### STUB return ...\n    return 1\n    ### END SOLUTION"
+        ),
         new_code_cell(
             "choose",
             outputs=[new_output("display_data", {notebooks.WIDGET: {}, "text/plain": "[Choose]"})],

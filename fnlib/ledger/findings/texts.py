@@ -285,7 +285,7 @@ TEXTS: dict[str, Text] = {
         "torch.manual_seed({seed})      # before each part that must start alike",
     ),
     "seed-repeated": Text(
-        "The seed is set to the same state as at line {earlier}, and training draws from it.",
+        "The seed is set again, and training then draws the numbers that line {earlier} drew before.",
         "Every round then has the same noise: the same dropout masks, the same order.",
         "generator = torch.Generator().manual_seed({seed})      # a separate one for what must repeat",
         "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",

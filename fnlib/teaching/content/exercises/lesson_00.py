@@ -147,7 +147,7 @@ EXERCISES = (
         passes=lambda seen: seen.intact,
         because="We trained the model on, and the weights you kept stayed as they were.",
         hints=(
-            "Look at what you return. Is it the model's own memory, or a copy?",
+            "Look at what you return. Does each tensor have memory of its own, and its name?",
             "A module of the standard library can copy an object with everything in it.",
             "The function is `deepcopy`. Which object has all the weights, by name?",
         ),

@@ -138,13 +138,15 @@ def _trained(step: Callable[[list[Tensor], list[Tensor]], Any]) -> SimpleNamespa
         torch.tensor([0.5, -1.0], requires_grad=True),
     ]
     moments, seen = [torch.zeros_like(weight) for weight in weights], []
+    places = [tensor.data_ptr() for tensor in weights + moments]
     for _ in range(4):
         for weight in weights:
             weight.grad = None
         (((2 * weights[0] - 4) ** 2).sum() / 4 + (weights[1] ** 2).sum()).backward()
         step(weights, moments)
         seen += [weight.detach().clone() for weight in weights]
-    return SimpleNamespace(weights=seen, moments=moments)
+    in_place = [tensor.data_ptr() for tensor in weights + moments] == places
+    return SimpleNamespace(weights=seen, moments=moments, in_place=in_place)
 
 
 def _with_optimizer(momentum: float) -> list[Tensor]:
@@ -208,6 +210,20 @@ def _rebinds_weight(weight: Tensor, moment: Tensor, lr: float, momentum: float) 
 def _rebinds_moment(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
     moment = momentum * moment + _gradient(weight)
     weight.sub_(lr * moment)
+
+
+def _rebinds_data(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
+    moment.mul_(momentum).add_(_gradient(weight))
+    weight.data = weight.data - lr * moment
+
+
+@torch.no_grad()
+def _puts_into_the_list(
+    weights: list[Tensor], moments: list[Tensor], lr: float, momentum: float
+) -> None:
+    for index, weight in enumerate(weights):
+        moments[index] = momentum * moments[index] + _gradient(weight)
+        weight.sub_(lr * moments[index])
 
 
 def _weight_first(weight: Tensor, moment: Tensor, lr: float, momentum: float) -> None:
@@ -278,7 +294,7 @@ EXERCISES = (
         objective="Given weights with gradients, the learner writes a step with momentum that has the bits of torch.optim.SGD.",
         expects="a function that changes the weights and the moments in place",
         try_out=_try_step,
-        passes=lambda seen: _same(seen, _with_optimizer(0.5)),
+        passes=lambda seen: seen.in_place and _same(seen, _with_optimizer(0.5)),
         so_far=_first_difference,
         because="After each of four steps your weights have the bits of torch.optim.SGD, also where a gradient is zero.",
         hints=(
@@ -292,6 +308,17 @@ EXERCISES = (
             lambda: _stepping(_rate_first),
         ),
         mistakes=(
+            Mistake(
+                matches=lambda seen: not seen.in_place and _same(seen, _with_optimizer(0.5)),
+                says=(
+                    "The numbers are right. But `.data = ...`, or a new tensor in the list, is another place, "
+                    "and every other name keeps the old numbers: write into the tensor, as `sub_` does."
+                ),
+                examples=(
+                    lambda: _stepping(_rebinds_data),
+                    lambda: _puts_into_the_list,
+                ),
+            ),
             Mistake(
                 matches=lambda seen: _same(seen, _trained(lambda weights, moments: None).weights),
                 says=(

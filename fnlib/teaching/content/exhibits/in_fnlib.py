@@ -29,11 +29,13 @@ def gradient_is_a_value():
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def another_structure_is_refused():
-    """Parameters of one network don't fit another, so no layer is replaced unnoticed."""
-    parameters = fnlib.Factory(network)(fnlib.Parameters(seed=0)).parameters
-    other = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5)))
-    return other(parameters)
+def factory_copies_its_network():
+    """A layer that is replaced later isn't in the model: it has three outputs, not five."""
+    layers = network()
+    ModelFactory = fnlib.Factory(layers, optimizer=fnlib.Adam(lr=0.01))
+    layers[2] = nn.Linear(16, 5)
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    return model(batch()[0]).shape[1]
 
 
 def rule_holds_no_weights():
@@ -48,6 +50,26 @@ def rule_holds_no_weights():
     return [parameters.step_count for parameters in steps]
 
 
+def parameters_before_a_load():
+    """Parameters are a copy, so a load into the module comes too late for them."""
+    module, pretrained = network(), network().state_dict()
+    parameters = fnlib.Parameters.from_module(module)
+    module.load_state_dict(pretrained, assign=True)
+    return torch.equal(parameters["0.weight"], pretrained["0.weight"])
+
+
+def one_gradient_two_steps():
+    """Two steps with one gradient move the weights twice as far, here too."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    gradient = model.backward(criterion(model(feature), label))
+    after_a = model.step(gradient)
+    after_b = ModelFactory(after_a).step(gradient)
+    moved = (after_b["0.weight"] - model.parameters["0.weight"]).norm()
+    return round((moved / (0.1 * gradient["0.weight"]).norm()).item(), 3)
+
+
 class TiedPair(nn.Module):
     """Encode and decode with one weight."""
 
@@ -60,12 +82,12 @@ class TiedPair(nn.Module):
         return self.decode(torch.tanh(self.embed(tokens)))
 
 
-def tie_is_one_entry():
-    """A weight with two names is one entry of the parameters, before a step and after it."""
-    model = fnlib.Factory(TiedPair)(fnlib.Parameters.from_module(TiedPair()))
-    tokens = torch.randint(0, 10, (16,))
-    parameters = model.step(model.backward(criterion(model(tokens), tokens)))
-    return list(parameters)
+def tie_is_taken_as_it_is():
+    """A tied module has one entry. After a load with `assign=True` it has two, here too."""
+    tied, untied = TiedPair(), TiedPair()
+    checkpoint = {name: weight.clone() for name, weight in tied.state_dict().items()}
+    untied.load_state_dict(checkpoint, assign=True)
+    return [list(fnlib.Parameters.from_module(pair)) for pair in (tied, untied)]
 
 
 def name_is_a_snapshot():
@@ -81,6 +103,28 @@ def name_is_a_snapshot():
     return criterion(ModelFactory(best)(feature), label).item() == best_loss
 
 
+def average_under_the_same_name():
+    """The average is bound to validate, under the name that goes on training."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    average = model.parameters
+    feature, label = batch()
+    for _ in range(2):
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+    average = average.lerp(model.parameters, 0.5)
+    model = ModelFactory(average)
+    criterion(model(feature), label)
+    return torch.equal(model.parameters["0.weight"], average["0.weight"])
+
+
+def load_leaves_out():
+    """The names have another prefix, so the module keeps its own weights, and nothing says so."""
+    module, pretrained = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)), nn.Linear(8, 8)
+    module.load_state_dict(pretrained.state_dict(), strict=False)
+    parameters = fnlib.Parameters.from_module(module)
+    return torch.equal(parameters["0.weight"], pretrained.weight)
+
+
 def statistics_are_refused():
     """A forward pass that changes statistics raises, also under `no_grad`."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
@@ -89,13 +133,13 @@ def statistics_are_refused():
         return model(batch()[0])
 
 
-def evaluation_is_another_model():
-    """`model.eval()` returns another model, and the training model goes on training."""
+def eval_model_trains():
+    """A model in evaluation mode takes a step without a word, and without dropout."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
-    model = ModelFactory(fnlib.Parameters(seed=0))
+    model = ModelFactory(fnlib.Parameters(seed=0)).eval()
     feature = batch()[0]
-    calm = model.eval()
-    return torch.equal(calm(feature), calm(feature)), torch.equal(model(feature), model(feature))
+    calm = torch.equal(model(feature), model(feature))
+    return calm, model.step(model.backward(model(feature).pow(2).mean())).step_count
 
 
 def mode_is_training_unless_said():
@@ -106,18 +150,32 @@ def mode_is_training_unless_said():
     return torch.equal(model(feature), model(feature))
 
 
-def frozen_statistics():
-    """You pass a frozen BatchNorm when you bind, and its statistics stay as they are."""
+def mode_holds_for_one_binding():
+    """A frozen BatchNorm is passed once, and the next binding is in training mode again."""
     ModelFactory = fnlib.Factory(
         lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     )
-    parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
-    before = parameters.buffers["1.running_mean"].clone()
-    for _ in range(2):
-        model = ModelFactory(parameters, training={"1": False})
+    model = ModelFactory(fnlib.Parameters(seed=0), training={"1": False})
+    for _ in range(3):
         feature, label = batch()
-        parameters = model.step(model.backward(criterion(model(feature), label)))
-    return torch.equal(before, parameters.buffers["1.running_mean"])
+        output, buffers = model.with_buffers(feature)
+        parameters = model.step(model.backward(criterion(output, label)), buffers=buffers)
+        model = ModelFactory(parameters)
+    return parameters.buffers["1.num_batches_tracked"].item()
+
+
+def frozen_part_has_statistics():
+    """The weights of the backbone are frozen, and its statistics move in each step, here too."""
+    layers = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    layers[:2].requires_grad_(False)
+    ModelFactory = fnlib.Factory(layers)
+    model = ModelFactory(fnlib.Parameters.from_module(layers))
+    for _ in range(3):
+        feature, label = batch()
+        output, buffers = model.with_buffers(feature)
+        parameters = model.step(model.backward(criterion(output, label)), buffers=buffers)
+        model = ModelFactory(parameters)
+    return parameters.buffers["1.num_batches_tracked"].item()
 
 
 def forward_leaves_the_old_statistics():
@@ -134,32 +192,65 @@ def forward_leaves_the_old_statistics():
     return torch.allclose(calm.backward(loss)["0.weight"], right["0.weight"])
 
 
-def absent_entry_stands_still():
-    """A weight without an entry in the gradient stays as it is, and so do its moments."""
-    rule = fnlib.SGD(lr=0.1, momentum=0.9, weight_decay=0.1)
+def zeros_are_an_entry():
+    """Without an entry a weight stays as it is. With an entry of zeros its momentum moves it."""
+    rule = fnlib.SGD(lr=0.1, momentum=0.9)
     ModelFactory = fnlib.Factory(network, optimizer=rule)
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
     model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
     gradient = model.backward(criterion(model(feature), label))
-    last = fnlib.Gradient({name: gradient[name] for name in gradient if name.startswith("2.")})
-    parameters = model.step(last)
-    return [torch.equal(parameters[name], model.parameters[name]) for name in parameters]
+    absent = {name: part for name, part in gradient.items() if name.startswith("2.")}
+    zeros = {**absent, "0.weight": torch.zeros_like(gradient["0.weight"])}
+    before = model.parameters["0.weight"]
+    return [torch.equal(model.step(part)["0.weight"], before) for part in (absent, zeros)]
 
 
-def gradient_says_what_moves():
-    """Leave an entry out of the gradient, and its weight stays as it is while the rest moves."""
-    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
-    model = ModelFactory(fnlib.Parameters(seed=0))
+def freeze_comes_too_late():
+    """A layer that is frozen after `backward` has its entry, and the step moves it."""
+    layers = network()
+    model = fnlib.Factory(layers)(fnlib.Parameters.from_module(layers))
     feature, label = batch()
     gradient = model.backward(criterion(model(feature), label))
-    gradient = fnlib.Gradient(
-        {name: part for name, part in gradient.items() if name.startswith("2.")}
-    )
+    layers[0].requires_grad_(False)
+    parameters = fnlib.Factory(layers)(model.step(gradient)).parameters
+    return torch.equal(parameters["0.weight"], model.parameters["0.weight"])
+
+
+def freeze_without_effect():
+    """An attribute of the module freezes nothing; `requires_grad_` before the factory does."""
+    feature, label = batch()
+    with_entry = []
+    for effective in (False, True):
+        layers = network()
+        if effective:
+            layers[0].requires_grad_(False)
+        else:
+            layers[0].requires_grad = False
+        model = fnlib.Factory(layers)(fnlib.Parameters.from_module(layers))
+        with_entry.append(list(model.backward(criterion(model(feature), label))))
+    return with_entry
+
+
+def model_without_gradient():
+    """The head's loss doesn't reach the encoder, so the encoder's `backward` raises."""
+    encoder = fnlib.Factory(lambda: nn.Linear(8, 16))(fnlib.Parameters(seed=0))
+    head = fnlib.Factory(lambda: nn.Linear(16, 3))(fnlib.Parameters(seed=1))
+    feature, label = batch()
+    loss = criterion(head(torch.relu(encoder(feature).data)), label)
+    head.step(head.backward(loss, retain_graph=True))
+    encoder.step(encoder.backward(loss))
+
+
+def clip_after_the_step():
+    """The gradient is clipped after the step, and the step was as long as without."""
+    model = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    gradient = model.backward(criterion(model(feature), label))
     parameters = model.step(gradient)
-    return [
-        name for name in parameters if not torch.equal(parameters[name], model.parameters[name])
-    ] == list(gradient)
+    clipped = gradient.clip_norm(0.001)
+    moved = (parameters["0.weight"] - model.parameters["0.weight"]).norm()
+    return bool(moved > 0.1 * clipped.norm())
 
 
 def zero_gradient_decays():
@@ -184,6 +275,54 @@ def rate_follows_the_step_count():
     used.clear()
     model.step(model.backward(criterion(model(feature), label)))
     return set(used)
+
+
+def schedule_counts_steps():
+    """A schedule that means two epochs falls every two steps: four rates in eight steps."""
+    rule = fnlib.SGD(lr=lambda epoch: 0.1 * 0.1 ** (epoch // 2))
+    ModelFactory = fnlib.Factory(network, optimizer=rule)
+    model, rates = ModelFactory(fnlib.Parameters(seed=0)), set()
+    for _ in range(8):
+        feature, label = batch()
+        rates.add(round(model.rates, 9))
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+    return len(rates)
+
+
+def new_rule_needs_a_factory():
+    """A new rule is made in each epoch, and the factory has the first one."""
+    rule = fnlib.SGD(lr=0.1)
+    ModelFactory = fnlib.Factory(network, optimizer=rule)
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    for epoch in range(3):
+        rule = fnlib.SGD(lr=0.1 * 0.5**epoch)
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+    return model.rates
+
+
+def schedule_is_part_of_its_rule():
+    """The rule is replaced, and its schedule goes with it: the new rule keeps its first rate."""
+    rule = fnlib.SGD(lr=lambda step: 0.1 * 0.5**step)
+    rule = fnlib.Adam(lr=0.01)
+    ModelFactory = fnlib.Factory(network, optimizer=rule)
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    for _ in range(3):
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+    return model.rates
+
+
+def groups_have_their_own_rates():
+    """Only the first layer has the schedule: the rate of the other one stays as it is."""
+    halved = {"lr": lambda step: 0.1 * 0.5**step}
+    rule = fnlib.SGD(lr=0.1, groups=lambda name, weight: halved if name.startswith("0.") else {})
+    ModelFactory = fnlib.Factory(network, optimizer=rule)
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    for _ in range(3):
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+    return sorted(set(model.rates.values()))
 
 
 def rate_of_the_factory_counts():
@@ -286,19 +425,36 @@ def draws_are_pytorchs():
     return alike, torch.equal(short["1.weight"], long["2.weight"])
 
 
-def seed_is_folded():
-    """One seed for the whole loop: another mask in each step, whatever is seeded elsewhere."""
+def own_draws():
+    """The generator is set back before each draw, so all four noises are one, here too."""
+    state, noises = torch.get_rng_state(), set()
+    model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
+    for _ in range(4):
+        torch.set_rng_state(state)
+        noise = torch.randn(32, 8)
+        model(noise)
+        noises.add(noise.sum().item())
+    return len(noises)
+
+
+def masks(seed):
+    """Count the different dropout masks of five steps, with a global seed set before each."""
     ModelFactory = fnlib.Factory(
         lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)), optimizer=fnlib.SGD(lr=0.0)
     )
-    parameters, outputs = fnlib.Parameters(seed=0), []
+    parameters, outputs = fnlib.Parameters(seed=0), set()
     for _ in range(5):
         torch.manual_seed(42)
-        model = ModelFactory(parameters, seed=7)
+        model = ModelFactory(parameters, seed=seed)
         output = model(torch.ones(1, 64))
-        outputs.append(output.item())
+        outputs.add(output.item())
         parameters = model.step(model.backward(output.sum()))
-    return len(set(outputs))
+    return len(outputs)
+
+
+def seed_is_folded():
+    """Without `seed=` each step has the same mask, here too. With it each has its own."""
+    return [masks(seed=None), masks(seed=7)]
 
 
 class OwnRule:
@@ -355,6 +511,27 @@ def loss_without_weights():
     feature, label = batch()
     loss = torch.tensor(criterion(model(feature), label).item(), requires_grad=True)
     return model.backward(loss)
+
+
+class Scale(nn.Module):
+    """Scales itself by its first batch, and remembers that in an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.ready = False
+        self.scale = nn.Parameter(torch.ones(8))
+
+    def forward(self, x):
+        if not self.ready:
+            self.scale.data = 1 / x.std(0)
+            self.ready = True
+        return x * self.scale
+
+
+def hidden_attribute_is_refused():
+    """The flag is an attribute of the module, which parameters can't hold."""
+    model = fnlib.Factory(Scale)(fnlib.Parameters.from_module(Scale()))
+    return model(batch()[0])
 
 
 class Stack(nn.Module):

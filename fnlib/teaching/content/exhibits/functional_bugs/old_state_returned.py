@@ -42,13 +42,15 @@ def cure(network, weights, buffers, batches):
 
 
 def in_fnlib(network, weights, buffers, batches):
-    """Refused: a training model's `step` raises if its new buffers are missing."""
+    """Can be written: `step` takes the buffers that you pass, and these are the old ones."""
     import fnlib
-    model = fnlib.Factory(network)(fnlib.Parameters.from_module(network))
-    feature, target = batches[0]
-    output, buffers = model.with_buffers(feature)
-    gradient = model.backward(nn.functional.mse_loss(output, target))
-    return model.step(gradient)                     # the new statistics are left behind
+    ModelFactory = fnlib.Factory(network)
+    model = ModelFactory(fnlib.Parameters.from_module(network))
+    for feature, target in batches:
+        output, new_buffers = model.with_buffers(feature)
+        gradient = model.backward(nn.functional.mse_loss(output, target))
+        model = ModelFactory(model.step(gradient, buffers=model.parameters.buffers))
+    return model.parameters.buffers
 
 
 def harm(run):

@@ -30,16 +30,13 @@ def cure(network, weights, feature, seed=42):
 
 
 def in_fnlib(network, weights, feature, seed=42):
-    """Can't happen in a loop that steps: the step count goes into the random numbers, too."""
+    """Can be written if the loop takes no step: then the step count stays the same, too."""
     import fnlib
-    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)),
-                                 optimizer=fnlib.SGD(lr=0.0))
+    ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)))
     parameters, outputs = fnlib.Parameters.from_module(network), []
     for step in range(5):
         model = ModelFactory(parameters, seed=seed)
-        output = model(feature)
-        outputs.append(output.item())
-        parameters = model.step(model.backward(output.sum()))
+        outputs.append(model(feature).item())
     return outputs
 
 
