@@ -34,7 +34,9 @@ def test_11_the_loss_finds_the_flawed_label_too() -> None:
     assert tried.error is None
     names = tried.names
     assert names["flawed"] in names["found"].tolist()
-    assert names["flawed"] in names["hardest"].tolist()
+    flawed = names["flawed"]
+    assert flawed in names["hardest"].tolist()
+    assert names["digits"].train.label[flawed] == 1 and names["labels"][flawed] == 4
 
 
 def test_11_one_mask_for_all_gives_one_loss() -> None:
@@ -52,6 +54,25 @@ def test_11_rates_in_the_middle_learn_best() -> None:
     good = (names["losses"] < 0.5).nonzero().flatten().tolist()
     assert good == list(range(good[0], good[-1] + 1)), "no gap"
     assert 5 < good[0] and good[-1] < 29
+
+
+def test_11_a_large_rate_leaves_the_sharp_region() -> None:
+    """At a rate of 0.51 the curvature passes 2 / rate, and the run ends where it's flatter."""
+    more = """
+rate = float(torch.logspace(-3, 1, 32)[21])
+Fast = fnlib.Sequential(*layers(), optimizer=fnlib.SGD(lr=rate))
+fast, at, sharp = fnlib.train_step(Fast, criterion), starts[0], []
+for i, (feature, label) in enumerate(batches):
+    if i % 25 == 0:
+        sharp.append(float(curvature(dict(at))))
+    at, loss = fast(at, feature, label)
+"""
+    tried = Tried("11", (*PULLED, "valley"), {}, more)
+    assert tried.error is None
+    names = tried.names
+    limit = 2 / names["rate"]
+    assert 0.5 < names["rate"] < 0.52 and names["loss"] < 0.5
+    assert max(names["sharp"]) > limit > names["sharp"][-1]
 
 
 def test_11_each_network_is_its_stock_twin() -> None:
@@ -128,6 +149,25 @@ means = {name: part.mean(dim=0) for name, part in each.items()}
     assert tried.error is None
     means, whole = tried.names["means"], tried.names["whole"]
     assert all(torch.allclose(means[name], whole[name], atol=1e-5) for name in whole)
+
+
+def test_11_only_split_values_cannot_be_written() -> None:
+    """A write of something shared into something shared runs once for all."""
+    calls = torch.zeros(())
+    vmap(lambda x: (calls.add_(1), x)[1])(torch.ones(4))
+    assert calls == 1
+    for write in (torch.Tensor.add_, torch.Tensor.mul_, torch.Tensor.copy_):
+        total = torch.full((3,), 5.0)
+        with pytest.raises(RuntimeError):
+            vmap(lambda x, write=write, total=total: (write(total, x), x)[1])(torch.ones(4, 3))
+        assert torch.equal(total, torch.full((3,), 5.0))
+    norm = nn.BatchNorm1d(8)
+    with pytest.raises(RuntimeError, match="were not batched"):
+        vmap(norm)(torch.randn(4, 5, 8))
+    assert norm.num_batches_tracked == 1 and not norm.running_mean.any()
+    before = torch.get_rng_state()
+    vmap(nn.Dropout(0.5), randomness="same")(torch.ones(4, 5))
+    assert not torch.equal(before, torch.get_rng_state())
 
 
 def test_11_batchnorm_and_dropout_break_it_here_too() -> None:

@@ -279,9 +279,9 @@ EXERCISES = (
         ),
         because="Each network took its step on its own batch, and dropped units of its own.",
         hints=(
-            "`in_dims` has one entry for each argument of `step`: 0 splits it, `None` shares it.",
-            "Three arguments come in, and each has one part for each network.",
-            "`vmap` has an argument for dropout. Its values are `error`, `same` and `different`.",
+            "`vmap` takes two settings here: `in_dims=` says what is split, `randomness=` what dropout draws.",
+            "In `in_dims`, 0 splits an argument and `None` shares it. `randomness=` is `error`, `same` or `different`.",
+            "Count the arguments of `step` that have a part for each network. Then ask whether the networks may share a mask.",
         ),
         right=(
             lambda: _mapped(),
@@ -312,7 +312,7 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: seen.batches == "own" and seen.masks == "refused",
                 slug="vmap-splits-all",
-                says='Each network gets its own batch. With dropout in the step, `vmap` stops: it doesn\'t know whether the networks share a mask. Read the message of the cell under "Where it breaks" again.',
+                says='Each network gets its own batch. With dropout in the step, `vmap` stops: it doesn\'t know whether the networks share a mask. Its message, as under "Where it breaks", names two values of `randomness=`: which one gives each network its own?',
                 examples=(lambda: _mapped(randomness="error"),),
             ),
             Mistake(
@@ -343,8 +343,8 @@ EXERCISES = (
         so_far=_so_far,
         because="These examples have the largest gradients, largest first.",
         hints=(
-            "Write the loss of one example as a function of the weights. Its output needs a batch of one: `feature[None]`.",
-            "`grad` makes a gradient of it, and `vmap` takes it to all examples: share the weights, split the data.",
+            "Write the loss of one example as a function of the weights. `feature[None]` and `label[None]` make it a batch of one.",
+            "`grad` turns it into a function that returns the gradient, and `vmap` maps that: share the weights, split the data.",
             "You get one tensor for each weight, with the examples as first dimension. Square, and add up all but that one.",
         ),
         right=(
