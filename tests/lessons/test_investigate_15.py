@@ -40,11 +40,11 @@ def _without(absent: str) -> Callable[..., Any]:
     return lambda name, *more: None if name == absent else find(name, *more)
 
 
-# --- the columns ------------------------------------------------------------------------------------
+# --- the versions -----------------------------------------------------------------------------------
 
 
 @with_jax
-def test_15_five_columns_agree() -> None:
+def test_15_five_versions_agree() -> None:
     """The cell says so, and the losses themselves: each within 0.0001 of stock."""
     tried = Tried("15", WHOLE, {})
     assert tried.error is None
@@ -52,7 +52,7 @@ def test_15_five_columns_agree() -> None:
         assert f"{name} within 0.0001 of stock in each step: True" in tried.said
     losses = tried.names["losses"]
     assert list(losses) == ["stock", "torch.func", "fnlib", "JAX + Optax", "Flax NNX"]
-    assert all(len(column) == 125 for column in losses.values())
+    assert all(len(version) == 125 for version in losses.values())
 
 
 @pytest.mark.parametrize("absent", PACKAGES)
@@ -72,7 +72,7 @@ def test_15_runs_without_jax(absent: str, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
 def test_15_one_kernel_would_need_too_much() -> None:
-    """Why the JAX columns have a process of their own: apart, the kernel stays far below the limit."""
+    """Why the JAX versions have a process of their own: apart, the kernel stays far below the limit."""
     (path,) = SOLUTIONS.glob("15_*.ipynb")
     peaks = []
     together = "train({n: w.numpy() for n, w in start.items()}, features.numpy(), labels.numpy())"
@@ -181,6 +181,7 @@ def _arrays() -> Any:
 
 
 def _rules() -> Any:
+    import jax
     import optax
 
     rule = optax.sgd(0.05, momentum=0.9)
@@ -188,15 +189,26 @@ def _rules() -> Any:
     state = rule.init(params)
     updates, _ = rule.update({"w": 2.0}, state)
     moved = optax.apply_updates(params, updates)
+    clip = optax.clip_by_global_norm(1.0)
+    clipped, _ = clip.update({"w": jax.numpy.array(2.0)}, clip.init(params))
+    decayed = optax.adamw(0.05)
+    try:
+        decayed.update({"w": 2.0}, decayed.init(params))
+    except ValueError:
+        needs_params = 1
     return [
         rule._fields == ("init", "update"),
         abs(updates["w"] + 0.1) < 1e-6,
         abs(moved["w"] - 0.9) < 1e-6,
-        optax.chain(optax.clip_by_global_norm(1.0), rule).init(params)[1] == state,
+        optax.chain(clip, rule).init(params)[1] == state,
+        abs(clipped["w"].item() - 1.0) < 1e-6,
+        needs_params,
     ]
 
 
 def _objects() -> Any:
+    import inspect
+
     import jax
     from flax import nnx
 
@@ -219,7 +231,8 @@ def _objects() -> Any:
 
     returned = by_hand(tree)["bias"][...][0].item()
     by_nnx(model)
-    return [same_place, old_array, len(leaves), returned, model.bias[0].item()]
+    tree_mode = "graph" in inspect.signature(nnx.jit).parameters
+    return [same_place, old_array, len(leaves), returned, model.bias[0].item(), tree_mode]
 
 
 def _keys() -> Any:
@@ -230,14 +243,45 @@ def _keys() -> Any:
     return [len({each.item() for each in drawn}), hasattr(jax.random, "seed")]
 
 
+def _linen() -> Any:
+    import jax
+    from flax import linen
+
+    network = linen.Dropout(0.5, deterministic=False)
+    key, x = jax.random.key(0), jax.numpy.ones(50)
+    keys = (key, key, jax.random.fold_in(key, 1))
+    masks = [network.apply({}, x, rngs={"dropout": each}).tolist() for each in keys]
+    dense = linen.Dense(1)
+    params = dense.init(key, x)
+    return [masks[0] == masks[1], masks[0] == masks[2], dense.apply(params, x).size]
+
+
+def _traced() -> Any:
+    import jax
+
+    calls = []
+
+    @jax.jit
+    def f(tree):
+        calls.append(1)
+        return jax.tree.map(lambda leaf: 2 * leaf, tree)
+
+    x = jax.numpy.ones(2)
+    for tree in (x, x + 1, [x], (x,), jax.numpy.ones(3), x.astype(int)):
+        f(tree)
+    return [len(calls)]
+
+
 @with_jax
 @pytest.mark.parametrize(
     ("function", "wanted"),
     [
         (_arrays, [1, 3, 1]),  # no write; the gradient of a pytree is a pytree
-        (_rules, [1, 1, 1, 1]),  # two functions; updates are added; a chain's state has a part each
-        (_objects, [1, 0, 2, 2, 2]),  # a place that holds arrays; split, merge and jit by hand
+        (_rules, [1, 1, 1, 1, 1, 1]),  # two functions; updates are added; a clip returns a gradient
+        (_objects, [1, 0, 2, 2, 2, 1]),  # a place that holds arrays; split, merge and jit by hand
         (_keys, [3, 0]),  # the same key draws the same; JAX has no global seed
+        (_linen, [1, 0, 1]),  # one key, one mask; weights are passed to a module
+        (_traced, [5]),  # once for each combination of structure, shapes and types
     ],
 )
 def test_15_what_the_text_says_of_jax(function: Any, wanted: list[float]) -> None:

@@ -106,6 +106,43 @@ def _in_place(first: Any, second: Any, gradient: Any, state: Any) -> Any:
     return gradient, states
 
 
+def _states_in_a_cell(first: Any, second: Any) -> Any:
+    kept: list[Any] = []
+
+    def init(params: Any) -> Any:
+        kept[:] = first.init(params), second.init(params)
+        return tuple(kept)
+
+    def update(gradient: Any, state: Any) -> Any:
+        gradient, kept[0] = first.update(gradient, kept[0])
+        gradient, kept[1] = second.update(gradient, kept[1])
+        return gradient, tuple(kept)
+
+    return SimpleNamespace(init=init, update=update)
+
+
+def _second_in_a_cell(first: Any, second: Any) -> Any:
+    kept: list[Any] = []
+
+    def init(params: Any) -> Any:
+        kept[:] = [second.init(params)]
+        return first.init(params)
+
+    def update(gradient: Any, state: Any) -> Any:
+        gradient, state = first.update(gradient, state)
+        gradient, kept[0] = second.update(gradient, kept[0])
+        return gradient, state
+
+    return SimpleNamespace(init=init, update=update)
+
+
+def _list_overwritten(first: Any, second: Any) -> Any:
+    return SimpleNamespace(
+        init=lambda params: [first.init(params), second.init(params)],
+        update=lambda g, state: _into_the_pair(first, second, g, state),
+    )
+
+
 def _as_shipped(first: Any, second: Any) -> Any:
     def init(params: Any) -> Any:
         return first.init(params), second.init(params)
@@ -131,6 +168,9 @@ CHAINS: list[tuple[Any, Outcome, str]] = [
     (_chain(_mean), NOT_YET, "of 9 updates are right"),
     (_chain(_in_place), NOT_YET, "your chain writes into the gradient"),
     (_chain(lambda *given: None), NOT_YET, "returned None"),
+    (_states_in_a_cell, NOT_YET, "`update` isn't pure"),
+    (_second_in_a_cell, NOT_YET, "`update` isn't pure"),
+    (_list_overwritten, NOT_YET, "`update` isn't pure"),
     (_as_shipped, NOT_ATTEMPTED, "still `...`"),
     (_chain(_unpacked)(None, None), NOT_YET, "Hand over the function itself"),
 ]

@@ -62,13 +62,14 @@ _PAIRS = ((_clip(1.0), _trace(0.5)), (_trace(0.5), _clip(1.0)), (_trace(0.5), _s
 
 def _three_steps(chain: Chain) -> Any:
     """Three updates of three chains: what each returned, as lists of numbers; None for a stub."""
-    said = []
-    kept = True
+    said: list[dict[str, list[float]]] = []
+    kept = pure = True
     for first, second in _PAIRS:
         rule = chain(first, second)
         if rule is None or rule is ...:
             return None
-        state = rule.init(_PARAMS)
+        state = first_state = rule.init(_PARAMS)
+        beginning = len(said)
         for before in _GRADIENTS:
             gradient = {name: part.clone() for name, part in before.items()}
             result = rule.update(gradient, state)
@@ -85,7 +86,9 @@ def _three_steps(chain: Chain) -> Any:
                 )
             kept = kept and all(torch.equal(gradient[name], before[name]) for name in before)
             said.append({name: part.tolist() for name, part in updates.items()})
-    return SimpleNamespace(given=said, updates=said, kept=kept)
+        again, _ = rule.update({n: part.clone() for n, part in _GRADIENTS[0].items()}, first_state)
+        pure = pure and {n: part.tolist() for n, part in again.items()} == said[beginning]
+    return SimpleNamespace(given=said, updates=said, kept=kept, pure=pure)
 
 
 def _chained(update: Callable[[Any, Any, Tree, Any], Any]) -> Chain:
@@ -137,6 +140,34 @@ def _added(first: Any, second: Any, gradient: Tree, state: Any) -> Any:
     one, first_state = first.update(gradient, state[0])
     other, second_state = second.update(gradient, state[1])
     return {name: one[name] + other[name] for name in one}, (first_state, second_state)
+
+
+def _in_a_closure(first: Any, second: Any) -> Any:
+    """A chain that keeps its states instead of passing them on."""
+    states: dict[str, Any] = {}
+
+    def init(params: Tree) -> Any:
+        states.update(first=first.init(params), second=second.init(params))
+        return ()
+
+    def update(gradient: Tree, state: Any) -> Any:
+        updates, states["first"] = first.update(gradient, states["first"])
+        updates, states["second"] = second.update(updates, states["second"])
+        return updates, state
+
+    return SimpleNamespace(init=init, update=update)
+
+
+def _into_the_list(first: Any, second: Any) -> Any:
+    """A chain that writes the new states into the list it was given."""
+
+    def update(gradient: Tree, state: list[Any]) -> Any:
+        updates, (state[0], state[1]) = _one_by_one(first, second, gradient, state)
+        return updates, state
+
+    return SimpleNamespace(
+        init=lambda params: [first.init(params), second.init(params)], update=update
+    )
 
 
 def _writing(first: Any, second: Any, gradient: Tree, state: Any) -> Any:
@@ -300,7 +331,7 @@ EXERCISES = (
         objective="Given two rules, the learner chains them, so that each sees what the other returned and has its own state.",
         expects="a function that chains two rules",
         try_out=_three_steps,
-        passes=lambda seen: _says(_one_by_one)(seen) and seen.kept,
+        passes=lambda seen: _says(_one_by_one)(seen) and seen.kept and seen.pure,
         so_far=_chain_so_far,
         because="Each rule got what the rule before it returned, and each got its own state back.",
         hints=(
@@ -336,6 +367,12 @@ EXERCISES = (
                 slug="result-not-needed",
                 says="The updates are right. But your chain writes into the gradient it was given: print `gradient` before and after a call of `update`.",
                 examples=(lambda: _chained(_writing),),
+            ),
+            Mistake(
+                matches=lambda seen: _says(_one_by_one)(seen) and not seen.pure,
+                slug="optax-remembers",
+                says="The updates are right. But `update` isn't pure: called again with the first state, it returns other updates. Call it twice with one gradient and one state, and print both.",
+                examples=(lambda: _in_a_closure, lambda: _into_the_list),
             ),
             Mistake(
                 matches=_says(_added),
