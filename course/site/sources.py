@@ -91,7 +91,7 @@ def _teachers(folder: Path) -> None:
         text = path.read_text(encoding="utf-8").replace("](../", "](../lessons/")
         if path.stem == "guide":
             chapters = "\n".join(sorted(one.stem for one in source.glob("lesson_*.md")))
-            text += f"\n```{{toctree}}\n:hidden:\nsyllabus\n{chapters}\nhandouts\nquestion_bank\nexam\ninventory\ninventory_key\n```\n"
+            text += f"\n```{{toctree}}\n:hidden:\nsyllabus\n{chapters}\nexperiment\nscore_sheet\nhandouts\nquestion_bank\nexam\ninventory\ninventory_key\n```\n"
         _write(folder / path.name, _within_the_site(text))
     for name in ("cards.html", "question_bank.gift"):
         shutil.copy(source / name, folder / name)
