@@ -81,7 +81,7 @@ def test_16_the_row_of_the_draw() -> None:
     assert "evaluate" in call and "model.train()" in Path(scanner.__file__).read_text("utf-8")
 
 
-def test_16_the_ledger_watches_names_of_called_functions_at_depth_1() -> None:
+def test_16_depth_adds_the_names_of_called_functions() -> None:
     """As the text says: without depth, the write into the stored images isn't in the table."""
     more = """
 def writes(**options):

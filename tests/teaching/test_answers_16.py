@@ -27,7 +27,11 @@ WHOSE: list[tuple[Any, Outcome, str]] = [
     ({1: ("data.py", SLICE, "alias", "question")}, PASSED, ""),
     ({2: ("data.py", SPLIT, "leak", "reading")}, PASSED, ""),
     *(
-        ({2: ..., 3: (..., ..., ..., "reading"), number: (file, line, kind, finder)}, NOT_YET, "17 of 24")
+        (
+            {2: ..., 3: (..., ..., ..., "reading"), number: (file, line, kind, finder)},
+            NOT_YET,
+            "17 of 24",
+        )
         for number, file, line, kind, finder in (
             (1, "data.py", 19, "changed data", "question"),
             (5, "train.py", 39, "other tensors", "certain"),
