@@ -90,8 +90,17 @@ def _teachers(folder: Path) -> None:
     for path in sorted(source.glob("*.md")):
         text = path.read_text(encoding="utf-8").replace("](../", "](../lessons/")
         if path.stem == "guide":
-            chapters = "\n".join(sorted(one.stem for one in source.glob("lesson_*.md")))
-            text += f"\n```{{toctree}}\n:hidden:\nsyllabus\n{chapters}\nhandouts\nquestion_bank\nexam\ninventory\ninventory_key\n```\n"
+            chapters = sorted(one.stem for one in source.glob("lesson_*.md"))
+            pages = [
+                "syllabus",
+                *chapters,
+                "experiment",
+                "score_sheet",
+                "handouts",
+                "question_bank",
+            ]
+            pages += ["exam", "inventory", "inventory_key"]
+            text += "\n".join(["", "```{toctree}", ":hidden:", *pages, "```", ""])
         _write(folder / path.name, _within_the_site(text))
     for name in ("cards.html", "question_bank.gift"):
         shutil.copy(source / name, folder / name)

@@ -32,6 +32,22 @@ saved = optimizer.state_dict()
     assert tried.names["saved"]["param_groups"][0]["params"] == [0]
 
 
+def test_14_named_parameters_are_saved_with_names() -> None:
+    """As the text says of the groups; the state is kept by position all the same."""
+    more = """
+layer = nn.Linear(2, 1)
+layer(torch.ones(1, 2)).sum().backward()
+named = Momentum(layer.named_parameters(), lr=0.1, momentum=0.9)
+named.step()
+saved = named.state_dict()
+"""
+    tried = Tried("14", OWN, {}, more)
+    assert tried.error is None
+    (group,) = tried.names["saved"]["param_groups"]
+    assert group["param_names"] == ["weight", "bias"] and group["params"] == [0, 1]
+    assert tried.names["saved"]["state"].keys() == {0, 1}
+
+
 def test_14_adam_without_its_divisors_goes_too_far() -> None:
     change = {
         "rules": [
@@ -58,7 +74,7 @@ def test_14_a_rule_that_writes_harms_its_caller() -> None:
     tried = Tried("14", EQUAL, change)
     assert tried.error is None and "sgd: -0.0001 and -100" in tried.said
     assert "momentum: -0.0001 and -100" not in tried.said
-    assert "adam: -0.1 and -0.1" not in tried.said
+    assert "adam: nan and -100" in tried.said
     assert tried.said.count("True") == 4
     assert Tried("14", EQUAL, {}).said.count(MOVED) == 1
 

@@ -16,7 +16,7 @@ from torch import nn
 import fnlib
 from tests.lessons.tried import Tried, cell, rows
 
-NO_RUN = {"doctor": [('plain = doctor("--steps", "40", "train.py")\nprint(plain.stdout)', "")]}
+NO_RUN = {"doctor": [('plain = doctor("--steps", "20", "train.py")\nprint(plain.stdout)', "")]}
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +76,41 @@ def test_16_the_row_of_the_draw() -> None:
         if any(change.label == "random.torch" for change in entry.changes) and not entry.inside
     ]
     assert drawing == ["some = torch.randperm(len(labels))[:QUICK]"]
+    assert len(list(tried.names["reader"].modules())) == 18
     (call,) = rows(ledger)
     assert "evaluate" in call and "model.train()" in Path(scanner.__file__).read_text("utf-8")
+
+
+def test_16_depth_adds_the_names_of_called_functions() -> None:
+    """As the text says: without depth, the write into the stored images isn't in the table."""
+    more = """
+def writes(**options):
+    with fnlib.Ledger(reader=reader, **options) as ledger:
+        for batch in training.batches(300):
+            pass
+    return {change.owner for one in ledger.walk() for change in one.changes if "place" in change.kind}
+
+shallow, deep = writes(), writes(depth=1)
+"""
+    tried = Tried("16", ("predict", "ledger"), {}, more)
+    assert tried.error is None
+    assert "images" not in tried.names["shallow"] and "images" in tried.names["deep"]
+
+
+def test_16_shows_how_to_look_at_symptoms_4_and_6(tmp_path: Path) -> None:
+    """`best.pt` has the last epoch's weights; with ``--validate-every 2``, `last.pt` differs."""
+    more = f"""
+for folder, every in (("one", "1"), ("two", "2")):
+    out = Path({str(tmp_path)!r}) / folder
+    out.mkdir()
+    scanner.main(["--epochs", "3", "--validate-every", every, "--out", str(out)])
+"""
+    tried = Tried("16", ("predict", "ledger"), {}, more)
+    assert tried.error is None
+    best = torch.load(tmp_path / "one" / "best.pt")
+    one, two = (torch.load(tmp_path / name / "last.pt")["model"] for name in ("one", "two"))
+    assert all(torch.equal(best[name], one[name]) for name in best)
+    assert not torch.equal(one["head.5.weight"], two["head.5.weight"])
 
 
 def test_16_lists_the_files_as_they_are() -> None:
@@ -117,7 +150,7 @@ def test_16_runs_again_from_any_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tried.error is None
     assert tried.said.count("✓ 16-whose: passed") == 3
     assert tried.said.count("✓ 16-mended: passed") == 3
-    assert len(calls) == 9 and all(folder.name == "scanner" for folder in calls)
+    assert len(calls) == 6 and all(folder.name == "scanner" for folder in calls)
     room = Path(tried.names["room"].name)
     assert room.is_dir()
     tried.names["room"].cleanup()
@@ -127,4 +160,4 @@ def test_16_runs_again_from_any_cell(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_16_the_doctor_cell_is_the_command_of_the_text() -> None:
     """What the text says is run is what the cell runs."""
     source = cell("16", "doctor")
-    assert '"-m", "fnlib", "doctor"' in source and '"--steps", "40", "train.py"' in source
+    assert '"-m", "fnlib", "doctor"' in source and '"--steps", "20", "train.py"' in source

@@ -18,6 +18,7 @@ EVAL = line_of("train.py", "model.eval()")
 NORM = line_of("model.py", "nn.BatchNorm2d(")
 LOADED = line_of("train.py", "model.load_state_dict(best)")
 STEP = line_of("train.py", "optimizer.step()")
+QUICK = line_of("train.py", "quick=True)")
 RESTORED = line_of("train.py", "model, start = restore(")
 SEED = line_of("train.py", "torch.manual_seed(0)")
 
@@ -25,6 +26,25 @@ WHOSE: list[tuple[Any, Outcome, str]] = [
     (solved(), PASSED, "20 points or more"),
     ({1: ("data.py", SLICE, "alias", "question")}, PASSED, ""),
     ({2: ("data.py", SPLIT, "leak", "reading")}, PASSED, ""),
+    *(
+        (
+            {2: ..., 3: (..., ..., ..., "reading"), number: (file, line, kind, finder)},
+            NOT_YET,
+            "17 of 24",
+        )
+        for number, file, line, kind, finder in (
+            (1, "data.py", 19, "changed data", "question"),
+            (5, "train.py", 39, "other tensors", "certain"),
+            (5, "train.py", 44, "other tensors", "certain"),
+            (6, "train.py", QUICK, "random numbers", "ledger"),
+        )
+    ),
+    ({2: ("data.py", 40, "leak", "reading")}, PASSED, ""),
+    ({2: ("data.py", 48, "leak", "reading")}, PASSED, ""),
+    ({2: ..., 6: ("train.py", ..., "random numbers", "ledger")}, NOT_YET, "19 of 24 points"),
+    ({6: ("train.py", 20, None, ...)}, PASSED, "20 points or more"),
+    ({6: (..., 20, "mode", "ledger"), 4: [...]}, NOT_YET, "Answer 4 has the form"),
+    ({6: (..., "20", "mode", "ledger")}, NOT_YET, "Its line is a number"),
     ({5: ["train.py", RESTORED, "other tensors", "certain"]}, PASSED, ""),
     ({3: ("scanner/model.py", NORM + 14, "mode", "ledger")}, PASSED, "20 points or more"),
     ({4: ..., 3: ("model.py", NORM, "mode", "question")}, NOT_YET, "17 of 24 points"),

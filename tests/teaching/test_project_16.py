@@ -187,8 +187,8 @@ def test_the_mended_project_is_healthy(tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_doctor_names_three_of_six(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two questions at status 0, which --strict makes 1, and a certain bug in the resumed run."""
     folder = copy(tmp_path, *ALL)
-    assert doctor(folder, "--steps", "40", "train.py") == 0
-    assert doctor(folder, "--strict", "--steps", "40", "train.py", "--epochs", "3") == 1
+    assert doctor(folder, "--steps", "20", "train.py") == 0
+    assert doctor(folder, "--strict", "--steps", "20", "train.py", "--epochs", "3") == 1
     assert doctor(folder, "train.py", *RESUMED) == 1
     codes = re.findall(r"^(?:CERTAIN|QUESTION) ([a-z-]+)", capsys.readouterr().err, re.M)
     assert set(codes) == set(NOTICED)
@@ -203,6 +203,14 @@ def test_a_bug_is_at_each_line_that_counts() -> None:
         assert all(any(text in one for one in texts(PROJECT)) for text in bug.near)
     assert len({kind for bug in BUGS.values() for kind in bug.kinds}) == 6 < len(KINDS)
     assert {bug.finder for bug in BUGS.values()} == {"certain", "question", "ledger", "reading"}
+
+
+def test_each_line_that_a_cure_changes_counts() -> None:
+    """Whoever names the line of the lesson's own change gets the point."""
+    for bug in BUGS.values():
+        lines = {line_of(bug.file, text) for text in bug.lines}
+        changed = {line_of(file, old) for file, old, _ in bug.changes if "import" not in old}
+        assert changed <= lines
 
 
 def test_students_get_the_project_without_its_answers(tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ EXERCISES = (
         because="The rate rises while gradients agree, falls when they turn, and the rule remembers what it needs.",
         hints=(
             "First the new rate, then the step, then the state for the next step.",
-            "`(gradient * last).sum()` is one number. The step uses the new rate.",
+            "`(gradient * last).sum()` is one number, and 0 at the first step, where `last` is zeros. The step uses the new rate.",
             "The state has two parts: the new rate, and the gradient of this step, which is the next step's `last`.",
         ),
         right=(

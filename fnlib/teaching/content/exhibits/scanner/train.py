@@ -8,7 +8,7 @@ from data import load
 from model import Reader
 from torch import nn
 
-QUICK = 150  # images are enough for a look in between
+QUICK = 150  # images are enough for a quick check between epochs
 
 
 @torch.no_grad()
