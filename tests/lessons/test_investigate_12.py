@@ -143,7 +143,7 @@ def test_12_the_mended_step_is_two_graphs_or_three(last: str, graphs: int) -> No
         (lambda x: x * 7, 1),
         (lambda x: x.double(), 2),
         (lambda x: x[:2].clone(), 2),
-        (lambda x: x.T.clone().T, 2),
+        (lambda x: x.T.contiguous().T, 2),
         (lambda x: x.clone().requires_grad_(), 2),
     ],
     ids=["numbers", "dtype", "shape", "strides", "requires_grad"],
