@@ -22,8 +22,9 @@ NOTE = (
     "Each column is a script, after <code>import copy, torch</code> and <code>from torch import nn</code>; a test runs its "
     "lines from top to bottom. <code>x, y</code> is a batch and <code>batches</code> a list of them. <code>layers()</code>, "
     "<code>criterion</code>, <code>path</code> and, for JAX, <code>net(p, x)</code> and <code>init(key)</code> are yours. "
-    "Some rows start from more: a second gradient <code>h</code>, or <code>other</code>; a velocity <code>v</code>; a layer "
-    "<code>norm</code>; several <code>nets</code>, or <code>values</code>."
+    "Some rows assume more: a velocity <code>v</code>; a layer <code>norm</code>; several <code>nets</code>, or "
+    "<code>values</code>; the number of the <code>step</code>; and inside a JAX net, a layer's output <code>h</code>, a flag "
+    "<code>train</code> and a <code>key</code>."
 )
 STYLE = """
 @page { size: A4 landscape; margin: 6mm; }
@@ -40,7 +41,7 @@ thead th:first-child { width: 20mm; }
 tbody tr:nth-child(even) { background: #f5f5f5; }
 tr { break-inside: avoid; }
 pre, code { font-family: "DejaVu Sans Mono", Consolas, Menlo, monospace; }
-pre { margin: 0; font-size: 5.8pt; line-height: 1.3; white-space: pre-wrap; }
+pre { margin: 0; font-size: 5.8pt; line-height: 1.22; white-space: pre-wrap; }
 @media screen { body { padding: 3mm; } }
 """
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import fnlib
 from tests.lessons.tried import Tried
 
 pytestmark = pytest.mark.filterwarnings(  # of the compiler itself
@@ -22,9 +23,14 @@ ALL = (*STOCK, "stock-count", "ask", "plain", "functional", "functional-count")
 
 @pytest.fixture(autouse=True)
 def afresh() -> Iterator[None]:
+    """Forget what was compiled, and let the compiler write where it wrote before."""
+    handlers = [logging.getLogger(name).handlers[0] for name in ("torch", "torch._dynamo")]
+    streams = [handler.stream for handler in handlers]  # type: ignore[attr-defined]
     torch.compiler.reset()
     yield
     torch.compiler.reset()
+    for handler, stream in zip(handlers, streams, strict=True):
+        handler.setStream(stream)  # type: ignore[attr-defined]
 
 
 def test_12_a_printed_loss_breaks_a_graph_once() -> None:
@@ -83,6 +89,7 @@ def test_12_eight_versions_and_a_warning_that_says_why() -> None:
     finally:
         logger.removeHandler(handler)
     assert tried.error is None and not tried.said.count("len(")
+    assert tried.said.endswith("torch._dynamo hit config.recompile_limit (8)\n")
     assert tried.names["stock"].graphs.count(["detach"]) == 8
     assert len(tried.names["losses"]) == 12, "Python runs what isn't compiled"
     (warning,) = [text for text in said if "recompile_limit" in text]
@@ -101,6 +108,75 @@ def test_12_without_the_list_no_guard_fails() -> None:
     change = {"stock-step": [("    losses.append(loss.detach())", "")]}
     tried = Tried("12", STOCK, change)
     assert tried.error is None and tried.names["stock"].after_step == [2] * 12
+
+
+def test_12_the_old_versions_stay() -> None:
+    graphs, seen = _Graphs(), []  # type: ignore[var-annotated]
+    compiled = torch.compile(lambda x: x * len(seen), backend=graphs)
+    for length in (0, 1, 2, 0, 1, 2):
+        seen[:] = [None] * length
+        compiled(torch.ones(3))
+    assert len(graphs.made) == 3
+
+
+class _Graphs:
+    """A backend that keeps the graphs."""
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.made.append(graph)
+        return graph.forward
+
+
+@pytest.mark.parametrize(("last", "graphs"), [("return loss", 2), ("return loss.detach()", 3)])
+def test_12_the_mended_step_is_two_graphs_or_three(last: str, graphs: int) -> None:
+    change = {"stock-step": [("losses.append(loss.detach())", last)]}
+    tried = Tried("12", STOCK, change)
+    assert tried.error is None and tried.names["stock"].after_step == [graphs] * 12
+
+
+@pytest.mark.parametrize(
+    ("change", "graphs"),
+    [
+        (lambda x: x * 7, 1),
+        (lambda x: x.double(), 2),
+        (lambda x: x[:2].clone(), 2),
+        (lambda x: x.T.contiguous().T, 2),
+        (lambda x: x.clone().requires_grad_(), 2),
+    ],
+    ids=["numbers", "dtype", "shape", "strides", "requires_grad"],
+)
+def test_12_what_guards_check_of_a_tensor(change: Callable[[Any], Any], graphs: int) -> None:
+    backend, x = _Graphs(), torch.ones(3, 4)
+    compiled = torch.compile(lambda x: x.sin() * 2, backend=backend)
+    compiled(x)
+    compiled(change(x))
+    assert len(backend.made) == graphs
+
+
+def test_12_a_branch_on_a_number_breaks_the_graph() -> None:
+    def step(x: Any) -> Any:
+        return x / x.norm() if x.norm() > 1 else x + 1
+
+    with pytest.raises(RuntimeError, match="from user code"):
+        torch.compile(step, backend=_Graphs(), fullgraph=True)(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("rule", "graphs"), [(fnlib.SGD(lr=0.1), [1, 1, 1]), (fnlib.Adam(lr=0.1), [1, 2, 2])]
+)
+def test_12_the_step_count_compiles_nothing(rule: Any, graphs: list[int]) -> None:
+    """Adam's second step has a state that its first one lacks."""
+    factory = fnlib.Sequential(nn.Linear(3, 2), optimizer=rule)
+    parameters, backend = factory(fnlib.Parameters(seed=0)).parameters, _Graphs()
+    step = torch.compile(fnlib.train_step(factory, nn.MSELoss()), backend=backend)
+    counts = []
+    for _ in range(3):
+        parameters, _ = step(parameters, torch.ones(4, 3), torch.zeros(4, 2))
+        counts.append(len(backend.made))
+    assert counts == graphs and parameters.step_count == 3
 
 
 def _lines() -> dict[str, Callable[[], Any]]:
