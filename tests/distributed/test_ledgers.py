@@ -64,6 +64,7 @@ FAULTS: dict[str, tuple[str | None, str]] = {
     "module called": ("loss.backward()", "nothing reduced them before the step"),
     "other start": (None, "differed before"),
 }
+OF_GRADIENTS = ("still the same", "were still the same", "nothing reduced them before the step")
 
 
 # --- DistributedDataParallel wrapped anew, and other ways in which it loses a network -------------
@@ -140,6 +141,7 @@ def test_a_write_on_some_ranks_is_told_from_a_missing_one() -> None:
         with fnlib.Ledger(model=module) as ledger:
             module.weight.data.mul_(1 + rank)
         found = across_ranks(ledger)
+        assert f"at line {found.at and found.at.line}: model.weight" in repr(found), "no loop"
         assert found.at and found.at.source == "module.weight.data.mul_(1 + rank)"
         assert "Every rank ran this statement" in repr(found) and "on rank 1 alone" in repr(found)
 
@@ -152,6 +154,10 @@ def check(fault: str, found: Ranks) -> None:
     assert not found and found.label is not None and found.label.startswith("model."), text
     assert (found.at and found.at.source) == statement, f"{fault}: {text}"
     assert says in text and "rank 1" in text, text
+    first = text.splitlines()[0]
+    assert first.endswith(".grad") == (says in OF_GRADIENTS), f"{fault}: {first}"
+    iteration = 1 if fault == "never reduced" else 2
+    assert found.at is None or f"line {found.at.line}, iteration {iteration}: " in first, first
 
 
 def test_the_statement_that_parts_the_ranks_is_named() -> None:

@@ -43,9 +43,9 @@ class Ranks(Tabular):
 
     Args:
         size: how many ranks there are.
-        label: the first place that differs, ``"model.0.weight"``; ``None`` if none does.
-        at: the statement after which it, or its gradient, was no longer the same; ``None`` if it
-            differed before the recording.
+        label: the first place that differs, ``"model.0.weight.grad"``; ``None`` if none does.
+        at: the statement after which it was no longer the same; ``None`` if it differed before the
+            recording.
         rows: the statements from the last agreement on, each with what it left on each rank.
         why: what the rows show, in one sentence.
     """
@@ -62,7 +62,7 @@ class Ranks(Tabular):
     def _table(self) -> Table:
         if self.label is None:
             return Table(f"The replicas are the same on {self.size} ranks, after each statement")
-        where = f"at line {self.at.line}" if self.at else "before the recording"
+        where = f"at {_place(self.at)}" if self.at else "before the recording"
         columns = {"line": ">", "statement": "<"}
         columns |= {f"rank {rank}": "<" for rank in range(self.size)}
         rows = [(str(said.line), said.source.splitlines()[0], *cells) for said, cells in self.rows]
@@ -289,7 +289,15 @@ def _explained(
         why = (
             "The gradients of this step were never the same: nothing reduced them before the step."
         )
-    return Ranks(size, label, steps[at][0], [*steps[max(0, at - 1) :], written], why)
+    shown = [*steps[max(0, at - 1) :], written]
+    return Ranks(size, f"{label}.grad", steps[at][0], shown, why)
+
+
+def _place(statement: Statement) -> str:
+    if not statement.iterations:
+        return f"line {statement.line}"
+    numbers = " / ".join(str(number) for _, number in statement.iterations)
+    return f"line {statement.line}, iteration {numbers}"
 
 
 def _said(row: Row) -> Statement:

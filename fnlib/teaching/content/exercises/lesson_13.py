@@ -275,7 +275,7 @@ def _the_same(replicas: Any) -> list[str]:
 EXERCISES = (
     Exercise(
         key="13-clip",
-        objective="Given a loop on two ranks, the learner puts reduction, clipping and step in order, so that both have the same bits.",
+        objective="Given a loop on two ranks, the learner puts reduction, clipping and step in order, so that both have equal parameters.",
         expects="the next parameters",
         try_out=_on_two_ranks,
         passes=lambda seen: all(_all_close(case, case.wanted) for case in (seen.long, seen.short)),
@@ -316,7 +316,7 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: not any(seen.long.calls) and not seen.long.alike,
                 slug="ddp-compares-weights",
-                says="Each rank took a step along its own gradient, and the replicas parted. Nothing here averages by itself: which of the three arguments does it?",
+                says="Each rank took a step along its own gradient, and the replicas differ now. Nothing here averages by itself: which of the three arguments does it?",
                 examples=(
                     lambda: lambda model, loss, all_reduce: model.step(model.backward(loss)),
                     lambda: (
@@ -386,7 +386,7 @@ EXERCISES = (
     ),
     Exercise(
         key="13-differ",
-        objective="Given the weights of all ranks, the learner says which of them differ, bit for bit.",
+        objective="Given the weights of all ranks, the learner says which of them differ, if only in the last bit.",
         expects="a list of names",
         try_out=_try_differing,
         passes=lambda seen: not seen.wrong,
@@ -430,7 +430,7 @@ EXERCISES = (
             Mistake(
                 matches=_only("order", "last bit"),
                 slug="close-is-equal",
-                says="Most differences are found. But two tensors can have the same sum and other numbers: try yours on `torch.tensor([1.0, 2.0])` and `torch.tensor([2.0, 1.0])`.",
+                says="Most differences are found. But two tensors can have the same sum and different numbers: try yours on `torch.tensor([1.0, 2.0])` and `torch.tensor([2.0, 1.0])`.",
                 examples=(
                     lambda: _comparing(same=lambda a, b: bool(a.sum() == b.sum())),
                     lambda: _comparing(
