@@ -17,9 +17,10 @@ FOLDER = "recordings"
 
 # Run in a lesson's kernel after its last cell.
 SAVE = """\
-import fnlib as _fnlib
+import sys as _sys
+_fnlib = _sys.modules.get("fnlib")
 for _name, _value in list(globals().items()):
-    if isinstance(_value, _fnlib.Ledger) and not _name.startswith("_"):
+    if _fnlib and isinstance(_value, _fnlib.Ledger) and not _name.startswith("_"):
         _value.save(f"{folder}/{_name}.html")
 """
 

@@ -270,7 +270,7 @@ def _first_difference(seen: Any) -> str:
 EXERCISES = (
     Exercise(
         key="01-blank-ledger",
-        objective="Given a loop that the learner has not seen, the learner fills a blank ledger, all ten boxes right.",
+        objective="Given a loop that the learner has not seen, the learner fills a blank ledger, all ten entries right.",
         expects='a dict: statement -> (what changes, who owns it), such as ("weights", "model")',
         try_out=_cells,
         passes=lambda cells: not _wrong(cells),

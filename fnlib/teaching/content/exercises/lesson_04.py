@@ -311,7 +311,7 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: seen.given == seen.last,
-                says="Only the last step is in what you return. Print `step_count` of the parameters at the top of each turn.",
+                says="Only the last step is in what you return. Print `step_count` of the parameters at the top of each iteration.",
                 examples=(lambda: _only_the_last,),
             ),
         ),
