@@ -21,6 +21,8 @@ LESSONS += [
     "lessons/museum/room_03_sharing_lost_and_unwanted.ipynb"
 ]  # one for all eighteen rooms: made by one hand, and the widest
 LIMIT = 1_000_000_000  # what a Binder machine gives for sure, server included
+# Lesson 13 starts torchrun and two ranks, and each of them imports PyTorch: alone it fits into Binder's 2 GB.
+LIMITS = {"13": 1_600_000_000}
 PEAKS: dict[str, int] = {}  # measured while each lesson ran
 
 
@@ -102,8 +104,9 @@ def test_no_request_leaves_the_machine(lesson: Notebook) -> None:
 
 
 def test_a_lesson_fits_a_binder_machine(lesson: Notebook) -> None:
-    """So any two at once fit 2 GB: kernels are processes of their own, and the server is counted with each."""
-    assert 100_000_000 < PEAKS[lesson.name] < LIMIT, (
+    """So any two at once fit 2 GB, but for lesson 13: kernels are processes of their own, and the server is counted with each."""
+    number = Path(lesson.name).name[:2]
+    assert 100_000_000 < PEAKS[lesson.name] < LIMITS.get(number, LIMIT), (
         f"{PEAKS[lesson.name] / 1e6:.0f} MB with the server"
     )
 

@@ -186,3 +186,15 @@ def test_values_of_the_package_are_recognised() -> None:
     kinds = {change.owner: change.after for entry in ledger.entries for change in entry.changes}
     assert "2 tensors" in str(kinds["gradient"]) or kinds["gradient"] is not None
     assert not ledger.faults
+
+
+def test_state_is_named_after_a_weight_that_is_watched_by_itself() -> None:
+    """Also if the state is older than the recording."""
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    weight.sum().backward()
+    optimizer.step()
+    with Ledger(weight=weight, optimizer=optimizer) as ledger:
+        optimizer.step()
+    (entry,) = ledger.entries
+    assert "optimizer.weight.momentum_buffer" in {change.label for change in entry.changes}

@@ -14,8 +14,10 @@ from fnlib.ledger.entries import Alias
 from fnlib.ledger.looks.bytes import address, parts, unreadable
 from fnlib.ledger.looks.sighting import Seen
 from fnlib.ledger.looks.watches import (
+    FOLLOWED,
     ModuleWatch,
     OptimizerWatch,
+    TensorWatch,
     ValueWatch,
     Watch,
     held_in,
@@ -106,7 +108,11 @@ class Owners:
     def weight_label(self, tensor: Tensor) -> str | None:
         """Return ``model.0.weight`` for a weight of a watched object, else ``None``."""
         token = self.token(tensor)
-        return None if token is None else self._weights.get(token)
+        known = None if token is None else self._weights.get(token)
+        if known is not None:
+            return known
+        # A tensor that is watched by itself has its name before the first look at it.
+        return next((one.label for one in self.watches if _asked_for(one, tensor)), None)
 
     def module_label(self, module: Any) -> str | None:
         """Return ``model`` or ``model.1`` for a watched module or a part of one, else ``None``."""
@@ -204,3 +210,7 @@ class Sites:
             if end > reach:
                 reach, holder = end, label
         return found
+
+
+def _asked_for(one: Watch, tensor: Tensor) -> bool:
+    return isinstance(one, TensorWatch) and one.order < FOLLOWED and one.value() is tensor
