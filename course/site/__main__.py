@@ -3,8 +3,8 @@
     python -m course.site                run the notebooks, then write build/site/index.html
     python -m course.site --as-stored    take the outputs that are stored in the notebooks: quick, without pictures
 
-Prints a table of seconds and peak memory of the lessons. Fails if a lesson fails or passes its budget, if a picture has
-no alternative text, or if Sphinx warns, a broken link among its warnings.
+Prints a table of seconds and peak memory of the lessons. Fails if a lesson fails or takes more memory than it may, if a
+picture has no alternative text, or if Sphinx warns, a broken link among its warnings. A slow machine is no failure.
 """
 
 from __future__ import annotations
