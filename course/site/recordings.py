@@ -79,17 +79,23 @@ def link_exhibits(page: NotebookNode, up: str) -> None:
 
 
 def link_ledgers(page: NotebookNode, pages: dict[str, str]) -> None:
-    """Add a link below each cell that made a ledger.
+    """Add a link below the cell that made a ledger; of one name, the last that has it.
 
     Args:
         page: of a lesson.
         pages: the address of each ledger's page, by the name that the lesson gives it.
     """
+    makers = {
+        name: cell
+        for cell in page.cells
+        for name in pages
+        if cell.cell_type == "code" and f") as {name}:" in cell.source
+    }
     cells = []
     for cell in page.cells:
         cells.append(cell)
         for name, address in pages.items():
-            if cell.cell_type == "code" and f") as {name}:" in cell.source:
+            if makers.get(name) is cell:
                 text = anchor("This recording as a page of its own", address)
                 cells.append(nbformat.v4.new_markdown_cell(text, id=f"recording-{name}"))
     page.cells = cells

@@ -57,6 +57,9 @@ def test_the_ledgers_of_a_lesson_are_saved_and_linked(lesson: Path) -> None:
     page = notebooks.as_page(done.notebook)
     recordings.link_ledgers(page, {"ledger": "../recordings/01_one/ledger.html"})
     assert [cell.cell_type for cell in page.cells] == ["code", "markdown", "code"]
+    twice = new_notebook(cells=[new_code_cell(source, id=name) for name in ("first", "last")])
+    recordings.link_ledgers(twice, {"ledger": "a.html"})  # the page has the last recording
+    assert [cell.cell_type for cell in twice.cells] == ["code", "code", "markdown"]
     assert 'href="../recordings/01_one/ledger.html"' in page.cells[1].source
 
 
