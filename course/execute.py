@@ -102,7 +102,8 @@ def run(
             progress(index + 1, len(made.cells) - 1)
         seconds = time.perf_counter() - begun
         client.execute_cell(measure, len(made.cells) - 1)
-        client.execute_cell(nbformat.v4.new_code_cell(after), len(made.cells) - 1)
+        if after:
+            client.execute_cell(nbformat.v4.new_code_cell(after), len(made.cells) - 1)
     peak = int(measure.outputs[0].text)
     made.cells.pop()
     return Run(made, seconds, peak / 2**20)

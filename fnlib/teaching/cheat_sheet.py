@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from dataclasses import dataclass
 
-from fnlib.teaching.records import CONTENT, ContentError
+from fnlib.teaching import records
+from fnlib.teaching.records import Record
 
 FILE = "cheat_sheet.toml"
 
@@ -64,29 +64,25 @@ def cheat_sheet() -> tuple[list[Column], list[Row]]:
         The columns and the rows; each row has a cell for each column.
 
     Raises:
-        ContentError: a row lacks a column, or a field is unknown.
+        records.ContentError: a row lacks a column, or a field is unknown; the message says where.
 
     >>> columns, rows = cheat_sheet()
     >>> [column.key for column in columns], rows[1].cells["fnlib"].code
     (['stock', 'func', 'fnlib', 'jax'], 'out = model(x)')
     """
-    tables = tomllib.loads((CONTENT / FILE).read_text(encoding="utf-8"))
-    try:
-        columns = [Column(**column) for column in tables["column"]]
-        keys = [column.key for column in columns]
-        rows = [_row(row, keys) for row in tables["row"]]
-    except (KeyError, TypeError) as problem:
-        raise ContentError(f"{FILE}: {problem}.") from problem
-    return columns, rows
+    tables = records.read(FILE, "column", "row")
+    columns = [record.make(Column) for record in tables["column"]]
+    keys = [column.key for column in columns]
+    return columns, [_row(record, keys) for record in tables["row"]]
 
 
-def _row(fields: dict[str, object], columns: list[str]) -> Row:
-    key, task = str(fields["key"]), str(fields["task"])
-    if set(fields) != {"key", "task", *columns}:
-        wanted = ", ".join(columns)
-        raise ContentError(f'{FILE}, row "{key}": it needs a key, a task and {wanted}.')
-    cells = {}
-    for column in columns:
-        cell = Cell(**fields[column])  # type: ignore[arg-type]
-        cells[column] = Cell(cell.code.strip("\n"), cell.before, cell.proof)
-    return Row(key, task, cells)
+def _row(record: Record, columns: list[str]) -> Row:
+    missing = [column for column in columns if not isinstance(record.fields.get(column), dict)]
+    if missing:
+        raise record.wrong(f"write [row.{missing[0]}]; each row has a cell for each column.")
+    cells = {
+        column: Record(f"{record.place}, {column}", record.fields[column]).make(Cell)
+        for column in columns
+    }
+    rest = {name: value for name, value in record.fields.items() if name not in columns}
+    return Record(record.place, rest).make(Row, cells=cells)

@@ -16,7 +16,8 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 CONTENT = Path(__file__).resolve().parent / "content"
-VERBATIM = ("code", "proof")  # lines stay lines; in other texts a line break counts as a space
+# Lines stay lines; in other texts a line break counts as a space.
+VERBATIM = ("code", "proof", "given", "before")
 
 T = TypeVar("T")
 

@@ -34,7 +34,7 @@ def test_the_examples_run() -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     for page in ("README.md", "docs/use.md", "docs/functional.md"):
         result = doctest.testfile(str(ROOT / page), module_relative=False, optionflags=flags)
-        assert result.attempted >= 7 and result.failed == 0, page
+        assert result.attempted > 7 and result.failed == 0, page
 
 
 # What `pip install fnlib` does not bring. PyTorch itself warns where NumPy is missing; that is not ours to change.

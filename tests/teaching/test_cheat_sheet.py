@@ -88,8 +88,8 @@ def test_a_row_without_a_column_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "cheat_sheet.toml").write_text(
         '[[column]]\nkey = "stock"\ntitle = "stock"\n[[row]]\nkey = "loss"\ntask = "loss"\n'
     )
-    monkeypatch.setattr("fnlib.teaching.cheat_sheet.CONTENT", tmp_path)
-    with pytest.raises(ContentError, match='row "loss": it needs a key, a task and stock'):
+    monkeypatch.setattr("fnlib.teaching.records.CONTENT", tmp_path)
+    with pytest.raises(ContentError, match=r'cheat_sheet.toml, row "loss": write \[row.stock\]'):
         cheat_sheet.__wrapped__()
 
 

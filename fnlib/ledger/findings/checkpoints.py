@@ -93,6 +93,7 @@ class Attribute:
     """An attribute that a forward sets from its own value: how often in which mode, and its use."""
 
     entry: Entry
+    owner: str  # the model whose forward sets it
     training: int = 0
     evaluation: int = 0
     used: bool = False  # by a forward in evaluation mode
@@ -108,7 +109,6 @@ class Unsaved(Rule):
         super().__init__(story)
         self.found: dict[tuple[str, str, str], Attribute] = {}
         self.waiting: list[tuple[Entry, tuple[str, str, str], bool]] = []
-        self.owners: dict[tuple[str, str, str], str] = {}
         self.saved = False
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -125,8 +125,8 @@ class Unsaved(Rule):
         self.waiting = [one for one in self.waiting if one[0].index <= entry.index]
         for at, key, sets in here:
             if sets:
-                one = self.found.setdefault(key, Attribute(at))
-                self.owners.setdefault(key, self.story.owner(calls[0].subject))
+                owner = self.story.owner(calls[0].subject)
+                one = self.found.setdefault(key, Attribute(at, owner))
                 one.training += calls[0].data["training"]
                 one.evaluation += not calls[0].data["training"]
             elif key in self.found and not calls[0].data["training"]:
@@ -153,7 +153,7 @@ class Unsaved(Rule):
                     f'self.register_buffer("{name}", torch.as_tensor({key[2]}))      # in __init__'
                 )
                 self.story.report(
-                    "set-without-effect", "question", one.entry, f"{self.owners[key]}.{name}",
+                    "set-without-effect", "question", one.entry, f"{one.owner}.{name}",
                     source=one.entry.source, where=" on a model that is loaded",
                     because=why, fixed=fixed,
                 )  # fmt: skip
