@@ -71,11 +71,13 @@ def test_the_label_of_an_exhibit_links_to_its_recording() -> None:
         cells=[
             new_markdown_cell(label, id=one.code.replace("_", "-")),
             new_code_cell(f'visit.caught("{core.finding}", train)', id="two"),
+            new_code_cell(f'visit.from_the_museum("{core.code}")', id="three"),
         ]
     )
     recordings.link_exhibits(page, "../")
     assert f"../recordings/{one.code}.html" in page.cells[0].source.partition("</details>")[0]
     assert f"../recordings/{core.code}.html" in page.cells[2].source
+    assert f"../recordings/{core.code}.html" in page.cells[4].source
 
 
 def test_each_fault_of_a_page_is_named() -> None:
