@@ -76,6 +76,33 @@ class Functional:
         return self.model.parameters.state_dict()
 
 
+class ByHand:
+    """The shortest functional loop without fnlib: ``functional_call``, a gradient, new tensors.
+
+    What it takes is the price of new values themselves. It checks nothing and keeps nothing else.
+    """
+
+    def __init__(self, task: Task, lr: float) -> None:
+        torch.manual_seed(0)
+        self.module, self.lr = task.build(), lr
+        self.names = [name for name, _ in self.module.named_parameters()]
+        self.weights = [weight.detach().requires_grad_() for weight in self.module.parameters()]
+        self.batches, self.criterion = itertools.cycle(task.batches), task.criterion
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        named = dict(zip(self.names, self.weights, strict=True))
+        output = torch.func.functional_call(self.module, named, (feature,))
+        loss = self.criterion(output, label)
+        gradient = torch.autograd.grad(loss, self.weights)
+        old = [weight.detach() for weight in self.weights]
+        new = torch._foreach_add(old, gradient, alpha=-self.lr)
+        self.weights = [weight.requires_grad_() for weight in new]
+
+    def state(self) -> dict[str, Tensor]:
+        return {n: w.detach() for n, w in zip(self.names, self.weights, strict=True)}
+
+
 class FunctionalWithBuffers(Functional):
     """The same loop, where a training forward also updates buffers."""
 
@@ -344,7 +371,15 @@ def measure_pair(
     task: Task, functional: type[Functional], run: Callable[[dict[str, Step]], dict[str, float]]
 ) -> dict[str, float]:
     """Measure a stock loop and the functional one, and make sure that they end at the same bits."""
-    stock, ours = Stock(task), functional(task)
-    taken = run({"stock": stock.step, "fnlib": ours.step})
-    same_bits(stock.state(), ours.state())
+    return measure_sides({"stock": Stock(task), "fnlib": functional(task)}, run)
+
+
+def measure_sides(
+    sides: dict[str, Any], run: Callable[[dict[str, Step]], dict[str, float]]
+) -> dict[str, float]:
+    """Measure several loops of one task, and make sure that they end at the same bits."""
+    taken = run({name: side.step for name, side in sides.items()})
+    first, *others = (side.state() for side in sides.values())
+    for other in others:
+        same_bits(first, other)
     return taken
