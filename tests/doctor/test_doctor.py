@@ -430,6 +430,21 @@ def replaced_layer() -> dict[str, Any]:
     return {"model": model, "optimizer": optimizer}
 
 
+def replaced_layer_of_two() -> dict[str, Any]:
+    encoder, decoder = nn.Linear(4, 2), nn.Sequential(nn.Linear(2, 4))
+    optimizer = torch.optim.SGD([*encoder.parameters(), *decoder.parameters()], lr=0.1)
+    decoder[0] = nn.Linear(2, 4)
+    return {"decoder": decoder, "encoder": encoder, "optimizer": optimizer}
+
+
+def replaced_head_on_a_shared_trunk() -> dict[str, Any]:
+    trunk = nn.Linear(4, 2)
+    actor, critic = (nn.Sequential(trunk, nn.Linear(2, out)) for out in (3, 1))
+    optimizer = torch.optim.SGD(nn.ModuleList([actor, critic]).parameters(), lr=0.1)
+    actor[1] = nn.Linear(2, 3)
+    return {"actor": actor, "critic": critic, "optimizer": optimizer}
+
+
 def one_weight_twice() -> dict[str, Any]:
     model, optimizer = trained()
     return {
@@ -492,6 +507,8 @@ CURED = [
     (lambda: frozen(1), "frozen-part-in-training-mode"),
     (lambda: frozen(3), "frozen-part-in-training-mode"),
     (replaced_layer, "weight-not-in-optimizer"),
+    (replaced_layer_of_two, "weight-not-in-optimizer"),
+    (replaced_head_on_a_shared_trunk, "weight-not-in-optimizer"),
     (one_weight_twice, "weight-in-two-optimizers"),
     (lost_tie, "tie-lost"),
     (shared_state, "state-shared"),
@@ -512,6 +529,27 @@ def test_a_pasted_fix_cures(make: Callable[[], dict[str, Any]], code: str) -> No
     world = {"copy": copy, "torch": torch, **objects}
     exec(found.fix, world)
     assert inspect({name: world[name] for name in objects}) == []
+
+
+@pytest.mark.parametrize("make", [replaced_layer_of_two, replaced_head_on_a_shared_trunk])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_new_optimizer_holds_all_networks(
+    make: Callable[[], dict[str, Any]], recorded: bool
+) -> None:
+    """The optimizer of the fix holds every weight of both networks once, not only the new layer's."""
+    world = make()
+    networks = [one for one in world.values() if isinstance(one, nn.Module)]
+    found = inspect(world)
+    if recorded:
+        with fnlib.Ledger(**world) as ledger:
+            sum(weight.sum() for one in networks for weight in one.parameters()).backward()
+            world["optimizer"].step()
+        found = ledger.findings
+    (one,) = found
+    exec(one.fix, {"torch": torch}, world)
+    held = [id(w) for group in world["optimizer"].param_groups for w in group["params"]]
+    wanted = {id(w) for network in networks for w in network.parameters()}
+    assert set(held) == wanted and len(held) == len(wanted)
 
 
 def test_the_fix_of_a_rate_on_the_object_sets_the_rate() -> None:

@@ -246,6 +246,26 @@ def minutes(lesson: Lesson) -> Iterator[str]:
         yield f"the first cell says '{whole} minutes, {core} of them core'"
 
 
+@rule
+def short_path(lesson: Lesson) -> Iterator[str]:
+    """Whoever is short of time skips extra sections and no core one, and nothing that isn't there."""
+    found = re.search(r"Short of time\? (.*)", lesson.cells[0].source)
+    skip, _, stop = (found.group(1) if found else "").partition("top after ")
+    tag = {
+        words.replace("`", ""): tagged(cell, "extra")
+        for cell in lesson.markdown
+        for words in re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
+    }
+    for name in re.findall(r'"([^"]+)"', skip + stop):
+        extra = next((tag[words] for words in tag if words.startswith(name)), None)
+        if extra is None:
+            yield f"no section is called '{name}'"
+        elif skip.startswith("Skip ") and name in skip and not extra:
+            yield f"'{name}' is core, and whoever is short of time skips it"
+    if "Go from" in skip:
+        yield "'Go from' is read as 'do all from there on': say what to skip"
+
+
 # The museum's table is there to look things up.
 CATALOGUE = re.compile(r"<!-- museum: .*?<!-- end of museum -->", re.DOTALL)
 

@@ -211,6 +211,26 @@ def test_02_built_after_the_new_layer_both_styles_agree() -> None:
     }
 
 
+def test_02_a_list_notices_a_replaced_layer_and_no_added_one() -> None:
+    """What the text says of lists that are out of date, and of `functional_call`."""
+    more = (
+        "listed = [*encoder.parameters(), *decoder.parameters()]\n"
+        "old = {name: w.detach() for name, w in decoder.named_parameters()}\n"
+        "code = encoder(feature)\n"
+        "same = decoder(code)\n"
+        "decoder.append(nn.Linear(128, 128))\n"
+        "quiet = torch.autograd.grad(reconstruction(encoder, decoder), listed)\n"
+        "del decoder[1]\n"
+        "decoder[0] = nn.Linear(16, 128)\n"
+        "allowed = torch.autograd.grad(reconstruction(encoder, decoder), listed, allow_unused=True)\n"
+        "used = torch.equal(torch.func.functional_call(decoder, old, (code,)), same)\n"
+    )
+    tried = Tried("02", ("valley", "networks", "functional-run"), {}, more)
+    assert tried.error is None and tried.said.count("index 2 appears to not have been used") == 1
+    assert all(gradient is not None for gradient in tried.names["quiet"])
+    assert tried.names["allowed"][2] is None and tried.names["used"]
+
+
 def test_02_runs_again_from_anycell() -> None:
     tried = Tried("02", (*SHARED, *reversed(SHARED), *SHARED), {})
     assert tried.error is None
@@ -404,6 +424,21 @@ def test_05_another_order_of_batches_is_another_trajectory() -> None:
     assert unequal(Tried("05", EQUAL, {})) == []
     tried = Tried("05", EQUAL, {"boxes": [("seed=epoch)", "seed=epoch + 1)")]})
     assert unequal(tried) == ["SGD fit", "momentum fit", "Adam fit"]
+
+
+def test_05_the_seed_of_the_functional_loop_is_networks() -> None:
+    """`network` sets the seed: another seed of `Parameters` changes nothing, one in `network` does."""
+    start = 'w = functional(fnlib.SGD, lr=0.0)["0.weight"]\n'
+    cells, names = ("predict", "stock", "boxes", "functional"), []
+    for change in (
+        {},
+        {"functional": [("Parameters()", "Parameters(seed=3)")]},
+        {"predict": [("manual_seed(0)", "manual_seed(3)")]},
+    ):
+        tried = Tried("05", cells, change, start)
+        assert tried.error is None
+        names.append(tried.names["w"])
+    assert torch.equal(names[0], names[1]) and not torch.equal(names[0], names[2])
 
 
 def test_05_dropping_momentum_changes_only_loops_that_had_it() -> None:

@@ -30,6 +30,7 @@ _EXAMPLES = {
     "name": "best",
     "nodes": "600",
     "optimizer": "optimizer",
+    "parameters": "model.parameters()",
     "other": "head_optimizer",
     "other_code": "model.decoder.weight",
     "place": "model.0.weight",

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from fnlib.ledger.doctor.report import Seen
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.findings.rates import SETTINGS
-from fnlib.ledger.findings.story import Severity, finding
+from fnlib.ledger.findings.story import Severity, finding, parameters_of
 from fnlib.ledger.findings.texts import built, code_of
 from fnlib.ledger.looks.watches import leaves, wrapped_by
 from fnlib.ledger.recording.calls import depends_on_mode
@@ -156,9 +156,14 @@ class Objects:
             trained = any(self.weights[label].grad is not None for label in loose)
             dead = all(weight.grad is None or weight.is_meta for weight in orphans)
             rate = optimizer.param_groups[0].get("lr")
+            owned = {
+                label: set(map(id, module.parameters())) for label, module in self.modules.items()
+            }
+            wanted = {*_held_by(optimizer), *(id(self.weights[label]) for label in loose)}
             yield self.found(
                 "weight-not-in-optimizer", "certain" if trained and dead else "question", loose,
                 optimizer=name, dead=counted(len(orphans), "tensor"),
+                parameters=parameters_of(owned, wanted),
                 kind=built(f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"),
                 rate="" if rate is None else f", lr={float(rate):g}",
             )  # fmt: skip

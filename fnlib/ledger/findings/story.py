@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from fnlib.ledger.entries import UNOWNED, Change, Entry, Event, Finding, Links
@@ -104,7 +104,13 @@ class Story:
         """Return the findings, certain ones first, in the order in which they happened."""
         found = []
         for (code, *_), (severity, entry, places, fields) in self._reports.items():
-            fields = {"model": self.owner(places[0]), **fields}
+            model, links = self.owner(places[0]), entry.links
+            owned: dict[str, set[int]] = {}
+            for label, token in links.weights.items():
+                owned.setdefault(self.owner(label), set()).add(token)
+            wanted = {links.weights[label] for label in places if label in links.weights}
+            wanted.update(links.held.get(fields.get("optimizer", ""), ()))
+            fields = {"model": model, "parameters": parameters_of(owned, wanted), **fields}
             one = finding(code, severity, places, line=entry.line, file=entry.file, **fields)
             found.append(one)
         return sorted(found, key=lambda one: one.severity != "certain")
@@ -232,6 +238,29 @@ def finding(
     fix = text.many if many and text.many else text.fix
     what, why, fix = (sentence.format(**fill) for sentence in (what, text.why, fix))
     return Finding(code, severity, line, place, what, why, fix, text.link, file)
+
+
+def parameters_of(modules: Mapping[str, set[int]], wanted: set[int]) -> str:
+    """Return Python for the parameters of the modules that own wanted tensors.
+
+    Args:
+        modules: for each module's label, tokens of its tensors.
+        wanted: tokens of the tensors that an optimizer should hold.
+
+    Example:
+        >>> parameters_of({"encoder": {1, 2}, "decoder": {3}, "critic": {4}}, {2, 3})
+        '[*encoder.parameters(), *decoder.parameters()]'
+        >>> parameters_of({"actor": {1, 2}, "critic": {1, 3}}, {2, 3})  # no tensor twice
+        'torch.nn.ModuleList([actor, critic]).parameters()'
+    """
+    labels = [label for label, tokens in modules.items() if tokens & wanted]
+    names = [_SECOND.sub("", code_of(label)) for label in labels]
+    if len(names) == 1:
+        return f"{names[0]}.parameters()"
+    every = [token for label in labels for token in modules[label]]
+    if len(every) > len(set(every)):
+        return f"torch.nn.ModuleList([{', '.join(names)}]).parameters()"
+    return f"[{', '.join(f'*{name}.parameters()' for name in names)}]"
 
 
 def rule_of(step: Event) -> dict[str, str]:

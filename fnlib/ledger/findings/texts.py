@@ -69,7 +69,7 @@ TEXTS: dict[str, Text] = {
         "{optimizer} holds {dead} that the loss doesn't reach.",
         "An optimizer keeps the tensors that it was built with. A weight that replaced one of them "
         "later is never trained.",
-        "{optimizer} = {kind}({model}.parameters(){rate})      # after the last change of the model",
+        "{optimizer} = {kind}({parameters}{rate})      # after the last change of the model",
         _GITHUB + "FasterAI-Labs/fasterai/pull/92",
         "No optimizer holds {place}, and {optimizer} holds {dead} that belong to none of the models.",
     ),

@@ -62,7 +62,19 @@ def _keep_then_train(keep: Callable[[nn.Module], Any]) -> Any:
 
 
 def _best_of_five(best_epoch: Callable[..., Any]) -> Any:
-    """Let ``best_epoch`` train a model whose score goes 0.7, 0.8, 0.9, 0.8, 0.7."""
+    """Let ``best_epoch`` train a model whose score goes 0.7, 0.8, 0.9, 0.8, 0.7, then one with scores below 0."""
+    seen = _five_epochs(best_epoch, highest=0.9)
+    if seen is not None and seen.epoch == 3 and seen.epochs == 5:
+        try:
+            below = _five_epochs(best_epoch, highest=-0.1)
+        except UnboundLocalError:  # no score was high enough, so `best` was never bound
+            below = None
+        seen.below = below is not None and below.epoch == 3
+    return seen
+
+
+def _five_epochs(best_epoch: Callable[..., Any], highest: float) -> Any:
+    """Let ``best_epoch`` train a model whose score rises to ``highest`` in epoch 3, and falls again."""
     model = nn.Linear(3, 2)
     states = [copy.deepcopy(model.state_dict())]
 
@@ -71,7 +83,7 @@ def _best_of_five(best_epoch: Callable[..., Any]) -> Any:
         states.append(copy.deepcopy(model.state_dict()))
 
     def score() -> float:
-        return 0.9 - abs(len(states) - 4) / 10
+        return highest - abs(len(states) - 4) / 10
 
     kept = best_epoch(model, train_one_epoch, score, 5)
     if kept is None or kept is ...:
@@ -89,6 +101,7 @@ def _best_of_five(best_epoch: Callable[..., Any]) -> Any:
         epoch=which[0] if which else None,
         own=isinstance(bias, Tensor) and bias.data_ptr() == model.bias.data_ptr(),
         epochs=len(states) - 1,
+        below=False,
     )
 
 
@@ -101,7 +114,7 @@ def _which_epoch(seen: Any) -> str:
 def _loop(
     keep: Callable[[nn.Module], Any],
     better: Callable[[float, float], bool] = lambda new, old: new > old,
-    start: float = 0.0,
+    start: float = float("-inf"),
 ) -> Callable[..., Any]:
     """The loop as people write it, with one thing changed."""
 
@@ -131,6 +144,30 @@ def _stops(
         if score() < highest:
             break
         best, highest = _copied(model), score()
+    return best
+
+
+def _never_bound(
+    model: nn.Module, train_one_epoch: Callable[[], None], score: Callable[[], float], epochs: int
+) -> Any:
+    """Give `best` no value before the first score that is high enough."""
+    highest = 0.0
+    for _ in range(epochs):
+        train_one_epoch()
+        if score() > highest:
+            best, highest = _copied(model), score()
+    return best
+
+
+def _first_then_better(
+    model: nn.Module, train_one_epoch: Callable[[], None], score: Callable[[], float], epochs: int
+) -> Any:
+    """Take the first epoch whatever its score is."""
+    best, highest = None, 0.0
+    for epoch in range(epochs):
+        train_one_epoch()
+        if epoch == 0 or score() > highest:
+            best, highest = _copied(model), score()
     return best
 
 
@@ -229,7 +266,7 @@ EXERCISES = (
         objective="Given a training that gets worse again, the learner returns the best epoch's weights and not the last one's.",
         expects="the weights of the epoch with the highest score",
         try_out=_best_of_five,
-        passes=lambda seen: seen.epoch == 3 and seen.epochs == 5,
+        passes=lambda seen: seen.epoch == 3 and seen.epochs == 5 and seen.below,
         so_far=_which_epoch,
         because="Epoch 3 of 5 scored highest, and its weights came back.",
         hints=(
@@ -240,8 +277,8 @@ EXERCISES = (
         right=(
             lambda: _loop(_copied),
             lambda: _loop(copy.deepcopy),
-            lambda: _loop(_copied, start=float("-inf")),
             lambda: _loop(_copied, better=lambda new, old: new >= old),
+            lambda: _first_then_better,
         ),
         mistakes=(
             Mistake(
@@ -255,6 +292,14 @@ EXERCISES = (
                     lambda: _loop(lambda model: model.state_dict()),
                     lambda: _loop(lambda model: model),
                 ),
+            ),
+            Mistake(
+                matches=lambda seen: seen.epoch == 3 and seen.epochs == 5,
+                says=(
+                    "Right as long as a score is above 0. With -0.3, -0.2, -0.1, -0.2, -0.3 your loop misses epoch 3: "
+                    "where does your highest score start?"
+                ),
+                examples=(lambda: _loop(_copied, start=0.0), lambda: _never_bound),
             ),
             Mistake(
                 matches=lambda seen: seen.epoch == 3,
@@ -279,7 +324,7 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: seen.epoch == 1,
                 says="You copied the first epoch and none after it. Print your highest score in each epoch: does it rise?",
-                examples=(lambda: _loop(_copied, better=lambda new, old: old == 0.0),),
+                examples=(lambda: _loop(_copied, better=lambda new, old: old == 0.0, start=0.0),),
             ),
         ),
     ),

@@ -105,7 +105,7 @@ def _whole(
         group["params"] = [weight for weight in group["params"] if weight not in gone]
     for weight in gone:
         optimizer.state.pop(weight, None)
-    optimizer.add_param_group({"params": layer.parameters()})
+    optimizer.add_param_group({"params": layer.parameters(), "lr": group["lr"]})
 
 
 def _in_the_same_group(
@@ -299,7 +299,7 @@ EXERCISES = (
         hints=(
             "Print `optimizer.param_groups`, which lists the tensors it updates, and `optimizer.state`, which has their moments.",
             "Collect the old layer's tensors before you replace it: afterwards the network can't tell you which they were.",
-            "`optimizer.add_param_group` adds a group of tensors, and `optimizer.state.pop` takes one tensor's moments out.",
+            "A group's `group['params']` is a list that you can change, and `optimizer.state.pop` takes one tensor's moments out.",
         ),
         right=(lambda: _whole, lambda: _in_the_same_group),
         mistakes=(

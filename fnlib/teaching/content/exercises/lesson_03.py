@@ -321,7 +321,7 @@ EXERCISES = (
         passes=lambda door: (
             door.without == door.plain and _agree(door.given, door.clipped) and door.loss
         ),
-        because="Your box clips when it's asked to, and without `max_norm` it has the old bits.",
+        because="Your box clips when it's asked to, and without `max_norm` it gives the same bits as before.",
         so_far=_moved,
         hints=(
             "What does a box do inside? The opened loop above has the lines.",

@@ -129,7 +129,12 @@ def _train(careful: Callable[[Factory, Parameters, Batches], Any]) -> Any:
         "opposite": _keeps_the_bad,
     }
     others = {name: loop(factory, start, batches) for name, loop in loops.items()}
-    return SimpleNamespace(given=given, start=start, **others)
+    seen = SimpleNamespace(given=given, start=start, broken=False, **others)
+    if given == seen.wanted:
+        feature, label = batches[0]
+        after = careful(factory, start, [(feature * float("nan"), label)])
+        seen.broken = not (isinstance(after, Parameters) and after == start)
+    return seen
 
 
 def _loop(take: Callable[[Tensor, Tensor], bool], stop: bool = False) -> Callable[..., Parameters]:
@@ -152,6 +157,7 @@ def _loop(take: Callable[[Tensor, Tensor], bool], stop: bool = False) -> Callabl
 _careful = _loop(lambda before, after: bool(after <= before))
 _strict = _loop(lambda before, after: bool(after < before))
 _stops = _loop(lambda before, after: bool(after <= before), stop=True)
+_larger = _loop(lambda before, after: not after > before)
 _keeps_the_bad = _loop(lambda before, after: bool(after > before))
 _reckless = _loop(lambda before, after: True)
 
@@ -271,9 +277,9 @@ EXERCISES = (
     Exercise(
         key="04-take-back",
         objective="Given parameters as values, the learner refuses a step by keeping the old value.",
-        expects="the parameters after all batches, without the steps that made their own batch's loss larger",
+        expects="the parameters after all batches, without the steps that made their own batch's loss larger, or NaN",
         try_out=_train,
-        passes=lambda seen: seen.given == seen.wanted,
+        passes=lambda seen: seen.given == seen.wanted and not seen.broken,
         so_far=_steps,
         because="Refusing a step took no undo: the old value, momentum included, was never touched.",
         hints=(
@@ -287,6 +293,11 @@ EXERCISES = (
                 matches=lambda seen: isinstance(seen.given, Model),
                 says="That's a model. Return its parameters.",
                 examples=(lambda: _model_instead,),
+            ),
+            Mistake(
+                matches=lambda seen: seen.given == seen.wanted,
+                says="All 12 steps are right. But a step whose loss was NaN was taken, too: run `float('nan') > 1`, then `float('nan') <= 1`.",
+                examples=(lambda: _larger,),
             ),
             Mistake(
                 matches=lambda seen: seen.given == seen.reckless,

@@ -242,7 +242,7 @@ EXERCISES = (
     ),
     Exercise(
         key="05-fifth",
-        objective="Given a stock loop, the learner writes a loop on values that ends at the same bits.",
+        objective="Given a stock loop, the learner writes a loop on values that gives the same bits.",
         expects="a dict of the new weights, with the names that went in",
         try_out=_train,
         so_far=_how_far,
