@@ -331,7 +331,7 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: seen.shared == _BROKEN + 1 and not seen.same,
-                says="You branched from the right state. The steps after it are others: print each `i` that you pass to `step`, and where the parameters come from.",
+                says="You branched from the right state. The steps after it differ from ours: print each `i` that you pass to `step`, and where the parameters come from.",
                 examples=(
                     lambda: _going_back(index=lambda i: i + 1),
                     lambda: _going_back(index=lambda i: i - _BROKEN),
