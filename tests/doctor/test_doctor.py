@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Callable
+from string import Formatter
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from torch import nn
 
 import fnlib
 from fnlib.ledger.doctor.standing import inspect
-from fnlib.ledger.findings.texts import TEXTS
+from fnlib.ledger.findings.story import finding
+from fnlib.ledger.findings.texts import SEVERAL, TEXTS
 
 
 def codes(*objects: object, **named: object) -> list[tuple[str, str]]:
@@ -575,3 +578,17 @@ def test_every_text_has_sentences_and_a_fix_in_python(code: str) -> None:
     for sentence in filter(None, (text.what, text.standing, text.why)):
         assert sentence.format_map(Dummy()).endswith((".", "x", "?")), sentence
     assert text.what or text.standing
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_a_sentence_about_several_places_is_plural(code: str) -> None:
+    """No verb after "and 1 more" is one of a single place."""
+    text = TEXTS[code]
+    for standing in {not text.what, bool(text.standing)}:
+        sentences = (text.what, text.standing, text.why, text.fix, text.many)
+        fields = {field for one in sentences for _, field, _, _ in Formatter().parse(one) if field}
+        own = dict.fromkeys(fields - {"place", *SEVERAL}, "x")
+        said = finding(code, "question", ["m.a", "m.b"], standing=standing, **own).what
+        assert not re.search(
+            r"(?<!of )m.a and 1 more(, which| \(x\))? (has|is|was|[a-z]+s)\b", said
+        ), said

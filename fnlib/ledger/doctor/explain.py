@@ -75,10 +75,7 @@ _OF_A_CODE = {
     "saved-value-changed": {"place": "hidden"},
     "scheduler-reset-rate": {"source": "scheduler = StepLR(optimizer, 10)"},
     "snapshot-shares-memory": {"place": "best", "other": "model.0.weight"},
-    "state-is-the-gradient": {
-        "place": "optimizer.0.weight.average",
-        "other": "model.0.weight.grad",
-    },
+    "state-is-the-gradient": {"place": "optimizer.0.weight.average"},
     "state-shared": {
         "place": "optimizer.0.weight.exp_avg",
         "other": "old.0.weight.exp_avg",

@@ -114,7 +114,7 @@ class Memory(Rule):
         mine, place = change.owner, change.label
         for other in change.also:
             if other.endswith(".grad"):
-                self.story.report("state-is-the-gradient", "certain", entry, place, other=other)
+                self.story.report("state-is-the-gradient", "certain", entry, place)
             owners = (name for name in self.optimizers - {mine} if other.startswith(name + "."))
             owner = next(owners, None)
             if owner is not None and {owner, mine} not in self.known:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from fnlib.ledger.entries import UNOWNED, Change, Entry, Event, Finding, Links
-from fnlib.ledger.findings.texts import TEXTS, built, code_of
+from fnlib.ledger.findings.texts import SEVERAL, TEXTS, built, code_of
 
 _SECOND = re.compile(r" \(\d+\)")  # the label of another object under the same name: "model (2)"
 Severity = Literal["certain", "question"]
@@ -227,6 +227,7 @@ def finding(
         "place_code": weight,
         "weight": weight,
         "module": module,
+        **{one: several if many else one for one, several in SEVERAL.items()},
         **fields,
     }
     modules = dict.fromkeys(code_of(one.rpartition(".")[0] or one) for one in places)

@@ -18,7 +18,8 @@ class Text:
     """The sentences of one code; a finding fills in the fields in braces.
 
     ``what`` is said of a recording, ``standing`` of objects as they are. ``fix`` is Python for one
-    place, ``many`` for several of them, if that takes other lines.
+    place, ``many`` for several of them, if that takes other lines. ``{has}`` and the other keys of
+    `SEVERAL` agree with the number of places.
     """
 
     what: str
@@ -29,6 +30,10 @@ class Text:
     many: str = ""
 
 
+SEVERAL = {  # what a sentence says of one place, and of several
+    "has": "have", "is": "are", "was": "were", "gets": "get", "trains": "train",
+    "shares": "share", "it": "them", "its": "their",
+}  # fmt: skip
 _ONE_ONLY = (  # `larger` gives up the weights that `smaller` holds
     "held = {{id(w) for group in {smaller}.param_groups for w in group['params']}}\n"
     "for group in {larger}.param_groups:\n"
@@ -92,11 +97,11 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "yangluo7/CAME/issues/2",
     ),
     "state-is-the-gradient": Text(
-        "{place} is {other} itself, not a copy.",
+        "{place} {shares} memory with a gradient.",
         "The next zero_grad or backward overwrites the optimizer's average.",
         'state["average"] = weight.grad.clone()',
         _GITHUB + "yangluo7/CAME/issues/2",
-        "{place} is the gradient of its weight itself, not a copy.",
+        "{place} {shares} memory with a gradient.",
     ),
     "state-shared": Text(
         "{place} and {other} are one tensor: a step of either optimizer changes both.",
@@ -116,7 +121,7 @@ TEXTS: dict[str, Text] = {
     # snapshots that move
     "snapshot-moved": Text(
         "`{name}`, {made}, is used here, but it shares memory with {place}, "
-        "which has changed since.",
+        "which {has} changed since.",
         "A state dict or a detached tensor is an alias of the same memory, not a copy.",
         "{name} = copy.deepcopy({value})",
         _GITHUB + "pytorch/tutorials/pull/188",
@@ -149,7 +154,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "facebookresearch/unbiased-teacher/issues/47",
     ),
     "trained-in-eval-mode": Text(
-        "{place} ({type}) trains in evaluation mode. {since}.",
+        "{place} ({type}) {trains} in evaluation mode. {since}.",
         "eval() lasts until train() is called: dropout is off, running statistics don't change.",
         "{cure}",
         _GITHUB + "fartashf/vsepp/issues/4",
@@ -158,7 +163,7 @@ TEXTS: dict[str, Text] = {
         "",
         "A part keeps its mode until train() or eval() is called on it or on what contains it.",
         "{model}.{call}()      # sets all parts",
-        standing="{place} is in {mode} mode, but {model} as a whole is not.",
+        standing="{place} {is} in {mode} mode, but {model} as a whole is not.",
     ),
     "frozen-statistics-moved": Text(
         "A forward changes {place}, though all weights of the layer are frozen.",
@@ -172,11 +177,11 @@ TEXTS: dict[str, Text] = {
         "Every forward in training mode changes running statistics, also those of frozen layers.",
         "{module}.eval()      # after every {model}.train()",
         _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
-        "The weights of {place} are frozen, but it is in training mode.",
+        "{place} {is} in training mode, with frozen weights.",
         _EVAL_FROZEN,
     ),
     "statistics-moved-before-backward": Text(
-        "This backward belongs to the forward at line {earlier}, but {place} has changed since.",
+        "This backward belongs to the forward at line {earlier}, but {place} {has} changed since.",
         "The backward reads the changed statistics, so the gradient is wrong; "
         "PyTorch's version counter misses this change.",
         "loss.backward()      # before the next forward in training mode",
@@ -185,19 +190,19 @@ TEXTS: dict[str, Text] = {
     # frozen weights that move
     "frozen-weight-moved": Text(
         "{optimizer}.step() moves {place}, although requires_grad is False.",
-        "Its gradient is zero, not None, so momentum and weight decay still apply.",
+        "A zero gradient isn't None, so momentum and weight decay still apply.",
         "{optimizer}.zero_grad(set_to_none=True)      # the optimizer skips weights without gradient",
         _GITHUB + "facebookresearch/fairseq/issues/4702",
     ),
     "frozen-weight-with-moments": Text(
         "",
-        "The next step moves it: an optimizer skips a weight only if its gradient is None.",
+        "The next step moves {it}: an optimizer skips a weight only if its gradient is None.",
         "{optimizer}.zero_grad(set_to_none=True)",
         _GITHUB + "facebookresearch/fairseq/issues/4702",
-        "{optimizer} still has a gradient and moments for {place}, which is frozen.",
+        "{optimizer} still has a gradient and moments for {place}, which {is} frozen.",
     ),
     "frozen-after-backward": Text(
-        "{optimizer}.step() moves {place}, which was frozen after its gradient was computed.",
+        "{optimizer}.step() moves {place}, which {was} frozen only after the backward.",
         "The optimizer uses a gradient that is already there; requires_grad affects the next forward.",
         "{module}.requires_grad_(False)      # before the forward",
         many="for part in [{modules}]:\n    part.requires_grad_(False)      # before the forward",
@@ -252,14 +257,14 @@ TEXTS: dict[str, Text] = {
     ),
     # graphs
     "weights-moved-before-backward": Text(
-        "This backward belongs to the forward at line {earlier}, but {place} has changed since.",
+        "This backward belongs to the forward at line {earlier}, but {place} {has} changed since.",
         "The backward needs the weights of the forward. PyTorch doesn't notice changes through "
         ".data or a fused step, so the gradient is wrong.",
         "loss.backward()      # first\noptimizer.step()     # then change weights",
         _TORCH + "39141",
     ),
     "saved-value-changed": Text(
-        "`{place}` has changed since the forward at line {earlier}, to which this backward belongs.",
+        "`{place}` {has} changed since the forward at line {earlier}, to which this backward belongs.",
         "The backward reuses values that the forward saved; PyTorch doesn't notice changes "
         "through .data.",
         "shown = {place}.detach().clone()      # change the copy",
@@ -292,14 +297,14 @@ TEXTS: dict[str, Text] = {
     ),
     # evaluation: questions of evaluation.py
     "mask-in-evaluation": Text(
-        "`{source}` draws a dropout mask while {place} is in evaluation mode.",
+        "`{source}` draws a dropout mask while {place} {is} in evaluation mode.",
         "A functional dropout doesn't know the mode of the module around it, so predictions are "
         "random and each evaluation differs.",
         "{fixed}",
         _GITHUB + "delip/PyTorchNLPBook/issues/28",
     ),
     "changed-to-evaluate": Text(
-        "{place} is overwritten here to evaluate, and training goes on from these values.",
+        "{place} {is} overwritten here to evaluate, and training goes on from these values.",
         "The weights that the optimizer was training are lost unless they are copied back.",
         "kept = copy.deepcopy({model}.state_dict())\n{source}      # evaluate\n"
         "{model}.load_state_dict(kept)      # before training goes on",
@@ -334,7 +339,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "bayesiains/nflows/issues/4",
     ),
     "freeze-undone": Text(
-        "{place} is trainable again, though `{source}` froze it at line {earlier}.",
+        "{place} {is} trainable again, though `{source}` froze {it} at line {earlier}.",
         "No step ran in between, so the freeze has no effect.",
         "{module}.requires_grad_(False)      # after this line",
         "",
@@ -361,7 +366,7 @@ TEXTS: dict[str, Text] = {
     ),
     # checkpoints: questions of checkpoints.py
     "moments-of-another-weight": Text(
-        "{place} was saved for {other}, but its weight came from {here}.",
+        "{place} {was} saved for {other}, but the weight came from {here}.",
         "An optimizer's state dict goes by position, a module's by name.",
         "weights = dict({model}.named_parameters())\n"
         "{optimizer} = type({optimizer})(      # in the order of the saved one\n"
@@ -383,7 +388,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "isayev/ReLeaSE/issues/39",
     ),
     "weight-trained-by-nobody": Text(
-        "{place} gets a gradient, but no optimizer holds it; {optimizer} trains its neighbours.",
+        "{place} {gets} a gradient, but no optimizer holds {it}; {optimizer} trains {its} neighbours.",
         "An optimizer trains the parameters that it was built with: not layers in a plain list, "
         "and not what was added later.",
         "{cure}",
@@ -420,7 +425,7 @@ TEXTS: dict[str, Text] = {
         "{cure}",
     ),
     "stale-weights": Text(
-        "This backward follows {place} as it was before the step at line {step}, {though}.",
+        "This backward uses the values that {place} had before the step at line {step}, {though}.",
         "{cached}, so every gradient is that of old weights.",
         "{cure}",
         _GITHUB + "X-GenGroup/Flow-Factory/pull/186",
@@ -459,7 +464,7 @@ TEXTS: dict[str, Text] = {
         "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
     ),
     "buffers-left-behind": Text(
-        "The weights of {copy} follow those of {other}, but {place} has never changed.",
+        "The weights of {copy} follow those of {other}, but {place} {has} never changed.",
         "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
         "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
         "    mine.copy_(theirs)      # where the weights are averaged",
