@@ -22,9 +22,12 @@ The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib
 
 - *cannot be written*: the translation runs, and the harm isn't there. No line of it does what the bug does.
 - *refused*: the translation raises an error of `fnlib`, which says what to write.
-- *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room says in which.
+- *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room says which.
 
-What stock lines do to a module before `fnlib` takes its weights, `fnlib` doesn't see. Tests run the translations."""
+`fnlib` doesn't see what stock lines do to a module before it takes the module's weights. Tests run the translations."""
+STANDING = """\
+In the column before the last, *yes* means: called on all variables of the loop's function at its end, `fnlib.doctor` \
+reports something that it doesn't report for the loop with the cure."""
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 
 
@@ -137,8 +140,7 @@ def in_lesson(text: str) -> str:
         totals.append(
             f"- {len(these)} {kind} loops. In PyTorch today: {today}. The same tasks in `fnlib`: {then}."
         )
-    says = "The column before the last says whether `fnlib.doctor(...)` can see the bug afterwards, without a recording."
-    made = "\n".join([*totals, "", VERDICTS, "", says, "", markdown(folder="../museum/")])
+    made = "\n".join([*totals, "", VERDICTS, "", STANDING, "", markdown(folder="../museum/")])
     return with_block(text, BEGIN, END, made, "Lesson 09")
 
 

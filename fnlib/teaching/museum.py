@@ -77,7 +77,8 @@ class Exhibit:
         core: whether lesson 09 shows it, and its room does not.
         harm: the measured quantity with the bug and with its cure.
         finding: the ledger's code, "" where it has none.
-        standing: the code of `fnlib.doctor` on the objects as they stand, "" where it cannot be seen that way.
+        standing: the code that `fnlib.doctor` reports on the variables of ``bug`` at its end and not on those of ``cure``,
+            "" without one.
         sources: names of the pages on which it was met.
         related: names of pages about something close to it.
         rows: what to see in the ledger, for a loop of the functional wing.
