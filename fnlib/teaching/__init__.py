@@ -39,6 +39,7 @@ _HOME = {
     "accuracy": "data",
     "ratios": "timing",
     "in_subprocess": "child",
+    "error_in": "child",
     "Picture": "pictures",
     "show": "pictures",
     "explore": "interact",

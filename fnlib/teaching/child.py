@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,11 @@ with numpy.load("arguments.npz") as _file:
         else:
             _arguments[int(_index)] = _file[_key]
 """
+
+# How a process reports an exception; a chained one led to the exception below it.
+_RANK = re.compile(r"^\[rank\d+\]: ?", re.MULTILINE)
+_TRACEBACK = "Traceback (most recent call last):\n"
+_CHAINED = re.compile(r"^(?:During handling of|The above exception was)", re.MULTILINE)
 
 
 def in_subprocess(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -84,6 +90,25 @@ def in_subprocess(function: Callable[..., Any], *arguments: Any) -> Any:
         return np.load(folder / "result.npy").tolist()
 
 
+def error_in(stderr: str) -> str:
+    """Find the error that stopped a Python process, or the first of several.
+
+    Args:
+        stderr: what the processes wrote there; `torchrun` begins a rank's lines with `[rank0]: `.
+
+    Returns:
+        The first line of the exception, with its class, or "" if there's no traceback.
+
+    Examples:
+        >>> error_in("[rank1]: Traceback (most recent call last):\\n[rank1]: KeyError: 'a'\\n")
+        "KeyError: 'a'"
+    """
+    for block in _RANK.sub("", stderr).split(_TRACEBACK)[1:]:
+        if not _CHAINED.search(block):
+            return next((line for line in block.splitlines() if line[:1].strip()), "")
+    return ""
+
+
 def _flat(arguments: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     for index, argument in enumerate(arguments):
         if isinstance(argument, Mapping):
@@ -118,5 +143,5 @@ def _told(stderr: str) -> str:
     places = [i for i, line in enumerate(lines) if 'program.py", line' in line]
     # the last line of the notebook's own functions; those of a library come below it
     where = f"`{lines[places[-1] + 1].strip()}` raised " if places else ""
-    error = next((line for line in reversed(lines) if line and line[0].isalpha()), "no message")
+    error = error_in(stderr) or (lines[-1] if lines else "no message")
     return f"In the other process, {where}{error}"

@@ -129,6 +129,8 @@ def test_11_what_a_mapped_step_cannot_do() -> None:
     for function in (lambda x: x.item(), lambda x: x if x > 0 else -x):
         with pytest.raises(RuntimeError, match="vmap"):
             vmap(function)(torch.ones(3))
+        shared = vmap(lambda x, y, f=function: x * f(y), in_dims=(0, None))
+        assert shared(torch.ones(3), torch.ones(())).sum() == 3
     with pytest.raises(fnlib.DifferentiateOutside):
         model = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))
         vmap(lambda x: model.backward(model(x).sum())["weight"])(torch.ones(3, 2))
@@ -152,10 +154,13 @@ means = {name: part.mean(dim=0) for name, part in each.items()}
 
 
 def test_11_only_split_values_cannot_be_written() -> None:
-    """A write of something shared into something shared runs once for all."""
-    calls = torch.zeros(())
-    vmap(lambda x: (calls.add_(1), x)[1])(torch.ones(4))
-    assert calls == 1
+    """A write of something shared into something shared runs once a chunk, or is an error in grad."""
+    for chunk_size, wanted in ((None, 1), (2, 2)):
+        calls = torch.zeros(())
+        vmap(lambda x, n=calls: (n.add_(1), x)[1], chunk_size=chunk_size)(torch.ones(4))
+        assert calls == wanted
+    with pytest.raises(RuntimeError, match="mutate a captured Tensor"):
+        vmap(grad(lambda x: (calls.add_(1), x.square())[1]))(torch.ones(4))
     for write in (torch.Tensor.add_, torch.Tensor.mul_, torch.Tensor.copy_):
         total = torch.full((3,), 5.0)
         with pytest.raises(RuntimeError):

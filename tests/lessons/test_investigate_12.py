@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import fnlib
-from tests.lessons.tried import Tried
+from tests.lessons.tried import Tried, cell
 
 pytestmark = pytest.mark.filterwarnings(  # of the compiler itself
     "ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning"
@@ -233,6 +233,14 @@ def test_12_the_first_call_takes_longest() -> None:
     assert tried.error is None
     seconds = tried.names["seconds"]
     assert seconds[0] == max(seconds) and seconds[0] > 5 * min(seconds)
+
+
+def test_12_the_lines_that_measure_run() -> None:
+    """With a backend that needs no C++ compiler; the figure is the reader's own."""
+    lines = cell("12", "decide-text").split("```python\n")[1].split("```")[0]
+    lines = lines.replace("(plain_step)", "(plain_step, backend='eager')")
+    tried = Tried("12", PLAIN, {}, lines.replace("teaching.ratios", "found = teaching.ratios"))
+    assert tried.error is None and tried.names["found"]["compiled"] > 0
 
 
 def test_12_jax_appends_once_and_prints_once(capsys: pytest.CaptureFixture[str]) -> None:

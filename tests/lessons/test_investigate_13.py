@@ -56,9 +56,11 @@ def test_13_without_the_condition_they_stay_the_same() -> None:
 
 
 def test_13_the_network_inside_exchanges_nothing() -> None:
-    """Both runs part at `loss.backward()`, in the first step."""
-    tried = Tried("13", STOCK, {"stock": [("model(feature)", "model.module(feature)")]})
-    assert tried.error is None
+    """Both runs part at `loss.backward()`, in the first step; undone, the change leaves no trace."""
+    change = {"stock": [("model(feature)", "model.module(feature)")]}
+    undone = "\n".join(cell("13", id) for id in ("stock", "functional", "functional-run"))
+    tried = Tried("13", STOCK, change, undone)
+    assert tried.error is None and "the same weights as DDP: True" in tried.said
     assert all("part at line" in verdict for verdict in verdicts(tried.said))
     for table in tried.said.split("The replicas part")[1:]:
         first = table.splitlines()[2]
@@ -66,9 +68,12 @@ def test_13_the_network_inside_exchanges_nothing() -> None:
 
 
 def test_13_running_statistics_part_and_weights_do_not() -> None:
+    """In DDP they part; `fnlib` stops at the pass that would drop them, and says so."""
     change = {"launch": [("nn.Linear(128, 64), ", "nn.Linear(128, 64), nn.BatchNorm1d(64), ")]}
-    tried = Tried("13", STOCK, change)
+    functional = "\n".join(cell("13", id) for id in ("functional", "functional-run"))
+    tried = Tried("13", STOCK, change, functional)
     assert tried.error is None
+    assert "The two processes stopped: fnlib.errors.StateDropped: This forward" in tried.said
     for verdict in verdicts(tried.said):
         assert re.search(r"model\.1\.(running_|num_)", verdict), verdict
     assert tried.said.count("The weights are the same.") == 2
@@ -94,8 +99,8 @@ def test_13_goes_on_where_no_process_can_be_started() -> None:
 
 def test_13_a_mistake_in_an_edit_is_shown() -> None:
     tried = Tried("13", STOCK[:-1], {"stock": [("loss.backward()", "los.backward()")]})
-    assert tried.error is None and "stopped: [rank" in tried.said
-    assert "NameError: name 'los' is not defined" in tried.said
+    assert tried.error is None
+    assert "stopped: NameError: name 'los' is not defined" in tried.said
 
 
 def test_13_a_rank_that_hangs_is_ended_in_time() -> None:

@@ -79,6 +79,55 @@ def test_an_error_says_where(function: Any, arguments: Any, said: str) -> None:
     assert str(caught.value).startswith("In the other process, `") and said in str(caught.value)
 
 
+STOPPED = """
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "train.py", line 20, in run
+[rank1]:     output = model(feature)
+[rank1]:              ^^^^^^^^^^^^^^
+[rank1]: fnlib.errors.StateDropped: This pass drops the change.
+
+[rank1]:     output = model(feature)   # wrong
+[rank1]: To keep the statistics, call model.eval().
+[rank0]: Traceback (most recent call last):
+[rank0]: RuntimeError: Connection closed by peer
+E1128 23:35:55 api.py:1002] failed (exitcode: 1)
+Traceback (most recent call last):
+  File "run.py", line 1032, in <module>
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+"""
+CHAINED = """Traceback (most recent call last):
+  File "program.py", line 2, in f
+KeyError: 'weight'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "program.py", line 4, in f
+ValueError: no weight
+See the notes.
+"""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "error"),
+    [
+        (STOPPED, "fnlib.errors.StateDropped: This pass drops the change."),
+        (CHAINED, "ValueError: no weight"),
+        (CHAINED.replace("During handling of the above", "The above"), "KeyError: 'weight'"),
+        (
+            CHAINED.replace("During handling of the above", "The above exception was the"),
+            "ValueError: no weight",
+        ),
+        ("Killed\n", ""),
+        ("None", ""),
+    ],
+    ids=["two ranks", "handling", "two errors", "cause", "killed", "nothing written"],
+)
+def test_the_error_that_stopped_a_process(stderr: str, error: str) -> None:
+    """The child's own, not the one that torchrun raises for it, nor one that led to it."""
+    assert teaching.error_in(stderr) == error
+
+
 def test_jax_stays_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
