@@ -20,11 +20,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NOTE = (
     "Each column is a script, after <code>import copy, torch</code> and <code>from torch import nn</code>; a test runs its "
-    "lines from top to bottom. <code>x, y</code> is a batch and <code>batches</code> a list of them. <code>layers()</code>, "
-    "<code>criterion</code>, <code>path</code> and, for JAX, <code>net(p, x)</code> and <code>init(key)</code> are yours. "
-    "Some rows assume more: a velocity <code>v</code>; a layer <code>norm</code>; several <code>nets</code>, or "
-    "<code>values</code>; the number of the <code>step</code>; and inside a JAX net, a layer's output <code>h</code>, a flag "
-    "<code>train</code> and a <code>key</code>."
+    "lines from top to bottom, with no other line between them. <code>x, y</code> is a batch and <code>batches</code> a list "
+    "of them. <code>layers()</code>, <code>criterion</code>, <code>path</code> and, for JAX, <code>net(p, x)</code> and "
+    "<code>init(key)</code> are yours. Some rows assume more: for momentum in <code>torch.func</code> a velocity "
+    "<code>v</code>; for BatchNorm a layer <code>norm</code>, in <code>fnlib</code> a model <code>normed</code> with one, in "
+    "JAX its <code>mean</code> and <code>var</code>; and several <code>nets</code>, in <code>fnlib</code> their parameters, "
+    "<code>values</code>."
 )
 STYLE = """
 @page { size: A4 landscape; margin: 6mm; }

@@ -17,12 +17,10 @@ class Cell:
 
     Attributes:
         code: what is printed.
-        before: code that a test runs before it.
-        proof: code that a test runs after it.
+        proof: code that a test runs after it, in variables of its own.
     """
 
     code: str
-    before: str = ""
     proof: str = ""
 
 
@@ -33,7 +31,7 @@ class Column:
     Attributes:
         key: its name in the rows.
         title: its heading.
-        given: code that a test runs before the first row.
+        given: code that makes what the page says is given.
     """
 
     key: str

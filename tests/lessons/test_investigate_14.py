@@ -122,7 +122,7 @@ except fnlib.WrongRule as error:
 
 
 def test_14_groups_and_schedulers_come_with_the_class() -> None:
-    """And a rule of one's own has no rate that a factory could read or set."""
+    """And with `fnlib`'s rules; a rule of one's own has no rate that a factory could read or set."""
     more = """
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
 optimizer.step()
@@ -136,6 +136,13 @@ model = fnlib.Sequential(nn.Linear(2, 1), optimizer=own_momentum)(fnlib.Paramete
     assert [group["lr"] for group in tried.names["two"].param_groups] == [0.5, 0.1]
     with pytest.raises(fnlib.WrongParameters):
         tried.names["model"].rates  # noqa: B018
+    rule = fnlib.SGD(
+        lr=lambda step: 0.1 * 0.5**step, groups=lambda name, weight: {"lr": 0.0} if "bias" in name else {}
+    )  # fmt: skip
+    model = fnlib.Sequential(torch.nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
+    after = model.step(model.backward(model(torch.ones(1, 2)).sum()))
+    same = {name: torch.equal(weight, after[name]) for name, weight in model.parameters.items()}
+    assert same == {"0.weight": False, "0.bias": True}
 
 
 def test_14_the_slope_is_minus_a_product() -> None:

@@ -97,6 +97,27 @@ shallow, deep = writes(), writes(depth=1)
     assert "images" not in tried.names["shallow"] and "images" in tried.names["deep"]
 
 
+def test_16_the_ledger_does_not_watch_other_attributes() -> None:
+    """As the text says: not what an object of no known kind holds, nor a dropout's rate."""
+    more = """
+with fnlib.Ledger(reader=reader, depth=1) as ledger:
+    reader.head[4].p = 0.9
+    training.images.add_(1)
+    training.images = training.images + 1
+    images = training.images
+    images.add_(1)
+    reader.head[5].bias.requires_grad_(False)
+    reader.train()
+changed = [{change.label for change in entry.changes} for entry in ledger.entries]
+"""
+    tried = Tried("16", ("predict", "ledger"), {}, more)
+    assert tried.error is None
+    rate, inside, bound, _, written, flag, mode = tried.names["changed"]
+    assert rate == inside == bound == set()
+    assert "images" in written and flag == {"reader.head.5.bias.requires_grad"}
+    assert "reader.training" in mode
+
+
 def test_16_shows_how_to_look_at_symptoms_4_and_6(tmp_path: Path) -> None:
     """`best.pt` has the last epoch's weights; with ``--validate-every 2``, `last.pt` differs."""
     more = f"""

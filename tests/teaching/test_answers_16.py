@@ -36,6 +36,8 @@ WHOSE: list[tuple[Any, Outcome, str]] = [
             (1, "data.py", 19, "changed data", "question"),
             (5, "train.py", 39, "other tensors", "certain"),
             (5, "train.py", 44, "other tensors", "certain"),
+            (5, "train.py", 61, "other tensors", "certain"),
+            (5, "train.py", 62, "other tensors", "certain"),
             (6, "train.py", QUICK, "random numbers", "ledger"),
         )
     ),
@@ -109,6 +111,27 @@ RELOADED = """model, start = restore(options.resume, optimizer)
         optimizer.load_state_dict(torch.load(options.resume)["optimizer"])"""
 
 
+BUILT_LATER = (
+    ("train.py", "    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)\n", ""),
+    ("train.py", "def restore(path, optimizer)", "def restore(path)"),
+    ("train.py", '    optimizer.load_state_dict(checkpoint["optimizer"])\n', ""),
+    ("train.py", '    return model, checkpoint["epoch"]', "    return model, checkpoint"),
+    ("train.py", "    start = 0\n    if options", "    checkpoint = None\n    if options"),
+    ("train.py", "model, start = restore(options.resume, optimizer)", "model, checkpoint = restore(options.resume)"),
+    (
+        "train.py",
+        "\n    best, best_accuracy = None",
+        """
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
+    start = 0
+    if checkpoint:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        start = checkpoint["epoch"]
+    best, best_accuracy = None""",
+    ),
+)  # fmt: skip
+
+
 def _mend(**others: Any) -> Callable[[Path], None]:
     """All cures, with others for some symptoms: `s3=()` leaves symptom 3 as it is."""
 
@@ -154,6 +177,7 @@ MENDED: list[tuple[Any, Outcome, str]] = [
     (_mend(s4=_swap("train.py", "dict(model.state_dict())", CLONED)), PASSED, ""),
     (_mend(s4=_swap("train.py", "dict(model", "copy.copy(model")), ERROR, "NameError: name 'copy'"),
     (_mend(s5=_swap("train.py", "model, start = restore(options.resume, optimizer)", RELOADED)), PASSED, ""),
+    (_mend(s5=BUILT_LATER), PASSED, ""),
     (_mend(s6=_swap("train.py", "torch.randperm(len(labels))", GENERATOR)), PASSED, ""),
     (_mend(s6=_swap("train.py", ", quick=True", "")), PASSED, ""),
     (_mend(s2=(), s5=()), NOT_YET, "4 of 6 symptoms are gone. Still there: 2, 5."),

@@ -30,35 +30,62 @@ def missing(column: str) -> str:
     )
 
 
+def given(column: str) -> dict[str, Any]:
+    """What the page says is given, and nothing else."""
+    made: dict[str, Any] = {}
+    exec(next(one.given for one in COLUMNS if one.key == column), made)  # noqa: S102  # our own code
+    made["path"] = str(Path(mkdtemp()) / "kept")
+    listed = set(re.findall(r"\w+", " ".join(re.findall("<code>(.*?)</code>", page.NOTE))))
+    return {name: value for name, value in made.items() if name in listed}
+
+
 @functools.cache
-def ran(column: str) -> tuple[dict[str, Exception], dict[str, Any]]:
-    """Run a column from top to bottom; return what went wrong in which row, and its variables."""
-    given = next(one.given for one in COLUMNS if one.key == column)
-    names: dict[str, Any] = {"path": str(Path(mkdtemp()) / "kept")}
+def ran(column: str, *, proved: bool) -> tuple[dict[str, Exception], dict[str, Any]]:
+    """Run a column from top to bottom; return what went wrong in which row, and the proofs' variables.
+
+    The proofs have variables of their own, so that the next line sees what the page shows alone.
+    """
     wrong: dict[str, Exception] = {}
+    seen: dict[str, Any] = {}
     state = torch.get_rng_state()
+    torch.compiler.reset()
+    torch.compiler.set_stance("default", force_backend="eager")  # it needs no C++ compiler
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch's compiler
-            exec(given, names)  # noqa: S102  # our own code
+            names = given(column)
             for row in ROWS:
-                cell = row.cells[column]
                 try:
-                    exec(f"{cell.before}\n{cell.code}\n{cell.proof}", names)  # noqa: S102
+                    exec(row.cells[column].code, names)  # noqa: S102
+                    if proved:
+                        seen.update(names)
+                        with torch.random.fork_rng():
+                            exec(row.cells[column].proof, seen)  # noqa: S102
                 except Exception as problem:
                     wrong[row.key] = problem
     finally:
         torch.compiler.set_stance("default")
         torch.set_rng_state(state)
-    return wrong, names
+    return wrong, seen
 
 
 @pytest.mark.parametrize("row", [row.key for row in ROWS])
 @pytest.mark.parametrize("column", [column.key for column in COLUMNS])
 def test_each_line_runs(column: str, row: str) -> None:
+    """With what the page says is given, and no line that the page doesn't show."""
     if absent := missing(column):
-        pytest.skip(f"{absent} isn't installed; tests/benchmarks/requirements.txt has it")
-    wrong, _ = ran(column)
+        pytest.skip(f"{absent} isn't installed; course/requirements.txt has it")
+    wrong, _ = ran(column, proved=False)
+    if row in wrong:
+        raise wrong[row]
+
+
+@pytest.mark.parametrize("row", [row.key for row in ROWS])
+@pytest.mark.parametrize("column", [column.key for column in COLUMNS])
+def test_each_line_does_its_task(column: str, row: str) -> None:
+    if absent := missing(column):
+        pytest.skip(f"{absent} isn't installed; course/requirements.txt has it")
+    wrong, _ = ran(column, proved=True)
     if row in wrong:
         raise wrong[row]
 
@@ -67,8 +94,8 @@ def test_each_line_runs(column: str, row: str) -> None:
 def test_the_columns_take_the_same_steps(column: str) -> None:
     """From the same weights, on the same batches; `fnlib` has the bits of stock."""
     if absent := missing(column):
-        pytest.skip(f"{absent} isn't installed; tests/benchmarks/requirements.txt has it")
-    stock, other = ran("stock")[1]["weights"], ran(column)[1]["weights"]
+        pytest.skip(f"{absent} isn't installed; course/requirements.txt has it")
+    stock, other = (ran(one, proved=True)[1]["weights"] for one in ("stock", column))
     assert stock.keys() == other.keys()
     for name in stock:
         assert torch.allclose(stock[name], other[name], atol=1e-6)

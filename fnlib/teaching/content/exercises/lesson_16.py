@@ -115,6 +115,8 @@ BUGS = {
     5: Bug(
         "train.py",
         (
+            "model = Reader()\n    optimizer",
+            "optimizer = torch.optim.Adam(",
             "def restore(",
             "return model, check",
             "optimizer.load_state_dict(",
