@@ -123,11 +123,14 @@ def restored(description: str, tensors: Mapping[str, Tensor]) -> Held:
     return _checked(_unflatten(json.loads(description), tensors))
 
 
+_AS_IT_IS = frozenset({str, int, bool, type(None)})
 MISFIT = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
 def _flatten(tree: Any, put: Put) -> Any:
     """Make a tree of JSON: each container says what it is, so that nothing is guessed on reading."""
+    if type(tree) in _AS_IT_IS:
+        return tree
     if isinstance(tree, Tensor):
         if tree.layout is not torch.strided:
             raise errors.CannotStore("A sparse tensor", tree, " that a safetensors file can't hold")

@@ -24,10 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fnlib import errors
@@ -163,8 +162,7 @@ class Store:
     def cost(self, index: int, held: Held) -> int:
         """Return the bytes that `write` would write."""
         new, metadata, _ = self._prepared(index, held)
-        header = safetensors.torch.save({name: t[:0] for name, t in new.items()}, metadata)
-        return len(header) + sum(tensor.nbytes for tensor in new.values())
+        return len(_head(new, metadata)) + sum(tensor.nbytes for tensor in new.values())
 
     def _prepared(
         self, index: int, held: Held
@@ -207,8 +205,7 @@ class Store:
     def _put(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         part = self.folder / "part"  # one writer, so one name; what a crash leaves is overwritten
         try:
-            save_file(tensors, part, metadata)
-            _sync(part)
+            written(part, tensors, metadata)
             os.replace(part, path)
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
@@ -320,10 +317,63 @@ class Store:
 def hash_of(flat: Tensor) -> str:
     """Name a tensor of one dimension after its dtype and its bytes."""
     found = hashlib.sha256(str(flat.dtype).encode())
-    if flat.numel():
-        # Without NumPy, which PyTorch can do without too.
-        found.update((ctypes.c_char * flat.nbytes).from_address(flat.data_ptr()))
+    found.update(_bytes_of(flat))
     return found.hexdigest()[:40]
+
+
+def _bytes_of(flat: Tensor) -> ctypes.Array[ctypes.c_char]:
+    """View the memory of a contiguous tensor without NumPy, which PyTorch can do without too."""
+    size = flat.nbytes
+    kind = ctypes.c_char * size
+    return kind.from_address(flat.data_ptr()) if size else kind()
+
+
+def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file and wait until the disk has it.
+
+    `safetensors.torch.save_file` fills a buffer with all tensors, writes it to a temporary file of
+    its own and renames that; straight from the tensors' memory it takes two thirds of the time.
+
+    Args:
+        path: the file.
+        tensors: contiguous, on the CPU.
+        metadata: what the header says besides.
+    """
+    with open(path, "wb") as file:
+        file.write(_head(tensors, metadata))
+        for name in _order(tensors):
+            file.write(_bytes_of(tensors[name]))
+        file.flush()
+        _force(file.fileno())
+
+
+def _order(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Sort names as safetensors does: wide dtypes first, so that every tensor is aligned."""
+    return sorted(tensors, key=lambda name: -tensors[name].itemsize)
+
+
+def _head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the first bytes of a safetensors file: a length, and JSON that says what is where."""
+    said: dict[str, object] = {"__metadata__": metadata}
+    end = 0
+    for name in _order(tensors):
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        said[name] = {
+            "dtype": _dtype(tensor.dtype),
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(said).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+@functools.cache
+def _dtype(dtype: torch.dtype) -> str:
+    """Ask safetensors for its name of a dtype."""
+    head = save({"tensor": torch.empty(0, dtype=dtype)})[8:]
+    return str(json.loads(head)["tensor"]["dtype"])
 
 
 def _metadata(index: int, tree: str, places: Mapping[int, list[str]]) -> dict[str, str]:
@@ -390,11 +440,15 @@ def _sync(path: Path) -> None:
             return  # Windows can't, and writes renames through its journal
     opened = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
-        os.fsync(opened)
-        if sys.platform == "darwin":
-            fcntl.fcntl(opened, fcntl.F_FULLFSYNC)  # fsync alone stops at the disk's own cache
+        _force(opened)
     finally:
         os.close(opened)
+
+
+def _force(opened: int) -> None:
+    os.fsync(opened)
+    if sys.platform == "darwin":
+        fcntl.fcntl(opened, fcntl.F_FULLFSYNC)  # fsync alone stops at the disk's own cache
 
 
 def _make(folder: Path) -> None:

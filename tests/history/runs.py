@@ -65,17 +65,17 @@ def intercept(before: Callable[[str, tuple[Any, ...]], None]) -> None:
     for name in CALLS:
         setattr(os, name, wrapped(name, getattr(os, name)))
 
-    write = store.save_file
+    write = store.written
 
-    def save_file(tensors: Any, path: Path, metadata: Any) -> None:
-        write(tensors, path, metadata)
+    def written(path: Path, tensors: Any, metadata: Any) -> None:
+        write(path, tensors, metadata)
         whole = path.read_bytes()
         for size in (0, len(whole) // 2, len(whole) - 1):  # what a kill in the middle leaves
             path.write_bytes(whole[:size])
-            before("save_file", (path,))
+            before("written", (path,))
         path.write_bytes(whole)
 
-    store.save_file = save_file
+    store.written = written
 
 
 def in_child(function: Callable[[], object]) -> int:

@@ -108,34 +108,39 @@ def recorded(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list
     """List the calls to the system with the file that each is about."""
     calls: list[tuple[str, str]] = []
     opened: dict[int, str] = {}
+    written = ""  # the file that `open` opened, of which `os` isn't told
     originals = {name: getattr(os, name) for name in CALLS}
 
     def wrapped(name: str) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            about = opened.get(args[0], "") if isinstance(args[0], int) else os.fspath(args[0])
+            about = opened.get(args[0], written) if isinstance(args[0], int) else os.fspath(args[0])
             calls.append((name, os.path.basename(about)))
             found = originals[name](*args, **kwargs)
             if name == "open":
                 opened[found] = os.fspath(args[0])
+            elif name == "close":
+                opened.pop(args[0], None)
             return found
 
         return wrapper
 
-    write = store.save_file
+    write = store.written
 
-    def save_file(tensors: Any, path: Path, metadata: Any) -> None:
-        calls.append(("save_file", path.name))
-        write(tensors, path, metadata)
+    def write_whole(path: Path, tensors: Any, metadata: Any) -> None:
+        nonlocal written
+        written = os.fspath(path)
+        calls.append(("write", path.name))
+        write(path, tensors, metadata)
 
     with monkeypatch.context() as patch:
         for name in CALLS:
             patch.setattr(os, name, wrapped(name))
-        patch.setattr(store, "save_file", save_file)
+        patch.setattr(store, "written", write_whole)
         act()
     return [call for call in calls if call[0] not in ("open", "close")]
 
 
-WRITE = [("save_file", "part"), ("fsync", "part"), ("replace", "part"), ("fsync", "run")]
+WRITE = [("write", "part"), ("fsync", "part"), ("replace", "part"), ("fsync", "run")]
 
 
 def test_bytes_are_on_disk_before_their_name(
@@ -172,7 +177,7 @@ def full(name: str, number: int) -> Callable[[str, tuple[Any, ...]], None]:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("save_file", 1), ("save_file", 2), ("fsync", 1), ("fsync", 2), ("replace", 1)],
+    [("written", 1), ("written", 2), ("fsync", 1), ("fsync", 2), ("replace", 1)],
 )
 def test_a_full_disk_is_a_named_error(name: str, number: int, tmp_path: Path) -> None:
     """Nothing is lost, and the same append works once there is room."""
