@@ -127,7 +127,7 @@ class Summary:
 
     ``token`` numbers tensor objects: equal tokens are the same object. ``norm`` is the Euclidean norm,
     ``fingerprint`` a checksum of the bytes in order, ``value`` a copy, or ``None`` without ``keep=True``.
-    ``octets`` are the bytes of a small tensor, for the views.
+    ``octets`` are the bytes of a small tensor, for the views. ``share``: each rank holds another part of it.
     """
 
     shape: tuple[int, ...]
@@ -138,6 +138,7 @@ class Summary:
     token: int | None
     value: Tensor | None = field(default=None, repr=False, compare=False)
     octets: bytearray | None = field(default=None, repr=False, compare=False)
+    share: bool = False
 
     def numbers(self) -> Tensor | None:
         """Return the tensor as it was, if its numbers were kept; it isn't to be written to."""

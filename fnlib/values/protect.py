@@ -221,6 +221,14 @@ def is_sharded(tensor: Tensor) -> bool:
     return type(tensor) is not Tensor and hasattr(tensor, "device_mesh")  # importing it is slow
 
 
+def is_share(tensor: Tensor) -> bool:
+    """Say whether the numbers that this rank holds of a tensor differ from other ranks' by design.
+
+    A DTensor that is replicated over its whole mesh is the same everywhere.
+    """
+    return is_sharded(tensor) and not all(one.is_replicate() for one in tensor.placements)  # type: ignore[attr-defined]
+
+
 def in_transform() -> bool:
     """Say whether a transform of ``torch.func`` runs, whose tensors must not outlive it."""
     return active_transform() is not None

@@ -172,6 +172,65 @@ def test_the_statement_that_parts_the_ranks_is_named() -> None:
     on_ranks(2, run)
 
 
+def sharded(rank: int, fault: str) -> Ranks:
+    """A loop of FSDP: each rank keeps a share of weights and moments, and BatchNorm's are whole."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    mesh = init_device_mesh("cpu", (2,))
+    for part in (network[0], network[2]):
+        fully_shard(part, mesh=mesh)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    with fnlib.Ledger(model=network, optimizer=optimizer) as ledger:
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            x = batch(rank if fault == "never reduced" else 0, step)
+            loss = network(x).square().mean()
+            loss.backward()
+            if rank == 1 and fault == "a share written":
+                network[0].weight._local_tensor.add_(1)
+            optimizer.step()
+    return across_ranks(ledger)
+
+
+def test_shares_of_sharded_weights_do_not_part_the_ranks() -> None:
+    """A share is another part on each rank by design; what is whole beside it is still compared."""
+
+    def run(rank: int) -> None:
+        for fault in ("none", "a share written"):
+            found = sharded(rank, fault)
+            assert found and {"model.0.weight", "model.2.bias"} <= set(found.shares), repr(found)
+            assert any("exp_avg" in place for place in found.shares)
+            assert "held shares of sharded tensors" in repr(found)
+        found = sharded(rank, "never reduced")
+        assert not found and found.label is not None and found.label.startswith("model.1."), found
+        assert "held shares of sharded tensors" in repr(found)
+
+    on_ranks(2, run)
+
+
+def test_a_replicated_dtensor_is_compared() -> None:
+    """Not every DTensor is a share: one that is replicated is to be the same on all ranks."""
+
+    def run(rank: int) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.tensor import DTensor, Replicate, Shard
+
+        mesh = init_device_mesh("cpu", (2,))
+        for placement, parts in ((Replicate(), True), (Shard(0), False)):
+            local = torch.ones(2, 2)
+            whole = DTensor.from_local(local, mesh, [placement], run_check=False)
+            held = {"weight": nn.Parameter(whole)}
+            module = nn.ParameterDict(held)
+            with fnlib.Ledger(model=module) as ledger:
+                local.mul_(1 + rank)
+            assert bool(across_ranks(ledger)) != parts, repr(across_ranks(ledger))
+
+    on_ranks(2, run)
+
+
 def test_sane_loops_do_not_part() -> None:
     """Weights and moments are the same after each statement; BatchNorm's own statistics aren't."""
 

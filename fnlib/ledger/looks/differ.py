@@ -22,6 +22,7 @@ from fnlib.ledger.looks.owners import Owners, Sites
 from fnlib.ledger.looks.sighting import Delta, Seen, equal, once, rewritten
 from fnlib.ledger.looks.watches import ModuleWatch, OptimizerWatch, TensorWatch, Watch
 from fnlib.torch_private import is_cow, storage_address
+from fnlib.values.protect import is_share
 
 _ORDINARY = frozenset(
     {
@@ -296,6 +297,7 @@ class Keeper(Owners):
             seen.compare_quickly(tensor, twin)
         if twin is None and seen.octets is None:
             seen.copies = tuple([copied(part) for part in dense])
+        seen.share = is_share(tensor)
         return seen
 
     # --- who holds what ------------------------------------------------------------------------

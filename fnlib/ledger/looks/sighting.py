@@ -38,6 +38,7 @@ class Seen:
     parts: one for an ordinary tensor, none for a plain ``value``. Ordinary tensors have a
     ``form`` and can be compared quickly. Where such a one and its copy are single pieces of main
     memory, ``view`` shows its bytes as they are now, and ``octets`` are those of the copy.
+    ``share``: the parts are this rank's share of a sharded tensor.
     """
 
     watch: Watch
@@ -55,6 +56,7 @@ class Seen:
     span: tuple[int, int] | None = None
     view: memoryview | None = None
     octets: bytearray | None = None
+    share: bool = False
     summary: Summary | None = None
 
     def has_stayed(self, tensor: Tensor) -> bool:
@@ -221,6 +223,7 @@ class Pending:
             seen.summary = summarise(
                 seen.copies, seen.value, seen.token, self._keep, seen.octets, small
             )
+            seen.summary.share = seen.share
         return seen.summary
 
     def _keeps(self, size: int) -> bool:

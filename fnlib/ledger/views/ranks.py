@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fnlib.distributed import alone, gathered, meet
 from fnlib.ledger.entries import Change, Entry
 from fnlib.ledger.views.view import Recording
 from fnlib.show.table import Table, Tabular
+from fnlib.show.tensors import counted
 
 _UNKNOWN = "?"
+_SHARE = "a share"  # of a sharded tensor, which each rank holds another part of
 _COMPARED = ("weight", "optimizer state", "buffer")  # what replicas should have in common
 
 
@@ -48,6 +50,7 @@ class Ranks(Tabular):
             recording.
         rows: the statements from the last agreement on, each with what it left on each rank.
         why: what the rows show, in one sentence.
+        shares: the places where each rank held its own part of a sharded tensor at some time.
     """
 
     size: int
@@ -55,19 +58,27 @@ class Ranks(Tabular):
     at: Statement | None = None
     rows: Sequence[tuple[Statement, Sequence[str]]] = ()
     why: str = ""
+    shares: Collection[str] = ()
 
     def __bool__(self) -> bool:
         return self.label is None
 
     def _table(self) -> Table:
+        notes = [self.why] if self.why else []
+        if self.shares:
+            notes.append(
+                f"{counted(len(self.shares), 'place')} held shares of sharded tensors, which differ "
+                "by design and aren't compared."
+            )
         if self.label is None:
-            return Table(f"The replicas are the same on {self.size} ranks, after each statement")
+            title = f"The replicas are the same on {self.size} ranks, after each statement"
+            return Table(title, notes=notes)
         where = f"at {_place(self.at)}" if self.at else "before the recording"
         columns = {"line": ">", "statement": "<"}
         columns |= {f"rank {rank}": "<" for rank in range(self.size)}
         rows = [(str(said.line), said.source.splitlines()[0], *cells) for said, cells in self.rows]
         title = f"The replicas part {where}: {self.label}"
-        return Table(title, columns, {"": rows}, [self.why], code=("statement",))
+        return Table(title, columns, {"": rows}, notes, code=("statement",))
 
 
 def across_ranks(ledger: Recording) -> Ranks:
@@ -76,7 +87,8 @@ def across_ranks(ledger: Recording) -> Ranks:
     Every rank calls it, after its ``with Ledger(...)`` block. Weights, moments and buffers are
     compared after each statement that wrote to them. Where a weight parts because its gradient did,
     the statement that parted the gradients is named. Ranks that a broadcast brings together count
-    from there on. Shares of a sharded weight differ by design, and count as parted.
+    from there on. Where each rank holds its share of a sharded weight (FSDP), nothing can be compared;
+    the table says at how many places. While such a weight is whole, in a forward pass, it is.
 
     Args:
         ledger: this rank's recording of the same loop.
@@ -138,12 +150,15 @@ def _print(value: object) -> str:
     """Write what a place holds so that ranks can compare it."""
     if value is None:
         return "none"
+    if getattr(value, "share", False):
+        return _SHARE
     found = getattr(value, "fingerprint", _UNKNOWN) if hasattr(value, "shape") else repr(value)
     return _UNKNOWN if found is None else found
 
 
 def _parted(everybody: Sequence[Sequence[Write]], ran: Sequence[Collection[Statement]]) -> Ranks:
     """Find the first place that differs, in the order in which statements ran."""
+    shares = {w.label for theirs in everybody for w in theirs if _SHARE in (w.before, w.after)}
     for state in _COMPARED:
         places = dict.fromkeys(w.label for theirs in everybody for w in theirs if w.state == state)
         found = []
@@ -154,8 +169,8 @@ def _parted(everybody: Sequence[Sequence[Write]], ran: Sequence[Collection[State
                 found.append((index, order, label))
         if found:
             index, _, label = min(found)
-            return _explained(everybody, ran, state, label, index)
-    return Ranks(len(everybody))
+            return replace(_explained(everybody, ran, state, label, index), shares=shares)
+    return Ranks(len(everybody), shares=shares)
 
 
 def _of(writes: Sequence[Write], label: str) -> list[Write]:
