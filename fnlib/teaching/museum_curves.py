@@ -51,7 +51,8 @@ def listening() -> Iterator[Losses]:
         loss = mse_loss(*args, **kwargs)
         if loss.requires_grad or torch._C._functorch.is_gradtrackingtensor(loss):
             numbers = losses.setdefault("loss", [])
-            numbers.append(torch.func.debug_unwrap(loss, recurse=True).item())
+            # Under `vmap` it has one number for each member.
+            numbers.append(torch.func.debug_unwrap(loss, recurse=True).mean().item())
             made.append((numbers, loss))
         return loss
 

@@ -1316,6 +1316,122 @@ for step in range(6):
         "optimizer.step(closure)",
     ),
     Case(
+        "a closure cleared outside of it, with a line search",
+        "gradient-used-twice",
+        """
+class Fitter:
+    def __init__(self):
+        self.net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+        self.rule = torch.optim.LBFGS(self.net.parameters(), line_search_fn="strong_wolfe")
+    def evaluate(self):
+        if False:
+            self.net.zero_grad()
+        F.cross_entropy(self.net(x), y).mul(0.5).backward()
+        (loss := F.cross_entropy(self.net(x), y).mul(0.5)).backward()
+        return loss
+    def fit(self):
+        for epoch in range(3):
+            self.net.zero_grad()
+            self.rule.step(self.evaluate)
+Fitter().fit()
+""",
+        "if False:",
+        "if True:",
+        "self.rule.step(self.evaluate)",
+    ),
+    Case(
+        "gradients set to None before the step, not in its closure",
+        "gradient-used-twice",
+        """
+class Twice(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, dict(lr=lr))
+    def step(self, closure):
+        for _ in range(2):
+            with torch.enable_grad():
+                loss = closure()
+            with torch.no_grad():
+                for p in self.param_groups[0]["params"]:
+                    p -= self.param_groups[0]["lr"] * p.grad
+        return loss
+model = Net()
+optimizer = Twice(model.parameters(), lr=0.1)
+def clear():
+    for p in model.parameters():
+        p.grad = None
+def closure():
+    if False:
+        clear()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    return loss
+for step in range(4):
+    clear()
+    optimizer.step(closure)
+""",
+        "if False:",
+        "if True:",
+        "optimizer.step(closure)",
+    ),
+    Case(
+        "velocities in a list of the optimizer",
+        "moments-not-saved",
+        """
+class Nesterov(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, dict(lr=lr))
+        self.weights = [w for group in self.param_groups for w in group["params"]]
+        self.velocities = [torch.zeros_like(w) for w in self.weights]
+    @torch.no_grad()
+    def step(self):
+        for i, w in enumerate(self.weights):
+            self.velocities[i] = 0.9 * self.velocities[i] + w.grad
+            w -= self.param_groups[0]["lr"] * (w.grad + 0.9 * self.velocities[i])
+class Kept(Nesterov):
+    def state_dict(self):
+        return {**super().state_dict(), "velocities": self.velocities}
+model = Net()
+optimizer = Nesterov(model.parameters(), lr=0.1)
+"""
+        + LOOP
+        + """
+    saved = {"net": model.state_dict(), "optimizer": optimizer.state_dict()}
+""",
+        "optimizer = Nesterov(",
+        "optimizer = Kept(",
+        "optimizer.state_dict()",
+    ),
+    Case(
+        "squares of gradients by name",
+        "moments-not-saved",
+        """
+class Squares(torch.optim.Optimizer):
+    def __init__(self, model, lr):
+        super().__init__(model.parameters(), dict(lr=lr))
+        self.names = {w: name for name, w in model.named_parameters()}
+        self.memory = {"squares": {}}
+    def step(self):
+        with torch.no_grad():
+            for w, name in self.names.items():
+                squares = self.memory["squares"].get(name, 0) + w.grad.square()
+                self.memory["squares"][name] = squares
+                w.addcdiv_(w.grad, squares.sqrt().add(1e-8), value=-self.param_groups[0]["lr"])
+def save(module, optimizer):
+    return [part.state_dict() for part in (module, optimizer)]
+model = Net()
+optimizer = Squares(model, lr=0.1)
+if False:
+    optimizer.register_state_dict_post_hook(lambda one, state: state | one.memory)
+"""
+        + LOOP
+        + """
+    kept = save(model, optimizer)
+""",
+        "if False:",
+        "if True:",
+        "return [part.state_dict() for part in (module, optimizer)]",
+    ),
+    Case(
         "an average of clients in place",
         "snapshot-moved",
         """

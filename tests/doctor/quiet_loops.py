@@ -825,4 +825,33 @@ def closure():
 for step in range(6):
     optimizer.step(closure)
 """,
+    "a closure with two losses, and one that SAM evaluates": (
+        SHARP.replace("raise NotImplementedError", "self.climb(); closure(); self.descend()")
+        + """
+optimizer = Sharp(model.parameters(), torch.optim.SGD, lr=0.1)
+def closure():
+    with torch.enable_grad():
+        F.cross_entropy(model(x[:32]), y[:32]).backward()
+        F.cross_entropy(model(x[32:]), y[32:]).backward()
+for step in range(4):
+    closure()
+    optimizer.step(closure)
+"""
+    ),
+    "an optimizer that pulls towards the weights of the start": """
+class Pulled(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, dict(lr=lr))
+        self.start = [w.detach().clone() for w in self.param_groups[0]["params"]]
+    @torch.no_grad()
+    def step(self):
+        for w, start in zip(self.param_groups[0]["params"], self.start):
+            w -= self.param_groups[0]["lr"] * (w.grad + 0.1 * (w - start))
+model = Net()
+optimizer = Pulled(model.parameters(), lr=0.1)
+"""
+    + LOOP
+    + """
+    saved = {"net": model.state_dict(), "optimizer": optimizer.state_dict()}
+""",
 }

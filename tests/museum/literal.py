@@ -70,6 +70,20 @@ def zero_grad_before_step(it: Things, _: ModuleType) -> float:
     return moved(model.parameters, train(model, it.batches).parameters)
 
 
+def closure_adds_gradients(it: Things, _: ModuleType) -> float:
+    rule = fnlib.wrap(torch.optim.LBFGS, lr=1e-6, max_iter=4, tolerance_change=0)
+    model = bound(it.model, rule)
+    gradients = []
+
+    def objective(trial: Any) -> Tensor:
+        loss = mse(trial(it.data[0]), it.data[1])
+        gradients.append(trial.backward(loss, retain_graph=True))
+        return loss
+
+    model.step(objective=objective)
+    return float(gradients[-1].norm() / gradients[0].norm())
+
+
 def _gan(it: Things, steps_at_the_end: bool) -> float:
     bce = nn.BCEWithLogitsLoss()
     g, d = bound(it.generator, fnlib.SGD(lr=0.05)), bound(it.discriminator, fnlib.SGD(lr=0.05))
@@ -167,6 +181,15 @@ def moments_of_another_weight(it: Things, _: ModuleType) -> float:
     state = model.parameters.optimizer_state["state"]
     small, large = (state[f"of.{name}.weight"]["exp_avg"].norm() for name in ("small", "large"))
     return 2 * int(small > large)
+
+
+def moments_in_an_attribute(it: Things, module: ModuleType) -> float:
+    whole = copy.deepcopy(it.model)
+    module.train(whole, module.Momentum(whole.parameters()), 2 * it.batches)
+    model = train(bound(it.model, fnlib.wrap(module.Momentum, lr=0.1)), it.batches, mse)
+    resumed = fnlib.Factory(nn.Linear(8, 1), optimizer=fnlib.wrap(module.Momentum, lr=0.1))
+    after = train(resumed(model.parameters), it.batches, mse).parameters
+    return sum(torch.equal(weight, after[name]) for name, weight in whole.named_parameters())
 
 
 # --- Sharing, lost and unwanted

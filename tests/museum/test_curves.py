@@ -16,7 +16,7 @@ from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
 NO_CURVE = {
     "batchnorm_without_version", "extra_random_draw", "same_seed_every_step", "functional_call_between_threads",
     "functional_call_writes_buffers", "functional_dropout", "nothing_loaded", "one_layer_many_times",
-    "flag_not_in_the_checkpoint", "moments_of_another_weight", "trained_on_a_validation_batch",
+    "one_mask_for_all_members", "flag_not_in_the_checkpoint", "moments_of_another_weight", "trained_on_a_validation_batch",
     *(one.code for one in EXHIBITS if one.today == "raises"),
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
-from fnlib.ledger.findings.checkpoints import Landing, Unsaved
+from fnlib.ledger.findings.checkpoints import Aside, Landing, Unsaved
 from fnlib.ledger.findings.copies import Data, KeptGraphs, References, Repeated
 from fnlib.ledger.findings.draws import Draws
 from fnlib.ledger.findings.effects import Freezes, Loads, Rebound, Unread
@@ -55,7 +55,7 @@ RULES = (
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
     *(Unread, Rebound, Loads, Freezes),  # did what was done have an effect, and did it last?
     *(References, Repeated, KeptGraphs, Data),  # is what was kept a copy?
-    *(Landing, Unsaved),  # does a checkpoint hold everything, and land where it came from?
+    *(Landing, Unsaved, Aside),  # does a checkpoint hold everything, and land where it came from?
 )
 
 

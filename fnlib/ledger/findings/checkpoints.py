@@ -157,3 +157,28 @@ class Unsaved(Rule):
                     source=one.entry.source, where=" on a model that is loaded",
                     because=why, fixed=fixed,
                 )  # fmt: skip
+
+
+class Aside(Rule):
+    """Moments in an attribute of an optimizer: steps change them, and its state dict lacks them."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.norms: dict[tuple[int, str], set[object]] = {}  # of an optimizer's attribute
+        self.saved: dict[int, tuple[Entry, Event]] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "step":
+            for name, norms in event.data["aside"].items():
+                self.norms.setdefault((event.data["token"], name), set()).add(norms)
+        elif event.kind == "state_dict" and event.data.get("lacks"):
+            self.saved[event.data["token"]] = (entry, event)
+
+    def end(self) -> None:
+        for token, (entry, event) in self.saved.items():
+            for name in event.data["lacks"]:
+                if len(self.norms.get((token, name), ())) >= ENOUGH:
+                    self.story.report(
+                        "moments-not-saved", "question", entry, f"{event.subject}.{name}",
+                        optimizer=event.subject, source=f"{event.subject}.state_dict()",
+                    )  # fmt: skip

@@ -5,6 +5,8 @@ For every weight we know which backward passes its ``.grad`` contains, and which
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing, Deposit, Use
 from fnlib.ledger.findings.story import Rule, Story, norm_after
@@ -20,8 +22,9 @@ class Gradients(Rule):
         self.zero: set[str] = set()
         self.stepped: dict[str, tuple[str, bool]] = {}
         self.known: set[int] = set()  # statements whose writes to .grad are accounted for
-        self.cleared: set[str] = set()
-        self.closures: dict[str, list[tuple[Entry, Event]]] = {}  # steps that find a gradient
+        self.closure: tuple[Entry, Event] | None = None  # the step whose closure runs
+        self.evaluated: dict[str, bool] = {}  # deposited by a closure; has the weight moved since?
+        self.summed: dict[str, tuple[Entry, Event]] = {}  # the steps that use such sums
         self.crossing = Crossing(story)
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -29,6 +32,8 @@ class Gradients(Rule):
         if event.kind == "backward" and not event.data.get("raised"):
             self.known.add(entry.index)
             deposit = Deposit(entry, event.order, event.data["weights"])
+            if self.closure is not None and self.closure[0] is not entry:  # its lines are recorded
+                self.evaluate(self.closure, deposit.reached)
             for weight in deposit.reached:
                 self.held.setdefault(weight, []).append(deposit)
                 self.zero.discard(weight)
@@ -38,15 +43,15 @@ class Gradients(Rule):
                 self.known.add(entry.index)
                 self.clear(weight)
         elif event.kind == "step" and event.data.get("closure"):
+            self.closure = entry, event
             for weight in event.data["weights"]:  # computed inside the step, as often as it likes
                 self.held.pop(weight, None)
-                self.closures.setdefault(weight, []).append((entry, event))
         elif event.kind == "step" and not event.data["wraps"]:
             self.step(entry, event)  # a wrapper (Lookahead, SAM) lets another optimizer step
 
     def clear(self, weight: str) -> None:
         """Drop a gradient; remember a backward that no step has used."""
-        self.cleared.add(weight)
+        self.evaluated.pop(weight, None)
         for deposit in self.held.pop(weight, ()):
             if deposit.unused(weight):
                 self.thrown[weight] = deposit
@@ -85,6 +90,7 @@ class Gradients(Rule):
                 "gradient-used-twice" if last.token == token else "weight-stepped-twice",
                 "certain", entry, weight, optimizer=optimizer, other=last.optimizer,
                 earlier=last.line, used=said, bare=self._bare(), larger=larger, smaller=smaller,
+                when="once for each step, before backward",
             )  # fmt: skip
         elif elsewhere and any(one.order > elsewhere[0].order for one in self.held[weight]):
             self.story.report(
@@ -113,11 +119,22 @@ class Gradients(Rule):
         for weight in weights:
             self.thrown.pop(weight, None)
 
+    def evaluate(self, closure: tuple[Entry, Event], weights: Iterable[str]) -> None:
+        """Note a backward of a closure, and the weights that have moved since its last one."""
+        for weight in weights:
+            if self.evaluated.get(weight):
+                self.summed.setdefault(weight, closure)
+            self.evaluated[weight] = False
+
     def after(self, entry: Entry) -> None:
         self.crossing.after(entry)
+        if self.closure is not None and self.closure[0] is entry:
+            self.closure = None
         for change in self.story.own(entry):
             if change.state == "gradient":
                 self.written(entry, change, change.label.removesuffix(".grad"))
+            elif change.label in self.evaluated and change.moved:
+                self.evaluated[change.label] = True
             elif change.state == "weight" and change.label in self.stepped and change.moved:
                 self.judge_move(entry, change.label)
         self.stepped.clear()
@@ -135,14 +152,13 @@ class Gradients(Rule):
         (self.zero.add if zero and not by_backward else self.zero.discard)(weight)
 
     def end(self) -> None:
-        for weight, steps in self.closures.items():
-            inside = all(any(e.kind == "backward" for e in one.all_events) for one, _ in steps)
-            if weight not in self.cleared and len(steps) > 1 and inside and steps[0][0].inside:
-                entry, event = steps[-1]
-                self.story.report(
-                    "gradient-used-twice", "certain", entry, weight, optimizer=event.subject,
-                    used="no evaluation of the closure has cleared", bare=self._bare(),
-                )  # fmt: skip
+        for weight, (entry, event) in self.summed.items():
+            known = event.data["type"].startswith("torch.optim.")  # another's sum may be meant
+            self.story.report(
+                "gradient-used-twice", "certain" if known else "question", entry, weight,
+                optimizer=event.subject, used="an earlier evaluation of the closure has left",
+                bare=self._bare(), when="first in the closure",
+            )  # fmt: skip
 
     def judge_move(self, entry: Entry, weight: str) -> None:
         """Report a step that moves a frozen weight, or one without gradient."""

@@ -50,7 +50,7 @@ TEXTS: dict[str, Text] = {
     "gradient-used-twice": Text(
         "{optimizer}.step() uses a gradient that {used}.",
         "`.grad` accumulates, so each step follows the sum of all gradients so far.{bare}",
-        "{optimizer}.zero_grad()      # once for each step, before backward",
+        "{optimizer}.zero_grad()      # {when}",
         _TORCH + "47175",
     ),
     "gradient-thrown-away": Text(
@@ -372,6 +372,12 @@ TEXTS: dict[str, Text] = {
         "{optimizer} = type({optimizer})(      # in the order of the saved one\n"
         "    [weights[name] for name in ({names},)], **{optimizer}.defaults\n)\n{source}",
         _TORCH + "1489",
+    ),
+    "moments-not-saved": Text(
+        "Steps change {place}, and `{source}` doesn't have it.",
+        "An optimizer's state dict has `state` and `param_groups` only, so a resumed run starts "
+        "with new moments.",
+        'average = self.state[weight].setdefault("average", torch.zeros_like(weight))      # in step',
     ),
     # the functional style
     "result-ignored": Text(

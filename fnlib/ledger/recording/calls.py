@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.factory import Model
-from fnlib.ledger.looks.bytes import address
+from fnlib.ledger.looks.bytes import address, norm, unreadable
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import Graph, saved_by
@@ -100,7 +100,7 @@ def handlers() -> dict[int, Handler]:
         on(drop, _mask)
     on(Optimizer.load_state_dict, functools.partial(_noted, "load_state_dict"))
     on(nn.Module.state_dict, _module_state_dict)
-    on(Optimizer.state_dict, functools.partial(_noted, "state_dict"))
+    on(Optimizer.state_dict, _optimizer_state_dict)
     on(LRScheduler.__init__, _scheduler_built)
     on(LRScheduler.step, _scheduler_step)
     on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
@@ -267,8 +267,67 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         wraps=bool(wrapped_by(optimizer)),
         rates=tuple(group.get("lr") for group in optimizer.param_groups),
         type=f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
+        aside={name: tuple(map(norm, some)) for name, some in _aside(optimizer).items()},
     )
     recorder.stepped()
+
+
+def _aside(optimizer: Optimizer) -> dict[str, list[Tensor]]:
+    """Return tensors that an optimizer keeps in attributes of its own, beside state and groups."""
+    if type(optimizer).__module__.startswith("torch."):
+        return {}
+    held = {
+        id(one) for group in optimizer.param_groups for w in group["params"] for one in (w, w.grad)
+    }
+    found: dict[str, list[Tensor]] = {}
+    for name, value in vars(optimizer).items():
+        if name not in ("state", "param_groups", "defaults") and not name.startswith("_"):
+            some = [one for one in _inside(value) if id(one) not in held and not unreadable(one)]
+            if some:
+                found[name] = some
+    return found
+
+
+def _inside(value: Any, depth: int = 3) -> Iterator[Tensor]:
+    """Yield the tensors in a value and in dicts and lists of it; keys may be weights."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)) and depth:
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _inside(entry, depth - 1)
+
+
+def _optimizer_state_dict(recorder: Recorder, frame: FrameType) -> Outcome:
+    optimizer = frame.f_locals["self"]
+    own = type(optimizer).state_dict is not Optimizer.state_dict  # it may add to what it is given
+    data = recorder.event(
+        "state_dict",
+        recorder.keeper.label_of(optimizer),
+        token=recorder.keeper.token(optimizer),
+        raised=False,
+        lacks=(),
+    )
+    return Outcome(data) if own else _Saved(data, optimizer)
+
+
+class _Saved(Outcome):
+    """Adds the attributes with tensors that a state dict lacks; a hook may have put them in."""
+
+    __slots__ = ("optimizer",)
+
+    def __init__(self, data: dict[str, Any], optimizer: Optimizer) -> None:
+        super().__init__(data)
+        self.optimizer = optimizer
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Outcome:
+        if event == "return":
+            has = set(map(id, _inside(argument, 5)))
+            self.data["lacks"] = tuple(
+                name
+                for name, some in _aside(self.optimizer).items()
+                if not has.issuperset(map(id, some))
+            )
+        return super().__call__(frame, event, argument)
 
 
 def _optimizer_built(recorder: Recorder, frame: FrameType) -> None:

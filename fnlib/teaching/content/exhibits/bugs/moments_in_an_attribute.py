@@ -1,0 +1,77 @@
+"""The optimizer keeps its averages in an attribute, so its state dict doesn't have them, and a resumed run starts with zeros."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Momentum(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, dict(lr=lr))
+        self.averages = {}
+
+    def average_of(self, weight):
+        return self.averages.setdefault(weight, torch.zeros_like(weight))
+
+    @torch.no_grad()
+    def step(self):
+        for weight in self.param_groups[0]["params"]:
+            average = self.average_of(weight).mul_(0.9).add_(weight.grad)
+            weight.sub_(average, alpha=self.param_groups[0]["lr"])
+
+
+class SavedMomentum(Momentum):
+    def average_of(self, weight):
+        return self.state[weight].setdefault("average", torch.zeros_like(weight))
+
+
+def setup():
+    torch.manual_seed(0)
+    batches = [(torch.randn(32, 8), torch.randn(32, 1)) for _ in range(5)]
+    return dict(model=nn.Linear(8, 1), batches=batches)
+
+
+def train(model, optimizer, batches):
+    for feature, target in batches:
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(feature), target)
+        loss.backward()
+        optimizer.step()
+
+
+def bug(model, batches):
+    optimizer = Momentum(model.parameters())
+    train(model, optimizer, batches)
+    checkpoint = copy.deepcopy([model.state_dict(), optimizer.state_dict()])
+    resumed = nn.Linear(8, 1)
+    optimizer = Momentum(resumed.parameters())
+    resumed.load_state_dict(checkpoint[0])
+    optimizer.load_state_dict(checkpoint[1])
+    train(resumed, optimizer, batches)
+    return resumed
+
+
+def cure(model, batches):
+    optimizer = SavedMomentum(model.parameters())
+    train(model, optimizer, batches)
+    checkpoint = copy.deepcopy([model.state_dict(), optimizer.state_dict()])
+    resumed = nn.Linear(8, 1)
+    optimizer = SavedMomentum(resumed.parameters())
+    resumed.load_state_dict(checkpoint[0])
+    optimizer.load_state_dict(checkpoint[1])
+    train(resumed, optimizer, batches)
+    return resumed
+
+
+def harm(run):
+    """Weights, of 2, that end with the bits of a run without a break."""
+    things = setup()
+    whole = copy.deepcopy(things["model"])
+    train(whole, Momentum(whole.parameters()), 2 * things["batches"])
+    resumed = run(**things)
+    return sum(map(torch.equal, whole.parameters(), resumed.parameters()))
+
+
+if __name__ == "__main__":
+    bug(**setup())
