@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 import fnlib
@@ -593,3 +593,28 @@ def test_ties_are_stored_once(tmp_path: Path) -> None:
     with safe_open(tmp_path / "000000.safetensors", framework="pt") as file:
         assert len(file.keys()) == len(value)
         assert sorted(json.loads(file.metadata()["places"])["0"]) == sorted(file.keys())
+
+
+def test_a_state_is_a_safetensors_file_as_safetensors_writes_it(tmp_path: Path) -> None:
+    """The header says what safetensors' own would, and each tensor is aligned to its numbers."""
+    kinds = [torch.float16, torch.bool, torch.bfloat16, torch.float64, torch.int32]
+    start = fnlib.Parameters.from_module(nn.Linear(3, 1))
+    module = nn.Module()
+    for at, kind in enumerate(kinds):
+        module.register_buffer(f"b{at}", torch.ones(3 + 2 * at).to(kind))
+    module.weight = nn.Parameter(start["weight"])
+    kept(tmp_path, [fnlib.Parameters.from_module(module)])
+    path = tmp_path / "000000.safetensors"
+    written, tensors = path.read_bytes(), load_file(path)
+    size = int.from_bytes(written[:8], "little")
+    said, own = json.loads(written[8 : 8 + size]), json.loads(_header_of(save(tensors)))
+    assert said.pop("__metadata__") and size % 8 == 0 and len(own) == len(kinds) + 1
+    for name, one in said.items():
+        assert (one["dtype"], one["shape"]) == (own[name]["dtype"], own[name]["shape"])
+        assert one["data_offsets"][0] % tensors[name].element_size() == 0
+        begin, end = (8 + size + at for at in one["data_offsets"])
+        assert written[begin:end] == bytes(tensors[name].view(torch.uint8).tolist())
+
+
+def _header_of(written: bytes) -> bytes:
+    return written[8 : 8 + int.from_bytes(written[:8], "little")]
