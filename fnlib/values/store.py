@@ -332,7 +332,7 @@ def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, st
     """Write a safetensors file and wait until the disk has it.
 
     `safetensors.torch.save_file` fills a buffer with all tensors, writes it to a temporary file of
-    its own and renames that; straight from the tensors' memory it takes two thirds of the time.
+    its own and renames that. From the tensors' own memory, 0.8 MB take two thirds of that time.
 
     Args:
         path: the file.
