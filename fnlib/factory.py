@@ -301,7 +301,7 @@ class Model(Tabular):
         """
         if written := self._leaves.written(held.weights):
             if self._shows or graph:
-                raise errors.WeightsOverwritten(written)
+                raise errors.WeightsOverwritten(written, written[0])
             _, self._leaves = self.parameters._bind(self._leaves.network)
         return self._leaves
 

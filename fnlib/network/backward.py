@@ -251,7 +251,7 @@ def _explained(error: RuntimeError, loss: Tensor, leaves: Sequence[Leaves]) -> E
     if "second time" in text:
         return errors.GraphUsedUp()
     if "modified by an inplace operation" in text:
-        return errors.GraphOverwritten(text)
+        return errors.GraphOverwritten(text.splitlines()[0])
     if "use_reentrant" in text:
         return errors.HiddenByCheckpoint([name for some in leaves for name in _hidden(some, loss)])
     return error
