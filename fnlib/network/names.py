@@ -16,6 +16,7 @@ from fnlib.torch_private import (
     RNN_LISTS,
     copy_hooks,
     flat,
+    is_wrapped,
     memory_of,
     pre_hooks_of,
     unsaved_buffers,
@@ -24,6 +25,15 @@ from fnlib.values.held import Held, Names, Target, moved
 
 _BUILD = (
     "Pass a function that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+)
+
+
+IN_TRANSFORM = (
+    "A network can't be built inside a transform of torch.func, because the transform takes back its weights "
+    "when it ends. Build it before, and draw its weights:\n\n"
+    "    torch.vmap(lambda x: fnlib.Factory(Network)(fnlib.Parameters())(x))(X)   # wrong\n\n"
+    "    model = fnlib.Factory(Network)(fnlib.Parameters())\n"
+    "    torch.vmap(model)(X)   # right\n"
 )
 
 
@@ -43,11 +53,13 @@ def named_tensors(module: nn.Module) -> NamedTensors:
     """Name the weights and buffers of a module.
 
     Raises:
-        LazyModule: some of them have no shape yet.
+        LazyModule, UnsupportedModule: some of them have no shape yet, or belong to a transform.
     """
     _refuse_sharded(module)
     weights: dict[str, Tensor] = dict(module.named_parameters())
     buffers = dict(module.named_buffers())
+    if any(map(is_wrapped, (*weights.values(), *buffers.values()))):
+        raise errors.UnsupportedModule(IN_TRANSFORM)
     lazy = [name for name, t in {**weights, **buffers}.items() if nn.parameter.is_lazy(t)]
     if lazy:
         raise errors.LazyModule(lazy)

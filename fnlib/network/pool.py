@@ -32,6 +32,12 @@ _BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what
 _NOTHING: tuple[list[Tensor], list[Tensor]] = ([], [])
 
 
+def mode_in_words(mode: Mode) -> str:
+    """Say which parts train: "training except bn"."""
+    off = [] if isinstance(mode, bool) else [name or "all" for name, trains in mode if not trains]
+    return ("training" if mode else "evaluation") + (f" except {', '.join(off)}" if off else "")
+
+
 class Network:
     """What a factory knows of its network: everything but the values of its tensors.
 
@@ -117,8 +123,9 @@ class Network:
         """
         check_match("weight", held.weights, self.weights, _BIND)
         check_match("buffer", held.buffers, self.buffers, _BIND, free=held.names.resized)
-        if self.names.extra and not held.names.extra:  # a file can't hold it
-            held = held._replace(names=held.names._replace(extra=self.names.extra))
+        if self.names.extra.keys() - held.names.extra.keys():  # a file can't hold any object
+            extra = {**self.names.extra, **held.names.extra}
+            held = held._replace(names=held.names._replace(extra=extra))
         if [*held.weights, *held.buffers] == [*self.weights, *self.buffers]:
             return held
         return held._replace(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.network.names import copy_structure, named_tensors, taken_from
+from fnlib.network.names import IN_TRANSFORM, copy_structure, named_tensors, taken_from
 from fnlib.network.ownership import held_elsewhere
 from fnlib.network.pool import Network
 from fnlib.network.randomness import one_at_a_time, preserved
+from fnlib.show.table import Table
+from fnlib.show.tensors import tensor_table
 from fnlib.torch_private import forward_hooks_of, outside_transforms, registries
 from fnlib.values.held import Empty, Held
+from fnlib.values.protect import in_transform
 
 
 class Source:
@@ -55,8 +58,20 @@ class Source:
             box = [self._built()]
         return self._publish(self._taken_apart(box))
 
+    def table(self) -> Table:
+        """Show names and shapes, or what builds the network: it isn't built only to be shown."""
+        if self.known is None and self.instance is None:
+            build = getattr(self.build, "__qualname__", type(self.build).__name__)
+            return Table(f"Factory of {build}, built when parameters are first bound")
+        weights: Mapping[str, Tensor] = self.network.weights
+        table = tensor_table("Factory", {"weights": weights, "buffers": self.network.buffers})
+        table.detail = self.network.describe()
+        return table
+
     def initial(self, empty: Empty) -> Held:
         """Draw initial weights as building the network would."""
+        if in_transform():
+            raise errors.UnsupportedModule(IN_TRANSFORM)
         if empty.seed is None:
             return self._initial(empty)
         with preserved():

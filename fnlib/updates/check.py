@@ -35,6 +35,22 @@ def checked_rule(rule: Any) -> Any:
     return rule
 
 
+def rule_of_step(rule: Any, held: Held, lr: Any, known: str | None) -> Any:
+    """Return a rule as it is at the step that a value takes, once it can read the value's state.
+
+    Args:
+        rule: of the factory.
+        held: the value's record.
+        lr: the rate of this step, if it was decided outside.
+        known: see `refuse_foreign`.
+    """
+    rule = rule.at(held.step_count)
+    if lr is not None:
+        rule = rule.at_rate(lr)
+    refuse_foreign(held, rule, known)
+    return rule
+
+
 def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
     """Refuse an optimizer state that a rule can't go on from.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.values.held import Held, Names
+from fnlib.values.held import Content, Held, Names
 from fnlib.values.protect import share
 
 _STACK = "stacked = fnlib.stack([p, q])   # of one factory, after as many steps"
@@ -31,23 +31,25 @@ class Static(NamedTuple):
     names: Names
 
 
-def apart(held: Held) -> tuple[list[Tensor], Static]:
-    """Return the tensors of a record, as shares, and the rest."""
-    tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
-    state = _emptied(held.state, tensors)
-    static = Static(
-        tuple(held.weights), tuple(held.buffers), state, held.rule, held.step_count, held.names
-    )
+def apart(content: Content) -> tuple[list[Tensor], Any]:
+    """Return the tensors of a value, as shares, and the rest: all of it, if it is empty."""
+    if not isinstance(content, Held):
+        return [], content
+    tensors: list[Any] = [*content.weights.values(), *content.buffers.values()]
+    names = tuple(content.weights), tuple(content.buffers)
+    state = _emptied(content.state, tensors)
+    static = Static(*names, state, content.rule, content.step_count, content.names)
     return [share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors], static
 
 
-def together(tensors: Iterable[Any], static: Static) -> Held:
+def together(tensors: Iterable[Any], static: Any) -> Any:
     """Undo `apart`, with any leaves: a transform puts in tensors of its own, or none at all."""
+    if not isinstance(static, Static):
+        return static
     leaves = (share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors)
     weights = dict(zip(static.weights, leaves, strict=False))
     buffers = dict(zip(static.buffers, leaves, strict=False))
-    state = _filled(static.state, leaves)
-    return Held(weights, buffers, state, static.rule, static.step_count, static.names)
+    return Held(weights, buffers, _filled(static.state, leaves), *static[3:])
 
 
 class _Leaf:

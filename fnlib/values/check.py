@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from torch import Tensor
 
 from fnlib import errors
 from fnlib.show import words
 from fnlib.values.held import Held
-from fnlib.values.protect import carried, detached, owned, same_bits
+from fnlib.values.protect import Tensors, carried, detached, in_transform, owned, same_bits
+from fnlib.values.trees import same_entries, storable
 
 
 def check_match(
@@ -81,17 +83,18 @@ def _number_kind(tensor: Tensor) -> str:
 
 
 def slopes_of(
-    gradient: Mapping[str, Tensor], held: Held, known: bool, right: str
+    gradient: Mapping[str, Tensor] | None, held: Held, known: bool, right: str
 ) -> Mapping[str, Tensor]:
     """Check a gradient and return its tensors, without a graph: a step isn't differentiated.
 
     Args:
-        gradient: names to tensors.
+        gradient: names to tensors; None where an objective takes its place.
         held: the record of the weights that it moves.
         known: whether its names and shapes are known to be those of the weights.
         right: the line to write instead, for an error.
     """
-    weights = held.weights
+    given: Any = {} if gradient is None else gradient
+    gradient, weights = given._tensors if isinstance(given, Tensors) else given, held.weights
     if not (known and all([gradient[name].dtype == weights[name].dtype for name in gradient])):
         gradient = untied("gradient entry", gradient, held.names.ties, right)
         check_match("gradient entry", gradient, weights, right, partial=True, exact=True)
@@ -122,19 +125,42 @@ def untied(
     return found
 
 
-def merged(
+KEEP: Any = object()  # "as it is", where None has a meaning of its own
+
+
+def replaced(
+    held: Held,
+    weights: Mapping[str, Tensor] | None,
+    buffers: Mapping[str, Tensor] | None,
+    state: Any = KEEP,
+) -> Held:
+    """Replace parts of a record by what a user gives. See ``fnlib.Parameters.replace``."""
+    new = held._replace(
+        weights=_merged("weight", held.weights, weights, held.names.ties, carried),
+        buffers=_merged("buffer", held.buffers, buffers, held.names.ties, owned),
+    )
+    if weights is not None and not in_transform():
+        new = new._replace(graph=any(w.requires_grad for w in new.weights.values()))
+    if state is KEEP:
+        return new
+    if state is None:
+        return new._replace(state=None, rule=None)
+    state = storable(state, "optimizer_state", owned)
+    return new._replace(state=state, rule=held.rule if same_entries(state, held.state) else None)
+
+
+def _merged(
     kind: str,
     mine: dict[str, Tensor],
     given: Mapping[str, Tensor] | None,
     ties: Mapping[str, str],
+    take: Callable[[Tensor], Tensor],
 ) -> dict[str, Tensor]:
-    """Return tensors of a value, some of them replaced by those that a user gives."""
     if given is None:
         return mine
     right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
     given = untied(kind, given, ties, right)
     check_match(kind, given, mine, right, partial=True)
-    take = carried if kind == "weight" else owned
     return {name: take(given[name]) if name in given else tensor for name, tensor in mine.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -19,6 +20,7 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.values.held import Held, Names
 from fnlib.values.protect import is_sharded
+from fnlib.values.trees import storable
 
 _FORMAT = "fnlib.Parameters 1"
 
@@ -107,7 +109,17 @@ def described(held: Held, put: Put) -> str:
     names = parts.pop("names")
     del parts["graph"]
     parts |= {"aliases": dict(names.ties), "transient": sorted(names.unsaved)}
-    return json.dumps(_flatten({**parts, "resized": sorted(names.resized)}, put))
+    parts |= {"resized": sorted(names.resized), "extra": _storable_entries(names.extra)}
+    return json.dumps(_flatten(parts, put))
+
+
+def _storable_entries(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what modules add to a state dict; an object is left to the network that is bound."""
+    found = {}
+    for name, value in extra.items():
+        with contextlib.suppress(errors.CannotStore):
+            found[name] = storable(value, name)
+    return found
 
 
 def restored(description: str, tensors: Mapping[str, Tensor]) -> Held:
@@ -184,20 +196,15 @@ def _unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _checked(parts: Any) -> Held:
     """Return the record of parts whose kinds are as they should be."""
-    kinds = {"weights": dict, "buffers": dict, "aliases": dict, "transient": list}
+    parts = {"resized": [], "extra": {}, **parts}  # which older files don't have
+    kinds = {"weights": dict, "buffers": dict, "extra": dict, "aliases": dict, "transient": list}
     for part, kind in (kinds | {"step_count": int, "rule": str | None}).items():
         if not isinstance(parts[part], kind):
             raise TypeError(f"{part} is a {type(parts[part]).__name__}")
     for name, tensor in {**parts["weights"], **parts["buffers"]}.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise TypeError(f"{name} is a {type(tensor).__name__}")
-    resized = frozenset(map(str, parts.get("resized", ())))  # older files don't have it
-    names = Names(parts["aliases"], frozenset(parts["transient"]), resized)
-    return Held(
-        parts["weights"],
-        parts["buffers"],
-        parts["state"],
-        parts["rule"],
-        parts["step_count"],
-        names,
-    )
+    unsaved, resized = (frozenset(map(str, parts[part])) for part in ("transient", "resized"))
+    names = Names(parts["aliases"], unsaved, resized, parts["extra"])
+    weights, buffers, state = parts["weights"], parts["buffers"], parts["state"]
+    return Held(weights, buffers, state, parts["rule"], parts["step_count"], names)

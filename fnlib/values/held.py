@@ -157,14 +157,18 @@ def state_dict(held: Held) -> dict[str, Any]:
     return copies | {name: copies[first] for name, first in tied.items()} | extra
 
 
-def lent(held: Held) -> Held:
+def lent(held: Held, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
     """Return weights and state that a step may write to, once nobody else refers to `held`.
 
     They are shared, because another value may hold the same tensors (`replace` copies nothing).
     A tensor that nobody else holds is written to where it is: its original ends with `held`.
+
+    Args:
+        held: the record of a value that was given away.
+        weights: its weights, or those that a forward pass put in their place.
     """
-    weights = dict(zip(held.weights, share_all(held.weights.values()), strict=True))
-    return held._replace(weights=weights, state=map_tree(share, held.state))
+    lends = dict(zip(weights, share_all(weights.values()), strict=True))
+    return lends, map_tree(share, held.state)
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep

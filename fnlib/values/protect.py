@@ -121,15 +121,24 @@ class Weights(Tensors):
         return self._tensors[self._ties.get(name, name)]
 
 
-def unchangeable(variable: str, name: str, right: str) -> errors.Immutable:
-    """Return the error for an assignment to an entry of a value."""
-    return errors.Immutable(
-        f"{variable.capitalize().removesuffix('s')}s never change: every other name for this value "
-        "would see the change too.",
-        f"{variable}['{name}'] = tensor",
-        "writes into the value",
-        f"{variable} = {right}   # right: makes a new value",
-    )
+class Unassignable(Tabular):
+    """Refuse to assign to an entry, with the line that makes another value."""
+
+    __slots__ = ()
+    _instead: str  # that line, with a place for the name of the entry
+
+    def __setitem__(self, name: str, tensor: Tensor | None) -> None:
+        variable = type(self).__name__.lower()
+        raise errors.Immutable(
+            f"{variable.capitalize().removesuffix('s')}s never change: every other name for this "
+            "value would see the change too.",
+            f"{variable}['{name}'] = tensor",
+            "writes into the value",
+            f"{variable} = {self._instead.format(name)}   # right: makes a new value",
+        )
+
+    def __delitem__(self, name: str) -> None:
+        self[name] = None
 
 
 # --- taking over ----------------------------------------------------------------------------------
