@@ -13,11 +13,11 @@ from torch.overrides import TorchFunctionMode
 from fnlib import errors
 from fnlib.factory import Factory
 from fnlib.gradient import Gradient
+from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
 from fnlib.network.randomness import Mark, other_generators, seeded
 from fnlib.parameters import Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
-from fnlib.transformed import transformed
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.rule import Settings
@@ -365,6 +365,58 @@ class Graph:
             new_moments += after.values()
             self.kept.append(tuple(after))
         return [*new_weights, *steps, *new_moments]
+
+
+# --- inside a transform of torch.func ------------------------------------------------------------
+
+
+def transformed(
+    factory: Factory,
+    criterion: Callable[[Any, Any], Tensor],
+    parameters: Parameters,
+    feature: Any,
+    label: Any,
+    seed: int | None = None,
+) -> tuple[Parameters, Tensor]:
+    """Take one step with ``torch.func.grad``: a transform keeps the graph of a loss to itself.
+
+    Args: as `fnlib.train_step` and the step that it returns.
+
+    Raises:
+        CannotTransform: the rule works in place, so no transform can follow it.
+        WrongRule, WrongParameters: the optimizer state isn't this rule's.
+    """
+    network, name = factory.network, factory._rule.name
+    held, _ = parameters._bind(network)
+    if not isinstance(factory._rule, Formula):
+        raise errors.CannotTransform(f"The update rule {name}", "changes tensors in place")
+    if network.writes_weights:
+        raise errors.CannotTransform("A forward pass of this network", "writes to its weights")
+    refuse_foreign(held, factory._rule, parameters._bound.rule)
+    inputs = feature if isinstance(feature, tuple) else (feature,)
+    moving: list[str] = []
+
+    def loss_of(trained: Mapping[str, Tensor]) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        # Copies of the buffers, because a forward pass writes to what a transform follows.
+        copies = {name: buffer.clone() for name, buffer in held.buffers.items()}
+        now = held._replace(weights={**held.weights, **trained}, buffers=copies)
+        model = factory(Parameters._of(now, Bound(network, name, None)), seed=seed)
+        output, buffers = model.with_buffers(*inputs)
+        loss = criterion(output, label)
+        moving[:] = reached(loss, trained)
+        return loss, (loss, dict(buffers._tensors))
+
+    trained = {name: held.weights[name] for name in network.trained_names}
+    slopes, (loss, buffers) = torch.func.grad(loss_of, has_aux=True)(trained)
+    gradient = {name: slopes[name] for name in moving}
+    rule = factory._rule.at(held.step_count)
+    state = rule.init(held.weights) if held.state is None else held.state
+    weights, state = rule.update(held.weights, gradient, state)
+    after = Held(weights, buffers, state, name, held.step_count + 1, held.names)
+    return Parameters._of(after, Bound(network, name, None)), loss
+
+
+# --- what the compiler has to be helped with -----------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ class Source:
 
     def initial(self, empty: Empty) -> Held:
         """Draw initial weights as building the network would."""
-        if in_transform():
+        if in_transform() and self.network.weights:
             raise errors.UnsupportedModule(IN_TRANSFORM)
         if empty.seed is None:
             return self._initial(empty)

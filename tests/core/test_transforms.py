@@ -161,7 +161,8 @@ def in_a_map(f: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def in_a_gradient(f: Callable[[Tensor], Tensor]) -> Tensor:
-    return grad(lambda x: f(x).sum())(X)
+    slope: Tensor = grad(lambda x: f(x).sum())(X)
+    return slope
 
 
 def in_a_direction(f: Callable[[Tensor], Tensor]) -> Tensor:
@@ -171,7 +172,7 @@ def in_a_direction(f: Callable[[Tensor], Tensor]) -> Tensor:
 BUILDS = {
     "initial weights": lambda: ModelFactory(fnlib.Parameters()),
     "a new factory": lambda: fnlib.Factory(build)(fnlib.Parameters(seed=0)),
-    "a class": lambda: fnlib.Factory(nn.Identity)(fnlib.Parameters()),
+    "a class": lambda: fnlib.Factory(nn.PReLU)(fnlib.Parameters()),
     "from_module": lambda: ModelFactory(fnlib.Parameters.from_module(build())),
 }
 
@@ -182,6 +183,7 @@ def test_building_inside_a_transform_is_refused_by_name(
     kind: str, inside: Callable[[Any], Tensor]
 ) -> None:
     """The transform would own the weights, and take them back when it ends."""
+    assert inside(lambda x: fnlib.Sequential()(fnlib.Parameters())(x)).shape == X.shape
     if kind == "from_module" and inside is in_a_map:
         return  # where PyTorch itself refuses to draw the module's weights
     with pytest.raises(fnlib.UnsupportedModule, match="inside a transform of torch.func") as caught:
