@@ -31,9 +31,7 @@ Objective = Callable[["Model"], Tensor | tuple[Tensor, Mapping[str, Tensor]]]
 
 
 class Factory(Tabular):
-    """A network's structure and its update rule, without weights.
-
-    Call it with parameters to get a model.
+    """A network's structure and its update rule, without weights: call it to bind parameters.
 
     Args:
         build: something that builds the network when called without arguments (an ``nn.Module``
@@ -75,7 +73,7 @@ class Factory(Tabular):
         training: bool | Mapping[str, bool] = True,
         seed: int | None = None,
     ) -> Model:
-        """Bind parameters: make the model that they describe.
+        """Bind parameters: make the model that they describe. Binding copies nothing.
 
         Args:
             parameters: the values of its weights and buffers. Empty ones are drawn first.
@@ -83,9 +81,6 @@ class Factory(Tabular):
                 names to that (a frozen BatchNorm: ``training={"bn": False}``; all others train).
             seed: makes random layers a pure function of (parameters, input, seed). It is folded
                 with ``parameters.step_count``, so that a constant seed draws afresh each step.
-
-        Returns:
-            A model. Binding copies nothing.
 
         Raises:
             WrongParameters: these are the parameters of another network, `training` names a
@@ -136,9 +131,6 @@ def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Fact
         modules: layers, as for ``nn.Sequential`` (an ``OrderedDict`` of them too).
         optimizer: the update rule; by default ``fnlib.SGD(lr=0.01)``.
 
-    Returns:
-        A factory.
-
     >>> import fnlib, torch
     >>> ModelFactory = fnlib.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
     >>> model = ModelFactory(fnlib.Parameters(seed=0))
@@ -159,10 +151,7 @@ class Binding(NamedTuple):
 
 
 class Model(Tabular):
-    """A network with parameters bound to it. `step` returns new parameters; nothing changes.
-
-    Made by calling a factory; see `Factory`.
-    """
+    """A network with parameters bound to it by a `Factory`. Nothing about it changes."""
 
     __slots__ = ("__weakref__", "_binding", "_buffers", "_in_order", "_leaves", "_shows")
 
@@ -209,8 +198,8 @@ class Model(Tabular):
             args, kwargs: as in a call.
 
         Returns:
-            The output, and the buffers after the pass (with them any weights that the pass itself
-            changed, as ``nn.Embedding(max_norm=...)`` does), for `step` and `carry`.
+            The output, and the buffers after the pass, for `step` and `carry`. With them are any
+            weights that the pass itself changed (``nn.Embedding(max_norm=...)`` does).
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
@@ -228,8 +217,7 @@ class Model(Tabular):
             args, kwargs: as in a call.
 
         Raises:
-            StateDropped: it changed a buffer or a weight. Let forward call it, and use
-                `with_buffers`.
+            StateDropped: it changed a buffer or a weight; let forward call it.
 
         >>> import fnlib
         >>> model = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -262,8 +250,8 @@ class Model(Tabular):
     def weights(self) -> Weights:
         """The weights that this model computes with, as leaves of autograd's graph.
 
-        A loss may depend on them (a penalty), and ``torch.autograd.grad`` finds them. A write to
-        one reaches neither the parameters nor another value's models, and ends this model.
+        A loss may depend on them, and ``torch.autograd.grad`` finds them. A write to one reaches
+        neither the parameters nor another value's models, and ends this model.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -323,10 +311,8 @@ class Model(Tabular):
     def rates(self) -> Any:
         """The learning rate that the next step will use: a number, or ``{group: number}``.
 
-        Groups are counted in the order in which their first weights come.
-
-        Raises:
-            WrongParameters: the rule has no rate that fnlib can read.
+        Groups are counted in the order in which their first weights come. A rule of your own may
+        have no rate that fnlib can read: `WrongParameters`.
 
         >>> import fnlib
         >>> rule = fnlib.SGD(lr=lambda step: 0.5**step)
@@ -442,16 +428,11 @@ class Model(Tabular):
         return Model(self._binding, later)
 
     def eval(self) -> Model:
-        """Return a new model of the same parameters that evaluates; nothing is switched.
-
-        Dropout is off, running statistics are used.
-        """
+        """Return a new model of the same parameters in evaluation; nothing is switched."""
         return Model(self._binding._replace(mode=False), self._buffers)
 
     def train(self) -> Model:
-        """Return a new model of the same parameters that trains; nothing is switched.
-
-        Submodules that were bound with ``training={name: False}`` stay in evaluation.
+        """Return a new model of the same parameters that trains, but for what was bound frozen.
 
         >>> import fnlib
         >>> frozen = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters(), training={"0": False})
@@ -500,16 +481,12 @@ class _Trials:
 def backward(
     loss: Tensor, *models: Model, retain_graph: bool = False, create_graph: bool = False
 ) -> tuple[Gradient, ...]:
-    """Return the gradient of one loss with respect to the weights of several models, in one pass.
+    """Return the gradients of one loss, one for each model, in one pass.
 
     Args:
         loss: a tensor with one element.
         models: the models whose weights it depends on.
-        retain_graph: keep the graph behind the loss for another backward.
-        create_graph: give the gradients a graph of their own.
-
-    Returns:
-        One gradient for each model, in their order.
+        retain_graph, create_graph: as in `Model.backward`.
 
     Raises:
         LossNotScalar, LossIndependent: the loss is no single number, or doesn't depend on a model.

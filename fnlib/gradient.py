@@ -74,9 +74,7 @@ class Gradient(Unassignable, Tensors):
     # --- measuring --------------------------------------------------------------------------------
 
     def norm(self) -> Tensor:
-        """Return the Euclidean length over all entries, as a tensor without dimensions.
-
-        The same bits as the value that ``torch.nn.utils.clip_grad_norm_`` returns.
+        """Return the Euclidean length over all entries, with the bits of ``clip_grad_norm_``.
 
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
@@ -86,11 +84,7 @@ class Gradient(Unassignable, Tensors):
     def clip_norm(self, max_norm: float) -> Gradient:
         """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
 
-        Args:
-            max_norm: the greatest length.
-
-        Returns:
-            A new gradient: the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in ``.grad``.
+        The result has the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in ``.grad``.
 
         >>> clipped = Gradient({"w": torch.tensor([3.0, 4.0])}).clip_norm(1.0)
         >>> clipped["w"]
@@ -103,9 +97,6 @@ class Gradient(Unassignable, Tensors):
 
         Args:
             function: from a tensor to one of the same shape and dtype.
-
-        Returns:
-            A new gradient.
 
         Raises:
             WrongParameters: the function returned something else.
@@ -178,13 +169,11 @@ register_as_mapping(Gradient)
 def clip_norm(max_norm: float, *gradients: Gradient) -> tuple[Gradient, ...]:
     """Shorten several gradients to one joint length, and keep their direction.
 
+    The result has the bits of ``clip_grad_norm_``, given the parameters of all models.
+
     Args:
         max_norm: the greatest length over all entries of all gradients.
         gradients: of several models, as ``fnlib.backward(loss, a, b)`` returns them.
-
-    Returns:
-        New gradients, in their order: the bits that ``torch.nn.utils.clip_grad_norm_`` would leave
-        if it were given the parameters of all models.
 
     Raises:
         WrongParameters: one of them is no gradient.

@@ -53,7 +53,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
 
     Args:
         seed: draw the weights that ``torch.manual_seed(seed)`` and building the network would give;
-            without it they come from PyTorch's generator, as building the network would.
+            without it, those of building the network now.
         device: where the weights are moved once they are drawn (on the CPU).
         dtype: what floating weights and buffers are converted to once they are drawn.
 
@@ -99,11 +99,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         """Copy the weights and buffers of a stock module into a value of their own.
 
         Args:
-            module: any module; it is only read.
-
-        Returns:
-            Parameters that share no memory with the module. Tied weights are one entry, under the
-            first name.
+            module: any module; it is only read. Tied weights become one entry, under the first name.
 
         Raises:
             WrongParameters: this is no module.
@@ -216,8 +212,8 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         Args:
             other: parameters of the same names and shapes.
             weight: 0 is this value, 1 the other.
-            buffers: which ones the new value has: those of the `other` (as ``AveragedModel`` does),
-                its `own`, or both interpolated with ``"lerp"`` (counters are the other's).
+            buffers: those of the `other` (as ``AveragedModel`` does), its `own`, or both interpolated
+                with ``"lerp"`` (counters are the other's).
 
         Raises:
             WrongParameters: the other value isn't of this network, or `buffers` is something else.
@@ -286,8 +282,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
             other: parameters of the same names and shapes.
 
         Returns:
-            A mapping of names to Euclidean distances (in the units of the weights) that prints as a
-            table.
+            A mapping of names to Euclidean distances, which prints as a table.
 
         Raises:
             WrongParameters: the other value is not of this network.
@@ -320,8 +315,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     def state_dict(self) -> dict[str, Tensor]:
         """Copy weights and persistent buffers for ``module.load_state_dict(..., strict=True)``.
 
-        Returns:
-            Independent copies; a tied weight under each of its names.
+        A tied weight is there under each of its names.
 
         >>> import fnlib
         >>> network = nn.Linear(2, 1)
@@ -347,13 +341,10 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Parameters:
-        """Read parameters that `save` wrote. Nothing in the file is executed (no pickle).
+        """Read what `save` wrote, to the CPU. Nothing in the file is executed (no pickle).
 
         Args:
             path: the file.
-
-        Returns:
-            Parameters equal to those that were saved, on the CPU.
 
         Raises:
             NotAParametersFile: the file is cut short, or something else.
