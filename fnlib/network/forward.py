@@ -15,14 +15,7 @@ from fnlib.network.pool import Call, Mode, Network
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
 from fnlib.values.check import check_match, untied
 from fnlib.values.held import Held
-from fnlib.values.protect import (
-    Tensors,
-    all_unchanged,
-    owned,
-    share,
-    share_all,
-    unchanged,
-)
+from fnlib.values.protect import Tensors, all_unchanged, owned, share, share_all, unchanged
 
 
 class Buffers(Tensors):

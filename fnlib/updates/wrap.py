@@ -120,11 +120,7 @@ class Wrapped(Rule):
     # --- classes of torch.optim: their steps change weights and state, so one object serves ----
 
     def _refilled(
-        self,
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        state: Any,
-        in_place: bool,
+        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any, in_place: bool
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Lend everything to an optimizer object that is kept, and take it back after its step."""
         if not in_place:  # an optimizer writes in place, to its counters too
