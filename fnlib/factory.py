@@ -232,11 +232,11 @@ class Model(Tabular):
         held, leaves, binding = self._held("run a forward pass"), self._leaves, self._binding
         if leaves.shown:
             leaves = self._intact(held)
-        network, call = leaves.network, (method, args, kwargs)
-        given = network, binding.mode, held.weights, leaves, self._buffers, call, keep
+        call = method, args, kwargs
+        given = binding.mode, held.weights, leaves, self._buffers, call, keep
         if binding.seed is None:
             return run(*given)
-        with seeded(binding.seed, held.step_count, others=not network.keeps_nothing):
+        with seeded(binding.seed, held.step_count, others=not leaves.network.keeps_nothing):
             return run(*given)
 
     def _held(self, action: str) -> Held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,10 +51,8 @@ class Source:
         if self.known is not None:
             return self.known
         if self.instance is not None:
-            instance = self.instance
-            return self._publish(
-                Network(copy_structure(instance), lambda: copy_structure(instance))
-            )
+            another = functools.partial(copy_structure, self.instance)
+            return self._publish(Network(another(), another))
         with preserved(), outside_transforms():
             box = [self._built()]
         return self._publish(self._taken_apart(box))
@@ -138,16 +137,10 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
 def redraw(module: nn.Module) -> nn.Module:
-    """Copy a module instance with initial weights drawn afresh from PyTorch's generator.
+    """Copy a module instance with the initial weights that building it anew would give.
 
-    Args:
-        module: ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one such layer.
-
-    Returns:
-        A module with the weights that building it anew would give.
-
-    Raises:
-        CannotRedraw: it is made of something else, and could come out different.
+    It is an ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one such layer.
+    Anything else could come out different: `CannotRedraw`.
     """
     shared: set[int] = set()
     for path, part in module.named_modules(remove_duplicate=False):
