@@ -20,9 +20,13 @@ from fnlib.parameters import Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
+from fnlib.updates.fused import Moments
 from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
 from fnlib.values.protect import in_transform
+
+Criterion = Callable[[Any, Any], Tensor]
+Stepped = tuple[Parameters, Tensor]
 
 
 class Step(Protocol):
@@ -30,18 +34,18 @@ class Step(Protocol):
 
     def __call__(
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
-    ) -> tuple[Parameters, Tensor]: ...
+    ) -> Stepped: ...
 
 
-def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Step:
+def train_step(factory: Factory, criterion: Criterion) -> Step:
     """Make one training step a pure function: forward, loss, backward, step, buffers included.
 
     Called as it is, it does what the five lines of the functional loop do, bit for bit. Under
     ``torch.compile`` the arithmetic becomes one graph. Scheduled numbers enter it as tensors, so
     a schedule compiles nothing again. Results agree with the plain step to the tolerance of float32
     arithmetic in another order: 1e-5 relative after a step of a well-scaled network. On a CPU
-    ``torch.compile(step, options={"cpp_wrapper": True})`` takes a tenth less for a small network:
-    PyTorch then calls the kernels from C++ and not from Python.
+    ``options={"cpp_wrapper": True}`` takes a tenth less for a small network, because PyTorch then
+    calls the kernels from C++.
 
     The first call also takes a plain step, to learn which weights the loss depends on and which
     tensors `criterion` holds. The graph reads those tensors anew at each step; a tensor that is
@@ -66,7 +70,6 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     return leave_to_python(_TrainStep(factory, criterion).step)
 
 
-Stepped = tuple[Parameters, Tensor]
 # Numbers that a formula may give to `torch.add` as alpha, which inductor of PyTorch 2.13 drops where
 # it fuses a matrix product. So they are tensors in a graph.
 _FACTORS = {"lr", "momentum", "dampening", "weight_decay"}
@@ -90,7 +93,7 @@ class _Task(NamedTuple):
 class _TrainStep:
     """The parts of a training step that do not change from step to step."""
 
-    def __init__(self, factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> None:
+    def __init__(self, factory: Factory, criterion: Criterion) -> None:
         self.factory, self.criterion = factory, criterion
         rule = factory._rule
         self.formula = rule if isinstance(rule, Formula) else None
@@ -346,7 +349,7 @@ class Graph:
         weights: Mapping[str, Tensor],
         gradient: Iterable[Tensor],
         steps: list[Tensor],
-        moments: list[dict[str, Tensor]],
+        moments: list[Moments],
     ) -> list[Tensor]:
         """Move each weight by the formula of its group."""
         moving = cast(list[str], self.step.moving)
@@ -372,20 +375,13 @@ class Graph:
 
 def transformed(
     factory: Factory,
-    criterion: Callable[[Any, Any], Tensor],
+    criterion: Criterion,
     parameters: Parameters,
     feature: Any,
     label: Any,
-    seed: int | None = None,
-) -> tuple[Parameters, Tensor]:
-    """Take one step with ``torch.func.grad``: a transform keeps the graph of a loss to itself.
-
-    Args: as `fnlib.train_step` and the step that it returns.
-
-    Raises:
-        CannotTransform: the rule works in place, so no transform can follow it.
-        WrongRule, WrongParameters: the optimizer state isn't this rule's.
-    """
+    seed: int | None,
+) -> Stepped:
+    """Take one step with ``torch.func.grad``: a transform keeps the graph of a loss to itself."""
     network, name = factory.network, factory._rule.name
     held, _ = parameters._bind(network)
     if not isinstance(factory._rule, Formula):
@@ -393,7 +389,6 @@ def transformed(
     if network.writes_weights:
         raise errors.CannotTransform("A forward pass of this network", "writes to its weights")
     refuse_foreign(held, factory._rule, parameters._bound.rule)
-    inputs = feature if isinstance(feature, tuple) else (feature,)
     moving: list[str] = []
 
     def loss_of(trained: Mapping[str, Tensor]) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
@@ -401,7 +396,7 @@ def transformed(
         copies = {name: buffer.clone() for name, buffer in held.buffers.items()}
         now = held._replace(weights={**held.weights, **trained}, buffers=copies)
         model = factory(Parameters._of(now, Bound(network, name, None)), seed=seed)
-        output, buffers = model.with_buffers(*inputs)
+        output, buffers = model.with_buffers(*_inputs(feature))
         loss = criterion(output, label)
         moving[:] = reached(loss, trained)
         return loss, (loss, dict(buffers._tensors))

@@ -113,9 +113,7 @@ def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         What rank 0 gave: all state of parameters, moments and step count included.
 
     Raises:
-        RanksDisagree: another rank calls something else, or its buffers have other shapes.
-        RankLost: a rank died, or didn't answer within the timeout of the process group.
-        CannotReduce, CannotStore: a sparse tensor, or a part of a tensor that is sharded.
+        RanksDisagree, RankLost, CannotReduce, CannotStore: see `all_reduce`.
         EmptyParameters, CarriesGraph, Donated: rank 0 has nothing to give.
 
     >>> import fnlib, torch
@@ -196,10 +194,7 @@ def _mean(
 ) -> dict[str, Tensor]:
     """Average tensors over all ranks, each with a mark that says whether it is there.
 
-    Args:
-        call: what an error calls this.
-        tensors: of this rank.
-        template: tensors like those that any rank may have, in one order.
+    The template has tensors like those that any rank may have, in one order.
     """
     entries = _agree(call, [_entry(name, tensor) for name, tensor in template.items()])
     size = dist.get_world_size()
@@ -283,10 +278,8 @@ def _broadcast(parameters: Parameters) -> Parameters:
     size, count = sizes.tolist()
     if not size:
         raise errors.RanksDisagree("rank 0 has no parameters to broadcast", caller())
-    described_as = _sent(
-        torch.frombuffer(bytearray(head), dtype=torch.uint8) if first else None, size
-    )
-    numbers = _sent(data if first else None, count)
+    said = torch.frombuffer(bytearray(head), dtype=torch.uint8) if first else None
+    described_as, numbers = _sent(said, size), _sent(data if first else None, count)
     if first:
         return parameters
     tree, entries = json.loads(bytes(described_as.tolist()))
@@ -354,12 +347,9 @@ def alone() -> bool:
 
 def _device() -> torch.device:
     """Return where the backend of the process group works."""
-    backend = str(dist.get_backend())
-    return (
-        torch.device("cuda", torch.cuda.current_device())
-        if "nccl" in backend
-        else torch.device("cpu")
-    )
+    if "nccl" in str(dist.get_backend()):
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
@@ -375,16 +365,12 @@ def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
     merged: dict[str, Entry] = {}
     for entry in (entry for theirs in everybody for entry in theirs):
         if merged.setdefault(entry.name, entry) != entry:
-            found = [
-                next((e for e in theirs if e.name == entry.name), None) for theirs in everybody
-            ]
-            shapes = [None if e is None else f"{e.shape} {e.dtype}" for e in found]
-            raise errors.RanksDisagree(f"'{entry.name}' is {_against(_groups(shapes))}", caller())
+            named = [{e.name: f"{e.shape} {e.dtype}" for e in theirs} for theirs in everybody]
+            shapes = _against([theirs.get(entry.name) for theirs in named])
+            raise errors.RanksDisagree(f"'{entry.name}' is {shapes}", caller())
     if "gradient" not in call:
-        counts = [str(len(theirs)) for theirs in everybody]
-        raise errors.RanksDisagree(
-            f"the number of tensors is {_against(_groups(counts))}", caller()
-        )
+        counts = _against([str(len(theirs)) for theirs in everybody])
+        raise errors.RanksDisagree(f"the number of tensors is {counts}", caller())
     return list(merged.values())
 
 
@@ -401,7 +387,7 @@ def meet(call: str, digest: bytes = b"") -> list[bytes]:
     found = [bytes(theirs.tolist()) for theirs in everybody]
     if len({theirs[:8] for theirs in found}) > 1:
         calls = [f"{theirs} at {where}" for theirs, where in gathered((call, caller()))]
-        raise errors.RanksDisagree(_against(_groups(calls)), caller())
+        raise errors.RanksDisagree(_against(calls), caller())
     return [theirs[8:] for theirs in found]
 
 
@@ -439,12 +425,10 @@ def _groups(answers: Sequence[Given]) -> dict[Given, list[int]]:
     return groups
 
 
-def _against(groups: Mapping[Any, list[int]]) -> str:
-    """Write groups of ranks: ``(3,) float32 on rank 0, absent on ranks 1, 2``."""
-    return ", ".join(
-        f"{'absent' if answer is None else answer} on {_ranks(ranks)}"
-        for answer, ranks in groups.items()
-    )
+def _against(answers: Sequence[str | None]) -> str:
+    """Write which ranks gave which answer: ``(3,) float32 on rank 0, absent on ranks 1, 2``."""
+    groups = _groups(answers).items()
+    return ", ".join(f"{answer or 'absent'} on {_ranks(ranks)}" for answer, ranks in groups)
 
 
 def _ranks(ranks: Sequence[int]) -> str:
@@ -462,11 +446,9 @@ def _check(tensors: Mapping[str, Tensor], right: str) -> None:
             what = "a DTensor, which autograd reduces by itself"
             raise errors.CannotReduce(name, what, "parameters = model.step(gradient)")
         if tensor.layout is not torch.strided:
-            what, right = (
-                "sparse, and ranks may have other indices",
-                "gradient.map(Tensor.to_dense)",
-            )
-            raise errors.CannotReduce(name, what, f"gradient = all_reduce({right})")
+            what = "sparse, and ranks may have other indices"
+            dense = "gradient = all_reduce(gradient.map(Tensor.to_dense))"
+            raise errors.CannotReduce(name, what, dense)
 
 
 def _wrong(value: Any, right: str) -> errors.WrongParameters:

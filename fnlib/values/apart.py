@@ -90,9 +90,8 @@ def stacked(records: Sequence[Held]) -> Held:
     tensors, statics = zip(*map(apart, records), strict=True)
     for static in statics[1:]:
         _check_same(statics[0], static)
-    for name, parts in zip(
-        (*statics[0].weights, *statics[0].buffers), zip(*tensors, strict=True), strict=False
-    ):
+    names = *statics[0].weights, *statics[0].buffers
+    for name, parts in zip(names, zip(*tensors, strict=True), strict=False):
         if len({part.shape for part in parts}) > 1:
             shapes = " and ".join(sorted({str(tuple(part.shape)) for part in parts}))
             raise _not_alike(f"'{name}' has shapes {shapes}")
@@ -104,11 +103,8 @@ def unstacked(held: Held) -> list[Held]:
     tensors, static = apart(held)
     sizes = {tensor.shape[:1] for tensor in tensors}
     if len(sizes) != 1 or sizes == {torch.Size()}:
-        raise errors.WrongParameters(
-            "unstack takes what stack returned",
-            "these parameters have no first dimension that all of their tensors share",
-            _UNSTACK,
-        )
+        why = "these parameters have no first dimension that all of their tensors share"
+        raise errors.WrongParameters("unstack takes what stack returned", why, _UNSTACK)
     # Each a copy: the parts of one tensor share its memory, which a donation would take.
     rows = zip(*(map(Tensor.clone, tensor.unbind()) for tensor in tensors), strict=True)
     return [together(row, static) for row in rows]

@@ -33,20 +33,14 @@ def check_match(
         partial: whether names may be missing.
         exact: whether dtype and device must agree too.
         free: names of tensors that may have any shape.
-
-    Raises:
-        WrongParameters: they don't match.
     """
 
     def wrong(detail: str) -> errors.WrongParameters:
         return errors.WrongParameters(f"These {_plural(kind)} don't match", detail, right)
 
     if not isinstance(given, Mapping):
-        raise errors.WrongParameters(
-            f"Pass {_plural(kind)} as a mapping of names to tensors",
-            f"got {type(given).__name__}",
-            right,
-        )
+        what = f"Pass {_plural(kind)} as a mapping of names to tensors"
+        raise errors.WrongParameters(what, f"got {type(given).__name__}", right)
     unknown = [name for name in given if name not in expected]
     missing = [] if partial else [name for name in expected if name not in given]
     if unknown or missing:
@@ -62,12 +56,9 @@ def check_match(
         like = expected[name]
         if tensor.shape != like.shape and name not in free:
             raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
-        if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
-            raise wrong(
-                f"'{name}' has dtype {tensor.dtype}, expected {like.dtype} or another {_number_kind(like)} dtype"
-            )
-        if exact and tensor.dtype != like.dtype:
-            raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}")
+        if tensor.dtype != like.dtype and (exact or _number_kind(tensor) != _number_kind(like)):
+            other = "" if exact else f" or another {_number_kind(like)} dtype"
+            raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}{other}")
         if exact and tensor.device != like.device:
             raise wrong(f"'{name}' is on {tensor.device}, expected {like.device}")
 
@@ -87,11 +78,8 @@ def slopes_of(
 ) -> Mapping[str, Tensor]:
     """Check a gradient and return its tensors, without a graph: a step isn't differentiated.
 
-    Args:
-        gradient: names to tensors; None where an objective takes its place.
-        held: the record of the weights that it moves.
-        known: whether its names and shapes are known to be those of the weights.
-        right: the line to write instead, for an error.
+    There is none where an objective takes its place. Its names and shapes may be `known` to be those
+    of the weights; if they aren't, an error shows the line `right`.
     """
     given: Any = {} if gradient is None else gradient
     gradient, weights = given._tensors if isinstance(given, Tensors) else given, held.weights
@@ -165,11 +153,7 @@ def _merged(
 
 
 def refuse_graph(held: Held, action: str) -> Held:
-    """Return a record whose weights are plain numbers.
-
-    Raises:
-        CarriesGraph: they aren't, and so it can't do `action`.
-    """
+    """Return a record whose weights carry no graph, without which it can't do `action`."""
     if held.graph:
         raise errors.CarriesGraph(action)
     return held

@@ -26,15 +26,7 @@ _FORMAT = "fnlib.Parameters 1"
 
 
 def save(held: Held, path: str | os.PathLike[str]) -> None:
-    """Write a record to one file, all of it or nothing: a crash leaves the old file.
-
-    Args:
-        held: what a value holds.
-        path: the file to write.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a record to one file, all of it or nothing: a crash leaves the old file."""
     tensors: dict[str, Tensor] = {}
 
     def put(tensor: Tensor, flat: Tensor) -> str:
@@ -69,21 +61,18 @@ def load(path: str | os.PathLike[str]) -> Held:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
-                raise errors.NotAParametersFile(
-                    path, "`Parameters.save` didn't write this safetensors file"
-                )
+                why = "`Parameters.save` didn't write this safetensors file"
+                raise errors.NotAParametersFile(path, why)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         return restored(metadata["tree"], tensors)
     except SafetensorError as error:
-        raise errors.NotAParametersFile(
-            path, f"it is truncated or not a safetensors file ({error})"
-        ) from error
+        why = f"it is truncated or not a safetensors file ({error})"
+        raise errors.NotAParametersFile(path, why) from error
     except MISFIT as error:
         if isinstance(error, errors.FnlibError):
             raise
-        raise errors.NotAParametersFile(
-            path, f"its description doesn't fit its tensors ({type(error).__name__}: {error})"
-        ) from error
+        why = f"its description doesn't fit its tensors ({type(error).__name__}: {error})"
+        raise errors.NotAParametersFile(path, why) from error
 
 
 # --- a record as JSON, with its tensors put aside ---------------------------------------------
@@ -95,15 +84,9 @@ def described(held: Held, put: Put) -> str:
     """Describe a record in JSON and put its tensors aside.
 
     Args:
-        held: what a value holds.
+        held: what a value holds; a sparse tensor of it can't be stored.
         put: given a tensor and its numbers in the order of memory (a view of one dimension), puts
             them aside and returns the name to find them by.
-
-    Returns:
-        What `restored` reads.
-
-    Raises:
-        CannotStore: a tensor of a sparse layout.
     """
     parts = held._asdict()
     names = parts.pop("names")
@@ -123,15 +106,7 @@ def _storable_entries(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restored(description: str, tensors: Mapping[str, Tensor]) -> Held:
-    """Undo `described`, after a check: a file may be anybody's.
-
-    Args:
-        description: what `described` returned.
-        tensors: what was put aside, by name.
-
-    Raises:
-        Any of `MISFIT`: the description doesn't fit the tensors.
-    """
+    """Undo `described`, after a check: a file may be anybody's. Raises any of `MISFIT`."""
     return _checked(_unflatten(json.loads(description), tensors))
 
 

@@ -36,18 +36,12 @@ _REQUIRES_GRAD = operator.attrgetter("requires_grad")
 def share(tensor: Tensor) -> Tensor:
     """Return a copy-on-write copy: same content, and a write to either doesn't reach the other.
 
-    Args:
-        tensor: any tensor. Gradients flow through the copy, as through `clone`.
-
-    Returns:
-        A tensor of the same shape, strides, dtype and device. Where PyTorch cannot share lazily
-        (sparse tensors, memory that it did not allocate), the copy is made at once.
+    Gradients flow through the copy, as through `clone`. Where PyTorch cannot share lazily (sparse
+    tensors, memory that it did not allocate), the copy is made at once.
 
     >>> a = torch.zeros(2)
-    >>> share(a).add_(1)
-    tensor([1., 1.])
-    >>> a
-    tensor([0., 0.])
+    >>> share(a).add_(1), a
+    (tensor([1., 1.]), tensor([0., 0.]))
     """
     if active_transform() is not None:
         if is_wrapped(tensor):  # the transform owns the tensor, and a copy would hide it
@@ -79,13 +73,10 @@ def share_all(tensors: Collection[Tensor]) -> list[Tensor]:
 class Tensors(Tabular, Mapping[str, Tensor]):
     """Named tensors to read: each one is handed out copy-on-write.
 
-    Args:
-        tensors: names to tensors.
-        ties: second names of tied tensors to their first names.
+    `ties` maps second names of tied tensors to their first names.
 
     >>> weights = Tensors({"w": torch.zeros(2)})
-    >>> weights["w"].fill_(7)
-    tensor([7., 7.])
+    >>> _ = weights["w"].fill_(7)
     >>> weights["w"]
     tensor([0., 0.])
     """
@@ -186,10 +177,8 @@ _INTEGER_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Say whether two tensors are equal byte for byte: NaN equals NaN, 0.0 differs from -0.0.
 
-    >>> same_bits(torch.tensor(float("nan")), torch.tensor(float("nan")))
+    >>> same_bits(torch.tensor(torch.nan), torch.tensor(torch.nan))
     True
-    >>> same_bits(torch.tensor(0.0), torch.tensor(-0.0))
-    False
     """
     if a is b:
         return True
