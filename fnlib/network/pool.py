@@ -139,7 +139,8 @@ class Network:
         """
         tree.restore()
         if tree.is_referenced():
-            tree.redo()
+            if tree.changes is not None:  # which a graph or an output may need
+                tree.put(tree.changes)
             tree.after = share_all(buffers)
             tree.fill(tree.given[0], share_all(buffers))
             self.left.append(tree)
@@ -319,11 +320,6 @@ class Tree:
             shared = self.network.shared or frozenset()
             self.attributes.put(self.attributes.first, self.changes, shared)
             self._choose_places()
-
-    def redo(self) -> None:
-        """Take `restore` back, for a graph or an output that needs what the pass left."""
-        if self.changes is not None:
-            self.put(self.changes)
 
     def _shared(self) -> frozenset[int]:
         other = self.network.borrow(self.mode)

@@ -162,16 +162,11 @@ def _cannot_redraw(part: nn.Module, has_weights: bool, has_shared: bool) -> str 
     if type(part) not in REDRAWABLE:
         if has_weights:
             return "is not a layer that fnlib can redraw exactly"
-        if type(part) not in _CONTAINERS and not _holds_nothing(part):
+        of_torch = type(part).__module__.startswith("torch.nn.modules.")
+        if type(part) not in _CONTAINERS and (not of_torch or any(registries(part)[:2])):
             return "is not a container or layer of torch.nn"
     if forward_hooks_of(part):
         return "has hooks that may change its weights"
     if isinstance(part, (nn.Embedding, nn.EmbeddingBag)) and not part.weight.requires_grad:
         return "is frozen, like an embedding made from given weights"
     return "shares weights with another layer" if has_shared else None
-
-
-def _holds_nothing(part: nn.Module) -> bool:
-    """Say whether a layer is PyTorch's own and holds no tensors at all."""
-    weights, buffers, _ = registries(part)
-    return type(part).__module__.startswith("torch.nn.modules.") and not (weights or buffers)

@@ -54,7 +54,7 @@ class Wrapped(Rule):
             )
         arguments = list(inspect.signature(kind.step).parameters.values())[1:]
         required = [p for p in arguments if p.default is p.empty and p.kind in _POSITIONAL]
-        own = _is_of_torch(kind)
+        own = kind.__module__.startswith("torch.optim.")  # whose steps change no group or attribute
         vars(self).update(
             like=kind,
             _unused=[],
@@ -302,11 +302,6 @@ def _closure(places: Mapping[str, nn.Parameter], objective: Objective) -> Callab
         return loss
 
     return closure
-
-
-def _is_of_torch(kind: type) -> bool:
-    """Say whether a class is torch.optim's own: its steps change no group and no attribute."""
-    return kind.__module__.startswith("torch.optim.")
 
 
 def _copied(value: Any) -> Any:

@@ -56,9 +56,9 @@ def check_match(
         like = expected[name]
         if tensor.shape != like.shape and name not in free:
             raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
-        same_kind = _number_kind(tensor) == _number_kind(like)
-        if tensor.dtype != like.dtype and (exact or not same_kind):
-            other = "" if same_kind else f" or another {_number_kind(like)} dtype"
+        if tensor.dtype != like.dtype and (exact or _number_kind(tensor) != _number_kind(like)):
+            same = _number_kind(tensor) == _number_kind(like)
+            other = "" if same else f" or another {_number_kind(like)} dtype"
             raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}{other}")
         if exact and tensor.device != like.device:
             raise wrong(f"'{name}' is on {tensor.device}, expected {like.device}")

@@ -227,17 +227,13 @@ def in_transform() -> bool:
 # --- torch.func -----------------------------------------------------------------------------------
 
 
-def _as_list(mapping: Mapping[str, Tensor]) -> tuple[list[Tensor], list[str]]:
-    return [mapping[name] for name in mapping], list(mapping)
-
-
-def _as_dict(tensors: Any, names: list[str]) -> dict[str, Tensor]:
-    return dict(zip(names, tensors, strict=True))
-
-
 def register_as_mapping(kind: type) -> None:
     """Let `torch.func` and `torch.compile` see a mapping of tensors as a dict of its tensors."""
-    register_as_tree(kind, _as_list, _as_dict)
+    register_as_tree(
+        kind,
+        lambda mapping: ([mapping[name] for name in mapping], list(mapping)),
+        lambda tensors, names: dict(zip(names, tensors, strict=True)),
+    )
 
 
 register_as_mapping(Tensors)
