@@ -15,7 +15,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,7 @@ from fnlib.values.store import hash_of
 
 __all__ = ["all_reduce", "broadcast", "same_everywhere"]
 Given = TypeVar("Given")
+Exchanged = TypeVar("Exchanged", bound=Mapping[str, Tensor])  # a gradient, buffers, parameters
 _REDUCE = "gradient = fnlib.distributed.all_reduce(model.backward(loss))"
 _SAME = "fnlib.distributed.same_everywhere(parameters)"
 _BROADCAST = "parameters = fnlib.distributed.broadcast(parameters)"
@@ -48,13 +49,7 @@ class Entry(NamedTuple):
     dtype: str
 
 
-@overload
-def all_reduce(value: Gradient) -> Gradient: ...
-@overload
-def all_reduce(value: Buffers) -> Buffers: ...
-@overload
-def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]: ...
-def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def all_reduce(value: Exchanged) -> Exchanged:
     """Return the mean over all ranks: a value in, a value out.
 
     An entry that a rank lacks counts as zero there, as in ``DistributedDataParallel``; one that
@@ -87,7 +82,8 @@ def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if alone():
             return value
         template = _template(tensors, network) if isinstance(network, Network) else tensors
-        return Gradient._of(_mean("all_reduce of a gradient", tensors, template), network)
+        means = _mean("all_reduce of a gradient", tensors, template)
+        return cast(Exchanged, Gradient._of(means, network))
 
     def mean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         floats = {n: t for n, t in tensors.items() if t.is_floating_point() or t.is_complex()}
@@ -96,13 +92,7 @@ def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return _mapped(value, mean, _REDUCE)
 
 
-@overload
-def broadcast(value: Parameters) -> Parameters: ...
-@overload
-def broadcast(value: Buffers) -> Buffers: ...
-@overload
-def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]: ...
-def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def broadcast(value: Exchanged) -> Exchanged:
     """Return the value of rank 0 on every rank.
 
     Args:
@@ -122,7 +112,7 @@ def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     True
     """
     if isinstance(value, Parameters):
-        return value if alone() else _broadcast(value)
+        return value if alone() else cast(Exchanged, _broadcast(value))
 
     def of_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         entries = [_entry(name, tensor) for name, tensor in tensors.items()]
@@ -237,10 +227,8 @@ def _entry(name: str, tensor: Tensor) -> Entry:
 
 
 def _mapped(
-    value: Mapping[str, Tensor],
-    function: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
-    right: str,
-) -> Mapping[str, Tensor]:
+    value: Any, function: Callable[[Mapping[str, Tensor]], dict[str, Tensor]], right: str
+) -> Any:
     """Apply a function to buffers, and to the weights that their forward pass changed."""
     if not isinstance(value, Mapping):
         raise _wrong(value, right)
