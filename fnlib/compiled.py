@@ -27,6 +27,7 @@ from fnlib.values.protect import in_transform
 
 Criterion = Callable[[Any, Any], Tensor]
 Stepped = tuple[Parameters, Tensor]
+Given = tuple[Parameters, Any, Any, int | None]  # what a step is called with
 
 
 class Step(Protocol):
@@ -78,11 +79,8 @@ _FACTORS = {"lr", "momentum", "dampening", "weight_decay"}
 class _Task(NamedTuple):
     """One call of a step: what it was given, taken apart."""
 
-    parameters: Parameters
+    given: Given
     held: Held
-    feature: Any
-    label: Any
-    seed: int | None
     graph: Graph
     tensors: list[Any]
     settings: list[Settings]  # of each group, for this step
@@ -111,7 +109,7 @@ class _TrainStep:
         """Take one step. See `train_step`."""
         if in_transform():
             return transformed(self.factory, self.criterion, parameters, feature, label, seed)
-        task = self._open(parameters, feature, label, seed)
+        task = self._open((parameters, feature, label, seed))
         try:
             results = task.graph.compiled(*task.tensors)
         except Exception:
@@ -123,10 +121,9 @@ class _TrainStep:
                 _close(task.seeding)
         return self._stepped(task, results)
 
-    def _plain(
-        self, parameters: Parameters, feature: Any, label: Any, seed: int | None
-    ) -> tuple[Stepped, Gradient]:
+    def _plain(self, given: Given) -> tuple[Stepped, Gradient]:
         """Take the step as the functional loop writes it."""
+        parameters, feature, label, seed = given
         model = self.factory(parameters, seed=seed)
         output, buffers = model.with_buffers(*_inputs(feature))
         loss = self.criterion(output, label)
@@ -134,13 +131,13 @@ class _TrainStep:
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _open(self, parameters: Parameters, feature: Any, label: Any, seed: int | None) -> _Task:
+    def _open(self, given: Given) -> _Task:
         """Take a value apart, and choose the graph that takes its tensors."""
-        first = None
+        parameters, feature, label, seed = given
         if not len(parameters):
             parameters = self.factory(parameters).parameters
-        if self.moving is None:
-            first = self._learn(parameters, feature, label, seed)
+            given = parameters, feature, label, seed
+        first = self._learn(given) if self.moving is None else None
         held = self._checked(parameters)
         tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
         key: Any = ()
@@ -163,9 +160,7 @@ class _TrainStep:
         if seed is not None:
             seeding = contextlib.ExitStack()
             seeding.enter_context(seeded(seed, held.step_count))
-        graph = self.graphs[key]
-        given = parameters, held, feature, label, seed
-        return _Task(*given, graph, tensors, settings, first, seeding)
+        return _Task(given, held, self.graphs[key], tensors, settings, first, seeding)
 
     def _checked(self, parameters: Parameters) -> Held:
         """Return what a value holds, in the order of the network."""
@@ -175,15 +170,13 @@ class _TrainStep:
         refuse_foreign(held, self.factory._rule, parameters._bound.rule)
         return held
 
-    def _learn(
-        self, parameters: Parameters, feature: Any, label: Any, seed: int | None
-    ) -> tuple[Stepped, Mark]:
+    def _learn(self, given: Given) -> tuple[Stepped, Mark]:
         """Take a plain step: it refuses what cannot be pure, and shows what the graph is made of."""
-        held, leaves = parameters._bind(self.factory.network)
+        held, leaves = given[0]._bind(self.factory.network)
         tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
         before = Mark(tensors)
-        with _Recording([*tensors, *flat((feature, label))[0]]) as recording:
-            stepped, gradient = self._plain(parameters, feature, label, seed)
+        with _Recording([*tensors, *flat(given[1:3])[0]]) as recording:
+            stepped, gradient = self._plain(given)
         after = Mark(tensors)
         before.restore()
         self.moving = [name for name in held.weights if name in gradient]
@@ -226,7 +219,7 @@ class _TrainStep:
         """Put a value together again."""
         if found is None:  # nothing is compiled here
             if task.first is None:
-                return self._plain(task.parameters, task.feature, task.label, task.seed)[0]
+                return self._plain(task.given)[0]
             task.first[1].restore()
             return task.first[0]
         network, moving = self.factory.network, cast(list[str], self.moving)
@@ -236,8 +229,7 @@ class _TrainStep:
         buffers = {name: next(tensors) for name in network.buffers}
         if self.formula is None:  # these are gradients, and the rule does as it always does
             gradient = Gradient._of({name: next(tensors) for name in moving}, network)
-            model = self.factory(task.parameters)
-            return model.step(gradient, buffers=buffers), loss
+            return self.factory(task.given[0]).step(gradient, buffers=buffers), loss
         weights = {**held.weights, **{name: next(tensors) for name in moving}}
         kept = dict(held.state["state"]) if held.state else {}
         steps = [next(tensors) for _ in range(graph.counters)]

@@ -17,6 +17,7 @@ from fnlib.torch_private import gradients_of, is_cow, is_wrapped, memory_of, out
 from fnlib.values.protect import in_transform, same_bits, share, share_all
 
 _is_contiguous: Any = Tensor.is_contiguous
+_NO_LOCK: Any = contextlib.nullcontext()
 
 
 class Leaves:
@@ -112,9 +113,8 @@ def gradients(
     trained = tuple([leaf for some in leaves for leaf in (*some.trained, *some.aside)])
     runs_again = [some for some in leaves if some.network.left]
     # A checkpoint runs parts again in backward, and draws again what the first pass drew.
-    lock: Any = one_at_a_time if runs_again else contextlib.nullcontext()
     try:
-        with lock:
+        with one_at_a_time if runs_again else _NO_LOCK:
             found = differentiate(loss, trained, retain_graph, create_graph)
     except RuntimeError as error:
         named_error = _explained(error, loss, leaves)
