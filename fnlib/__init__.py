@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fnlib import encapsulated as encapsulated
     from fnlib import teaching as teaching
     from fnlib.compiled import train_step as train_step
+    from fnlib.ensemble import stack, unstack
     from fnlib.factory import Factory, Model, Sequential, backward
     from fnlib.gradient import Gradient, clip_norm
     from fnlib.history import History as History
@@ -21,16 +22,15 @@ if TYPE_CHECKING:
     from fnlib.ledger.views.compare import compare as compare
     from fnlib.optim import SGD, Adam, AdamW
     from fnlib.parameters import Parameters
-    from fnlib.transformed import stack, unstack
     from fnlib.updates.wrap import wrap
 
 # Found when first used: `import fnlib` is free, so that pytest can load the plugin everywhere.
 _CORE = {
+    "fnlib.ensemble": ("stack", "unstack"),
     "fnlib.factory": ("Factory", "Model", "Sequential", "backward"),
     "fnlib.gradient": ("Gradient", "clip_norm"),
     "fnlib.optim": ("SGD", "Adam", "AdamW"),
     "fnlib.parameters": ("Parameters",),
-    "fnlib.transformed": ("stack", "unstack"),
     "fnlib.updates.wrap": ("wrap",),
 }
 _LATER = {
@@ -40,30 +40,12 @@ _LATER = {
     "compare": "fnlib.ledger",
     "doctor": "fnlib.ledger.doctor",
 }
-_MODULES = ("distributed", "encapsulated", "teaching")
 
 __all__ = [  # noqa: PLE0604  (and every exception)
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Factory",
-    "Gradient",
-    "History",
-    "Ledger",
-    "Model",
-    "Parameters",
-    "Sequential",
-    "backward",
-    "clip_norm",
-    "compare",
-    "distributed",
-    "doctor",
-    "encapsulated",
-    "stack",
-    "train_step",
-    "unstack",
-    "wrap",
-]
+    "SGD", "Adam", "AdamW", "Factory", "Gradient", "History", "Ledger", "Model", "Parameters",
+    "Sequential", "backward", "clip_norm", "compare", "distributed", "doctor", "encapsulated",
+    "stack", "train_step", "unstack", "wrap",
+]  # fmt: skip
 __all__ += errors.__all__
 _HOME = {name: module for module, names in _CORE.items() for name in names}
 

@@ -13,16 +13,21 @@ from torch.overrides import TorchFunctionMode
 from fnlib import errors
 from fnlib.factory import Factory
 from fnlib.gradient import Gradient
+from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
 from fnlib.network.randomness import Mark, other_generators, seeded
 from fnlib.parameters import Parameters
 from fnlib.torch_private import flat, leave_to_python, map_tensors
-from fnlib.transformed import transformed
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
+from fnlib.updates.fused import Moments
 from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
 from fnlib.values.protect import in_transform
+
+Criterion = Callable[[Any, Any], Tensor]
+Stepped = tuple[Parameters, Tensor]
+Given = tuple[Parameters, Any, Any, int | None]  # what a step is called with
 
 
 class Step(Protocol):
@@ -30,18 +35,18 @@ class Step(Protocol):
 
     def __call__(
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
-    ) -> tuple[Parameters, Tensor]: ...
+    ) -> Stepped: ...
 
 
-def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Step:
+def train_step(factory: Factory, criterion: Criterion) -> Step:
     """Make one training step a pure function: forward, loss, backward, step, buffers included.
 
     Called as it is, it does what the five lines of the functional loop do, bit for bit. Under
     ``torch.compile`` the arithmetic becomes one graph. Scheduled numbers enter it as tensors, so
     a schedule compiles nothing again. Results agree with the plain step to the tolerance of float32
     arithmetic in another order: 1e-5 relative after a step of a well-scaled network. On a CPU
-    ``torch.compile(step, options={"cpp_wrapper": True})`` takes a tenth less for a small network:
-    PyTorch then calls the kernels from C++ and not from Python.
+    ``options={"cpp_wrapper": True}`` takes a tenth less for a small network, because PyTorch then
+    calls the kernels from C++.
 
     The first call also takes a plain step, to learn which weights the loss depends on and which
     tensors `criterion` holds. The graph reads those tensors anew at each step; a tensor that is
@@ -66,7 +71,6 @@ def train_step(factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> Ste
     return leave_to_python(_TrainStep(factory, criterion).step)
 
 
-Stepped = tuple[Parameters, Tensor]
 # Numbers that a formula may give to `torch.add` as alpha, which inductor of PyTorch 2.13 drops where
 # it fuses a matrix product. So they are tensors in a graph.
 _FACTORS = {"lr", "momentum", "dampening", "weight_decay"}
@@ -75,11 +79,8 @@ _FACTORS = {"lr", "momentum", "dampening", "weight_decay"}
 class _Task(NamedTuple):
     """One call of a step: what it was given, taken apart."""
 
-    parameters: Parameters
+    given: Given
     held: Held
-    feature: Any
-    label: Any
-    seed: int | None
     graph: Graph
     tensors: list[Any]
     settings: list[Settings]  # of each group, for this step
@@ -90,7 +91,7 @@ class _Task(NamedTuple):
 class _TrainStep:
     """The parts of a training step that do not change from step to step."""
 
-    def __init__(self, factory: Factory, criterion: Callable[[Any, Any], Tensor]) -> None:
+    def __init__(self, factory: Factory, criterion: Criterion) -> None:
         self.factory, self.criterion = factory, criterion
         rule = factory._rule
         self.formula = rule if isinstance(rule, Formula) else None
@@ -108,7 +109,7 @@ class _TrainStep:
         """Take one step. See `train_step`."""
         if in_transform():
             return transformed(self.factory, self.criterion, parameters, feature, label, seed)
-        task = self._open(parameters, feature, label, seed)
+        task = self._open((parameters, feature, label, seed))
         try:
             results = task.graph.compiled(*task.tensors)
         except Exception:
@@ -120,10 +121,9 @@ class _TrainStep:
                 _close(task.seeding)
         return self._stepped(task, results)
 
-    def _plain(
-        self, parameters: Parameters, feature: Any, label: Any, seed: int | None
-    ) -> tuple[Stepped, Gradient]:
+    def _plain(self, given: Given) -> tuple[Stepped, Gradient]:
         """Take the step as the functional loop writes it."""
+        parameters, feature, label, seed = given
         model = self.factory(parameters, seed=seed)
         output, buffers = model.with_buffers(*_inputs(feature))
         loss = self.criterion(output, label)
@@ -131,13 +131,13 @@ class _TrainStep:
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _open(self, parameters: Parameters, feature: Any, label: Any, seed: int | None) -> _Task:
+    def _open(self, given: Given) -> _Task:
         """Take a value apart, and choose the graph that takes its tensors."""
-        first = None
+        parameters, feature, label, seed = given
         if not len(parameters):
             parameters = self.factory(parameters).parameters
-        if self.moving is None:
-            first = self._learn(parameters, feature, label, seed)
+            given = parameters, feature, label, seed
+        first = self._learn(given) if self.moving is None else None
         held = self._checked(parameters)
         tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
         key: Any = ()
@@ -160,9 +160,7 @@ class _TrainStep:
         if seed is not None:
             seeding = contextlib.ExitStack()
             seeding.enter_context(seeded(seed, held.step_count))
-        graph = self.graphs[key]
-        given = parameters, held, feature, label, seed
-        return _Task(*given, graph, tensors, settings, first, seeding)
+        return _Task(given, held, self.graphs[key], tensors, settings, first, seeding)
 
     def _checked(self, parameters: Parameters) -> Held:
         """Return what a value holds, in the order of the network."""
@@ -172,15 +170,13 @@ class _TrainStep:
         refuse_foreign(held, self.factory._rule, parameters._bound.rule)
         return held
 
-    def _learn(
-        self, parameters: Parameters, feature: Any, label: Any, seed: int | None
-    ) -> tuple[Stepped, Mark]:
+    def _learn(self, given: Given) -> tuple[Stepped, Mark]:
         """Take a plain step: it refuses what cannot be pure, and shows what the graph is made of."""
-        held, leaves = parameters._bind(self.factory.network)
+        held, leaves = given[0]._bind(self.factory.network)
         tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
         before = Mark(tensors)
-        with _Recording([*tensors, *flat((feature, label))[0]]) as recording:
-            stepped, gradient = self._plain(parameters, feature, label, seed)
+        with _Recording([*tensors, *flat(given[1:3])[0]]) as recording:
+            stepped, gradient = self._plain(given)
         after = Mark(tensors)
         before.restore()
         self.moving = [name for name in held.weights if name in gradient]
@@ -223,7 +219,7 @@ class _TrainStep:
         """Put a value together again."""
         if found is None:  # nothing is compiled here
             if task.first is None:
-                return self._plain(task.parameters, task.feature, task.label, task.seed)[0]
+                return self._plain(task.given)[0]
             task.first[1].restore()
             return task.first[0]
         network, moving = self.factory.network, cast(list[str], self.moving)
@@ -233,8 +229,7 @@ class _TrainStep:
         buffers = {name: next(tensors) for name in network.buffers}
         if self.formula is None:  # these are gradients, and the rule does as it always does
             gradient = Gradient._of({name: next(tensors) for name in moving}, network)
-            model = self.factory(task.parameters)
-            return model.step(gradient, buffers=buffers), loss
+            return self.factory(task.given[0]).step(gradient, buffers=buffers), loss
         weights = {**held.weights, **{name: next(tensors) for name in moving}}
         kept = dict(held.state["state"]) if held.state else {}
         steps = [next(tensors) for _ in range(graph.counters)]
@@ -346,7 +341,7 @@ class Graph:
         weights: Mapping[str, Tensor],
         gradient: Iterable[Tensor],
         steps: list[Tensor],
-        moments: list[dict[str, Tensor]],
+        moments: list[Moments],
     ) -> list[Tensor]:
         """Move each weight by the formula of its group."""
         moving = cast(list[str], self.step.moving)
@@ -365,6 +360,50 @@ class Graph:
             new_moments += after.values()
             self.kept.append(tuple(after))
         return [*new_weights, *steps, *new_moments]
+
+
+# --- inside a transform of torch.func ------------------------------------------------------------
+
+
+def transformed(
+    factory: Factory,
+    criterion: Criterion,
+    parameters: Parameters,
+    feature: Any,
+    label: Any,
+    seed: int | None,
+) -> Stepped:
+    """Take one step with ``torch.func.grad``: a transform keeps the graph of a loss to itself."""
+    network, name = factory.network, factory._rule.name
+    held, _ = parameters._bind(network)
+    if not isinstance(factory._rule, Formula):
+        raise errors.CannotTransform(f"The update rule {name}", "changes tensors in place")
+    if network.writes_weights:
+        raise errors.CannotTransform("A forward pass of this network", "writes to its weights")
+    refuse_foreign(held, factory._rule, parameters._bound.rule)
+    moving: list[str] = []
+
+    def loss_of(trained: Mapping[str, Tensor]) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        # Copies of the buffers, because a forward pass writes to what a transform follows.
+        copies = {name: buffer.clone() for name, buffer in held.buffers.items()}
+        now = held._replace(weights={**held.weights, **trained}, buffers=copies)
+        model = factory(Parameters._of(now, Bound(network, name, None)), seed=seed)
+        output, buffers = model.with_buffers(*_inputs(feature))
+        loss = criterion(output, label)
+        moving[:] = reached(loss, trained)
+        return loss, (loss, dict(buffers._tensors))
+
+    trained = {name: held.weights[name] for name in network.trained_names}
+    slopes, (loss, buffers) = torch.func.grad(loss_of, has_aux=True)(trained)
+    gradient = {name: slopes[name] for name in moving}
+    rule = factory._rule.at(held.step_count)
+    state = rule.init(held.weights) if held.state is None else held.state
+    weights, state = rule.update(held.weights, gradient, state)
+    after = Held(weights, buffers, state, name, held.step_count + 1, held.names)
+    return Parameters._of(after, Bound(network, name, None)), loss
+
+
+# --- what the compiler has to be helped with -----------------------------------------------------
 
 
 @contextlib.contextmanager

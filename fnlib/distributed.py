@@ -15,7 +15,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,7 @@ from fnlib.values.store import hash_of
 
 __all__ = ["all_reduce", "broadcast", "same_everywhere"]
 Given = TypeVar("Given")
+Exchanged = TypeVar("Exchanged", bound=Mapping[str, Tensor])  # a gradient, buffers, parameters
 _REDUCE = "gradient = fnlib.distributed.all_reduce(model.backward(loss))"
 _SAME = "fnlib.distributed.same_everywhere(parameters)"
 _BROADCAST = "parameters = fnlib.distributed.broadcast(parameters)"
@@ -48,13 +49,7 @@ class Entry(NamedTuple):
     dtype: str
 
 
-@overload
-def all_reduce(value: Gradient) -> Gradient: ...
-@overload
-def all_reduce(value: Buffers) -> Buffers: ...
-@overload
-def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]: ...
-def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def all_reduce(value: Exchanged) -> Exchanged:
     """Return the mean over all ranks: a value in, a value out.
 
     An entry that a rank lacks counts as zero there, as in ``DistributedDataParallel``; one that
@@ -87,7 +82,8 @@ def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if alone():
             return value
         template = _template(tensors, network) if isinstance(network, Network) else tensors
-        return Gradient._of(_mean("all_reduce of a gradient", tensors, template), network)
+        means = _mean("all_reduce of a gradient", tensors, template)
+        return cast(Exchanged, Gradient._of(means, network))
 
     def mean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         floats = {n: t for n, t in tensors.items() if t.is_floating_point() or t.is_complex()}
@@ -96,13 +92,7 @@ def all_reduce(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return _mapped(value, mean, _REDUCE)
 
 
-@overload
-def broadcast(value: Parameters) -> Parameters: ...
-@overload
-def broadcast(value: Buffers) -> Buffers: ...
-@overload
-def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]: ...
-def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def broadcast(value: Exchanged) -> Exchanged:
     """Return the value of rank 0 on every rank.
 
     Args:
@@ -113,9 +103,7 @@ def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         What rank 0 gave: all state of parameters, moments and step count included.
 
     Raises:
-        RanksDisagree: another rank calls something else, or its buffers have other shapes.
-        RankLost: a rank died, or didn't answer within the timeout of the process group.
-        CannotReduce, CannotStore: a sparse tensor, or a part of a tensor that is sharded.
+        RanksDisagree, RankLost, CannotReduce, CannotStore: see `all_reduce`.
         EmptyParameters, CarriesGraph, Donated: rank 0 has nothing to give.
 
     >>> import fnlib, torch
@@ -124,7 +112,7 @@ def broadcast(value: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     True
     """
     if isinstance(value, Parameters):
-        return value if alone() else _broadcast(value)
+        return value if alone() else cast(Exchanged, _broadcast(value))
 
     def of_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         entries = [_entry(name, tensor) for name, tensor in tensors.items()]
@@ -196,10 +184,7 @@ def _mean(
 ) -> dict[str, Tensor]:
     """Average tensors over all ranks, each with a mark that says whether it is there.
 
-    Args:
-        call: what an error calls this.
-        tensors: of this rank.
-        template: tensors like those that any rank may have, in one order.
+    The template has tensors like those that any rank may have, in one order.
     """
     entries = _agree(call, [_entry(name, tensor) for name, tensor in template.items()])
     size = dist.get_world_size()
@@ -242,10 +227,8 @@ def _entry(name: str, tensor: Tensor) -> Entry:
 
 
 def _mapped(
-    value: Mapping[str, Tensor],
-    function: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
-    right: str,
-) -> Mapping[str, Tensor]:
+    value: Any, function: Callable[[Mapping[str, Tensor]], dict[str, Tensor]], right: str
+) -> Any:
     """Apply a function to buffers, and to the weights that their forward pass changed."""
     if not isinstance(value, Mapping):
         raise _wrong(value, right)
@@ -283,10 +266,8 @@ def _broadcast(parameters: Parameters) -> Parameters:
     size, count = sizes.tolist()
     if not size:
         raise errors.RanksDisagree("rank 0 has no parameters to broadcast", caller())
-    described_as = _sent(
-        torch.frombuffer(bytearray(head), dtype=torch.uint8) if first else None, size
-    )
-    numbers = _sent(data if first else None, count)
+    said = torch.frombuffer(bytearray(head), dtype=torch.uint8) if first else None
+    described_as, numbers = _sent(said, size), _sent(data if first else None, count)
     if first:
         return parameters
     tree, entries = json.loads(bytes(described_as.tolist()))
@@ -354,12 +335,9 @@ def alone() -> bool:
 
 def _device() -> torch.device:
     """Return where the backend of the process group works."""
-    backend = str(dist.get_backend())
-    return (
-        torch.device("cuda", torch.cuda.current_device())
-        if "nccl" in backend
-        else torch.device("cpu")
-    )
+    if "nccl" in str(dist.get_backend()):
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
@@ -375,16 +353,12 @@ def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
     merged: dict[str, Entry] = {}
     for entry in (entry for theirs in everybody for entry in theirs):
         if merged.setdefault(entry.name, entry) != entry:
-            found = [
-                next((e for e in theirs if e.name == entry.name), None) for theirs in everybody
-            ]
-            shapes = [None if e is None else f"{e.shape} {e.dtype}" for e in found]
-            raise errors.RanksDisagree(f"'{entry.name}' is {_against(_groups(shapes))}", caller())
+            named = [{e.name: f"{e.shape} {e.dtype}" for e in theirs} for theirs in everybody]
+            shapes = _against([theirs.get(entry.name) for theirs in named])
+            raise errors.RanksDisagree(f"'{entry.name}' is {shapes}", caller())
     if "gradient" not in call:
-        counts = [str(len(theirs)) for theirs in everybody]
-        raise errors.RanksDisagree(
-            f"the number of tensors is {_against(_groups(counts))}", caller()
-        )
+        counts = _against([str(len(theirs)) for theirs in everybody])
+        raise errors.RanksDisagree(f"the number of tensors is {counts}", caller())
     return list(merged.values())
 
 
@@ -401,7 +375,7 @@ def meet(call: str, digest: bytes = b"") -> list[bytes]:
     found = [bytes(theirs.tolist()) for theirs in everybody]
     if len({theirs[:8] for theirs in found}) > 1:
         calls = [f"{theirs} at {where}" for theirs, where in gathered((call, caller()))]
-        raise errors.RanksDisagree(_against(_groups(calls)), caller())
+        raise errors.RanksDisagree(_against(calls), caller())
     return [theirs[8:] for theirs in found]
 
 
@@ -439,12 +413,10 @@ def _groups(answers: Sequence[Given]) -> dict[Given, list[int]]:
     return groups
 
 
-def _against(groups: Mapping[Any, list[int]]) -> str:
-    """Write groups of ranks: ``(3,) float32 on rank 0, absent on ranks 1, 2``."""
-    return ", ".join(
-        f"{'absent' if answer is None else answer} on {_ranks(ranks)}"
-        for answer, ranks in groups.items()
-    )
+def _against(answers: Sequence[str | None]) -> str:
+    """Write which ranks gave which answer: ``(3,) float32 on rank 0, absent on ranks 1, 2``."""
+    groups = _groups(answers).items()
+    return ", ".join(f"{answer or 'absent'} on {_ranks(ranks)}" for answer, ranks in groups)
 
 
 def _ranks(ranks: Sequence[int]) -> str:
@@ -462,11 +434,9 @@ def _check(tensors: Mapping[str, Tensor], right: str) -> None:
             what = "a DTensor, which autograd reduces by itself"
             raise errors.CannotReduce(name, what, "parameters = model.step(gradient)")
         if tensor.layout is not torch.strided:
-            what, right = (
-                "sparse, and ranks may have other indices",
-                "gradient.map(Tensor.to_dense)",
-            )
-            raise errors.CannotReduce(name, what, f"gradient = all_reduce({right})")
+            what = "sparse, and ranks may have other indices"
+            dense = "gradient = all_reduce(gradient.map(Tensor.to_dense))"
+            raise errors.CannotReduce(name, what, dense)
 
 
 def _wrong(value: Any, right: str) -> errors.WrongParameters:

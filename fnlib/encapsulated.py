@@ -1,7 +1,7 @@
 """The middle proposal: a closed box that owns its loss, its update rule and its parameters.
 
-The box has places: ``step`` and ``fit`` change it. What it does inside is the functional loop, and what it
-holds is one value, so that ``box.parameters`` can be kept, compared and put back.
+``step`` and ``fit`` change the box. Inside they run the functional loop, and what the box holds is one
+value, so ``box.parameters`` can be kept, compared and put back.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ from fnlib.parameters import Parameters
 class Sequential:
     """Layers that are called one after the other, with a loss and an update rule of their own.
 
+    Each method takes tensors, NumPy arrays or lists, first dimension first.
+
     Args:
         modules: layers, as for ``nn.Sequential``.
         loss: a function of (output, label) that returns a tensor with one element.
         optimizer: the update rule; by default ``fnlib.SGD(lr=0.01)``.
-        seed: draw the initial weights that ``torch.manual_seed(seed)`` and building the network would give.
+        seed: draw the initial weights as ``fnlib.Parameters(seed=seed)`` does.
+
+    Attributes:
+        parameters: the box's weights, as they are now.
+        loss_curve_: the mean loss of each epoch of ``fit``.
 
     >>> import fnlib
-    >>> box = Sequential(nn.Linear(4, 3), loss=nn.CrossEntropyLoss(), optimizer=fnlib.SGD(lr=0.5), seed=0)
+    >>> rule = fnlib.SGD(lr=0.5)
+    >>> box = Sequential(nn.Linear(4, 3), loss=nn.CrossEntropyLoss(), optimizer=rule, seed=0)
     >>> feature, label = torch.eye(4), torch.tensor([0, 1, 2, 0])
     >>> first, second = box.step(feature, label), box.step(feature, label)
     >>> bool(second < first)
@@ -51,20 +58,14 @@ class Sequential:
         self.loss_curve_: list[float] = []
 
     def step(self, feature: Any, label: Any) -> Tensor:
-        """Take one training step on a batch: forward, loss, backward, step, all inside.
+        """Take one training step: forward, loss, backward, step, all inside.
 
         Args:
-            feature: a batch, a tensor or a NumPy array.
+            feature: a batch.
             label: its labels.
 
         Returns:
-            The loss before the step, a tensor without dimensions and without a graph (``float(loss)`` is the number).
-
-        >>> import fnlib
-        >>> box = fnlib.encapsulated.Sequential(nn.Linear(2, 1), loss=nn.MSELoss(), seed=0)
-        >>> losses = [float(box.step([[1.0, 2.0]], [[3.0]])) for _ in range(100)]
-        >>> losses[0] > 1, losses[-1] < 1e-3, box.parameters.step_count
-        (True, True, 100)
+            The loss before the step, without a graph (``float(loss)`` is the number).
         """
         feature, label = _tensor(feature), _tensor(label)
         model = self.factory(self.parameters)
@@ -83,23 +84,22 @@ class Sequential:
         seed: int | None = None,
         restart: bool = False,
     ) -> Sequential:  # noqa: N803
-        """Train on all examples, some epochs long, with a progress bar after two seconds
-        if tqdm is installed.
+        """Train on all examples for some epochs.
 
-        A second ``fit`` goes on from where the first ended. scikit-learn's ``MLPClassifier.fit`` does not: it starts
-        from new weights each time, unless it was made with ``warm_start=True``. Say ``restart=True`` to begin again.
+        A second ``fit`` goes on from where the first ended. scikit-learn's ``MLPClassifier.fit``
+        starts from new weights each time, unless it was made with ``warm_start=True``. An interrupted
+        one keeps its last whole step. tqdm, if it's installed, shows a progress bar after two seconds.
 
         Args:
-            X: examples, first dimension first; a tensor or a NumPy array.
+            X: examples.
             y: labels, as many.
-            epochs: how often all examples are gone through.
+            epochs: how often to go through all examples.
             batch_size: examples a step; the last batch of an epoch may be smaller.
             seed: the order of the examples; without it the order comes from PyTorch's generator.
             restart: begin with the weights that the box was made with.
 
         Returns:
-            The box itself. ``loss_curve_`` holds the mean loss of each epoch. Interrupted, the box stands
-            after its last whole step.
+            The box itself.
 
         Raises:
             WrongParameters: X and y do not have the same number of examples.
@@ -107,12 +107,8 @@ class Sequential:
         >>> import fnlib
         >>> box = fnlib.encapsulated.Sequential(nn.Linear(2, 2), loss=nn.CrossEntropyLoss(), seed=0)
         >>> X, y = torch.randn(64, 2), torch.arange(64) % 2
-        >>> box.fit(X, y, epochs=2, batch_size=16).parameters.step_count
-        8
-        >>> box.fit(X, y, epochs=1, batch_size=16).parameters.step_count, len(box.loss_curve_)
-        (12, 3)
-        >>> box.fit(X, y, epochs=1, batch_size=16, restart=True).parameters.step_count
-        4
+        >>> box.fit(X, y, epochs=2, batch_size=16).parameters.step_count, len(box.loss_curve_)
+        (8, 2)
         """
         feature, label = _tensor(X), _tensor(y)
         if len(feature) != len(label):
@@ -126,40 +122,33 @@ class Sequential:
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         for _ in _progress(epochs):
             order = torch.randperm(len(feature), generator=generator)
-            losses = [
-                self.step(feature[batch], label[batch]) * len(batch)
-                for batch in order.split(batch_size)
-            ]
-            self.loss_curve_.append(
-                float(torch.stack(losses).sum() / len(feature)) if losses else float("nan")
-            )
+            batches = order.split(batch_size)
+            losses = [self.step(feature[b], label[b]) * len(b) for b in batches]
+            mean = float(torch.stack(losses).sum() / len(feature)) if losses else float("nan")
+            self.loss_curve_.append(mean)
         return self
 
     def __call__(self, feature: Any) -> Tensor:
-        """Return the output of the network in evaluation, without a graph. Before any step, that of the initial weights.
+        """Return the output of the network in evaluation, without a graph.
 
         Args:
-            feature: a batch, a tensor or a NumPy array.
-
-        >>> import fnlib
-        >>> fnlib.encapsulated.Sequential(nn.Linear(2, 1), nn.Dropout(), loss=nn.MSELoss())(torch.ones(4, 2)).shape
-        torch.Size([4, 1])
+            feature: a batch.
         """
         with torch.no_grad():
             return self.factory(self.parameters, training=False)(_tensor(feature))
 
     def predict(self, X: Any) -> Tensor:  # noqa: N803
-        """Return for each example the class with the greatest output. (For a network that does not classify, call the box.)
+        """Return the class with the greatest output, an integer for each example.
+
+        For a network that does not classify, call the box.
 
         Args:
-            X: examples; a tensor or a NumPy array.
-
-        Returns:
-            A tensor of integers, one for each example.
+            X: examples.
 
         >>> import fnlib
-        >>> fnlib.encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss()).predict([[0.1, 0.9], [0.8, 0.2]])
-        tensor([1, 0])
+        >>> box = fnlib.encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss())
+        >>> box.predict([[0.1, 0.9], [0.8, 0.2]]), box.score([[0.1, 0.9], [0.8, 0.2]], [1, 1])
+        (tensor([1, 0]), 0.5)
         """
         return self(X).argmax(dim=1)
 
@@ -167,12 +156,8 @@ class Sequential:
         """Return the share of examples whose label is predicted, from 0 to 1.
 
         Args:
-            X: examples; a tensor or a NumPy array.
+            X: examples.
             y: their labels.
-
-        >>> import fnlib
-        >>> fnlib.encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss()).score([[0.1, 0.9], [0.8, 0.2]], [1, 1])
-        0.5
         """
         return float((self.predict(X) == _tensor(y)).float().mean())
 
@@ -191,8 +176,8 @@ def _progress(epochs: int) -> Iterable[int]:
 
 
 def _tensor(data: Any) -> Any:
-    """Take NumPy arrays and lists too; floating numbers become PyTorch's default kind, as its layers expect."""
+    """Copy arrays and lists; floating numbers become PyTorch's default kind, as its layers expect."""
     if isinstance(data, Tensor):
         return data
-    tensor = torch.tensor(data)  # a copy: what the array's owner writes later changes nothing here
+    tensor = torch.tensor(data)
     return tensor.to(torch.get_default_dtype()) if tensor.dtype is torch.float64 else tensor

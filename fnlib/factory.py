@@ -13,28 +13,25 @@ from fnlib.gradient import Gradient
 from fnlib.network.backward import Leaves, gradients
 from fnlib.network.bound import Bound
 from fnlib.network.forward import Buffers, at_first, run, taken
-from fnlib.network.pool import Mode, Network
+from fnlib.network.pool import Mode, Network, mode_in_words
 from fnlib.network.randomness import checked_seed, seeded
 from fnlib.network.source import Source
 from fnlib.optim import SGD
 from fnlib.parameters import Parameters
 from fnlib.show import words
 from fnlib.show.table import Table, Tabular
-from fnlib.show.tensors import tensor_table
-from fnlib.updates.check import STEP, check_given, checked_rule, refuse_foreign
+from fnlib.updates.check import STEP, check_given, checked_rule, rule_of_step
 from fnlib.updates.own import OwnRule, pure
 from fnlib.updates.rule import Rule, UpdateRule
 from fnlib.values.check import refuse_graph, slopes_of
 from fnlib.values.held import Empty, Held, lent
-from fnlib.values.protect import Weights, share
+from fnlib.values.protect import Weights
 
 Objective = Callable[["Model"], Tensor | tuple[Tensor, Mapping[str, Tensor]]]
 
 
 class Factory(Tabular):
-    """A network's structure and its update rule, without weights.
-
-    Call it with parameters to get a model.
+    """A network's structure and its update rule, without weights: call it to bind parameters.
 
     Args:
         build: something that builds the network when called without arguments (an ``nn.Module``
@@ -76,7 +73,7 @@ class Factory(Tabular):
         training: bool | Mapping[str, bool] = True,
         seed: int | None = None,
     ) -> Model:
-        """Bind parameters: make the model that they describe.
+        """Bind parameters: make the model that they describe. Binding copies nothing.
 
         Args:
             parameters: the values of its weights and buffers. Empty ones are drawn first.
@@ -84,9 +81,6 @@ class Factory(Tabular):
                 names to that (a frozen BatchNorm: ``training={"bn": False}``; all others train).
             seed: makes random layers a pure function of (parameters, input, seed). It is folded
                 with ``parameters.step_count``, so that a constant seed draws afresh each step.
-
-        Returns:
-            A model. Binding copies nothing.
 
         Raises:
             WrongParameters: these are the parameters of another network, `training` names a
@@ -125,19 +119,9 @@ class Factory(Tabular):
         self.__setattr__(name, None)
 
     def _table(self) -> Table:
-        source = self._source
-        if source.known is None and source.instance is None:  # don't build it only to print it
-            build = getattr(source.build, "__qualname__", type(source.build).__name__)
-            title = f"Factory of {build}, built when parameters are first bound"
-            return Table(title, notes=[f"optimizer: {self.optimizer!r}"])
-        parts: dict[str, Mapping[str, Tensor]] = {
-            "weights": self.network.weights,
-            "buffers": self.network.buffers,
-        }
-        shapes = tensor_table("Factory", parts)
-        shapes.notes = [*shapes.notes, f"optimizer: {self.optimizer!r}"]
-        shapes.detail = self.network.describe()
-        return shapes
+        table = self._source.table()
+        table.notes = [*table.notes, f"optimizer: {self.optimizer!r}"]
+        return table
 
 
 def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Factory:  # noqa: N802  (the field's name)
@@ -146,9 +130,6 @@ def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Fact
     Args:
         modules: layers, as for ``nn.Sequential`` (an ``OrderedDict`` of them too).
         optimizer: the update rule; by default ``fnlib.SGD(lr=0.01)``.
-
-    Returns:
-        A factory.
 
     >>> import fnlib, torch
     >>> ModelFactory = fnlib.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
@@ -170,10 +151,7 @@ class Binding(NamedTuple):
 
 
 class Model(Tabular):
-    """A network with parameters bound to it. `step` returns new parameters; nothing changes.
-
-    Made by calling a factory; see `Factory`.
-    """
+    """A network with parameters bound to it by a `Factory`. Nothing about it changes."""
 
     __slots__ = ("__weakref__", "_binding", "_buffers", "_in_order", "_leaves", "_shows")
 
@@ -195,7 +173,6 @@ class Model(Tabular):
         return self._binding.parameters
 
     def __getattr__(self, name: str) -> Any:
-        """Say what to write instead of what a module has."""
         if name.startswith("_"):  # asked by copy, pickle and notebooks
             raise AttributeError(f"'Model' object has no attribute {name!r}", name=name, obj=self)
         raise errors.NotAModule(name)
@@ -221,8 +198,8 @@ class Model(Tabular):
             args, kwargs: as in a call.
 
         Returns:
-            The output, and the buffers after the pass (with them any weights that the pass itself
-            changed, as ``nn.Embedding(max_norm=...)`` does), for `step` and `carry`.
+            The output, and the buffers after the pass, for `step` and `carry`. With them are any
+            weights that the pass itself changed (``nn.Embedding(max_norm=...)`` does).
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
@@ -240,8 +217,7 @@ class Model(Tabular):
             args, kwargs: as in a call.
 
         Raises:
-            StateDropped: it changed a buffer or a weight. Let forward call it, and use
-                `with_buffers`.
+            StateDropped: it changed a buffer or a weight; let forward call it.
 
         >>> import fnlib
         >>> model = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -256,11 +232,11 @@ class Model(Tabular):
         held, leaves, binding = self._held("run a forward pass"), self._leaves, self._binding
         if leaves.shown:
             leaves = self._intact(held)
-        network, call = leaves.network, (method, args, kwargs)
-        given = network, binding.mode, held.weights, leaves, self._buffers, call, keep
+        call = method, args, kwargs
+        given = binding.mode, held.weights, leaves, self._buffers, call, keep
         if binding.seed is None:
             return run(*given)
-        with seeded(binding.seed, held.step_count, others=not network.keeps_nothing):
+        with seeded(binding.seed, held.step_count, others=not leaves.network.keeps_nothing):
             return run(*given)
 
     def _held(self, action: str) -> Held:
@@ -274,8 +250,8 @@ class Model(Tabular):
     def weights(self) -> Weights:
         """The weights that this model computes with, as leaves of autograd's graph.
 
-        A loss may depend on them (a penalty), and ``torch.autograd.grad`` finds them. A write to
-        one reaches neither the parameters nor another value's models, and ends this model.
+        A loss may depend on them, and ``torch.autograd.grad`` finds them. A write to one reaches
+        neither the parameters nor another value's models, and ends this model.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -301,7 +277,7 @@ class Model(Tabular):
         """
         if written := self._leaves.written(held.weights):
             if self._shows or graph:
-                raise errors.WeightsOverwritten(written)
+                raise errors.WeightsOverwritten(written, written[0])
             _, self._leaves = self.parameters._bind(self._leaves.network)
         return self._leaves
 
@@ -310,18 +286,16 @@ class Model(Tabular):
     ) -> Gradient:
         """Return the gradient of a loss with respect to the weights of this model.
 
+        No ``.grad`` is touched.
+
         Args:
             loss: a tensor with one element, computed from this model's outputs or weights.
-            retain_graph: keep the graph behind the loss for another backward; by default it is
-                used up.
+            retain_graph: keep the graph behind the loss for another backward.
             create_graph: give the gradient a graph of its own, for a loss that depends on it
                 (a gradient penalty). Implies `retain_graph`.
 
-        Returns:
-            The gradient, a value. No ``.grad`` is touched.
-
         Raises:
-            LossIndependent, ...: what `fnlib.backward` raises, for one model.
+            LossIndependent, ...: what `fnlib.backward` raises.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -337,10 +311,8 @@ class Model(Tabular):
     def rates(self) -> Any:
         """The learning rate that the next step will use: a number, or ``{group: number}``.
 
-        Groups are counted in the order in which their first weights come.
-
-        Raises:
-            WrongParameters: the rule has no rate that fnlib can read.
+        Groups are counted in the order in which their first weights come. A rule of your own may
+        have no rate that fnlib can read: `WrongParameters`.
 
         >>> import fnlib
         >>> rule = fnlib.SGD(lr=lambda step: 0.5**step)
@@ -368,26 +340,20 @@ class Model(Tabular):
         Args:
             gradient: what `backward` returned, or a value made from it.
             buffers: what `with_buffers` returned, where the forward pass changes state.
-            donate: give the memory of the old parameters to the new ones. The old ones cannot be
-                used afterwards.
+            donate: give the memory of the old parameters to the new ones, and end the old ones.
             lr: the learning rate of this step only, decided outside (it may depend on the loss),
                 or one for each group, as `rates` shows them.
             objective: a function of a model that returns a loss, or (loss, buffers), for rules that
                 evaluate it more than once (``fnlib.wrap(torch.optim.LBFGS)``). Each evaluation gets
-                a model of its own, with the buffers that the last one returned. Rules like SAM take
-                the gradient too.
-
-        Returns:
-            New parameters; without donation the old ones are as they were.
+                a model of its own, with the last one's buffers. Rules like SAM take the gradient too.
 
         Raises:
             MissingBuffers: a forward pass changed buffers, and this step would drop the change.
-            WrongParameters: names, shapes or kinds are not those of this network.
-            WrongRule: another rule made the optimizer state of these parameters.
-            Donated: the parameters have been given away.
-            CannotStore: the rule keeps state that a value cannot carry.
-            MissingObjective: the rule evaluates the loss itself, and there is no `objective`.
-            CarriesGraph: `replace` gave the parameters weights that carry a graph.
+            WrongParameters, WrongRule: the gradient is of another network, or the optimizer state
+                of another rule.
+            Donated, CarriesGraph: the parameters were given away, or their weights carry a graph.
+            MissingObjective, CannotStore: the rule evaluates the loss itself and there is no
+                `objective`, or it keeps state that a value cannot carry.
 
         >>> import fnlib
         >>> rule = fnlib.wrap(torch.optim.LBFGS, lr=1, line_search_fn="strong_wolfe")
@@ -397,17 +363,12 @@ class Model(Tabular):
         >>> objective(later).item() < 1e-6
         True
         """
-        binding, network = self._binding, self._leaves.network
-        factory, old = binding.factory, binding.parameters
+        old, network = self._binding.parameters, self._leaves.network
         held = refuse_graph(self._held("take a step"), "take a step")
-        rule: Any = factory._rule.at(held.step_count)
-        if lr is not None:
-            rule = rule.at_rate(lr)
+        rule = rule_of_step(self.factory._rule, held, lr, old._bound.rule)
         check_given(rule, gradient, objective)
         known = isinstance(gradient, Gradient) and gradient._network is network
-        given = gradient._tensors if isinstance(gradient, Gradient) else gradient
-        slopes = slopes_of({} if given is None else given, held, known, STEP)
-        refuse_foreign(held, rule, old._bound.rule)
+        slopes = slopes_of(gradient, held, known, STEP)
         weights, after = self._after(held, buffers)
         state = rule.init(weights) if held.state is None else held.state
         own = {}
@@ -421,13 +382,9 @@ class Model(Tabular):
         step_count, names = held.step_count + 1, held.names
         if in_place:
             rule.partition(weights)  # raises what a schedule raises while nothing is given away
-            lends, mine = lent(old._give_away()), held.weights
-            state = state if held.state is None else lends.state
-            weights = {
-                name: lends.weights[name] if tensor is mine[name] else share(tensor)
-                for name, tensor in weights.items()
-            }
-            del held, mine, lends  # memory is reused where nobody else refers to it
+            weights, lends = lent(old._give_away(), weights)
+            state = state if held.state is None else lends
+            del held, lends  # memory is reused where nobody else refers to it
         weights, state = rule.update(weights, slopes, state, in_place=in_place, **own)
         if objective is not None:
             after = trials.buffers
@@ -454,9 +411,7 @@ class Model(Tabular):
     # --- other models of the same value -----------------------------------------------------------
 
     def carry(self, buffers: Mapping[str, Tensor]) -> Model:
-        """Return a model with the same weights and later buffers.
-
-        For several forward passes before one backward.
+        """Return a model with the same weights and later buffers, for another forward pass.
 
         Args:
             buffers: what `with_buffers` returned.
@@ -473,16 +428,11 @@ class Model(Tabular):
         return Model(self._binding, later)
 
     def eval(self) -> Model:
-        """Return a new model of the same parameters that evaluates; nothing is switched.
-
-        Dropout is off, running statistics are used.
-        """
+        """Return a new model of the same parameters in evaluation; nothing is switched."""
         return Model(self._binding._replace(mode=False), self._buffers)
 
     def train(self) -> Model:
-        """Return a new model of the same parameters that trains; nothing is switched.
-
-        Submodules that were bound with ``training={name: False}`` stay in evaluation.
+        """Return a new model of the same parameters that trains, but for what was bound frozen.
 
         >>> import fnlib
         >>> frozen = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters(), training={"0": False})
@@ -498,12 +448,9 @@ class Model(Tabular):
     def _table(self) -> Table:
         binding = self._binding
         table = binding.parameters._table(self._buffers._tensors)
-        mode = "in training" if binding.mode else "in evaluation"
-        frozen = () if isinstance(binding.mode, bool) else binding.mode
-        off = [name or "all" for name, trains in frozen if not trains]
-        mode += f" except {', '.join(off)}" if off else ""
         seed = "" if binding.seed is None else f", seed {binding.seed}"
-        table.title = f"Model {mode}{seed}: {table.title[0].lower()}{table.title[1:]}"
+        title = f"{table.title[0].lower()}{table.title[1:]}"
+        table.title = f"Model in {mode_in_words(binding.mode)}{seed}: {title}"
         table.detail = self._leaves.network.describe()
         return table
 
@@ -534,26 +481,20 @@ class _Trials:
 def backward(
     loss: Tensor, *models: Model, retain_graph: bool = False, create_graph: bool = False
 ) -> tuple[Gradient, ...]:
-    """Return the gradient of one loss with respect to the weights of several models, in one pass.
+    """Return the gradients of one loss, one for each model, in one pass.
 
     Args:
         loss: a tensor with one element.
         models: the models whose weights it depends on.
-        retain_graph: keep the graph behind the loss for another backward.
-        create_graph: give the gradients a graph of their own.
-
-    Returns:
-        One gradient for each model, in their order.
+        retain_graph, create_graph: as in `Model.backward`.
 
     Raises:
-        LossNotScalar: the loss has more than one element.
-        LossIndependent: it does not depend on the weights of one of the models.
+        LossNotScalar, LossIndependent: the loss is no single number, or doesn't depend on a model.
         HiddenByCheckpoint: a checkpoint with use_reentrant=True keeps weights out of the graph.
         DifferentiateOutside: a transform of torch.func that is running keeps the graph to itself.
-        GraphUsedUp: an earlier backward used the graph up.
-        GraphOverwritten: something that it needs was changed in place since.
-        WeightsOverwritten: somebody wrote to the weights of a model.
-        Donated: a model's parameters have been given away.
+        GraphUsedUp, GraphOverwritten: an earlier backward used the graph up, or something that it
+            needs was changed in place since.
+        WeightsOverwritten, Donated: so were a model's weights, or they were given away.
         WrongParameters: one of the models is something else.
 
     >>> import fnlib

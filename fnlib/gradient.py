@@ -13,12 +13,12 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.show.table import Table
 from fnlib.show.tensors import tensor_table
-from fnlib.values.protect import Tensors, detached, owned, register_as_mapping, share, unchangeable
+from fnlib.values.protect import Tensors, Unassignable, detached, owned, register_as_mapping
 from fnlib.values.trees import map_tree, same_tree
-from fnlib.values.vectors import factor, norm, same_kind
+from fnlib.values.vectors import added, factor, mapped, norm, same_kind
 
 
-class Gradient(Tensors):
+class Gradient(Unassignable, Tensors):
     """For each weight that a loss depends on, the derivative of the loss with respect to it.
 
     A weight without an entry (where PyTorch's ``.grad`` is ``None``) is left as it is by ``step``.
@@ -37,18 +37,18 @@ class Gradient(Tensors):
 
     __slots__ = ("__weakref__", "_network")
     _network: object  # whose names and shapes these are, so that step need not check again
+    _instead = "fnlib.Gradient({{**gradient, '{}': tensor}})"
     __array_ufunc__ = None  # `numpy_number * gradient` is ours to compute
 
     def __init__(self, mapping: Mapping[str, Tensor]) -> None:
-        wrong = None if isinstance(mapping, Mapping) else f"got {type(mapping).__name__}"
-        for name in mapping if wrong is None else ():
-            if not isinstance(mapping[name], Tensor):
-                wrong = f"'{name}' is {type(mapping[name]).__name__}"
-        if wrong is not None:
-            right = "fnlib.Gradient({name: tensor, ...})"
-            raise errors.WrongParameters(
-                "A gradient is a mapping of names to tensors", wrong, right
-            )
+        if not isinstance(mapping, Mapping):
+            wrong = [f"got {type(mapping).__name__}"]
+        else:
+            items = ((name, mapping[name]) for name in mapping)
+            wrong = [f"'{k}' is {type(v).__name__}" for k, v in items if not isinstance(v, Tensor)]
+        if wrong:
+            what = "A gradient is a mapping of names to tensors"
+            raise errors.WrongParameters(what, wrong[0], "fnlib.Gradient({name: tensor, ...})")
         super().__init__({name: owned(mapping[name]) for name in mapping})
         self._network = None
 
@@ -74,9 +74,7 @@ class Gradient(Tensors):
     # --- measuring --------------------------------------------------------------------------------
 
     def norm(self) -> Tensor:
-        """Return the Euclidean length over all entries, as a tensor without dimensions.
-
-        The same bits as the value that ``torch.nn.utils.clip_grad_norm_`` returns.
+        """Return the Euclidean length over all entries, with the bits of ``clip_grad_norm_``.
 
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
@@ -86,11 +84,7 @@ class Gradient(Tensors):
     def clip_norm(self, max_norm: float) -> Gradient:
         """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
 
-        Args:
-            max_norm: the greatest length.
-
-        Returns:
-            A new gradient: the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in ``.grad``.
+        The result has the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in ``.grad``.
 
         >>> clipped = Gradient({"w": torch.tensor([3.0, 4.0])}).clip_norm(1.0)
         >>> clipped["w"]
@@ -104,31 +98,13 @@ class Gradient(Tensors):
         Args:
             function: from a tensor to one of the same shape and dtype.
 
-        Returns:
-            A new gradient.
-
         Raises:
             WrongParameters: the function returned something else.
 
         >>> Gradient({"w": torch.tensor([3.0, -4.0])}).map(lambda g: g.clamp(-1, 1))["w"]
         tensor([ 1., -1.])
         """
-
-        def mapped(tensor: Tensor) -> Tensor:
-            found = function(share(tensor))
-            if not isinstance(found, Tensor) or found.shape != tensor.shape:
-                got = getattr(found, "shape", None)
-                raise errors.WrongParameters(
-                    "map takes a function from a tensor to one of the same shape",
-                    f"got {type(found).__name__ if got is None else f'shape {tuple(got)}'} "
-                    f"for shape {tuple(tensor.shape)}",
-                    "gradient.map(lambda g: g.clamp(-1, 1))",
-                )
-            right = "gradient.map(lambda g: g.round())   # of the same dtype"
-            found = found.clone()  # the function may have kept a reference
-            return same_kind(found, tensor, "This function", right)
-
-        return self._map(mapped)
+        return self._map(lambda tensor: mapped(function, tensor))
 
     # --- the algebra of vectors -------------------------------------------------------------------
 
@@ -141,19 +117,8 @@ class Gradient(Tensors):
             return self  # where sum() begins
         if not isinstance(other, Gradient):
             return NotImplemented
-        mine, theirs = self._tensors, other._tensors
-        for name in mine.keys() & theirs.keys():
-            if mine[name].shape != theirs[name].shape:
-                shapes = tuple(mine[name].shape), tuple(theirs[name].shape)
-                raise errors.WrongParameters(
-                    "These gradients don't belong to the same network",
-                    f"'{name}' has shape {shapes[0]} in one and {shapes[1]} in the other",
-                    "gradient = model.backward(loss_a) + model.backward(loss_b)   # of one model",
-                )
-        both = {name: mine[name] + theirs[name] for name in mine if name in theirs}
         same = self._network is other._network
-        # In the order of `mine`, then of `theirs`.
-        return Gradient._of({**mine, **theirs, **both}, self._network if same else None)
+        return Gradient._of(added(self._tensors, other._tensors), self._network if same else None)
 
     __radd__ = __add__
 
@@ -194,12 +159,6 @@ class Gradient(Tensors):
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
         return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)
 
-    def __setitem__(self, name: str, tensor: Tensor | None) -> None:
-        raise unchangeable("gradient", name, f"fnlib.Gradient({{**gradient, '{name}': tensor}})")
-
-    def __delitem__(self, name: str) -> None:
-        self[name] = None
-
     def _table(self) -> Table:
         return tensor_table("Gradient", {"total": self._tensors})
 
@@ -210,13 +169,11 @@ register_as_mapping(Gradient)
 def clip_norm(max_norm: float, *gradients: Gradient) -> tuple[Gradient, ...]:
     """Shorten several gradients to one joint length, and keep their direction.
 
+    The result has the bits of ``clip_grad_norm_``, given the parameters of all models.
+
     Args:
         max_norm: the greatest length over all entries of all gradients.
         gradients: of several models, as ``fnlib.backward(loss, a, b)`` returns them.
-
-    Returns:
-        New gradients, in their order: the bits that ``torch.nn.utils.clip_grad_norm_`` would leave
-        if it were given the parameters of all models.
 
     Raises:
         WrongParameters: one of them is no gradient.

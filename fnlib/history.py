@@ -11,7 +11,6 @@ import traceback
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import overload
 
 from fnlib import errors
@@ -118,7 +117,7 @@ class History(Tabular, Sequence[Parameters]):
             parameters: of any network; only tensors that no earlier state had are written.
 
         Raises:
-            HistoryInUse, StateNotWritten: nothing was written; see `History`.
+            HistoryInUse, StateNotWritten: see `History`.
             EmptyParameters, Donated, CarriesGraph, CannotStore: there is nothing to store.
         """
         held = _held(parameters, "be appended")
@@ -163,12 +162,7 @@ class History(Tabular, Sequence[Parameters]):
     def __enter__(self) -> History:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     # --- reading ----------------------------------------------------------------------------------
@@ -190,13 +184,11 @@ class History(Tabular, Sequence[Parameters]):
 
     def _place(self, index: int) -> int:
         """Return an index counted from the start."""
-        place = range(self._length)
         try:
-            return place[index]
+            return range(self._length)[index]
         except IndexError:
-            raise IndexError(
-                f"state {index}: this history has {counted(len(self), 'state')}"
-            ) from None
+            states = counted(len(self), "state")
+            raise IndexError(f"state {index}: this history has {states}") from None
 
     def _states(self, indices: range) -> Iterator[Parameters]:
         near = None
@@ -206,12 +198,7 @@ class History(Tabular, Sequence[Parameters]):
             yield parameters
 
     def _state(self, index: int, near: tuple[int, Parameters] | None = None) -> Parameters:
-        """Read a state, or replay it from the last one before it.
-
-        Args:
-            index: counted from the start.
-            near: a state that is known already, with its index.
-        """
+        """Read a state, or replay it from the last one before it, or from one that is known."""
         stored, latest = self._store.indices, self._latest
         if latest is not None and index == self._length - 1:
             return Parameters._of(latest)
@@ -236,12 +223,9 @@ class History(Tabular, Sequence[Parameters]):
             # A value of its own, in case the step gives it away.
             parameters = self._step(Parameters._of(parameters._held("be replayed")), i)
             if not isinstance(parameters, Parameters):
-                got = type(parameters).__name__
-                raise errors.WrongHistory(
-                    "A step returns the next parameters",
-                    f"step(parameters, {i}) returned {got}",
-                    "return model.step(gradient)",
-                )
+                got = f"step(parameters, {i}) returned {type(parameters).__name__}"
+                what = "A step returns the next parameters"
+                raise errors.WrongHistory(what, got, "return model.step(gradient)")
         return parameters
 
     # --- going back -------------------------------------------------------------------------------
@@ -252,13 +236,10 @@ class History(Tabular, Sequence[Parameters]):
         """Start another run from a state of this one.
 
         Args:
-            index: the state to start from; it is the last state of the branch.
+            index: the state to start from, the last one of the branch until you append to it.
             path: the branch's folder, which isn't there yet. It shares this run's files up to
                 `index`, and neither run can change what the other has.
             step: the step of the branch, by default that of this run. It replays shared states too.
-
-        Returns:
-            The branch: a history with the states 0 to `index`, to be appended to.
 
         Raises:
             WrongHistory: there is something at `path`.
@@ -300,9 +281,6 @@ class History(Tabular, Sequence[Parameters]):
 
         Args:
             predicate: a function of parameters, true where the run is still sound.
-
-        Returns:
-            The index of the state, an integer that also says how many states were looked at.
 
         Raises:
             WrongHistory: the predicate is true of the last state too, or there is no state.
@@ -374,8 +352,8 @@ class History(Tabular, Sequence[Parameters]):
         """Replay the run and compare every stored state, bit for bit.
 
         Returns:
-            What was found, which prints as "Bit for bit" or names the first state, tensor and
-            element that differ, and what differs in the environment. It is true if nothing differs.
+            What was found, true if nothing differs. It prints as "Bit for bit" or names the first
+            state, tensor and element that differ, and what differs in the environment.
 
         Raises:
             WrongHistory: the history was opened without `step`.

@@ -46,8 +46,8 @@ class SGD(Formula):
         nesterov: look ahead along the momentum.
         maximize: climb instead of descend.
         foreach: as in torch.optim, which then takes the step.
-        differentiable: refused: a step is not differentiated.
-        fused: one kernel for the whole update.
+        differentiable: refused, because a step is not differentiated.
+        fused: one kernel for the whole update; never chosen by itself.
         groups: a function of a weight's name and the weight that returns its own settings.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning
@@ -112,12 +112,8 @@ class Adam(Formula):
         eps: added to the denominator.
         weight_decay: adds ``weight_decay * w`` to the gradient.
         amsgrad: divide by the greatest mean square so far.
-        foreach: as in torch.optim, which then takes the step.
-        maximize: climb instead of descend.
-        capturable: refused, as `differentiable`: see `fnlib.wrap`.
-        fused: one kernel for the whole update; never chosen by itself.
         decoupled_weight_decay: shrink the weights instead, as AdamW does.
-        groups: a function of a weight's name and the weight that returns its own settings.
+        foreach, maximize, differentiable, fused, groups: as in `SGD`; capturable is refused too.
 
     Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (2014), in the order of
     operations of ``torch.optim.Adam``.

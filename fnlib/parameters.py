@@ -16,11 +16,11 @@ from fnlib.network.bound import Bound
 from fnlib.network.names import held_by
 from fnlib.network.pool import Network
 from fnlib.network.randomness import checked_seed
-from fnlib.show.table import Table, Tabular
+from fnlib.show.table import Table
 from fnlib.torch_private import register_as_tree
 from fnlib.values import files
-from fnlib.values.apart import Static, apart, together
-from fnlib.values.check import check_match, merged, refuse_graph
+from fnlib.values.apart import apart, together
+from fnlib.values.check import KEEP, check_match, refuse_graph, replaced
 from fnlib.values.diff import Difference
 from fnlib.values.held import (
     Content,
@@ -35,19 +35,16 @@ from fnlib.values.held import (
     same,
     state_dict,
 )
-from fnlib.values.protect import Tensors, in_transform, owned, share, unchangeable
+from fnlib.values.protect import Tensors, Unassignable, share
 from fnlib.values.table import table_of
-from fnlib.values.trees import map_tree, same_entries, storable
-from fnlib.values.vectors import between
+from fnlib.values.trees import map_tree
+from fnlib.values.vectors import interpolated
 
-_KEEP: Any = object()  # "as it is", where None has a meaning of its own
+_NOT_BOUND = Bound()
 _one_at_a_time = threading.Lock()
 
 
-_NOT_BOUND = Bound()
-
-
-class Parameters(Tabular, Mapping[str, Tensor]):
+class Parameters(Unassignable, Mapping[str, Tensor]):
     """All that training changes, in one value: weights, buffers, optimizer state, step count.
 
     Parameters map weight names, as in ``named_parameters()``, to tensors. Nothing changes them: a
@@ -56,7 +53,7 @@ class Parameters(Tabular, Mapping[str, Tensor]):
 
     Args:
         seed: draw the weights that ``torch.manual_seed(seed)`` and building the network would give;
-            without it they come from PyTorch's generator, as building the network would.
+            without it, those of building the network now.
         device: where the weights are moved once they are drawn (on the CPU).
         dtype: what floating weights and buffers are converted to once they are drawn.
 
@@ -74,8 +71,9 @@ class Parameters(Tabular, Mapping[str, Tensor]):
     """
 
     __slots__ = ("__weakref__", "_bound", "_content")
-    _content: Content
-    _bound: Bound
+    _content: Content  # what is held, or how it is to be drawn, or where it went
+    _bound: Bound  # what binding found out, a cache
+    _instead = "parameters.replace(weights={{'{}': tensor}})"
 
     def __init__(
         self,
@@ -101,11 +99,7 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         """Copy the weights and buffers of a stock module into a value of their own.
 
         Args:
-            module: any module; it is only read.
-
-        Returns:
-            Parameters that share no memory with the module. Tied weights are one entry, under the
-            first name.
+            module: any module; it is only read. Tied weights become one entry, under the first name.
 
         Raises:
             WrongParameters: this is no module.
@@ -113,8 +107,7 @@ class Parameters(Tabular, Mapping[str, Tensor]):
 
         >>> import fnlib
         >>> network = nn.Linear(3, 2)
-        >>> parameters = fnlib.Parameters.from_module(network)
-        >>> parameters["weight"].equal(network.weight)
+        >>> fnlib.Parameters.from_module(network)["weight"].equal(network.weight)
         True
         """
         return cls._of(held_by(module))
@@ -178,7 +171,7 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         *,
         weights: Mapping[str, Tensor] | None = None,
         buffers: Mapping[str, Tensor] | None = None,
-        optimizer_state: Any = _KEEP,
+        optimizer_state: Any = KEEP,
     ) -> Parameters:
         """Make a value with some of its parts replaced.
 
@@ -188,9 +181,6 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             buffers: new buffers, likewise.
             optimizer_state: new state of the update rule, which the next step checks; ``None``
                 starts the rule afresh.
-
-        Returns:
-            New parameters; these stay as they are.
 
         Raises:
             WrongParameters: a name is unknown, a shape, kind or device differs, or two names of one
@@ -204,20 +194,7 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         True
         """
         held = self._held("be replaced in part")
-        ties = held.names.ties
-        new = held._replace(
-            weights=merged("weight", held.weights, weights, ties),
-            buffers=merged("buffer", held.buffers, buffers, ties),
-        )
-        if weights is not None and not in_transform():
-            new = new._replace(graph=any(w.requires_grad for w in new.weights.values()))
-        if optimizer_state is None:
-            new = new._replace(state=None, rule=None)
-        elif optimizer_state is not _KEEP:
-            state = storable(optimizer_state, "optimizer_state", owned)
-            rule = held.rule if same_entries(state, held.state) else None
-            new = new._replace(state=state, rule=rule)
-        return Parameters._of(new)
+        return Parameters._of(replaced(held, weights, buffers, optimizer_state))
 
     def lerp(
         self,
@@ -229,16 +206,14 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         """Move a part of the way to another value: moving averages, momentum encoders.
 
         ``w <- w + weight * (other - w)``, with the bits of ``torch.lerp``. An average with decay
-        0.99 is ``average.lerp(parameters, 1 - 0.99)``, as in ``torch.optim.swa_utils``.
+        0.99 is ``average.lerp(parameters, 1 - 0.99)``, as in ``torch.optim.swa_utils``. Optimizer
+        state and step count stay this value's.
 
         Args:
             other: parameters of the same names and shapes.
             weight: 0 is this value, 1 the other.
-            buffers: which ones the new value has: those of the `other` (as ``AveragedModel`` does),
-                its `own`, or both interpolated with ``"lerp"`` (counters are the other's).
-
-        Returns:
-            New parameters, with this value's optimizer state and step count.
+            buffers: those of the `other` (as ``AveragedModel`` does), its `own`, or both interpolated
+                with ``"lerp"`` (counters are the other's).
 
         Raises:
             WrongParameters: the other value isn't of this network, or `buffers` is something else.
@@ -253,12 +228,8 @@ class Parameters(Tabular, Mapping[str, Tensor]):
         if buffers not in ("other", "own", "lerp"):
             what = "lerp takes buffers= 'other', 'own' or 'lerp'"
             raise errors.WrongParameters(what, f"got buffers={buffers!r}", right)
-        mine, theirs = self._pair(other, "lerp moves towards parameters", right, exact=True)
-        parts = {"other": theirs.buffers, "own": mine.buffers}
-        if buffers == "lerp":
-            parts["lerp"] = between(mine.buffers, theirs.buffers, weight)
-        weights, graph = between(mine.weights, theirs.weights, weight), mine.graph or theirs.graph
-        return Parameters._of(mine._replace(weights=weights, buffers=parts[buffers], graph=graph))
+        pair = self._pair(other, "lerp moves towards parameters", right, exact=True)
+        return Parameters._of(interpolated(*pair, weight, buffers))
 
     def to(self, target: Target) -> Parameters:
         """Make a value on another device or of another dtype.
@@ -267,9 +238,6 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             target: a device or a dtype. A dtype converts floating weights, buffers and moments, and
                 never counters (integers, and the ``step`` entries of optimizers, which also stay on
                 their device, as in ``torch.optim``).
-
-        Returns:
-            New parameters.
 
         Raises:
             WrongParameters: a dtype that is not of floating numbers.
@@ -314,8 +282,7 @@ class Parameters(Tabular, Mapping[str, Tensor]):
             other: parameters of the same names and shapes.
 
         Returns:
-            A mapping of names to Euclidean distances (in the units of the weights) that prints as a
-            table.
+            A mapping of names to Euclidean distances, which prints as a table.
 
         Raises:
             WrongParameters: the other value is not of this network.
@@ -342,21 +309,13 @@ class Parameters(Tabular, Mapping[str, Tensor]):
     # --- leaving ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Say what to write instead of ``model.parameters()``.
-
-        Args:
-            args, kwargs: whatever was passed.
-
-        Raises:
-            NotCallable: always.
-        """
+        """Refuse ``model.parameters()`` with any args and kwargs: `NotCallable`."""
         raise errors.NotCallable
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copy weights and persistent buffers for ``module.load_state_dict(..., strict=True)``.
 
-        Returns:
-            Independent copies; a tied weight under each of its names.
+        A tied weight is there under each of its names.
 
         >>> import fnlib
         >>> network = nn.Linear(2, 1)
@@ -382,13 +341,10 @@ class Parameters(Tabular, Mapping[str, Tensor]):
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Parameters:
-        """Read parameters that `save` wrote. Nothing in the file is executed (no pickle).
+        """Read what `save` wrote, to the CPU. Nothing in the file is executed (no pickle).
 
         Args:
             path: the file.
-
-        Returns:
-            Parameters equal to those that were saved, on the CPU.
 
         Raises:
             NotAParametersFile: the file is cut short, or something else.
@@ -415,26 +371,12 @@ class Parameters(Tabular, Mapping[str, Tensor]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
         return Parameters._of(map_tree(Tensor.clone, self._to_copy()))
 
-    # --- refusing ---------------------------------------------------------------------------------
-
-    def __setitem__(self, name: str, tensor: Tensor | None) -> None:
-        right = f"parameters.replace(weights={{'{name}': tensor}})"
-        raise unchangeable("parameters", name, right)
-
-    def __delitem__(self, name: str) -> None:
-        self[name] = None
-
     def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
         return table_of(self._content, buffers)
 
 
-def _flatten(parameters: Parameters) -> tuple[list[Tensor], Any]:
-    content = parameters._content
-    return ([], content) if isinstance(content, Empty) else apart(parameters._held("be a tree"))
-
-
-def _unflatten(tensors: Any, static: Any) -> Parameters:
-    return Parameters._of(together(tensors, static) if isinstance(static, Static) else static)
-
-
-register_as_tree(Parameters, _flatten, _unflatten)
+register_as_tree(
+    Parameters,
+    lambda parameters: apart(parameters._to_copy()),
+    lambda tensors, static: Parameters._of(together(tensors, static)),
+)

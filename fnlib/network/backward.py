@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ from fnlib.torch_private import gradients_of, is_cow, is_wrapped, memory_of, out
 from fnlib.values.protect import in_transform, same_bits, share, share_all
 
 _is_contiguous: Any = Tensor.is_contiguous
+_NO_LOCK: Any = contextlib.nullcontext()
 
 
 class Leaves:
@@ -105,22 +108,13 @@ def gradients(
 ) -> list[tuple[dict[str, Tensor], Network]]:
     """Return the gradient of a loss with respect to each set of leaves, by name, and its network.
 
-    Raises:
-        LossNotScalar, LossIndependent, HiddenByCheckpoint, DifferentiateOutside, GraphUsedUp,
-        GraphOverwritten, Donated: there is none.
+    Raises what `fnlib.backward` announces.
     """
-    trained: tuple[Tensor, ...] = ()
-    runs_again = []
-    for some in leaves:
-        trained += some.trained + some.aside
-        if some.network.left:
-            runs_again.append(some)
+    trained = tuple([leaf for some in leaves for leaf in (*some.trained, *some.aside)])
+    runs_again = [some for some in leaves if some.network.left]
+    # A checkpoint runs parts again in backward, and draws again what the first pass drew.
     try:
-        # A checkpoint runs parts again in backward, and draws again what the first pass drew.
-        if runs_again:
-            with one_at_a_time:
-                found = differentiate(loss, trained, retain_graph, create_graph)
-        else:
+        with one_at_a_time if runs_again else _NO_LOCK:
             found = differentiate(loss, trained, retain_graph, create_graph)
     except RuntimeError as error:
         named_error = _explained(error, loss, leaves)
@@ -131,26 +125,16 @@ def gradients(
         some.network.check_left()
         if hidden := _hidden(some, loss):
             raise errors.HiddenByCheckpoint(hidden)
-    named, start = [], 0
+    results, named = iter(found), []
     for some in leaves:
-        end = start + len(some.trained)
-        own = found[start:end]
-        if some.aside:
-            own = _summed(own, found[end : end + len(some.aside)])
-            end += len(some.aside)
+        own = list(itertools.islice(results, len(some.trained)))
+        for i, tensor in enumerate(itertools.islice(results, len(some.aside))):
+            # Those of leaves that were set aside, in the order of the leaves that replaced them.
+            before, place = own[i % len(own)], i % len(own)
+            if tensor is not None:
+                own[place] = tensor if before is None else before + tensor
         named.append((_named(some, own, loss), some.network))
-        start = end
     return named
-
-
-def _summed(own: Sequence[Tensor | None], aside: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Add the gradients of leaves that were set aside to those of the leaves that replaced them."""
-    sums = list(own)
-    for i, tensor in enumerate(aside):
-        before, place = sums[i % len(sums)], i % len(sums)
-        if tensor is not None:
-            sums[place] = tensor if before is None else before + tensor
-    return sums
 
 
 def differentiate(
@@ -251,7 +235,7 @@ def _explained(error: RuntimeError, loss: Tensor, leaves: Sequence[Leaves]) -> E
     if "second time" in text:
         return errors.GraphUsedUp()
     if "modified by an inplace operation" in text:
-        return errors.GraphOverwritten(text)
+        return errors.GraphOverwritten(text.splitlines()[0])
     if "use_reentrant" in text:
         return errors.HiddenByCheckpoint([name for some in leaves for name in _hidden(some, loss)])
     return error

@@ -15,14 +15,10 @@ from fnlib.network.pool import Call, Mode, Network
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
 from fnlib.values.check import check_match, untied
 from fnlib.values.held import Held
-from fnlib.values.protect import (
-    Tensors,
-    all_unchanged,
-    owned,
-    share,
-    share_all,
-    unchanged,
-)
+from fnlib.values.protect import Tensors, all_unchanged, owned, share, share_all, unchanged
+
+Named = Mapping[str, Tensor]
+_NONE: Mapping[str, Any] = {}
 
 
 class Buffers(Tensors):
@@ -35,8 +31,8 @@ class Buffers(Tensors):
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
-        weights: Mapping[str, Tensor],
+        tensors: Named,
+        weights: Named,
         resized: frozenset[str],
         passes: list[list[str]],
         behind: int,
@@ -48,9 +44,6 @@ class Buffers(Tensors):
         self.passes, self.behind = passes, behind
 
 
-_NONE: Mapping[str, Any] = {}
-
-
 def at_first(held: Held) -> Buffers:
     """Return the buffers of a value that is bound, before any pass."""
     return Buffers(held.buffers, _NONE, held.names.resized, [], 0)
@@ -59,11 +52,8 @@ def at_first(held: Held) -> Buffers:
 def taken(given: Mapping[str, Tensor], before: Buffers, network: Network, right: str) -> Buffers:
     """Check buffers that a user passes on and take them over, in the order of the network.
 
-    Args:
-        given: what `with_buffers` returned, or a mapping that somebody made on purpose.
-        before: those of the model.
-        network: whose buffers they are.
-        right: the line to write instead, for an error.
+    They are what `with_buffers` returned, or a mapping that somebody made on purpose. `before` are
+    the model's own; an error shows the line `right`.
     """
     ours = isinstance(given, Buffers)
     tensors = given._tensors if isinstance(given, Buffers) else given
@@ -79,29 +69,19 @@ def taken(given: Mapping[str, Tensor], before: Buffers, network: Network, right:
 
 
 def run(
-    network: Network,
-    mode: Mode,
-    weights: Mapping[str, Tensor],
-    leaves: Leaves,
-    before: Buffers,
-    call: Call,
-    keep: bool,
+    mode: Mode, weights: Named, leaves: Leaves, before: Buffers, call: Call, keep: bool
 ) -> tuple[Any, Buffers]:
-    """Run a forward pass on copy-on-write tensors and say what it changed.
+    """Run a forward pass on copy-on-write tensors; return its output and the buffers after it.
 
     Args:
-        network: names and module trees.
         mode: training or evaluation.
         weights: the value's own tensors, in the network's order, to compare with.
         leaves: where gradients are taken.
         before: the buffers before the pass, in the network's order.
         call: what to call with which arguments.
         keep: whether changes are returned; if not, a change is an error.
-
-    Returns:
-        The output and the buffers after the pass.
     """
-    buffers, moved = before._tensors, before.weights
+    network, buffers, moved = leaves.network, before._tensors, before.weights
     tree = network.borrow(mode)
     record = None if tree.keeps_nothing else tree.records.setdefault(call[0], Record())
     copied = None if record is None else record.begin(tree, call)
@@ -138,19 +118,15 @@ def run(
         return output, before
     places = zip(buffers, given_buffers, new_buffers, strict=True)
     after = {name: _own(new, given) for name, given, new in places}
-    resized = before.resized
+    resized, behind = before.resized, before.behind
     if changed or network.plain:
         resized = frozenset(n for n in after if after[n].shape != network.buffers[n].shape)
         network.plain.update(i for i, name in enumerate(after) if name in resized)
-    moved = dict(moved) | {
-        name: _own(new, given)
-        for name, given, new in zip(weights, placed, new_weights, strict=True)
-        if name in written
-    }
-    behind = before.behind
     if changed or written:
         before.passes.append([*changed, *written])
         behind += 1
+    places = zip(weights, placed, new_weights, strict=True)
+    moved = {**moved, **{n: _own(new, given) for n, given, new in places if n in written}}
     return output, Buffers(after, moved, resized, before.passes, behind)
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
+from fnlib.network.names import is_filled
 from fnlib.torch_private import (
     RNN_LISTS,
     forward_hooks_of,
@@ -189,15 +190,12 @@ class Attributes:
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         cells.pop("__class__", None)
         space, stored = function.__globals__, _stored_in(function.__code__)
-        kept = [
-            name
-            for name in _globals_of(function.__code__)
-            if name in stored or isinstance(space.get(name), _CONTAINERS)
-        ]
+        seen = _globals_of(function.__code__)
+        kept = [n for n in seen if n in stored or isinstance(space.get(n), _CONTAINERS)]
         if cells:
             self._visit_fields(
                 label,
-                lambda: {name: cell.cell_contents for name, cell in cells.items() if _filled(cell)},
+                lambda: {n: cell.cell_contents for n, cell in cells.items() if is_filled(cell)},
                 lambda name, content: setattr(cells[name], "cell_contents", content),
                 lambda name: delattr(cells[name], "cell_contents"),
             )
@@ -272,16 +270,10 @@ class Attributes:
         if outside is not None:
             for (label, container, _), before in zip(self.outside, outside, strict=True):
                 changed += _which(label, container, before)
-        changed += [
-            f"{type(part).__name__}.training"
-            for part, flag in zip(self.parts, self.flags, strict=True)
-            if part.training is not flag
-        ]
-        changed += [
-            label
-            for (label, tensor), origin in zip(self.tensors, self.origins, strict=True)
-            if not unchanged(tensor, origin)
-        ]
+        flags = zip(self.parts, self.flags, strict=True)
+        changed += [f"{type(p).__name__}.training" for p, flag in flags if p.training is not flag]
+        tensors = zip(self.tensors, self.origins, strict=True)
+        changed += [label for (label, new), old in tensors if not unchanged(new, old)]
         moved = [label for label, value, before in self.opaque if _pickled(value) != before]
         if moved:
             raise errors.HiddenState(moved, "can't put this object back to what it was")
@@ -316,12 +308,9 @@ class Attributes:
     def put(
         self, state: State, outside: State | None = None, shared: frozenset[int] = frozenset()
     ) -> None:
-        """Put everything to a state.
+        """Put everything to a state that was noted.
 
-        Args:
-            state: what `note` returned.
-            outside: the state of what is not the network's own, if it is another one.
-            shared: identities of what other networks hold too.
+        What is not the network's own, or `shared` with other networks, may have a state `outside`.
         """
 
         def other(value: Any, is_outside: bool = False) -> bool:
@@ -451,15 +440,13 @@ def _position_of(value: Any) -> _Fields | None:
         return _as_one(value.getstate, value.setstate)
     if not type(value).__module__.startswith("numpy"):
         return None
-    if hasattr(value, "bit_generator"):
+    if bits := getattr(value, "bit_generator", None):
         return _as_one(
-            lambda: pickle.dumps(value.bit_generator.state),
-            lambda state: setattr(value.bit_generator, "state", pickle.loads(state)),
+            lambda: pickle.dumps(bits.state), lambda s: setattr(bits, "state", pickle.loads(s))
         )
     if hasattr(value, "get_state") and hasattr(value, "set_state"):
         return _as_one(
-            lambda: pickle.dumps(value.get_state()),
-            lambda state: value.set_state(pickle.loads(state)),
+            lambda: pickle.dumps(value.get_state()), lambda s: value.set_state(pickle.loads(s))
         )
     is_array = hasattr(value, "__array_interface__") and hasattr(value, "tobytes")
     if not is_array or value.dtype == object:
@@ -495,13 +482,6 @@ def _is_code(value: Any) -> bool:
     ) or hasattr(type(value), "__get__")
 
 
-def _filled(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False
-
-
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
     yield code
     for inside in code.co_consts:
@@ -518,11 +498,8 @@ def _globals_of(code: types.CodeType) -> list[str]:
 def _resizes(kind: type) -> bool:
     """Say whether the methods of a class mention what resizes a tensor."""
     functions = [getattr(value, "__func__", value) for value in vars(kind).values()]
-    return any(
-        not _RESIZING.isdisjoint(_globals_of(function.__code__))
-        for function in functions
-        if isinstance(function, types.FunctionType)
-    )
+    codes = [f.__code__ for f in functions if isinstance(f, types.FunctionType)]
+    return any(not _RESIZING.isdisjoint(_globals_of(code)) for code in codes)
 
 
 _RESIZING = frozenset({"resize_", "resize_as_", "set_"})

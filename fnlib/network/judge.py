@@ -78,13 +78,9 @@ class Record:
 
 
 def _keys(content: Any) -> Any:
-    return (
-        list(content)
-        if isinstance(content, dict)
-        else range(len(content))
-        if isinstance(content, list)
-        else ()
-    )
+    if isinstance(content, list):
+        return range(len(content))
+    return list(content) if isinstance(content, dict) else ()
 
 
 def _at(content: Any, key: Any) -> Any:
@@ -106,7 +102,7 @@ def judge(
     copied: Call | Exception | None,
     attributes: list[str],
 ) -> None:
-    """Find out whether attributes that a pass changed are state, which is refused.
+    """Refuse attributes that a pass changed if the output depends on them, or nobody can tell.
 
     Args:
         record: what is known of passes like this one.
@@ -114,9 +110,6 @@ def judge(
         weights, buffers: those before the pass.
         copied: the arguments before the pass, or why they can't be copied.
         attributes: what the pass changed.
-
-    Raises:
-        HiddenState: the output depends on them, or nobody can tell.
     """
     new = set(attributes) - record.accepted
     if copied is None:
@@ -235,16 +228,13 @@ def _copy_special(value: Any, memo: dict[int, Any], seen: set[int]) -> None:
     seen.add(id(value))
     if isinstance(value, Tensor):
         copied = share(value.detach())
-        memo[id(value)] = (
-            copied.requires_grad_(value.requires_grad) if copied is not value else value
-        )
+        if copied is not value:
+            copied.requires_grad_(value.requires_grad)
+        memo[id(value)] = copied
     elif isinstance(value, types.FunctionType):
         memo[id(value)] = _copy_of_function(value, memo)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            _copy_special(item, memo, seen)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
+    elif isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        for item in value.values() if isinstance(value, Mapping) else value:
             _copy_special(item, memo, seen)
     elif isinstance(value, (nn.Module, type, types.ModuleType)):
         pass

@@ -16,6 +16,7 @@ from fnlib.torch_private import (
     RNN_LISTS,
     copy_hooks,
     flat,
+    is_wrapped,
     memory_of,
     pre_hooks_of,
     unsaved_buffers,
@@ -24,6 +25,15 @@ from fnlib.values.held import Held, Names, Target, moved
 
 _BUILD = (
     "Pass a function that builds it:\n\n    ModelFactory = fnlib.Factory(lambda: Network(...))\n"
+)
+
+
+IN_TRANSFORM = (
+    "A network can't be built inside a transform of torch.func, because the transform takes back its weights "
+    "when it ends. Build it before, and draw its weights:\n\n"
+    "    torch.vmap(lambda x: fnlib.Factory(Network)(fnlib.Parameters())(x))(X)   # wrong\n\n"
+    "    model = fnlib.Factory(Network)(fnlib.Parameters())\n"
+    "    torch.vmap(model)(X)   # right\n"
 )
 
 
@@ -43,11 +53,13 @@ def named_tensors(module: nn.Module) -> NamedTensors:
     """Name the weights and buffers of a module.
 
     Raises:
-        LazyModule: some of them have no shape yet.
+        LazyModule, UnsupportedModule: some of them have no shape yet, or belong to a transform.
     """
     _refuse_sharded(module)
     weights: dict[str, Tensor] = dict(module.named_parameters())
     buffers = dict(module.named_buffers())
+    if any(map(is_wrapped, (*weights.values(), *buffers.values()))):
+        raise errors.UnsupportedModule(IN_TRANSFORM)
     lazy = [name for name, t in {**weights, **buffers}.items() if nn.parameter.is_lazy(t)]
     if lazy:
         raise errors.LazyModule(lazy)
@@ -57,14 +69,14 @@ def named_tensors(module: nn.Module) -> NamedTensors:
         module.named_buffers(remove_duplicate=False),
     )
     ties = {name: first[id(tensor)] for name, tensor in every_name if first[id(tensor)] != name}
-    unsaved = frozenset(
-        f"{path}.{name}" if path else name
+    parts = [
+        (f"{path}." if path else "", part)
         for path, part in module.named_modules(remove_duplicate=False)
-        for name in unsaved_buffers(part)
-    )
+    ]
+    unsaved = frozenset(path + name for path, part in parts for name in unsaved_buffers(part))
     extra = {
-        f"{path}.{_EXTRA}" if path else _EXTRA: part.get_extra_state()
-        for path, part in module.named_modules(remove_duplicate=False)
+        path + _EXTRA: part.get_extra_state()
+        for path, part in parts
         if type(part).get_extra_state is not nn.Module.get_extra_state
     }
     return NamedTensors(weights, buffers, Names(ties, unsaved, extra=extra))
@@ -89,22 +101,16 @@ def _refuse_sharded(module: nn.Module) -> None:
 def held_by(module: nn.Module) -> Held:
     """Copy the weights and buffers of a stock module."""
     if not isinstance(module, nn.Module):
-        raise errors.WrongParameters(
-            "from_module copies a module",
-            f"got {type(module).__name__}",
-            "parameters = fnlib.Parameters.from_module(network)   # an nn.Module",
-        )
+        right = "parameters = fnlib.Parameters.from_module(network)   # an nn.Module"
+        what = "from_module copies a module"
+        raise errors.WrongParameters(what, f"got {type(module).__name__}", right)
     return taken_from(named_tensors(module))
 
 
 def taken_from(tensors: NamedTensors, *targets: Target | None) -> Held:
-    """Copy named tensors into a record, and let go of each.
+    """Copy named tensors into a record, moved to devices and dtypes, and let go of each.
 
     Where nothing else refers to them, memory holds one copy of all and a second of one tensor.
-
-    Args:
-        tensors: left empty.
-        targets: devices and dtypes that they are moved to.
     """
     refuse_hidden_ties(tensors)
     with torch.inference_mode(False):
@@ -147,11 +153,8 @@ def _refuse_closures(module: nn.Module, own: set[int]) -> None:
     for path, part in module.named_modules():
         for name, value in vars(part).items():
             for function in (value, *value.values()) if isinstance(value, dict) else (value,):
-                held = [
-                    cell.cell_contents
-                    for cell in getattr(function, "__closure__", None) or ()
-                    if _is_filled(cell)
-                ]
+                cells = getattr(function, "__closure__", None) or ()
+                held = [cell.cell_contents for cell in cells if is_filled(cell)]
                 if any(id(getattr(inside, "__self__", inside)) in own for inside in held):
                     raise errors.UnsupportedModule(
                         f"'{path}.{name}'".replace("'.", "'")
@@ -160,9 +163,10 @@ def _refuse_closures(module: nn.Module, own: set[int]) -> None:
                     )
 
 
-def _is_filled(cell: types.CellType) -> bool:
+def is_filled(cell: types.CellType) -> bool:
+    """Say whether a name of a closure has a value yet."""
     try:
-        return cell.cell_contents is not None
+        return cell.cell_contents is not cell
     except ValueError:
         return False
 
@@ -170,14 +174,9 @@ def _is_filled(cell: types.CellType) -> bool:
 def refuse_hidden_ties(tensors: NamedTensors) -> None:
     """Refuse tensors that overlap in memory without being one: a write to one changes the other."""
     spans = sorted(
-        (
-            memory_of(tensor),
-            tensor.storage_offset(),
-            tensor.storage_offset() + _extent(tensor),
-            name,
-        )
-        for name, tensor in tensors.all.items()
-        if _has_memory(tensor)
+        (memory_of(t), t.storage_offset(), t.storage_offset() + _extent(t), name)
+        for name, t in tensors.all.items()
+        if _has_memory(t)
     )
     for (memory, _, end, name), (following, start, _, other) in itertools.pairwise(spans):
         if memory == following and start < end:

@@ -16,17 +16,14 @@ _CODE = (type, types.ModuleType, types.CodeType, types.FrameType, types.BuiltinF
 
 
 def held_elsewhere(box: list[nn.Module]) -> bool:
-    """Say whether anything outside of a network leads to one of its parts.
+    """Say whether anything outside of a network leads to one of its modules or tensors.
 
-    This counts as Python's cycle collector does: an object with more references than those from
-    inside of the network is held by somebody else.
+    A build may keep what it returns, or networks may share a backbone. This counts as Python's
+    cycle collector does: an object with more references than those from inside of the network is
+    held by somebody else.
 
     Args:
         box: holds the network, and is the only thing of ours that refers to it.
-
-    Returns:
-        Whether a module or tensor of it can be reached from elsewhere: a build that keeps what it
-        returns, or a backbone that several networks share.
     """
     inside = {id(box[0]): 1}
     found: list[Any] = list(box)

@@ -32,6 +32,12 @@ _BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what
 _NOTHING: tuple[list[Tensor], list[Tensor]] = ([], [])
 
 
+def mode_in_words(mode: Mode) -> str:
+    """Say which parts train: "training except bn"."""
+    off = [] if isinstance(mode, bool) else [name or "all" for name, trains in mode if not trains]
+    return ("training" if mode else "evaluation") + (f" except {', '.join(off)}" if off else "")
+
+
 class Network:
     """What a factory knows of its network: everything but the values of its tensors.
 
@@ -55,11 +61,8 @@ class Network:
                     "never fills .grad, so nothing would call it. Use the gradient that model.backward(loss) returns."
                 )
         self.modules = {path for path, _ in module.named_modules(remove_duplicate=False)}
-        self.hooks = {
-            name: list(hooks_of(weight).values())
-            for name, weight in tensors.weights.items()
-            if hooks_of(weight)
-        }
+        hooks = {name: list(hooks_of(weight).values()) for name, weight in tensors.weights.items()}
+        self.hooks = {name: some for name, some in hooks.items() if some}
         # Tensors on "meta" have names, shapes and kinds, and no content.
         self.weights = {
             name: nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
@@ -85,40 +88,26 @@ class Network:
         self.left: deque[Tree] = deque(maxlen=8)
 
     def mode_of(self, training: object) -> Mode:
-        """Return what `training=` says as a mode.
-
-        Raises:
-            WrongParameters: it is no mapping of this network's submodule names to True or False.
-        """
+        """Return as a mode what `training=` maps submodule names to: True or False."""
         right = 'model = ModelFactory(parameters, training={"bn": False})'
-        if not isinstance(training, Mapping) or not all(
-            isinstance(flag, bool) for flag in training.values()
-        ):
-            raise errors.WrongParameters(
-                "training= takes True, False or a mapping of submodule names to them",
-                f"got {training!r}",
-                right,
-            )
+        flags = training.values() if isinstance(training, Mapping) else (None,)
+        if not isinstance(training, Mapping) or {*map(type, flags)} - {bool}:
+            what = "training= takes True, False or a mapping of submodule names to them"
+            raise errors.WrongParameters(what, f"got {training!r}", right)
         unknown = [str(name) for name in training if name not in self.modules]
         if unknown:
             known = words.names(sorted(self.modules - {""})) or "none"
-            raise errors.WrongParameters(
-                "training= names a submodule that this network doesn't have",
-                f"{words.names(unknown)}; there is {known}",
-                right,
-            )
+            what = "training= names a submodule that this network doesn't have"
+            raise errors.WrongParameters(what, f"{words.names(unknown)}; there is {known}", right)
         return tuple(sorted(training.items()))
 
     def fit(self, held: Held) -> Held:
-        """Return a record whose weights and buffers are in this network's order.
-
-        Raises:
-            WrongParameters: names, shapes or kinds are those of another network.
-        """
+        """Check a record, and return it with weights and buffers in this network's order."""
         check_match("weight", held.weights, self.weights, _BIND)
         check_match("buffer", held.buffers, self.buffers, _BIND, free=held.names.resized)
-        if self.names.extra and not held.names.extra:  # a file can't hold it
-            held = held._replace(names=held.names._replace(extra=self.names.extra))
+        if self.names.extra.keys() - held.names.extra.keys():  # a file can't hold any object
+            extra = {**self.names.extra, **held.names.extra}
+            held = held._replace(names=held.names._replace(extra=extra))
         if [*held.weights, *held.buffers] == [*self.weights, *self.buffers]:
             return held
         return held._replace(
@@ -150,7 +139,8 @@ class Network:
         """
         tree.restore()
         if tree.is_referenced():
-            tree.redo()
+            if tree.changes is not None:  # which a graph or an output may need
+                tree.put(tree.changes)
             tree.after = share_all(buffers)
             tree.fill(tree.given[0], share_all(buffers))
             self.left.append(tree)
@@ -193,9 +183,7 @@ class Tree:
     def __init__(self, network: Network, module: nn.Module, mode: Mode) -> None:
         self.module, self.mode, self.network = module, mode, network
         tensors = named_tensors(module)
-        if list(tensors.weights) != list(network.weights) or list(tensors.buffers) != list(
-            network.buffers
-        ):
+        if [*map(list, tensors[:2])] != [list(network.weights), list(network.buffers)]:
             raise errors.UnsupportedModule(
                 "Building this network twice gave different names of weights or buffers. Build the same network every time."
             )
@@ -332,11 +320,6 @@ class Tree:
             shared = self.network.shared or frozenset()
             self.attributes.put(self.attributes.first, self.changes, shared)
             self._choose_places()
-
-    def redo(self) -> None:
-        """Take `restore` back, for a graph or an output that needs what the pass left."""
-        if self.changes is not None:
-            self.put(self.changes)
 
     def _shared(self) -> frozenset[int]:
         other = self.network.borrow(self.mode)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.network.names import copy_structure, named_tensors, taken_from
+from fnlib.network.names import IN_TRANSFORM, copy_structure, named_tensors, taken_from
 from fnlib.network.ownership import held_elsewhere
 from fnlib.network.pool import Network
 from fnlib.network.randomness import one_at_a_time, preserved
+from fnlib.show.table import Table
+from fnlib.show.tensors import tensor_table
 from fnlib.torch_private import forward_hooks_of, outside_transforms, registries
 from fnlib.values.held import Empty, Held
+from fnlib.values.protect import in_transform
 
 
 class Source:
@@ -47,16 +51,26 @@ class Source:
         if self.known is not None:
             return self.known
         if self.instance is not None:
-            instance = self.instance
-            return self._publish(
-                Network(copy_structure(instance), lambda: copy_structure(instance))
-            )
+            another = functools.partial(copy_structure, self.instance)
+            return self._publish(Network(another(), another))
         with preserved(), outside_transforms():
             box = [self._built()]
         return self._publish(self._taken_apart(box))
 
+    def table(self) -> Table:
+        """Show names and shapes, or what builds the network: it isn't built only to be shown."""
+        if self.known is None and self.instance is None:
+            build = getattr(self.build, "__qualname__", type(self.build).__name__)
+            return Table(f"Factory of {build}, built when parameters are first bound")
+        weights: Mapping[str, Tensor] = self.network.weights
+        table = tensor_table("Factory", {"weights": weights, "buffers": self.network.buffers})
+        table.detail = self.network.describe()
+        return table
+
     def initial(self, empty: Empty) -> Held:
         """Draw initial weights as building the network would."""
+        if in_transform() and self.network.weights:
+            raise errors.UnsupportedModule(IN_TRANSFORM)
         if empty.seed is None:
             return self._initial(empty)
         with preserved():
@@ -123,16 +137,10 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
 def redraw(module: nn.Module) -> nn.Module:
-    """Copy a module instance with initial weights drawn afresh from PyTorch's generator.
+    """Copy a module instance with the initial weights that building it anew would give.
 
-    Args:
-        module: ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one such layer.
-
-    Returns:
-        A module with the weights that building it anew would give.
-
-    Raises:
-        CannotRedraw: it is made of something else, and could come out different.
+    It is an ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one such layer.
+    Anything else could come out different: `CannotRedraw`.
     """
     shared: set[int] = set()
     for path, part in module.named_modules(remove_duplicate=False):
@@ -154,16 +162,11 @@ def _cannot_redraw(part: nn.Module, has_weights: bool, has_shared: bool) -> str 
     if type(part) not in REDRAWABLE:
         if has_weights:
             return "is not a layer that fnlib can redraw exactly"
-        if type(part) not in _CONTAINERS and not _holds_nothing(part):
+        of_torch = type(part).__module__.startswith("torch.nn.modules.")
+        if type(part) not in _CONTAINERS and (not of_torch or any(registries(part)[:2])):
             return "is not a container or layer of torch.nn"
     if forward_hooks_of(part):
         return "has hooks that may change its weights"
     if isinstance(part, (nn.Embedding, nn.EmbeddingBag)) and not part.weight.requires_grad:
         return "is frozen, like an embedding made from given weights"
     return "shares weights with another layer" if has_shared else None
-
-
-def _holds_nothing(part: nn.Module) -> bool:
-    """Say whether a layer is PyTorch's own and holds no tensors at all."""
-    weights, buffers, _ = registries(part)
-    return type(part).__module__.startswith("torch.nn.modules.") and not (weights or buffers)

@@ -72,10 +72,8 @@ class Table:
           bias     3
         total: 15
         """
-        shown = [
-            list(self.columns),
-            *(row for rows in self._parts() for row in rows[1][: self.limit]),
-        ]
+        rows_shown = [row for _, rows in self._parts() for row in rows[: self.limit]]
+        shown = [list(self.columns), *rows_shown]
         last = list(self.columns)[-1:]
         prose = bool(last) and self.columns[last[0]] == "<" and last[0] not in self._code()
         widths = _widths(shown, PROSE if prose else WIDTH)
@@ -100,9 +98,8 @@ class Table:
             pieces.append(_folded(summary, f'<pre style="color:inherit">{escape(content)}</pre>'))
         parts = self._parts()
         if parts:
-            pieces.append(
-                self._rows(self.title, [(part, rows[: self.limit]) for part, rows in parts])
-            )
+            shown = [(part, rows[: self.limit]) for part, rows in parts]
+            pieces.append(self._rows(self.title, shown))
         for part, rows in parts:
             for summary in _more(rows[self.limit :], part if len(parts) > 1 else ""):
                 rest = self._rows(f"{self.title}, continued", [("", rows[self.limit :])])
@@ -125,14 +122,12 @@ class Table:
 
     def _lines(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
         """Write a row on as many lines as its longest cell takes."""
-        cells = [wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        cells = map(wrapped, row, widths)
         places = [
             f"{align}{width}" for align, width in zip(self.columns.values(), widths, strict=True)
         ]
-        return [
-            ("  " + "  ".join(map(format, line, places))).rstrip()
-            for line in zip_longest(*cells, fillvalue="")
-        ]
+        lines = zip_longest(*cells, fillvalue="")
+        return [("  " + "  ".join(map(format, line, places))).rstrip() for line in lines]
 
     def _rows(self, label: str, parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
         """Write rows as an HTML table whose cells know their row, column and part."""
@@ -227,6 +222,5 @@ def _more(rest: Sequence[object], things: str = "") -> list[str]:
 
 
 def _folded(summary: str, content: str) -> str:
-    return (
-        f'<details><summary style="cursor:pointer">{escape(summary)}</summary>{content}</details>'
-    )
+    head = f'<summary style="cursor:pointer">{escape(summary)}</summary>'
+    return f"<details>{head}{content}</details>"

@@ -37,29 +37,24 @@ def tensor_table(title: str, parts: Mapping[str, Mapping[str, Tensor]]) -> Table
             continue
         tensors = {name: mapping[name].detach() for name in mapping}
         norms = {name: norm_of(tensor) for name, tensor in tensors.items() if _is_readable(tensor)}
-        rows[part] = [
-            (
-                name,
-                shape_of(tensor),
-                str(tensor.dtype).removeprefix("torch."),
-                f"{tensor.numel():,}",
-                number(norms[name]) if name in norms else "",
-            )
-            for name, tensor in tensors.items()
-        ]
-        size = sum(tensor.numel() for tensor in tensors.values())
-        note = f"{counted(len(tensors), 'tensor')}, {counted(size, 'number')}, {bytes_of(tensors.values())}"
+        rows[part] = []
+        for name, tensor in tensors.items():
+            dtype, size = str(tensor.dtype).removeprefix("torch."), f"{tensor.numel():,}"
+            norm = number(norms[name]) if name in norms else ""
+            rows[part].append((name, shape_of(tensor), dtype, size, norm))
+        every = tensors.values()
+        size = counted(sum(tensor.numel() for tensor in every), "number")
+        note = f"{counted(len(tensors), 'tensor')}, {size}, {bytes_of(every)}"
         devices = sorted({str(tensor.device) for tensor in tensors.values()} - {"cpu", "meta"})
         note += f" on {' and '.join(devices)}" if devices else ""
         if norms and len(norms) == len(tensors):
-            note += (
-                f", norm {number(norm_of(torch.tensor([*norms.values()], dtype=torch.float64)))}"
-            )
+            total = norm_of(torch.tensor([*norms.values()], dtype=torch.float64))
+            note += f", norm {number(total)}"
         notes.append(f"{part}: {note}")
-    if not any(cells[-1] for part in rows.values() for cells in part):
-        columns = dict(list(COLUMNS.items())[:-1])
-        return Table(title, columns, {part: [c[:-1] for c in rows[part]] for part in rows}, notes)
-    return Table(title, COLUMNS, rows, notes)
+    if any(cells[-1] for part in rows.values() for cells in part):
+        return Table(title, COLUMNS, rows, notes)
+    columns = dict(list(COLUMNS.items())[:-1])
+    return Table(title, columns, {part: [c[:-1] for c in rows[part]] for part in rows}, notes)
 
 
 def _is_readable(tensor: Tensor) -> bool:

@@ -1,9 +1,7 @@
-"""Writing names, values and paragraphs into a message."""
+"""Writing names and values into a message."""
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterable
 
 
@@ -26,8 +24,3 @@ def code(value: object) -> str:
     """
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text and not text.startswith("<") else "..."
-
-
-def paragraphs(text: str) -> str:
-    """Join the lines of each paragraph, so that a terminal wraps them at its own width."""
-    return re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(text))

@@ -19,12 +19,10 @@ def checked_rule(rule: Any) -> Any:
     """Return what can be a factory's update rule, and raise `CannotWrap` for anything else."""
     if isinstance(rule, (torch.optim.Optimizer, type)):
         kind = rule if isinstance(rule, type) else type(rule)
-        raise errors.CannotWrap(
-            kind.__name__,
-            "a factory takes an update rule, not an optimizer",
-            f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)   # right",
-            f"optimizer=torch.optim.{kind.__name__}(...)",
-        )
+        wrong = f"optimizer=torch.optim.{kind.__name__}(...)"
+        right = f"optimizer=fnlib.wrap(torch.optim.{kind.__name__}, lr=0.01)   # right"
+        why = "a factory takes an update rule, not an optimizer"
+        raise errors.CannotWrap(kind.__name__, why, right, wrong)
     if not all(callable(getattr(rule, method, None)) for method in ("init", "update")):
         raise errors.CannotWrap(
             f"An object of type {type(rule).__name__}",
@@ -35,18 +33,20 @@ def checked_rule(rule: Any) -> Any:
     return rule
 
 
-def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
-    """Refuse an optimizer state that a rule can't go on from.
+def rule_of_step(rule: Any, held: Held, lr: Any, known: str | None) -> Any:
+    """Return a factory's rule as it is at the step of a value, whose state it must be able to read.
 
-    Args:
-        held: the value's record.
-        rule: the rule that is about to read it.
-        known: the name of the rule that this state has been checked for.
-
-    Raises:
-        WrongRule: another rule made it.
-        WrongParameters: no step of this rule could have left it.
+    The rate may have been decided outside; `known` is the rule that the state was checked for.
     """
+    rule = rule.at(held.step_count)
+    if lr is not None:
+        rule = rule.at_rate(lr)
+    refuse_foreign(held, rule, known)
+    return rule
+
+
+def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
+    """Refuse a state that another rule made, or that no step of this rule could have left."""
     name = rule.name
     if held.rule is not None and held.rule != name:
         raise errors.WrongRule(held.rule, name)
@@ -55,11 +55,7 @@ def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
 
 
 def check_given(rule: Any, gradient: object, objective: object) -> None:
-    """Check that a step has what its rule needs: a gradient, an objective or both.
-
-    Raises:
-        MissingObjective, WrongParameters: it hasn't.
-    """
+    """Check that a step has what its rule needs: a gradient, an objective or both."""
     if objective is None:
         if rule.needs_objective:
             raise errors.MissingObjective(rule.name)

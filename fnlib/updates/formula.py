@@ -18,11 +18,13 @@ from torch import Tensor
 
 from fnlib.torch_private import is_wrapped
 from fnlib.updates.fused import Moments
-from fnlib.updates.rule import Rule, Settings
+from fnlib.updates.rule import Moved, Named, Rule, Settings
 from fnlib.updates.wrap import Wrapped
 from fnlib.values.protect import in_transform, share, share_all
 
 Out = Callable[[Tensor], Tensor | None]  # where a result may go: into memory that ends here
+# Weights and what is kept of them, which a step moves, and the gradient between them.
+Parts = tuple[dict[str, Tensor], Named, dict[str, Moments]]
 Class = TypeVar("Class", bound=type)
 _ORDINARY, _DENSE = {torch.float32, torch.float64}, {torch.strided}
 _DTYPE, _IS_CPU, _LAYOUT = map(operator.attrgetter, ("dtype", "is_cpu", "layout"))
@@ -52,12 +54,10 @@ class Formula(Rule):
         """Return the new weight and what is kept of it.
 
         Args:
-            w: the weight.
-            g: its gradient.
+            w, g: the weight and its gradient.
             kept: what the last step kept, or what `start` returned.
             t: how many steps this weight has taken, this one included, where the rule `counts`.
-            out: where the result of an operation goes: ``out=out(w)`` reuses the memory of `w`
-                if it has been donated, and makes a new tensor otherwise.
+            out: says where a result goes; see `fnlib.optim`.
         """
         raise NotImplementedError
 
@@ -81,13 +81,8 @@ class Formula(Rule):
         self.like([torch.zeros(1)], **{k: v for k, v in first.items() if k in accepted})
 
     def update(
-        self,
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        state: Any,
-        *,
-        in_place: bool = False,
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        self, weights: dict[str, Tensor], gradient: Named, state: Any, *, in_place: bool = False
+    ) -> Moved:
         """Take one step. See `Rule.update`."""
         partition, inside = self.partition(weights), in_transform()
         fixed = self._is_fixed()
@@ -95,25 +90,16 @@ class Formula(Rule):
         if not inside and _are_unusual(rules, weights, gradient):
             return self._twin().update(weights, gradient, state, in_place=in_place)
         weights, kept, count = dict(weights), dict(state["state"]), Counter()
-        groups = []
-        for rule, (settings, names) in zip(rules, partition, strict=True):
+        for rule, (_, names) in zip(rules, partition, strict=True):
             moving = names if len(gradient) == len(weights) else [n for n in names if n in gradient]
             fused = rule.fused and not inside
             move = rule._move_fused if fused else rule._move_each
-            move(moving, weights, gradient, kept, count, in_place)
-            groups.append(settings)
-        return weights, {"state": kept, "param_groups": groups}
+            move(moving, (weights, gradient, kept), count, in_place)
+        return weights, {"state": kept, "param_groups": [settings for settings, _ in partition]}
 
-    def _move_each(
-        self,
-        names: list[str],
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        kept: dict[str, Moments],
-        count: Counter,
-        in_place: bool,
-    ) -> None:
+    def _move_each(self, names: list[str], parts: Parts, count: Counter, in_place: bool) -> None:
         """Move one weight after the other."""
+        weights, gradient, kept = parts
         counts, place = self.counts, same if in_place else new
         starts = counts or type(self).start is not Formula.start
         # A new tensor would have other strides than a weight that isn't contiguous.
@@ -131,16 +117,9 @@ class Formula(Rule):
             if after:
                 kept[name] = after
 
-    def _move_fused(
-        self,
-        names: list[str],
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        kept: dict[str, Moments],
-        count: Counter,
-        in_place: bool,
-    ) -> None:
+    def _move_fused(self, names: list[str], parts: Parts, count: Counter, in_place: bool) -> None:
         """Move all weights in one call, in place: on shared tensors if they are not donated."""
+        weights, gradient, kept = parts
         places = [weights[name] for name in names]
         entries = [dict(kept.get(name) or self.started(weights[name])) for name in names]
         if not in_place:
@@ -178,9 +157,7 @@ class Formula(Rule):
         return {k: v for k, v in self._settings.items() if k == "lr" or v != default[k]}
 
 
-def _are_unusual(
-    rules: list[Any], weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]
-) -> bool:
+def _are_unusual(rules: list[Any], weights: Named, gradient: Named) -> bool:
     """Say whether torch.optim has to take this step: only it has its bits, or its error."""
     for rule in rules:
         if rule.foreach or rule._has_tensors:

@@ -18,10 +18,9 @@ def fused_sgd(
 ) -> None:
     """Move weights in place, and put momentum into the dicts of what is kept."""
     first = [bool(rule.momentum) and not entry for entry in kept]
-    for i in (i for i, starts in enumerate(first) if starts):
-        kept[i]["momentum_buffer"] = torch.empty_like(
-            gradient[i]
-        )  # the kernel's first step writes it
+    for entry, slope, starts in zip(kept, gradient, first, strict=True):
+        if starts:
+            entry["momentum_buffer"] = torch.empty_like(slope)  # the kernel's first step writes it
     for at in _alike(zip(weights, first, strict=True)):
         torch._fused_sgd_(
             [weights[i] for i in at],
@@ -68,13 +67,10 @@ def refuse_broken_kernel(
     if not (kind is torch.optim.SGD and settings.get("fused") and settings.get("momentum")):
         return
     if any(w.is_cpu and w.dtype in (torch.float16, torch.bfloat16) for w in weights):
-        raise errors.CannotWrap(
-            "torch.optim.SGD",
-            "with momentum in half precision its fused CPU kernel reads uninitialised memory, "
-            "so two runs differ",
-            "optimizer=fnlib.SGD(lr=..., momentum=...)   # right: without fused=True",
-            "optimizer=fnlib.SGD(lr=..., momentum=..., fused=True)",
-        )
+        why = "with momentum in half precision its fused CPU kernel reads uninitialised memory"
+        right = "optimizer=fnlib.SGD(lr=..., momentum=...)   # right: without fused=True"
+        wrong = "optimizer=fnlib.SGD(lr=..., momentum=..., fused=True)"
+        raise errors.CannotWrap("torch.optim.SGD", f"{why}, so two runs differ", right, wrong)
 
 
 def _alike(marked: Iterable[tuple[Tensor, Hashable]]) -> list[list[int]]:

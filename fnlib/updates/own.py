@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.updates.rule import Rule, UpdateRule, name_of, without_rate
+from fnlib.updates.rule import Moved, Named, Rule, UpdateRule, name_of, without_rate
 from fnlib.values.check import check_match
 from fnlib.values.protect import Tensors, kept, share, share_all
 from fnlib.values.trees import map_tree, storable
@@ -39,56 +38,44 @@ class OwnRule:
         at = getattr(self.rule, "at", None)
         return self if at is None else OwnRule(at(step_count))
 
-    def at_rate(self, rate: Any) -> OwnRule:
-        """Return the rule with another learning rate, where it is built on one of ours."""
-        if not isinstance(self.rule, Rule):
-            raise without_rate(self.rule)
-        return OwnRule(self.rule.at_rate(rate))
-
-    def rates(self, weights: Mapping[str, Tensor]) -> list[Any]:
-        """Return the learning rate of each group, where the rule is built on one of ours."""
-        if not isinstance(self.rule, Rule):
-            raise without_rate(self.rule)
-        return self.rule.rates(weights)
-
-    def init(self, weights: Mapping[str, Tensor]) -> Any:
+    def init(self, weights: Named) -> Any:
         """Return the state before the first step."""
         return self.rule.init(Tensors(weights))
 
-    def check_state(self, state: Any, weights: Mapping[str, Tensor]) -> None:
-        """Check a state that no step made, where the rule is built on one of ours."""
+    # --- what only a rule that is built on one of ours has ------------------------------------
+
+    def _ours(self) -> Rule:
+        if not isinstance(self.rule, Rule):
+            raise without_rate(self.rule)
+        return self.rule
+
+    def at_rate(self, rate: Any) -> OwnRule:
+        return OwnRule(self._ours().at_rate(rate))
+
+    def rates(self, weights: Named) -> list[Any]:
+        return self._ours().rates(weights)
+
+    def check_state(self, state: Any, weights: Named) -> None:
         if isinstance(self.rule, Rule):
             self.rule.check_state(state, weights)
 
-    def partition(self, weights: Mapping[str, Tensor]) -> object:
-        """Raise what groups or schedules raise, where the rule is built on one of ours."""
+    def partition(self, weights: Named) -> object:
         return self.rule.partition(weights) if isinstance(self.rule, Rule) else None
 
-    def update(
-        self,
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        state: Any,
-        *,
-        in_place: bool = False,
-    ) -> tuple[dict[str, Tensor], Any]:
-        """Take one step. See `Rule.update`.
+    # --- the step -------------------------------------------------------------------------------
 
-        Raises:
-            WrongParameters: it returns other names, shapes or kinds, or reads an absent gradient.
-            CannotStore: it returns state that a value cannot carry.
-        """
+    def update(
+        self, weights: dict[str, Tensor], gradient: Named, state: Any, *, in_place: bool = False
+    ) -> Moved:
+        """Take one step, and check what comes back. See `Rule.update`."""
         given = weights.values() if in_place else share_all(weights.values())
         state = state if in_place else map_tree(share, state)
         slopes = _Slopes({name: share(gradient[name]) for name in gradient})
         with torch.no_grad():
             found = self.rule.update(dict(zip(weights, given, strict=True)), slopes, state)
         if not isinstance(found, tuple) or len(found) != 2:
-            raise errors.WrongParameters(
-                "An update rule returns new weights and new state",
-                f"this one returned {type(found).__name__}",
-                _RIGHT,
-            )
+            what = "An update rule returns new weights and new state"
+            raise errors.WrongParameters(what, f"this one returned {type(found).__name__}", _RIGHT)
         new_weights, new_state = found
         check_match("updated weight", new_weights, weights, _RIGHT)
         new_state = storable(new_state, "new_state")

@@ -21,17 +21,17 @@ from fnlib.values.trees import map_tree
 Schedule = Callable[[int], Any]  # the step count -> a number (a pair of them for betas)
 Groups = Callable[[str, Tensor], Mapping[str, Any]]
 Settings = dict[str, Any]
+Named = Mapping[str, Tensor]  # names to weights, or to the slopes of those that have one
+Moved = tuple[dict[str, Tensor], Any]  # new weights and new state
 
 
 class UpdateRule(Protocol):
     """What a factory needs of an update rule."""
 
-    def init(self, weights: Mapping[str, Tensor]) -> Any:
+    def init(self, weights: Named) -> Any:
         """Return the state before the first step."""
 
-    def update(
-        self, weights: dict[str, Tensor], gradient: Mapping[str, Tensor], state: Any
-    ) -> tuple[Mapping[str, Tensor], Any]:
+    def update(self, weights: dict[str, Tensor], gradient: Named, state: Any) -> tuple[Named, Any]:
         """Return new weights and new state."""
 
 
@@ -88,14 +88,7 @@ class Rule:
         return self.having(_step_count=step_count)
 
     def at_rate(self, rate: Any) -> Any:
-        """Return this rule with another learning rate, for one step.
-
-        Args:
-            rate: a number for all groups, or a mapping of group indices to numbers.
-
-        Raises:
-            WrongParameters: it is no rate.
-        """
+        """Return this rule with another rate for one step: a number, or one for each group."""
         numbers = list(rate.values()) if isinstance(rate, Mapping) else [rate]
         numbers = [plain_number(n.item() if isinstance(n, Tensor) else n) for n in numbers]
         if not numbers or not all(type(n) in (int, float) and n >= 0 for n in numbers):
@@ -104,19 +97,14 @@ class Rule:
                 f"got {rate!r}",
                 _RATE,
             )
-        if not isinstance(rate, Mapping):
-            return self.having(_rate=numbers[0])
-        if self.groups is None:
+        if isinstance(rate, Mapping) and self.groups is not None:
+            return self.having(_rate=dict(zip(rate, numbers, strict=True)))
+        if isinstance(rate, Mapping):
             _check_rates(rate, 1)
-            return self.having(_rate=numbers[0])
-        return self.having(_rate=dict(zip(rate, numbers, strict=True)))
+        return self.having(_rate=numbers[0])
 
-    def rates(self, weights: Mapping[str, Tensor]) -> list[Any]:
-        """Return the learning rate of each group at this step.
-
-        Raises:
-            WrongParameters: the rule has none.
-        """
+    def rates(self, weights: Named) -> list[Any]:
+        """Return the learning rate of each group at this step."""
         return [self._rate_in(settings) for settings, _ in self.partition(weights)]
 
     def _rate_in(self, settings: Settings) -> Any:
@@ -133,34 +121,25 @@ class Rule:
         vars(other).update(vars(self), **settings)
         return other
 
-    def init(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    def init(self, weights: Named) -> dict[str, Any]:
         """Return the state before the first step: moments are made when a weight first moves."""
         return {"state": {}, "param_groups": []}
 
     def update(
-        self,
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        state: Any,
-        *,
-        in_place: bool = False,
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Move each weight that has a gradient.
+        self, weights: dict[str, Tensor], gradient: Named, state: Any, *, in_place: bool = False
+    ) -> Moved:
+        """Move each weight that has a gradient, and pass the others on as they are.
 
         Args:
-            weights: name -> weight.
-            gradient: name -> tensor of the weight's shape; a weight without an entry stays.
+            weights, gradient: name -> tensor.
             state: what `init` or the last `update` returned.
             in_place: reuse the memory of weights and state, which end here. The bits are the same.
-
-        Returns:
-            The new weights and the new state. What does not move is passed on as it is.
         """
         raise NotImplementedError
 
     # --- settings, groups and schedules ------------------------------------------------------
 
-    def partition(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
+    def partition(self, weights: Named) -> list[tuple[Settings, list[str]]]:
         """Split the weights into groups of equal settings, in the order in which they are met."""
         if self._is_fixed():
             return [(dict(self._settings), list(weights))]
@@ -173,19 +152,18 @@ class Rule:
         """Say whether every weight has the rule's own settings at every step."""
         return self.groups is None and not self._scheduled and self._rate is None
 
-    def _parts(self, weights: Mapping[str, Tensor]) -> list[tuple[Settings, list[str]]]:
+    def _parts(self, weights: Named) -> list[tuple[Settings, list[str]]]:
         """Split the weights by the settings that groups= gives them, schedules resolved."""
         if self.groups is None:
             return [({}, list(weights))]
         parts: list[tuple[Settings, list[str]]] = []
         for name, weight in weights.items():
             own = self._own(name, weight)
-            for settings, names in parts:
-                if settings == own:
-                    names.append(name)
-                    break
-            else:
+            same = next((names for settings, names in parts if settings == own), None)
+            if same is None:
                 parts.append((own, [name]))
+            else:
+                same.append(name)
         found = [(self._resolved(own), names) for own, names in parts]
         return found if self._rate is None else self._at_rate(found)
 
@@ -197,7 +175,7 @@ class Rule:
         _check_rates(rates, len(parts))
         return [({**own, "lr": rates[i]}, names) for i, (own, names) in enumerate(parts)]
 
-    def scheduled(self, weights: Mapping[str, Tensor]) -> frozenset[str]:
+    def scheduled(self, weights: Named) -> frozenset[str]:
         """Name the settings that follow the step count, in the rule or in a group."""
         if self.groups is None:
             return self._scheduled
@@ -257,26 +235,20 @@ class Rule:
 
     # --- the state ---------------------------------------------------------------------------
 
-    def check_state(self, state: Any, weights: Mapping[str, Tensor]) -> None:
+    def check_state(self, state: Any, weights: Named) -> None:
         """Raise `WrongParameters` for a state that no step of such a rule could have left."""
         if not (isinstance(state, Mapping) and isinstance(state.get("state"), Mapping)):
-            raise wrong_state(
-                f"it has no entry 'state' that maps weight names to what {self.name} keeps of each"
-            )
+            needs = f"maps weight names to what {self.name} keeps of each"
+            raise wrong_state(f"it has no entry 'state' that {needs}")
         groups = state.get("param_groups")
-        if not (
-            isinstance(groups, (list, tuple))
-            and all(isinstance(group, Mapping) for group in groups)
-        ):
+        if not isinstance(groups, (list, tuple)) or not all(isinstance(g, Mapping) for g in groups):
             raise wrong_state("it has no entry 'param_groups' with the settings of each group")
         if lacking := [key for group in groups for key in self._in_groups() if key not in group]:
             raise wrong_state(f"its 'param_groups' lack {words.names(lacking)}")
         unknown = state["state"].keys() - weights.keys()
         if unknown:
-            raise wrong_state(
-                f"{words.names(sorted(map(str, unknown)))} is not a weight; "
-                f"expected: {words.names(weights)}"
-            )
+            named = words.names(sorted(map(str, unknown)))
+            raise wrong_state(f"{named} is not a weight; expected: {words.names(weights)}")
         for settings, names in self.partition(weights):
             for name in names:
                 expected = self._expected(weights[name], settings)
@@ -312,13 +284,11 @@ class Rule:
         if name == "lr":
             rate = "lr=lambda step: 0.1 * 0.99**step)   # right: a rate that depends on the step"
             right += f"\n\n    optimizer={call}{rate}"
-        why = (
-            "An update rule is finished when it is made, and nothing would read the new attribute."
-        )
-        return errors.Immutable(why, f"rule.{name} = {code}", "nothing reads it", right)
+        why = "An update rule is finished when it is made"
+        wrong = f"rule.{name} = {code}", "nothing reads it"
+        return errors.Immutable(f"{why}, and nothing would read the new attribute.", *wrong, right)
 
     def _call(self) -> str:
-        """The beginning of the call that makes such a rule."""
         return f"fnlib.{type(self).__name__}("
 
     def _written(self) -> Mapping[str, Any]:

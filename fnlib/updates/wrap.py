@@ -8,6 +8,7 @@ what it keeps becomes a value.
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import inspect
 import pickle
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from fnlib import errors
 from fnlib.show import words
 from fnlib.updates.fused import refuse_broken_kernel
-from fnlib.updates.rule import Groups, Rule, Schedule, Settings, is_number
+from fnlib.updates.rule import Groups, Moved, Named, Rule, Schedule, Settings, is_number
 from fnlib.values.protect import share, share_all
 from fnlib.values.trees import map_tree, same_tree, storable
 
@@ -28,6 +29,8 @@ _WEIGHT = "weight:"  # stands for a weight where an optimizer keeps a reference 
 
 _ID = "id of weight:"  # and where it keeps the id of one
 _INNER = "state of an optimizer inside"
+_POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+_CHANGED = ", and this step changed it"
 # From weights to the loss there, its gradient, and the weights after the forward pass.
 Objective = Callable[[Mapping[str, Tensor]], tuple[Tensor, Mapping[str, Tensor], dict[str, Tensor]]]
 
@@ -49,12 +52,9 @@ class Wrapped(Rule):
                 "optimizer=fnlib.wrap(torch.optim.RMSprop, lr=1e-3)   # right",
                 f"optimizer=fnlib.wrap({words.code(kind)}, ...)",
             )
-        required = [
-            p
-            for p in list(inspect.signature(kind.step).parameters.values())[1:]
-            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        own = _is_of_torch(kind)
+        arguments = list(inspect.signature(kind.step).parameters.values())[1:]
+        required = [p for p in arguments if p.default is p.empty and p.kind in _POSITIONAL]
+        own = kind.__module__.startswith("torch.optim.")  # whose steps change no group or attribute
         vars(self).update(
             like=kind,
             _unused=[],
@@ -94,23 +94,21 @@ class Wrapped(Rule):
             )
         return optimizer
 
+    def _groups_of(self, weights: Named, places: Named) -> list[dict[str, Any]]:
+        """Return groups as an optimizer takes them, of the places of some weights."""
+        parts = self._parts(weights)
+        return [{"params": [places[name] for name in names], **own} for own, names in parts]
+
     def update(
         self,
         weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
+        gradient: Named,
         state: Any,
         *,
         in_place: bool = False,
         objective: Objective | None = None,
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Take one step. See `Rule.update`.
-
-        Args:
-            objective: evaluates the loss at other weights, for a class that asks for a closure.
-
-        Raises:
-            MissingObjective: the class can't step without one.
-        """
+    ) -> Moved:
+        """Take one step. See `Rule.update`; `objective` evaluates the loss at other weights."""
         if self._is_torchs_own:
             return self._refilled(dict(weights), gradient, state, in_place)
         if objective is None and self.needs_objective:
@@ -120,24 +118,16 @@ class Wrapped(Rule):
     # --- classes of torch.optim: their steps change weights and state, so one object serves ----
 
     def _refilled(
-        self,
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        state: Any,
-        in_place: bool,
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        self, weights: dict[str, Tensor], gradient: Named, state: Any, in_place: bool
+    ) -> Moved:
         """Lend everything to an optimizer object that is kept, and take it back after its step."""
         if not in_place:  # an optimizer writes in place, to its counters too
             weights.update((name, _copied(weights[name])) for name in gradient)
-        groups = [
-            {"params": [weights[name] for name in names], **own}
-            for own, names in self._parts(weights)
-        ]
+        groups = self._groups_of(weights, weights)
         slots: collections.defaultdict[Any, Any] = collections.defaultdict(dict)
-        try:
-            optimizer: Any = self._unused.pop()  # two threads never get the same one
-        except IndexError:
-            optimizer = None
+        optimizer: Any = None
+        with contextlib.suppress(IndexError):
+            optimizer = self._unused.pop()  # two threads never get the same one
         if optimizer is None or (optimizer.starts and state["state"].keys() < weights.keys()):
             optimizer = self._made([dict(group) for group in groups])
             optimizer.starts = bool(optimizer.state)  # Adagrad makes state when it is made
@@ -169,12 +159,12 @@ class Wrapped(Rule):
 
     def _revived(
         self,
-        weights: dict[str, Tensor],
-        gradient: Mapping[str, Tensor],
+        weights: Named,
+        gradient: Named,
         state: Any,
         in_place: bool,
-        objective: Objective | None = None,
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        objective: Objective | None,
+    ) -> Moved:
         if not in_place:
             weights = dict(zip(weights, share_all(weights.values()), strict=True))
             state = map_tree(share, state)
@@ -186,51 +176,35 @@ class Wrapped(Rule):
         label = self.like.__name__
         before = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
-        if objective is None:
-            optimizer.step()
-        else:
-            optimizer.step(_closure(places, objective))  # type: ignore[arg-type]
+        closure: Any = () if objective is None else (_closure(places, objective),)
+        optimizer.step(*closure)
         after = [_frozen_group(group, names, label) for group in optimizer.param_groups]
-        moved = set(state.get("moved", ())) | {
-            key
-            for old, new in zip(before, after, strict=True)
-            for key in new
-            if not _same(old.get(key), new[key])
-        }
+        pairs = zip(before, after, strict=True)
+        changed = {key for old, new in pairs for key in new if not _same(old.get(key), new[key])}
+        moved = changed.union(state.get("moved", ()))
         for key in moved:
             if any(isinstance(group.get(key), bytes) for group in after):
-                raise errors.CannotStore(
-                    f"{label}.param_groups[{key!r}]",
-                    optimizer.param_groups[0][key],
-                    ", and this step changed it",
-                )
+                value = optimizer.param_groups[0][key]
+                raise errors.CannotStore(f"{label}.param_groups[{key!r}]", value, _CHANGED)
         kept = dict(state.get("attributes", {}))
         for key, value in _own(optimizer).items():
             frozen = _freeze(value, names, key)
             if key not in attributes or not _same(attributes[key], frozen) or key in kept:
                 inner = isinstance(frozen, dict) and _INNER in frozen and attributes.get(key)
                 if isinstance(frozen, bytes) or (inner and inner["fixed"] != frozen["fixed"]):
-                    raise errors.CannotStore(f"{label}.{key}", value, ", and this step changed it")
+                    raise errors.CannotStore(f"{label}.{key}", value, _CHANGED)
                 kept[key] = frozen
-        new_state: dict[str, Any] = {
-            "state": {},
-            "param_groups": [
-                {k: v for k, v in group.items() if not isinstance(v, bytes)} for group in after
-            ],
-        }
+        groups = [{k: v for k, v in g.items() if not isinstance(v, bytes)} for g in after]
+        own, shared = {}, {}
         for key, value in dict[Any, Any](optimizer.state).items():
             if id(key) in names:
-                new_state["state"][names[id(key)]] = storable(_pack(value, names), f"{label}.state")
+                own[names[id(key)]] = storable(_pack(value, names), f"{label}.state")
             elif isinstance(key, str):
-                new_state.setdefault("shared", {})[key] = storable(
-                    _pack(value, names), f"{label}.state[{key!r}]"
-                )
+                shared[key] = storable(_pack(value, names), f"{label}.state[{key!r}]")
             else:
                 raise errors.CannotStore(f"A key of {label}.state", key)
-        if kept:
-            new_state["attributes"] = kept
-        if moved:
-            new_state["moved"] = sorted(moved)
+        more = {"shared": shared, "attributes": kept, "moved": sorted(moved)}
+        new_state = {"state": own, "param_groups": groups, **{k: v for k, v in more.items() if v}}
         return {name: place.detach() for name, place in places.items()}, new_state
 
     def _revive(self, places: dict[str, nn.Parameter], state: Any) -> torch.optim.Optimizer:
@@ -238,19 +212,13 @@ class Wrapped(Rule):
         if self.groups is None:
             optimizer = self._made(list(places.values()))
         else:
-            groups = [
-                {"params": [places[name] for name in names], **own}
-                for own, names in self._parts({n: place.detach() for n, place in places.items()})
-            ]
-            optimizer = self._made(groups)
+            weights = {name: place.detach() for name, place in places.items()}
+            optimizer = self._made(self._groups_of(weights, places))
         # What steps changed goes on; what the factory says (another rate) is not overruled.
         moved = set(state.get("moved", ()))
         for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
-            group.update(
-                (key, _unpack(value, places))
-                for key, value in saved.items()
-                if key in moved or key not in group
-            )
+            goes_on = [key for key in saved if key in moved or key not in group]
+            group.update((key, _unpack(saved[key], places)) for key in goes_on)
         for group in optimizer.param_groups if self.groups is None else ():
             group.update(self._schedules())
         for name, entries in state["state"].items():
@@ -310,20 +278,14 @@ def wrap(
 @functools.cache
 def _of_every_optimizer() -> frozenset[str]:
     """Name the attributes of every optimizer. Not found on import: the first optimizer makes PyTorch load its compiler, for a second."""
-    return frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {}))) | {
-        "_opt_called",
-        "_optimizer_step_pre_hooks",
-    }
+    own = vars(torch.optim.Optimizer([torch.zeros(1)], {}))
+    return frozenset([*own, "_opt_called", "_optimizer_step_pre_hooks"])
 
 
 def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The attributes that this optimizer has beyond those of every optimizer."""
-    known = _of_every_optimizer()
-    return {
-        key: value
-        for key, value in vars(optimizer).items()
-        if key not in known and not callable(value)
-    }
+    known, own = _of_every_optimizer(), vars(optimizer).items()
+    return {key: value for key, value in own if key not in known and not callable(value)}
 
 
 def _closure(places: Mapping[str, nn.Parameter], objective: Objective) -> Callable[[], Tensor]:
@@ -342,11 +304,6 @@ def _closure(places: Mapping[str, nn.Parameter], objective: Objective) -> Callab
     return closure
 
 
-def _is_of_torch(kind: type) -> bool:
-    """Say whether a class is torch.optim's own: its steps change no group and no attribute."""
-    return kind.__module__.startswith("torch.optim.")
-
-
 def _copied(value: Any) -> Any:
     """Copy what will be written to at once: sharing it first would take longer."""
     if isinstance(value, Tensor) and value.is_contiguous():
@@ -360,11 +317,8 @@ def _without_params(group: dict[str, Any]) -> dict[str, Any]:
 
 def _frozen_group(group: dict[str, Any], names: Mapping[int, str], label: str) -> dict[str, Any]:
     """The settings of a group as values. What no value can carry (an enum, a function) is the factory's to give again."""
-    return {
-        key: _freeze(value, names, f"{label}.param_groups")
-        for key, value in group.items()
-        if key != "params"
-    }
+    own, where = _without_params(group).items(), f"{label}.param_groups"
+    return {key: _freeze(value, names, where) for key, value in own}
 
 
 def _freeze(value: Any, names: Mapping[int, str], label: str) -> Any:
@@ -393,10 +347,9 @@ def _pack(tree: Any, names: Mapping[int, str]) -> Any:
         fixed = _pack([settings, _own(tree)], names)
         return {_INNER: _pack(dict(tree.state), names), "fixed": fixed}
     if isinstance(tree, Mapping):
-        return {
-            _pack(key, names) if isinstance(key, (Tensor, int)) else key: _pack(value, names)
-            for key, value in tree.items()
-        }
+        keys = [_pack(key, names) if isinstance(key, (Tensor, int)) else key for key in tree]
+        values = [_pack(value, names) for value in tree.values()]
+        return dict(zip(keys, values, strict=True))
     if type(tree) in (list, tuple):
         return type(tree)(_pack(value, names) for value in tree)
     return tree

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.values.held import Held, Names
+from fnlib.values.held import Content, Held, Names
 from fnlib.values.protect import share
 
 _STACK = "stacked = fnlib.stack([p, q])   # of one factory, after as many steps"
@@ -31,23 +31,25 @@ class Static(NamedTuple):
     names: Names
 
 
-def apart(held: Held) -> tuple[list[Tensor], Static]:
-    """Return the tensors of a record, as shares, and the rest."""
-    tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
-    state = _emptied(held.state, tensors)
-    static = Static(
-        tuple(held.weights), tuple(held.buffers), state, held.rule, held.step_count, held.names
-    )
+def apart(content: Content) -> tuple[list[Tensor], Any]:
+    """Return the tensors of a value, as shares, and the rest: all of it, if it is empty."""
+    if not isinstance(content, Held):
+        return [], content
+    tensors: list[Any] = [*content.weights.values(), *content.buffers.values()]
+    names = tuple(content.weights), tuple(content.buffers)
+    state = _emptied(content.state, tensors)
+    static = Static(*names, state, content.rule, content.step_count, content.names)
     return [share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors], static
 
 
-def together(tensors: Iterable[Any], static: Static) -> Held:
+def together(tensors: Iterable[Any], static: Any) -> Any:
     """Undo `apart`, with any leaves: a transform puts in tensors of its own, or none at all."""
+    if not isinstance(static, Static):
+        return static
     leaves = (share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors)
     weights = dict(zip(static.weights, leaves, strict=False))
     buffers = dict(zip(static.buffers, leaves, strict=False))
-    state = _filled(static.state, leaves)
-    return Held(weights, buffers, state, static.rule, static.step_count, static.names)
+    return Held(weights, buffers, _filled(static.state, leaves), *static[3:])
 
 
 class _Leaf:
@@ -88,9 +90,8 @@ def stacked(records: Sequence[Held]) -> Held:
     tensors, statics = zip(*map(apart, records), strict=True)
     for static in statics[1:]:
         _check_same(statics[0], static)
-    for name, parts in zip(
-        (*statics[0].weights, *statics[0].buffers), zip(*tensors, strict=True), strict=False
-    ):
+    names = *statics[0].weights, *statics[0].buffers
+    for name, parts in zip(names, zip(*tensors, strict=True), strict=False):
         if len({part.shape for part in parts}) > 1:
             shapes = " and ".join(sorted({str(tuple(part.shape)) for part in parts}))
             raise _not_alike(f"'{name}' has shapes {shapes}")
@@ -102,11 +103,8 @@ def unstacked(held: Held) -> list[Held]:
     tensors, static = apart(held)
     sizes = {tensor.shape[:1] for tensor in tensors}
     if len(sizes) != 1 or sizes == {torch.Size()}:
-        raise errors.WrongParameters(
-            "unstack takes what stack returned",
-            "these parameters have no first dimension that all of their tensors share",
-            _UNSTACK,
-        )
+        why = "these parameters have no first dimension that all of their tensors share"
+        raise errors.WrongParameters("unstack takes what stack returned", why, _UNSTACK)
     # Each a copy: the parts of one tensor share its memory, which a donation would take.
     rows = zip(*(map(Tensor.clone, tensor.unbind()) for tensor in tensors), strict=True)
     return [together(row, static) for row in rows]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from torch import Tensor
 
 from fnlib import errors
 from fnlib.show import words
 from fnlib.values.held import Held
-from fnlib.values.protect import carried, detached, owned, same_bits
+from fnlib.values.protect import Tensors, carried, detached, in_transform, owned, same_bits
+from fnlib.values.trees import same_entries, storable
 
 
 def check_match(
@@ -31,20 +33,14 @@ def check_match(
         partial: whether names may be missing.
         exact: whether dtype and device must agree too.
         free: names of tensors that may have any shape.
-
-    Raises:
-        WrongParameters: they don't match.
     """
 
     def wrong(detail: str) -> errors.WrongParameters:
         return errors.WrongParameters(f"These {_plural(kind)} don't match", detail, right)
 
     if not isinstance(given, Mapping):
-        raise errors.WrongParameters(
-            f"Pass {_plural(kind)} as a mapping of names to tensors",
-            f"got {type(given).__name__}",
-            right,
-        )
+        what = f"Pass {_plural(kind)} as a mapping of names to tensors"
+        raise errors.WrongParameters(what, f"got {type(given).__name__}", right)
     unknown = [name for name in given if name not in expected]
     missing = [] if partial else [name for name in expected if name not in given]
     if unknown or missing:
@@ -60,12 +56,10 @@ def check_match(
         like = expected[name]
         if tensor.shape != like.shape and name not in free:
             raise wrong(f"'{name}' has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}")
-        if tensor.dtype != like.dtype and _number_kind(tensor) != _number_kind(like):
-            raise wrong(
-                f"'{name}' has dtype {tensor.dtype}, expected {like.dtype} or another {_number_kind(like)} dtype"
-            )
-        if exact and tensor.dtype != like.dtype:
-            raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}")
+        if tensor.dtype != like.dtype and (exact or _number_kind(tensor) != _number_kind(like)):
+            same = _number_kind(tensor) == _number_kind(like)
+            other = "" if same else f" or another {_number_kind(like)} dtype"
+            raise wrong(f"'{name}' has dtype {tensor.dtype}, expected {like.dtype}{other}")
         if exact and tensor.device != like.device:
             raise wrong(f"'{name}' is on {tensor.device}, expected {like.device}")
 
@@ -81,17 +75,15 @@ def _number_kind(tensor: Tensor) -> str:
 
 
 def slopes_of(
-    gradient: Mapping[str, Tensor], held: Held, known: bool, right: str
+    gradient: Mapping[str, Tensor] | None, held: Held, known: bool, right: str
 ) -> Mapping[str, Tensor]:
     """Check a gradient and return its tensors, without a graph: a step isn't differentiated.
 
-    Args:
-        gradient: names to tensors.
-        held: the record of the weights that it moves.
-        known: whether its names and shapes are known to be those of the weights.
-        right: the line to write instead, for an error.
+    There is none where an objective takes its place. Its names and shapes may be `known` to be those
+    of the weights; if they aren't, an error shows the line `right`.
     """
-    weights = held.weights
+    given: Any = {} if gradient is None else gradient
+    gradient, weights = given._tensors if isinstance(given, Tensors) else given, held.weights
     if not (known and all([gradient[name].dtype == weights[name].dtype for name in gradient])):
         gradient = untied("gradient entry", gradient, held.names.ties, right)
         check_match("gradient entry", gradient, weights, right, partial=True, exact=True)
@@ -122,28 +114,47 @@ def untied(
     return found
 
 
-def merged(
+KEEP: Any = object()  # "as it is", where None has a meaning of its own
+
+
+def replaced(
+    held: Held,
+    weights: Mapping[str, Tensor] | None,
+    buffers: Mapping[str, Tensor] | None,
+    state: Any = KEEP,
+) -> Held:
+    """Replace parts of a record by what a user gives. See ``fnlib.Parameters.replace``."""
+    new = held._replace(
+        weights=_merged("weight", held.weights, weights, held.names.ties, carried),
+        buffers=_merged("buffer", held.buffers, buffers, held.names.ties, owned),
+    )
+    if weights is not None and not in_transform():
+        new = new._replace(graph=any(w.requires_grad for w in new.weights.values()))
+    if state is KEEP:
+        return new
+    if state is None:
+        return new._replace(state=None, rule=None)
+    state = storable(state, "optimizer_state", owned)
+    return new._replace(state=state, rule=held.rule if same_entries(state, held.state) else None)
+
+
+def _merged(
     kind: str,
     mine: dict[str, Tensor],
     given: Mapping[str, Tensor] | None,
     ties: Mapping[str, str],
+    take: Callable[[Tensor], Tensor],
 ) -> dict[str, Tensor]:
-    """Return tensors of a value, some of them replaced by those that a user gives."""
     if given is None:
         return mine
     right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
     given = untied(kind, given, ties, right)
     check_match(kind, given, mine, right, partial=True)
-    take = carried if kind == "weight" else owned
     return {name: take(given[name]) if name in given else tensor for name, tensor in mine.items()}
 
 
 def refuse_graph(held: Held, action: str) -> Held:
-    """Return a record whose weights are plain numbers.
-
-    Raises:
-        CarriesGraph: they aren't, and so it can't do `action`.
-    """
+    """Return a record whose weights carry no graph, without which it can't do `action`."""
     if held.graph:
         raise errors.CarriesGraph(action)
     return held

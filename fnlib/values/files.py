@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -19,20 +20,13 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.values.held import Held, Names
 from fnlib.values.protect import is_sharded
+from fnlib.values.trees import storable
 
 _FORMAT = "fnlib.Parameters 1"
 
 
 def save(held: Held, path: str | os.PathLike[str]) -> None:
-    """Write a record to one file, all of it or nothing: a crash leaves the old file.
-
-    Args:
-        held: what a value holds.
-        path: the file to write.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a record to one file, all of it or nothing: a crash leaves the old file."""
     tensors: dict[str, Tensor] = {}
 
     def put(tensor: Tensor, flat: Tensor) -> str:
@@ -67,21 +61,18 @@ def load(path: str | os.PathLike[str]) -> Held:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
-                raise errors.NotAParametersFile(
-                    path, "`Parameters.save` didn't write this safetensors file"
-                )
+                why = "`Parameters.save` didn't write this safetensors file"
+                raise errors.NotAParametersFile(path, why)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         return restored(metadata["tree"], tensors)
     except SafetensorError as error:
-        raise errors.NotAParametersFile(
-            path, f"it is truncated or not a safetensors file ({error})"
-        ) from error
+        why = f"it is truncated or not a safetensors file ({error})"
+        raise errors.NotAParametersFile(path, why) from error
     except MISFIT as error:
         if isinstance(error, errors.FnlibError):
             raise
-        raise errors.NotAParametersFile(
-            path, f"its description doesn't fit its tensors ({type(error).__name__}: {error})"
-        ) from error
+        why = f"its description doesn't fit its tensors ({type(error).__name__}: {error})"
+        raise errors.NotAParametersFile(path, why) from error
 
 
 # --- a record as JSON, with its tensors put aside ---------------------------------------------
@@ -93,33 +84,29 @@ def described(held: Held, put: Put) -> str:
     """Describe a record in JSON and put its tensors aside.
 
     Args:
-        held: what a value holds.
+        held: what a value holds; a sparse tensor of it can't be stored.
         put: given a tensor and its numbers in the order of memory (a view of one dimension), puts
             them aside and returns the name to find them by.
-
-    Returns:
-        What `restored` reads.
-
-    Raises:
-        CannotStore: a tensor of a sparse layout.
     """
     parts = held._asdict()
     names = parts.pop("names")
     del parts["graph"]
     parts |= {"aliases": dict(names.ties), "transient": sorted(names.unsaved)}
-    return json.dumps(_flatten({**parts, "resized": sorted(names.resized)}, put))
+    parts |= {"resized": sorted(names.resized), "extra": _storable_entries(names.extra)}
+    return json.dumps(_flatten(parts, put))
+
+
+def _storable_entries(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what modules add to a state dict; an object is left to the network that is bound."""
+    found = {}
+    for name, value in extra.items():
+        with contextlib.suppress(errors.CannotStore):
+            found[name] = storable(value, name)
+    return found
 
 
 def restored(description: str, tensors: Mapping[str, Tensor]) -> Held:
-    """Undo `described`, after a check: a file may be anybody's.
-
-    Args:
-        description: what `described` returned.
-        tensors: what was put aside, by name.
-
-    Raises:
-        Any of `MISFIT`: the description doesn't fit the tensors.
-    """
+    """Undo `described`, after a check: a file may be anybody's. Raises any of `MISFIT`."""
     return _checked(_unflatten(json.loads(description), tensors))
 
 
@@ -187,20 +174,15 @@ def _unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _checked(parts: Any) -> Held:
     """Return the record of parts whose kinds are as they should be."""
-    kinds = {"weights": dict, "buffers": dict, "aliases": dict, "transient": list}
+    parts = {"resized": [], "extra": {}, **parts}  # which older files don't have
+    kinds = {"weights": dict, "buffers": dict, "extra": dict, "aliases": dict, "transient": list}
     for part, kind in (kinds | {"step_count": int, "rule": str | None}).items():
         if not isinstance(parts[part], kind):
             raise TypeError(f"{part} is a {type(parts[part]).__name__}")
     for name, tensor in {**parts["weights"], **parts["buffers"]}.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise TypeError(f"{name} is a {type(tensor).__name__}")
-    resized = frozenset(map(str, parts.get("resized", ())))  # older files don't have it
-    names = Names(parts["aliases"], frozenset(parts["transient"]), resized)
-    return Held(
-        parts["weights"],
-        parts["buffers"],
-        parts["state"],
-        parts["rule"],
-        parts["step_count"],
-        names,
-    )
+    unsaved, resized = (frozenset(map(str, parts[part])) for part in ("transient", "resized"))
+    names = Names(parts["aliases"], unsaved, resized, parts["extra"])
+    weights, buffers, state = parts["weights"], parts["buffers"], parts["state"]
+    return Held(weights, buffers, state, parts["rule"], parts["step_count"], names)

@@ -65,18 +65,12 @@ Content = Held | Empty | GivenAway
 
 
 def held_in(content: Content, action: str) -> Held:
-    """Return what a value holds, or say why it holds nothing.
-
-    Raises:
-        Donated, EmptyParameters: and so it cannot do `action`.
-    """
-    match content:
-        case Held():
-            return content
-        case Empty():
-            raise errors.EmptyParameters(action)
-        case GivenAway():
-            raise content.error()
+    """Return what a value holds, or say why it holds nothing and so can't do `action`."""
+    if isinstance(content, Empty):
+        raise errors.EmptyParameters(action)
+    if isinstance(content, GivenAway):
+        raise content.error()
+    return content
 
 
 # --- comparing ------------------------------------------------------------------------------------
@@ -85,11 +79,10 @@ def held_in(content: Content, action: str) -> Held:
 def same(a: Content, b: Content) -> bool:
     """Compare all state, byte for byte."""
     if isinstance(a, Held) and isinstance(b, Held):
+        if (a.step_count, a.rule) != (b.step_count, b.rule):
+            return False
         # Names belong to the network, which a value made elsewhere may not know.
-        parts = zip(a[:-2], b[:-2], strict=True)
-        return (a.step_count, a.rule) == (b.step_count, b.rule) and all(
-            same_tree(x, y) for x, y in parts
-        )
+        return all(map(same_tree, a[:-2], b[:-2]))
     return isinstance(a, Empty) and isinstance(b, Empty) and a == b
 
 
@@ -97,12 +90,9 @@ def same(a: Content, b: Content) -> bool:
 
 
 def check_dtype(target: Target | None, what: str, right: str) -> None:
-    """Raise `WrongParameters` for a dtype that would make weights another kind of number.
+    """Refuse a dtype that would make weights another kind of number.
 
-    Args:
-        target: a device or a dtype.
-        what: what was asked for, for the error.
-        right: the line to write instead.
+    The error says `what` was asked for and the `right` line.
     """
     if isinstance(target, torch.dtype) and not target.is_floating_point:
         raise errors.WrongParameters(what, f"{target} can't represent the weights", right)
@@ -157,14 +147,15 @@ def state_dict(held: Held) -> dict[str, Any]:
     return copies | {name: copies[first] for name, first in tied.items()} | extra
 
 
-def lent(held: Held) -> Held:
+def lent(held: Held, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
     """Return weights and state that a step may write to, once nobody else refers to `held`.
 
     They are shared, because another value may hold the same tensors (`replace` copies nothing).
-    A tensor that nobody else holds is written to where it is: its original ends with `held`.
+    A tensor that nobody else holds is written to where it is: its original ends with `held`. A
+    forward pass may have put other weights in the place of its own.
     """
-    weights = dict(zip(held.weights, share_all(held.weights.values()), strict=True))
-    return held._replace(weights=weights, state=map_tree(share, held.state))
+    lends = dict(zip(weights, share_all(weights.values()), strict=True))
+    return lends, map_tree(share, held.state)
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,18 +35,12 @@ _REQUIRES_GRAD = operator.attrgetter("requires_grad")
 def share(tensor: Tensor) -> Tensor:
     """Return a copy-on-write copy: same content, and a write to either doesn't reach the other.
 
-    Args:
-        tensor: any tensor. Gradients flow through the copy, as through `clone`.
-
-    Returns:
-        A tensor of the same shape, strides, dtype and device. Where PyTorch cannot share lazily
-        (sparse tensors, memory that it did not allocate), the copy is made at once.
+    Gradients flow through the copy, as through `clone`. Where PyTorch cannot share lazily (sparse
+    tensors, memory that it did not allocate), the copy is made at once.
 
     >>> a = torch.zeros(2)
-    >>> share(a).add_(1)
-    tensor([1., 1.])
-    >>> a
-    tensor([0., 0.])
+    >>> share(a).add_(1), a
+    (tensor([1., 1.]), tensor([0., 0.]))
     """
     if active_transform() is not None:
         if is_wrapped(tensor):  # the transform owns the tensor, and a copy would hide it
@@ -79,13 +72,10 @@ def share_all(tensors: Collection[Tensor]) -> list[Tensor]:
 class Tensors(Tabular, Mapping[str, Tensor]):
     """Named tensors to read: each one is handed out copy-on-write.
 
-    Args:
-        tensors: names to tensors.
-        ties: second names of tied tensors to their first names.
+    `ties` maps second names of tied tensors to their first names.
 
     >>> weights = Tensors({"w": torch.zeros(2)})
-    >>> weights["w"].fill_(7)
-    tensor([7., 7.])
+    >>> _ = weights["w"].fill_(7)
     >>> weights["w"]
     tensor([0., 0.])
     """
@@ -121,15 +111,24 @@ class Weights(Tensors):
         return self._tensors[self._ties.get(name, name)]
 
 
-def unchangeable(variable: str, name: str, right: str) -> errors.Immutable:
-    """Return the error for an assignment to an entry of a value."""
-    return errors.Immutable(
-        f"{variable.capitalize().removesuffix('s')}s never change: every other name for this value "
-        "would see the change too.",
-        f"{variable}['{name}'] = tensor",
-        "writes into the value",
-        f"{variable} = {right}   # right: makes a new value",
-    )
+class Unassignable(Tabular):
+    """Refuse to assign to an entry, with the line that makes another value."""
+
+    __slots__ = ()
+    _instead: str  # that line, with a place for the name of the entry
+
+    def __setitem__(self, name: str, tensor: Tensor | None) -> None:
+        variable = type(self).__name__.lower()
+        raise errors.Immutable(
+            f"{variable.capitalize().removesuffix('s')}s never change: every other name for this "
+            "value would see the change too.",
+            f"{variable}['{name}'] = tensor",
+            "writes into the value",
+            f"{variable} = {self._instead.format(name)}   # right: makes a new value",
+        )
+
+    def __delitem__(self, name: str) -> None:
+        self[name] = None
 
 
 # --- taking over ----------------------------------------------------------------------------------
@@ -177,10 +176,8 @@ _INTEGER_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Say whether two tensors are equal byte for byte: NaN equals NaN, 0.0 differs from -0.0.
 
-    >>> same_bits(torch.tensor(float("nan")), torch.tensor(float("nan")))
+    >>> same_bits(torch.tensor(torch.nan), torch.tensor(torch.nan))
     True
-    >>> same_bits(torch.tensor(0.0), torch.tensor(-0.0))
-    False
     """
     if a is b:
         return True
@@ -237,17 +234,13 @@ def in_transform() -> bool:
 # --- torch.func -----------------------------------------------------------------------------------
 
 
-def _as_list(mapping: Mapping[str, Tensor]) -> tuple[list[Tensor], list[str]]:
-    return [mapping[name] for name in mapping], list(mapping)
-
-
-def _as_dict(tensors: Any, names: list[str]) -> dict[str, Tensor]:
-    return dict(zip(names, tensors, strict=True))
-
-
 def register_as_mapping(kind: type) -> None:
     """Let `torch.func` and `torch.compile` see a mapping of tensors as a dict of its tensors."""
-    register_as_tree(kind, _as_list, _as_dict)
+    register_as_tree(
+        kind,
+        lambda mapping: ([mapping[name] for name in mapping], list(mapping)),
+        lambda tensors, names: dict(zip(names, tensors, strict=True)),
+    )
 
 
 register_as_mapping(Tensors)

@@ -31,15 +31,15 @@ class Unequal:
         differ += [name for name in theirs if name not in mine]
         self.name = differ[0] if differ else "parameters.optimizer_state"  # other containers
         self.tensors = len(differ), len(mine)
-        a, b = mine.get(self.name), theirs.get(self.name)
+        a: Any = mine.get(self.name)
+        b: Any = theirs.get(self.name)
         self.element: tuple[int, ...] | None = None
         self.count = 0, 0
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            if a.shape == b.shape and a.dtype == b.dtype:
-                places = _elements(a, b)
-                self.element = places[0]
-                self.count = len(places), a.numel()
-                a, b = a[self.element].item(), b[self.element].item()
+        alike = isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape
+        if alike and a.dtype == b.dtype:
+            places = _elements(a, b)
+            self.element, self.count = places[0], (len(places), a.numel())
+            a, b = a[self.element].item(), b[self.element].item()
         self.stored, self.replayed = (
             f"{shape_of(x)} {x.dtype}" if isinstance(x, Tensor) else repr(x) for x in (a, b)
         )
@@ -111,9 +111,7 @@ class Replay(Tabular):
         if found.element is not None:
             notes[:0] = [f"{found.count[0]:,} of {counted(found.count[1], 'element')} differ here"]
         if not self.environment:
-            notes.append(
-                "The environment is the same: look for randomness or data that the step "
-                "doesn't take from its arguments."
-            )
+            cause = "randomness or data that the step doesn't take from its arguments"
+            notes.append(f"The environment is the same: look for {cause}.")
         title = f"State {self.index} differs: the first bits that the replay doesn't repeat"
         return Table(title, {"what": "<", "stored": ">", "replayed": ">"}, {"": rows}, notes)

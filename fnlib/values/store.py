@@ -8,6 +8,7 @@ fsync of the folder, in this order.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -19,10 +20,10 @@ import shutil
 import sys
 import uuid
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,6 +43,7 @@ else:
 _KIND, _VERSION = "fnlib.History", 1
 _FILE = re.compile(r"(\d{6,})\.safetensors")
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
+Hashed = dict[int, tuple[weakref.ref[Tensor], str]]
 
 
 class Header(NamedTuple):
@@ -53,21 +55,14 @@ class Header(NamedTuple):
 
 
 class Store:
-    """Read and write the records of a folder. Making one only reads.
-
-    Args:
-        folder: where the files are; the first `write` makes it.
-
-    Attributes:
-        indices: the records that are stored, in order.
-    """
+    """Read and write the records of a folder, which the first `write` makes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.indices = self._found()
+        self.indices = self._found()  # of the records that are stored, in order
         self._known: dict[str, int] | None = None  # name of a stored tensor -> its file
         # The tensors of the last record, by identity: values never change, so their hashes hold.
-        self._hashed: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._hashed: Hashed = {}
         self._lock: int | None = None  # the open file whose lock makes this the one writer
         self._release: weakref.finalize[..., Store] | None = None
         _stores.add(self)
@@ -91,11 +86,7 @@ class Store:
         return self.folder / f"{index:06}-tensors.safetensors"
 
     def read(self, index: int) -> Held:
-        """Read a record, bit for bit, on the CPU.
-
-        Raises:
-            DamagedHistory: a file that it needs isn't as it was written.
-        """
+        """Read a record, bit for bit, on the CPU, or raise `DamagedHistory`."""
         header, tensors = self.header(index), {}
         for file, names in header.places.items():
             tensors.update(self._tensors(file, names))
@@ -107,11 +98,8 @@ class Store:
     def header(self, index: int) -> Header:
         """Read all of a record but its numbers."""
         path = self.path(index)
-        try:
-            with safe_open(path, framework="pt") as file:
-                said: Mapping[str, str] = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
-            raise _damaged(path, str(error)) from error
+        with _opened(path) as file:
+            said: Mapping[str, str] = file.metadata() or {}
         kind, _, form = said.get("format", "").partition(" ")
         if kind != _KIND:
             raise _damaged(path, "it isn't the file of a history")
@@ -131,11 +119,8 @@ class Store:
         """Read tensors of one file and compare their content with their names."""
         path = self.path(index)
         path = path if path.exists() else self._rest(index)
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in names}
-        except (SafetensorError, OSError) as error:
-            raise _damaged(path, str(error)) from error
+        with _opened(path) as file:
+            tensors = {name: file.get_tensor(name) for name in names}
         for name, tensor in tensors.items():
             if hash_of(tensor) != name:
                 raise _damaged(path, "its numbers were changed")
@@ -144,13 +129,7 @@ class Store:
     # --- writing ----------------------------------------------------------------------------------
 
     def write(self, index: int, held: Held) -> None:
-        """Store a record, all of it or nothing.
-
-        Raises:
-            HistoryInUse: somebody else writes to this folder.
-            StateNotWritten: the disk is full, or the folder can't be written to.
-            CannotStore: a tensor of a sparse layout.
-        """
+        """Store a record, all of it or nothing. See ``fnlib.History.append``."""
         self.lock()
         new, metadata, hashed = self._prepared(index, held)
         self._put(self.path(index), new, metadata)
@@ -164,12 +143,10 @@ class Store:
         new, metadata, _ = self._prepared(index, held)
         return len(_head(new, metadata)) + sum(tensor.nbytes for tensor in new.values())
 
-    def _prepared(
-        self, index: int, held: Held
-    ) -> tuple[dict[str, Tensor], dict[str, str], dict[int, tuple[weakref.ref[Tensor], str]]]:
+    def _prepared(self, index: int, held: Held) -> tuple[dict[str, Tensor], dict[str, str], Hashed]:
         """Return the tensors that aren't stored yet, the header, and the hash of every tensor."""
         known, new = self._all_known(), {}
-        hashed: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        hashed: Hashed = {}
 
         def put(tensor: Tensor, flat: Tensor) -> str:
             before = self._hashed.get(id(tensor))
@@ -209,17 +186,14 @@ class Store:
             os.replace(part, path)
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(part)
-            except OSError:
-                pass
             raise errors.StateNotWritten(str(path), _reason(error)) from error
 
     def lock(self) -> None:
         """Become the one writer of this folder, until `close` or the end of the process.
 
-        Raises:
-            HistoryInUse: somebody else is, or has been since this store was made.
+        Nobody else may be, nor have been since this store was made.
         """
         if self._lock is not None:
             return
@@ -257,8 +231,7 @@ class Store:
     def link(self, indices: Iterable[int], folder: Path) -> None:
         """Put records into another folder, sharing their bytes where the system can.
 
-        The two folders share files, and no file is ever written to again, so neither can change
-        the other.
+        No file is ever written to again, so neither folder can change the other.
         """
         needed = {file for index in indices for file in (index, *self.header(index).places)}
         for index in sorted(needed):
@@ -275,11 +248,7 @@ class Store:
         _sync(folder)
 
     def remove(self, indices: Collection[int]) -> int:
-        """Remove records, and the tensors that no other record needs.
-
-        Returns:
-            The bytes that became free, if no branch shares them.
-        """
+        """Remove records, and tensors that no other needs; return the bytes that became free."""
         self.lock()
         needed: dict[int, set[str]] = {}
         for index in self.indices:
@@ -394,7 +363,7 @@ def _check(index: int, said: Mapping[str, str]) -> str:
 
 
 def _names_in(path: Path) -> set[str]:
-    with safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         return set(file.keys())
 
 
@@ -422,6 +391,16 @@ def environment() -> dict[str, str]:
 
 
 # --- the system -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file of tensors, with a named error for one that can't be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _damaged(path: Path, why: str) -> errors.DamagedHistory:

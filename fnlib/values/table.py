@@ -15,9 +15,7 @@ from fnlib.values.trees import map_tree
 def table_of(content: Content, buffers: Mapping[str, Tensor] | None = None) -> Table:
     """Show a value: its tensors, ties and state, or how it is drawn, or where it went.
 
-    Args:
-        content: of the value.
-        buffers: those to show instead of its own.
+    A model shows its own `buffers` instead of the value's.
     """
     if isinstance(content, Empty):
         given = {k: value for k, value in content._asdict().items() if value is not None}

@@ -45,9 +45,7 @@ def same_tree(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(same_tree(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(map(same_tree, a, b))
-    if type(a) is not type(b):
-        return False
-    return bool(a == b) or (a != a and b != b)
+    return type(a) is type(b) and (bool(a == b) or (a != a and b != b))
 
 
 def same_entries(a: Any, b: Any) -> bool:
@@ -64,15 +62,12 @@ def same_entries(a: Any, b: Any) -> bool:
 
 
 def storable(tree: Any, where: str, take: Callable[[Tensor], Tensor] = kept) -> Any:
-    """Take over a tree of state.
+    """Take over a tree of state, or raise `CannotStore`.
 
     Args:
         tree: what a rule keeps, or what a user gives.
         where: what an error calls it.
         take: takes over a tensor: `kept` what a rule made, `owned` what a user gives.
-
-    Raises:
-        CannotStore: there is something in it that a value cannot carry.
     """
     if isinstance(tree, Tensor):
         return take(tree)

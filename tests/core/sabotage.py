@@ -408,7 +408,7 @@ TABLE = [
     s(4, "stacked in another order", swap("fnlib.values.apart.stacked", lambda old: lambda records: old(records[::-1])), "test_trees.py::test_a_step_of_many_models"),
     s(4, "values of two kinds are stacked", swap("fnlib.values.apart._check_same", returns(None)), "test_trees.py::test_stack_refuses_values_of_two_kinds"),
     s(4, "the state is no part of the tree", swap("fnlib.values.apart._emptied", lambda old: lambda tree, leaves: tree), "test_trees.py::test_leaves_are_all_tensors"),
-    s(4, "bias is corrected in single precision", within("fnlib.transformed.transformed", "torch.Tensor.double", first), "test_trees.py::test_bias_correction_in_double_precision"),
+    s(4, "bias is corrected in single precision", within("fnlib.compiled.transformed", "torch.Tensor.double", first), "test_trees.py::test_bias_correction_in_double_precision"),
     # --- 5: donation is safe
     s(5, "a value is not marked", swap(f"{MODEL}.step", lambda old: lambda self, gradient, *, donate=False, **kwargs: old(self, gradient, **kwargs)), "test_donation.py::test_every_use_is_refused[forward]", "test_donation.py::test_every_use_is_refused[step again]"),
     s(5, "a value is marked after the step, not before", swap(f"{MODEL}.step", marked_late), "test_donation.py::test_a_step_that_fails_half_way_leaves_no_half_written_value"),
@@ -439,7 +439,7 @@ TABLE = [
     s(7, "train() wakes what was bound frozen", swap(f"{MODEL}.train", lambda old: lambda self: self.factory(self.parameters)), "test_parameters.py::test_train_returns_to_the_mode_of_the_bind[training2-False]"),
     s(7, "a checkpoint of the old kind hides a part of a gradient", swap("fnlib.network.backward._hidden", returns([])), f"{ERROR}[backward: past one whose weights are used outside too]"),
     s(7, "a state that is put in keeps the name of another rule", swap("fnlib.values.trees.same_entries", returns(True)), "test_rules.py::test_a_state_that_is_put_in_belongs_to_its_rule[SGD-Adam]"),
-    s(7, "a transform reads a foreign state", within("fnlib.transformed.transformed", "fnlib.updates.check.refuse_foreign", returns(None)), "test_trees.py::test_a_state_that_no_step_made_is_refused_in_a_transform"),
+    s(7, "a transform reads a foreign state", within("fnlib.compiled.transformed", "fnlib.updates.check.refuse_foreign", returns(None)), "test_trees.py::test_a_state_that_no_step_made_is_refused_in_a_transform"),
     s(7, "a layer that is not known to redraw is redrawn", swap("fnlib.network.source.REDRAWABLE", lambda known: Everything()), "test_initial.py::test_anything_else_is_refused"),
     s(7, "a rate that is set on a finished rule", together(*(swap(f"{kind}.__setattr__", lambda old: object.__setattr__) for kind in ("fnlib.SGD", FACTORY))), f"{ERROR}[rule: a rate set later]", f"{ERROR}[factory: another rule later]"),
     # --- 8: errors teach
@@ -544,8 +544,9 @@ def main(words: list[str]) -> int:
     import numpy  # noqa: F401
     import pytest  # noqa: F401
 
-    import fnlib  # noqa: F401
+    import fnlib
 
+    assert fnlib.Parameters  # loads the whole core, whose names the breakages look up
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # loads the compiler, which takes a second
     verbose = "-v" in words

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fnlib
 from fnlib import errors
+from fnlib.show.messages import TEXTS
 from tests.core import networks as nets
 
 X = torch.linspace(-1, 1, 20).reshape(5, 4)
@@ -334,6 +335,7 @@ def test_every_named_error_is_in_the_table() -> None:
     of_core = {kind for kind in named if kind.__module__ == "fnlib.errors"}
     assert of_core - elsewhere - {case.error for case in CASES} == set()
     assert {kind.__name__ for kind in of_core} == set(errors.__all__) <= set(fnlib.__all__)
+    assert TEXTS.keys() == set(errors.__all__) - {"FnlibError", "UnsupportedModule"}, "one text each"
 
 
 def test_named_errors_are_also_the_errors_that_python_has() -> None:

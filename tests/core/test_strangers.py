@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import fnlib
+from fnlib.values.trees import same_tree
 from tests.core import strangers
 from tests.core.loops import seed_everything
 from tests.core.strangers import Linear
@@ -376,6 +377,29 @@ def test_extra_state_is_in_the_state_dict(tmp_path: Path) -> None:
         network = build()
         network.load_state_dict(parameters.state_dict(), strict=True)
         assert network[0].version == 3
+
+
+@pytest.mark.parametrize("state", [{"scale": torch.ones(2), "calls": 7}, {"of": object}], ids=str)
+def test_extra_state_is_saved_or_comes_from_the_network(state: Any, tmp_path: Path) -> None:
+    """A file holds what a value can; the network that is bound gives any other object."""
+
+    class Extra(Linear):
+        kept: Any = "of the network"
+
+        def get_extra_state(self) -> Any:
+            return self.kept
+
+        def set_extra_state(self, state: Any) -> None:
+            self.kept = state
+
+    module = nn.Sequential(Extra())
+    module[0].kept = state
+    fnlib.Parameters.from_module(module).save(tmp_path / "p")
+    loaded = fnlib.Parameters.load(tmp_path / "p")
+    bound = fnlib.Factory(lambda: nn.Sequential(Extra()))(loaded)
+    found = bound.step({}).state_dict()["0._extra_state"]
+    assert same_tree(found, state if "scale" in state else "of the network")
+    assert ("0._extra_state" in loaded.state_dict()) == ("scale" in state)
 
 
 def test_a_sharded_network_is_refused_by_name() -> None:

@@ -156,6 +156,43 @@ def test_a_factory_that_first_meets_a_transform_works_outside_it() -> None:
     assert len(Fresh(copied).backward(Fresh(copied)(X).sum())) == 4
 
 
+def in_a_map(f: Callable[[Tensor], Tensor]) -> Tensor:
+    return vmap(f, randomness="different")(X)
+
+
+def in_a_gradient(f: Callable[[Tensor], Tensor]) -> Tensor:
+    slope: Tensor = grad(lambda x: f(x).sum())(X)
+    return slope
+
+
+def in_a_direction(f: Callable[[Tensor], Tensor]) -> Tensor:
+    return jvp(f, (X,), (X,))[0]
+
+
+BUILDS = {
+    "initial weights": lambda: ModelFactory(fnlib.Parameters()),
+    "a new factory": lambda: fnlib.Factory(build)(fnlib.Parameters(seed=0)),
+    "a class": lambda: fnlib.Factory(nn.PReLU)(fnlib.Parameters()),
+    "from_module": lambda: ModelFactory(fnlib.Parameters.from_module(build())),
+}
+
+
+@pytest.mark.parametrize("inside", [in_a_map, in_a_gradient, in_a_direction])
+@pytest.mark.parametrize("kind", BUILDS)
+def test_building_inside_a_transform_is_refused_by_name(
+    kind: str, inside: Callable[[Any], Tensor]
+) -> None:
+    """The transform would own the weights, and take them back when it ends."""
+    assert inside(lambda x: fnlib.Sequential()(fnlib.Parameters())(x)).shape == X.shape
+    if kind == "from_module" and inside is in_a_map:
+        return  # where PyTorch itself refuses to draw the module's weights
+    with pytest.raises(fnlib.UnsupportedModule, match="inside a transform of torch.func") as caught:
+        inside(lambda x: BUILDS[kind]()(x))
+    right = next(line for line in str(caught.value).splitlines() if "# right" in line)
+    names = {"torch": torch, "X": X, "model": fnlib.Factory(build)(fnlib.Parameters())}
+    exec(right.strip(), names)
+
+
 def test_inference_mode_and_no_grad() -> None:
     parameters = value()
     other = fnlib.Factory(build)

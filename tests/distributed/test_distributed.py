@@ -393,7 +393,7 @@ for step in range(5):
     loss = model(torch.randn(8, 4)).square().mean()
     parameters = model.step(fnlib.distributed.all_reduce(model.backward(loss)))
 fnlib.distributed.same_everywhere(parameters)
-print("same after", parameters.step_count)
+print(f"same after {parameters.step_count}")  # one write, which the other rank cannot split
 dist.destroy_process_group()
 """
 
