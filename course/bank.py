@@ -19,12 +19,13 @@ from itertools import groupby
 
 from course import guide
 from course.editions import numbers, sources
+from course.questions import questions
 from fnlib.teaching.misconceptions import TABLE
 from fnlib.teaching.notebook import LESSONS
-from fnlib.teaching.questions import LETTERS, Question, questions, rich
+from fnlib.teaching.questions import LETTERS, Question, rich
 from fnlib.teaching.style import BLUE, GREEN, PURPLE, VERMILLION
 
-_MADE = "Made from `fnlib/teaching/content/questions/` by `python -m course.bank`: change the questions, not this file."
+_MADE = "Made from `fnlib/teaching/content/questions/` and `course/questions/` by `python -m course.bank`: change those, not this file."
 
 
 def markdown() -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from course.links import published
 from fnlib.teaching import museum
-from fnlib.teaching.museum import EXHIBITS, LOOPS, Exhibit
+from fnlib.teaching.museum import EXHIBITS, Exhibit
 from fnlib.version import __version__
 from tools.say import ROOT, say
 
@@ -129,7 +129,7 @@ def _changed_lines(one: Exhibit) -> list[int]:
 
 
 def _correct() -> list[Path]:
-    return sorted((LOOPS / "correct").glob("*.py"))
+    return sorted((ROOT / "course" / "exhibits" / "correct").glob("*.py"))
 
 
 def main() -> int:

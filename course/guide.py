@@ -10,10 +10,11 @@ import re
 
 from course import editions
 from course.marked import with_block
+from course.questions import questions
 from fnlib.teaching.exercises import Exercise, exercises
 from fnlib.teaching.misconceptions import misconception
 from fnlib.teaching.notebook import LESSONS
-from fnlib.teaching.questions import LETTERS, Question, questions
+from fnlib.teaching.questions import IN_A_LESSON, LETTERS, Question
 
 BEGIN = "<!-- wrong answers: python -m course.bank -->"
 END = "<!-- end of wrong answers -->"
@@ -59,7 +60,7 @@ def answers(lesson: str) -> str:
         f"Asked in [the notebook](../{name}); [complete](../solutions/{name}), with all answers."
         for name in names
     ]
-    parts += [_question(row) for row in asked if row.kind in ("predict", "decide", "exit")]
+    parts += [_question(row) for row in asked if row.kind in IN_A_LESSON]
     parts += [_exercise(row) for row in exercises().values() if row.key.startswith(f"{lesson}-")]
     bank = [f"`{row.key}`" for row in asked if row.kind == "bank"]
     if bank:

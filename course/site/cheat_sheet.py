@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from fnlib.teaching.cheat_sheet import cheat_sheet
+from course.cheat_sheet import cheat_sheet
 from fnlib.teaching.notebook import ROOT
 
 PRINTED = "cheat_sheet_print.html"

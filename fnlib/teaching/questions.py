@@ -1,23 +1,25 @@
 """Predict, then reveal: questions whose wrong options are misconceptions.
 
-A question is one record of its lesson's file (``content/questions/NN.toml``). The same records make the cards in the
-lessons, the instructor's question bank and the files that learning platforms import. A record with ``proof`` carries code
-that asserts its right answer, and a test runs it.
+A question is one record of its lesson's file (``content/questions/NN.toml``). The questions that only teachers need are
+written in the same form and are not installed with the package. A record with ``proof`` carries code that asserts its right
+answer, and a test runs it.
 """
 
 from __future__ import annotations
 
 import html
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fnlib.teaching import records
 from fnlib.teaching.misconceptions import misconception
 
 LETTERS = "ABCD"
-KINDS = ("prerequisite", "predict", "decide", "exit", "bank")
+IN_A_LESSON = ("predict", "decide", "exit")
+FOR_TEACHERS = ("prerequisite", "bank")
+KINDS = IN_A_LESSON + FOR_TEACHERS
 ANSWERED_BY_BUTTON = ("decide", "exit")  # no cell after them gives the answer away
 
 
@@ -82,19 +84,6 @@ class Question:
         """Number of the lesson, two digits; "pre" for what is asked before all lessons."""
         return self.key.split("-")[0]
 
-    def spread(self) -> Question:
-        """The same question with its options turned, so that right answers stand at every letter.
-
-        How far follows from the key alone: a new question moves no other.
-        """
-        count = len(self.options)
-        turn = zlib.crc32(self.key.encode()) % count
-        return replace(
-            self,
-            options=self.options[turn:] + self.options[:turn],
-            right=(self.right - turn) % count,
-        )
-
     def reply(self, letter: str) -> str:
         """What is said to somebody who chose ``letter``."""
         index = LETTERS.index(letter)
@@ -105,19 +94,28 @@ class Question:
 
 @lru_cache(maxsize=1)
 def questions() -> dict[str, Question]:
-    """Read all questions, in the order of the lessons; those of the bank with their options turned.
+    """Read the questions that the lessons ask, in the order of the lessons.
 
     Raises:
         records.ContentError: a file has a mistake; the message says where.
     """
-    rows = [
+    return records.by("key", read(), "questions")
+
+
+def read(root: Path | None = None) -> list[Question]:
+    """Read the questions in a folder of content, in the order of their files.
+
+    Args:
+        root: the folder of all content; the one that is installed with the package if None.
+
+    Raises:
+        records.ContentError: a file has a mistake; the message says where.
+    """
+    return [
         _question(record, file)
-        for file in records.files("questions")
-        for record in records.read(file, "question")["question"]
+        for file in records.files("questions", root)
+        for record in records.read(file, "question", root=root)["question"]
     ]
-    rows = [row.spread() if row.kind in ("bank", "prerequisite") else row for row in rows]
-    rows.sort(key=lambda row: (row.lesson != "pre", row.lesson))
-    return records.by("key", rows, "questions")
 
 
 def question(key: str) -> Question:

@@ -84,17 +84,23 @@ class Record:
             raise self.wrong(str(problem.args[0])) from problem
 
 
-def files(folder: str) -> list[str]:
-    """Name the TOML files of a folder of content, in order."""
-    return [f"{folder}/{path.name}" for path in sorted((CONTENT / folder).glob("*.toml"))]
+def files(folder: str, root: Path | None = None) -> list[str]:
+    """Name the TOML files of a folder of content, in order.
+
+    Args:
+        folder: its name, from the folder of all content.
+        root: the folder of all content; the one that is installed with the package if None.
+    """
+    return [f"{folder}/{path.name}" for path in sorted(((root or CONTENT) / folder).glob("*.toml"))]
 
 
-def read(file: str, *kinds: str) -> dict[str, list[Record]]:
+def read(file: str, *kinds: str, root: Path | None = None) -> dict[str, list[Record]]:
     """Read a file of content.
 
     Args:
         file: its name, from the folder of all content.
         kinds: of record that may stand in it, such as "question".
+        root: the folder of all content; the one that is installed with the package if None.
 
     Returns:
         kind -> its records, in order.
@@ -106,7 +112,8 @@ def read(file: str, *kinds: str) -> dict[str, list[Record]]:
         >>> read("misconceptions.toml", "misconception")["misconception"][0].place
         'misconceptions.toml, misconception "assignment-copies"'
     """
-    text = (CONTENT / file).read_text(encoding="utf-8")
+    text = ((root or CONTENT) / file).read_text(encoding="utf-8")
+    file = f"{root.name}/{file}" if root else file
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:

@@ -12,10 +12,9 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import fnlib
-from fnlib.teaching.museum import LOOPS
 
 ROOT = Path(__file__).resolve().parents[2]
-CORRECT = sorted((LOOPS / "correct").glob("*.py"))
+CORRECT = sorted((ROOT / "course" / "exhibits" / "correct").glob("*.py"))
 
 
 def load(path: str | Path) -> ModuleType:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from course.cheat_sheet import cheat_sheet
 from course.site import cheat_sheet as page
-from fnlib.teaching.cheat_sheet import cheat_sheet
 from fnlib.teaching.records import ContentError
 
 COLUMNS, ROWS = cheat_sheet()
@@ -115,7 +115,7 @@ def test_a_row_without_a_column_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "cheat_sheet.toml").write_text(
         '[[column]]\nkey = "stock"\ntitle = "stock"\n[[row]]\nkey = "loss"\ntask = "loss"\n'
     )
-    monkeypatch.setattr("fnlib.teaching.records.CONTENT", tmp_path)
+    monkeypatch.setattr("course.cheat_sheet.COURSE", tmp_path)
     with pytest.raises(ContentError, match=r'cheat_sheet.toml, row "loss": write \[row.stock\]'):
         cheat_sheet.__wrapped__()
 

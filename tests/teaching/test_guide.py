@@ -11,8 +11,8 @@ import pytest
 
 from course import bank, guide
 from course.editions import SOLUTIONS, numbers
+from course.questions import questions
 from fnlib.teaching.exercises import exercises
-from fnlib.teaching.questions import questions
 
 FOLDER = SOLUTIONS.parent / "instructor"
 CHAPTERS = sorted(FOLDER.glob("lesson_*.md"))

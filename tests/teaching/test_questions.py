@@ -8,9 +8,10 @@ import pytest
 
 from course import bank
 from course.editions import numbers
+from course.questions import questions
 from fnlib import teaching
 from fnlib.teaching.misconceptions import TABLE
-from fnlib.teaching.questions import LETTERS, Asked, Option, Question, questions
+from fnlib.teaching.questions import LETTERS, Asked, Option, Question
 
 ROWS = list(questions().values())
 

@@ -34,6 +34,8 @@ def test_the_students_folder_has_no_answers(tmp_path: Path) -> None:
     assert len(made) == len(editions.sources()) + len(editions.rooms())
     names = {path.name for path in tmp_path.rglob("*")}
     assert not names & {"solutions", "instructor", "question_bank.md", "guide.md"}
+    texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.toml")]
+    assert texts and not any('kind = "bank"' in text for text in texts)
     for path in made:
         assert editions.BEGIN not in path.read_text(encoding="utf-8")
     assert not dead_links(tmp_path / "lessons")

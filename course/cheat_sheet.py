@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 from fnlib.teaching import records
 from fnlib.teaching.records import Record
 
+COURSE = Path(__file__).parent
 FILE = "cheat_sheet.toml"
 
 
@@ -68,7 +70,7 @@ def cheat_sheet() -> tuple[list[Column], list[Row]]:
     >>> [column.key for column in columns], rows[1].cells["fnlib"].code
     (['stock', 'func', 'fnlib', 'jax'], 'out = model(x)')
     """
-    tables = records.read(FILE, "column", "row")
+    tables = records.read(FILE, "column", "row", root=COURSE)
     columns = [record.make(Column) for record in tables["column"]]
     keys = [column.key for column in columns]
     return columns, [_row(record, keys) for record in tables["row"]]
