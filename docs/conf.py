@@ -53,6 +53,8 @@ html_theme_options = {
     "use_source_button": False,
     "use_download_button": True,
     "home_page_in_toc": False,
+    # Only the section that a page is in is unfolded: with all of them, every page names every other, and takes three times as long.
+    "collapse_navbar": True,
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "pygments_light_style": "a11y-high-contrast-light",
