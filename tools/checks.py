@@ -27,6 +27,7 @@ NBVAL = [
     "2",
     "--dist",
     "loadfile",
+    "--no-loadscope-reorder",
     # the settings in pyproject.toml are for tests in Python files
     "-o",
     "addopts=--import-mode=importlib",
@@ -35,6 +36,8 @@ NBVAL = [
 ]
 
 REST = ["tests", "fnlib", "course", "--ignore", "tests/browser"]
+# They are run first, or one of the two workers waits at the end while the other is at one of them.
+LONGEST_NOTEBOOKS = ("13", "16", "15", "12", "04")
 
 # A minute on two cores: what a change of the package breaks first. The marker is in pyproject.toml.
 QUICK = ["--dist", "worksteal", "-m", "not long", "tests/core", "tests/ledger", "tests/doctor"]
@@ -57,13 +60,14 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
         stages["ruff"] = [python, "-m", "ruff", "check", "."]
         stages["format"] = [python, "-m", "ruff", "format", "--check", "."]
         stages["mypy"] = [python, "-m", "mypy", "fnlib", "course", "tools"]
-    # The long files first and each on one worker: the browser's and the environment's tests share what they start.
+    # Each file on one worker: tests of a file share what they start. tests/conftest.py puts the long files first.
     stages["pytest"] = [
         *pytest,
         "-n",
         "2",
         "--dist",
         "loadfile",
+        "--no-loadscope-reorder",
         "--durations",
         "10",
         *(arguments or REST),
@@ -72,9 +76,10 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
         # tests/browser/conftest.py shares the lessons out one by one: a file a worker would leave one of the two idle
         stages["browser"] = [*pytest, "-n", "2", "--durations", "10", "tests/browser"]
     if not arguments and any((ROOT / "lessons").rglob("*.ipynb")):
-        stages["notebooks"] = [*pytest, *NBVAL, "lessons"]
+        stages["notebooks"] = [*pytest, *NBVAL, *_notebooks("lessons")]
         # the complete notebooks again, rounded as another processor might: their outputs hold there too
-        stages["processor"] = [*pytest, *NBVAL, "lessons/solutions", "lessons/museum"]
+        complete = _notebooks("lessons/solutions", "lessons/museum")
+        stages["processor"] = [*pytest, *NBVAL, *complete]
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         here, elsewhere = Path(folder, "here"), Path(folder, "elsewhere")
@@ -86,6 +91,16 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
     for stage, (status, seconds, last) in results.items():
         say(f"{'ok    ' if status == 0 else 'FAILED'} {stage:10} {seconds:5.0f} s  {last}")
     return int(any(status for status, _, _ in results.values()))
+
+
+def _notebooks(*folders: str) -> list[str]:
+    """The notebooks in these folders, those that take longest first."""
+    paths = [
+        path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.ipynb")
+    ]
+    shown = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    shown.sort(key=lambda path: (path.name[:2] not in LONGEST_NOTEBOOKS, path))
+    return [path.as_posix() for path in shown]
 
 
 def _settings(ipython: Path) -> dict[str, str]:

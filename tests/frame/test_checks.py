@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import conftest
 from tools import checks
 from tools.say import ROOT
 
@@ -75,3 +76,19 @@ def test_notebooks_run_with_the_flags_that_were_measured() -> None:
     ):
         assert flag in flags
     assert "--nbval-lax" not in flags  # stored outputs are compared
+
+
+def test_the_long_files_and_notebooks_are_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every notebook is run all the same, and no file of the list is one that has gone."""
+    _, seen = run(monkeypatch, "no such stage")
+    for command, folders in zip(seen[-2:], (["."], ["solutions", "museum"]), strict=True):
+        named = [Path(word) for word in command.split() if word.endswith(".ipynb")]
+        there = {
+            path.relative_to(ROOT)
+            for folder in folders
+            for path in (ROOT / "lessons" / folder).rglob("*.ipynb")
+            if ".ipynb_checkpoints" not in path.parts
+        }
+        assert len(named) == len(there) and {*named} == there
+        assert named[0].name[:2] in checks.LONGEST_NOTEBOOKS
+    assert all((ROOT / "tests" / name).is_file() for name in conftest.LONGEST)
