@@ -33,6 +33,7 @@ pygments_style = "a11y-high-contrast-light"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
+napoleon_use_rtype = False  # "A new gradient: the bits that ..." stays one sentence
 python_use_unqualified_type_names = True
 
 html_theme = "sphinx_book_theme"

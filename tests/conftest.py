@@ -58,6 +58,8 @@ LONGEST = (
     "frame/test_offline.py",
     "binder/test_binder.py",
     "core/test_leaks.py",
+    "lessons/test_investigate.py",
+    "doctor/test_command.py",
     "benchmarks/test_bench.py",
     "ledger/test_private_names.py",
     "lessons/test_investigate_15.py",

@@ -101,6 +101,7 @@ def _teachers(folder: Path) -> None:
             ]
             pages += ["exam", "inventory", "inventory_key"]
             text += "\n".join(["", "```{toctree}", ":hidden:", *pages, "```", ""])
+        text = re.sub(r"^( *[-*]) \[ \] ", r"\1 ☐ ", text, flags=re.MULTILINE)  # a list to tick off
         _write(folder / path.name, _within_the_site(text))
     for name in ("cards.html", "question_bank.gift"):
         shutil.copy(source / name, folder / name)

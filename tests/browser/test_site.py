@@ -89,6 +89,8 @@ def test_a_page_reads_well(site: Path, page: Any, pictures: Path, name: str) -> 
         page.set_viewport_size({"width": width, "height": 800})
         page.goto((site / f"{name}.html").as_uri())
         page.evaluate("theme => {document.documentElement.dataset.theme = theme}", theme)
+        page.evaluate("document.querySelectorAll('details').forEach(one => {one.open = true})")
+        page.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")
         page.screenshot(path=str(folder / f"{name.replace('/', '-')}-{look}.png"))
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), look
         assert not serious(page, ["main"]), look
