@@ -67,6 +67,17 @@ def test_a_page_of_a_code_shows_what_the_ledger_says(site: Path) -> None:
     assert "shares memory with model.0.weight" in text and "deepcopy" in text
 
 
+def test_a_list_to_tick_off_has_boxes(site: Path) -> None:
+    text = (site / "teach/guide.html").read_text(encoding="utf-8")
+    assert "☐" in text and "[ ]" not in text
+
+
+def test_a_return_value_is_said_in_one_sentence(site: Path) -> None:
+    """Not split at its colon into a type and a description."""
+    text = (site / "reference/Gradient.html").read_text(encoding="utf-8")
+    assert "Return type" not in text and "Returns" in text
+
+
 @pytest.fixture(scope="module")
 def page(browser: Any) -> Any:
     opened = browser.new_page()
