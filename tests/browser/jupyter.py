@@ -187,10 +187,8 @@ class Notebook:
         return nbformat.read(self.folder / self.name, as_version=4)
 
     def pictures(self, folder: Path) -> None:
-        """Screenshots of the whole lesson, five windows of a projector in each: a screenshot takes as long as a window's."""
+        """Screenshots of the page as a projector shows it, one for each height of the window."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.page.set_viewport_size({**PROJECTOR, "height": 5 * PROJECTOR["height"]})
-        self.page.wait_for_timeout(300)
         scroller = self.page.locator(".jp-WindowedPanel-outer").first
         height, total = scroller.evaluate("e => [e.clientHeight, e.scrollHeight]")
         for number, top in enumerate(range(0, max(total, 1), max(height - 40, 1))):
@@ -198,8 +196,6 @@ class Notebook:
             self.page.wait_for_timeout(60)
             self.page.screenshot(path=str(folder / f"{Path(self.name).stem}-{number:02d}.png"))
         scroller.evaluate("e => e.scrollTo(0, 0)")
-        self.page.set_viewport_size(PROJECTOR)
-        self.page.wait_for_timeout(300)
 
     def one_picture(self, folder: Path) -> None:
         """The whole lesson in one tall screenshot: quicker than one for each height."""
