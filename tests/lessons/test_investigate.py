@@ -31,6 +31,8 @@ def test_00_best_follows_the_model_and_the_copy_does_not() -> None:
     names = tried.names
     assert names["scores"][-1] > 0.95 and names["wrecked"] < 0.3
     assert names["loaded"] == names["wrecked"] and names["again"] == names["scores"][-1]
+    assert names["value_scores"] == names["scores"]
+    assert names["score_of"](names["ruined"]) == names["wrecked"]
     assert names["same"] and names["values"].counts.overwritten == 0
     address = names["model"][0].weight.data_ptr()
     assert names["best"]["0.weight"].data_ptr() == address

@@ -283,7 +283,7 @@ EXERCISES = (
     ),
     Exercise(
         key="02-replace",
-        objective="Given a network and its optimizer, the learner replaces a layer and repairs the optimizer, no moment lost.",
+        objective="Given a network and its optimizer, the learner replaces a layer and repairs the optimizer, the other layers' moments kept.",
         expects="a function that changes the network and the optimizer",
         try_out=_replaced,
         passes=lambda seen: (

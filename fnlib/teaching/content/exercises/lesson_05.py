@@ -1,4 +1,4 @@
-"""Lesson 05, "Do four loops learn the same?": its exercises."""
+"""Lesson 05, "Do four loops learn the same weights?": its exercises."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ EXERCISES = (
         ),
         because="After 30 steps your weights have the bits of torch.optim.SGD, and what went in is unchanged.",
         hints=(
-            'Lesson 01 has such a step under "Run it: functional". Put it in a loop, and rebind `weights` in each turn.',
+            'Lesson 01 has such a loop under "Run it: functional". Its `w - lr * gradient[k]` rounds twice: use the task\'s `torch.add` there.',
             "`torch.func.grad(loss_of)` needs a function of the weights that returns the loss. `functional_call` runs the network with them.",
             "Of each weight and its gradient, `torch.add` with `alpha=` makes a new tensor. Collect those in a dict.",
         ),
