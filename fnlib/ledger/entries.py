@@ -64,7 +64,7 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
                     it was on
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
-                    that had none; unwatched: number of tensors held that no watched module owns; dead: of these,
+                    that had none, and their shapes; unwatched: number of tensors held that no watched module owns; dead: of these,
                     those without gradient; token: of the optimizer; closure: whether it was given one; wraps: whether it holds
                     another optimizer; rates; type, with its module; held: a tuple of tokens of weights for each group
 ``optimizer built`` class name. token: of the optimizer

@@ -25,7 +25,9 @@ from fnlib.ledger.findings.stale import Stale
 from fnlib.ledger.findings.story import Story
 from fnlib.ledger.findings.terms import Terms
 from fnlib.ledger.findings.trained import Trained
+from fnlib.ledger.findings.unused import Unused
 from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
+from fnlib.ledger.findings.zeros import Zeros
 
 RULES = (
     Gradients,
@@ -51,6 +53,8 @@ RULES = (
     Trained,
     Terms,
     NeverStepped,
+    Zeros,
+    Unused,
     Replicas,
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
     *(Unread, Rebound, Loads, Freezes),  # did what was done have an effect, and did it last?

@@ -388,7 +388,7 @@ TEXTS: dict[str, Text] = {
     ),
     # who is trained
     "step-without-gradient": Text(
-        "{optimizer} has stepped {steps} times and never found a gradient: its {dead} {said}.",
+        "{optimizer} {found}: its {dead} {said}.",
         "A step skips every weight whose gradient is None, without a warning.",
         "{cure}",
         _GITHUB + "isayev/ReLeaSE/issues/39",
@@ -404,6 +404,18 @@ TEXTS: dict[str, Text] = {
         "{place} {said}.",
         "The graph is cut on the way from the weights to the loss, and backward stops there.",
         "{cure}",
+    ),
+    "gradient-always-zero": Text(
+        "The gradient of {place} is there and is zero in all {passes} backward passes{seen}.",
+        "Rounding, a sign, a saturated function, a softmax over one value, or a value minus itself "
+        "has a derivative of zero, so nothing before it is trained.",
+        "code = value + (value.round() - value).detach()      # rounds, and lets the gradient through\n"
+        "probability = torch.sigmoid(value)      # for one output, instead of softmax",
+    ),
+    "layer-never-runs": Text(
+        "{place} never runs, and {twin}, which has the same shapes, runs {times} times in each forward.",
+        "The optimizer holds a layer that no forward uses, and one set of weights does two jobs.",
+        "{fixed}",
     ),
     # each gradient once, as it was made
     "never-stepped": Text(

@@ -242,6 +242,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
     with_gradient: list[Any] = []
     without: list[Any] = []
     unwatched, dead = 0, 0
+    shapes: dict[str, tuple[int, ...]] = {}
     held: list[tuple[int | None, ...]] = []
     for group in optimizer.param_groups:
         held.append(tuple(map(recorder.keeper.token, group["params"])))
@@ -252,6 +253,8 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
                 dead += weight.grad is None
             else:
                 (without if weight.grad is None else with_gradient).append(label)
+                if weight.grad is None:
+                    shapes[label] = tuple(weight.shape)
     given = arguments[1] if len(arguments) > 1 else None
     closure = here.get("kwargs", here).get("closure", given)
     recorder.event(
@@ -259,6 +262,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         recorder.keeper.label_of(optimizer),
         weights=tuple(with_gradient),
         without=tuple(without),
+        shapes=shapes,
         unwatched=unwatched,
         dead=dead,
         token=recorder.keeper.token(optimizer),
