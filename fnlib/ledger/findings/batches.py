@@ -48,13 +48,12 @@ class Batches(Rule):
                 continue
             bound.pop(change.owner, None)
             if drew and entry.kind == "statement" and self.story.rounds(entry):
-                self.note(entry, change.owner, change.after.tensor)
+                self.note(entry, change.owner, change.after.contents)
                 bound[change.owner] = self.found[(*entry.where, change.owner)]
 
-    def note(self, entry: Entry, name: str, tensor: object) -> None:
+    def note(self, entry: Entry, name: str, contents: str | None) -> None:
         """Count a run with the same contents; another batch starts the count again."""
         one = self.found.setdefault((*entry.where, name), Batch(entry))
-        contents = getattr(tensor, "fingerprint", None)
         same = contents is not None and contents == one.contents
         one.same = one.same + 1 if same else 1
         one.contents, one.entry = contents, entry

@@ -89,7 +89,8 @@ class Rhythm(Rule):
         mine = [one for one in self.open if one.entry is entry]
         for one in mine:
             self.open.remove(one)
-            weights = {change.label for change in entry.changes if change.state == "weight"}
+            moves = [change for change in entry.changes if change.state == "weight"]
+            weights = {label for change in moves for label in (change.label, *change.also)}
             norms = {place: self.norms.get(place, 0.0) for place in one.event.data["weights"]}
             large = LOWEST * max(norms.values(), default=0.0)
             stuck = (place for place, norm in norms.items() if norm > large > 0)

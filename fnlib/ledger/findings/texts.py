@@ -325,9 +325,8 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "CSCYQJ/MICCAI23-ProtoContra-SFDA/issues/18",
     ),
     "load-without-effect": Text(
-        "This load reaches {reached} of {size} names of {place}: it has {example}, "
-        "the file has {instead}.",
-        "strict=False passes over names that don't match, and says so only in its result.",
+        "{said}.",
+        "{because}",
         "{fixed}",
         _GITHUB + "torchgeo/torchgeo/issues/4036",
     ),
@@ -363,6 +362,16 @@ TEXTS: dict[str, Text] = {
         "The next epoch finds data that is already changed, and changes it again.",
         "{fixed}",
         _GITHUB + "pytorch/vision/issues/680",
+    ),
+    "weights-share-memory": Text(
+        "{place} and {other} are two weights in one memory: {said}.",
+        "To assign .data, or to wrap a weight in a new Parameter, makes no copy.",
+        "{fixed}",
+    ),
+    "changed-with-the-first": Text(
+        "`{name}` is `{value}` itself, and line {changed} changes it in place before `{name}` is read.",
+        "A second name makes no copy, so what it should keep is the changed value.",
+        "{fixed}",
     ),
     # checkpoints: questions of checkpoints.py
     "moments-of-another-weight": Text(
@@ -448,6 +457,13 @@ TEXTS: dict[str, Text] = {
         "{cure}",
         _GITHUB + "X-GenGroup/Flow-Factory/pull/186",
     ),
+    "backward-of-earlier-batches": Text(
+        "This backward goes through {number} forwards of {place}, those of earlier batches too, "
+        "which steps have already used.",
+        "retain_graph keeps every graph that the loss is a sum of, so each batch counts again in "
+        "each later step.",
+        "loss.backward()      # of this batch only\ntotal += loss.item()",
+    ),
     # the rhythm
     "weights-stand-still": Text(
         "{optimizer}.step() moves no bit of {which} {since}, though the gradients are as large as "
@@ -486,6 +502,33 @@ TEXTS: dict[str, Text] = {
         "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
         "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
         "    mine.copy_(theirs)      # where the weights are averaged",
+    ),
+    "same-batch-again": Text(
+        "`{source}` has given the same batch {times} times in a row, and every step trains on it.",
+        "An iterator that is made anew begins anew: only its first batch is ever used.",
+        "batches = iter(loader)      # once an epoch, before the loop\n{bound} = next(batches)",
+    ),
+    "schedule-of-the-wrong-sign": Text(
+        "{scheduler} lowers {optimizer}'s rate when `{metric}` {said}: it goes from {first} to {last}.",
+        "mode, \"min\" unless it is given, says which values are better; here every better one counts "
+        "as a bad epoch.",
+        "{cure}",
+    ),
+    "schedule-begins-anew": Text(
+        "{optimizer} is loaded here, and {scheduler}, which goes on to step it, is not.",
+        "Its count begins at 0 again, so the rates that follow are those of the first epochs.",
+        "{scheduler}.load_state_dict(checkpoint[\"scheduler\"])      # saved by {scheduler}.state_dict()",
+    ),
+    "schedule-too-slow": Text(
+        "{scheduler} has {total} steps, and it makes one of them for each {each} of {optimizer}'s: {ran} so far.",
+        "Its length was counted in batches and it steps once an epoch, so it never gets past its start.",
+        "{source}      # after each {optimizer}.step()",
+    ),
+    "hooks-pile-up": Text(
+        "`{source}` has registered {times} hooks on {place}, and every one of them still runs.",
+        "A hook stays until its handle is removed: what it does to the gradient or output is done "
+        "once more after each round.",
+        "{source}      # once, before the loop",
     ),
     "optimizer-made-anew": Text(
         "`{source}` has built an optimizer for the same weights {number} times; {optimizer}'s "

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.hooks import RemovableHandle
 
 from fnlib.factory import Model
 from fnlib.ledger.looks.bytes import address, norm, unreadable
@@ -105,6 +106,16 @@ def handlers() -> dict[int, Handler]:
     on(LRScheduler.step, _scheduler_step)
     on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
     on(torch.optim.lr_scheduler.SequentialLR.step, _scheduler_step)
+    schedulers = [kind for kind in vars(torch.optim.lr_scheduler).values() if isinstance(kind, type)]
+    for kind in schedulers:
+        if issubclass(kind, LRScheduler) and "load_state_dict" in vars(kind):
+            on(vars(kind)["load_state_dict"], _scheduler_load)
+    for register in (
+        *(Tensor.register_hook, nn.Module.register_forward_hook),
+        *(nn.Module.register_forward_pre_hook, nn.Module.register_full_backward_hook),
+    ):
+        on(register, _hook)
+    on(RemovableHandle.remove, _unhook)
     on(torch.manual_seed, _seed)
     on(differentiate, _differentiate)
     on(Model.step, _functional_step)
@@ -366,6 +377,7 @@ def _load(recorder: Recorder, frame: FrameType) -> None:
     label = recorder.keeper.label_of(module)
     own = _saved(module)
     names = [str(name) for name in given] if isinstance(given, Mapping) else []
+    mine = [name for name, one in own.items() if name in names and _is_one(given[name], one)]
     recorder.event(
         "load_state_dict",
         label,
@@ -374,11 +386,17 @@ def _load(recorder: Recorder, frame: FrameType) -> None:
         ties=_ties(label, module),
         size=len(own),
         given=len(names),
+        own=len(mine),
         missing=tuple([name for name in own if name not in names]),
         unexpected=tuple([name for name in names if name not in own]),
         shapes={name: tuple(one.shape) for name, one in own.items() if not is_lazy(one)},
         given_shapes={name: tuple(getattr(given[name], "shape", ())) for name in names},
     )
+
+
+def _is_one(given: Any, own: Tensor) -> bool:
+    """Say whether a value that is loaded is the memory that it is loaded into."""
+    return isinstance(given, Tensor) and given.numel() > 0 and address(given) == address(own)
 
 
 def _saved(module: nn.Module) -> dict[str, Tensor]:
@@ -456,7 +474,27 @@ def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
         early=steps_before(scheduler),
         token=recorder.keeper.token(_innermost(optimizer)),
         type=type(scheduler).__name__,
+        scheduler=recorder.keeper.token(scheduler),
+        mode=vars(scheduler).get("mode"),
+        metric=_plain(frame.f_locals.get("metrics")),
+        total=_length(scheduler),
     )
+
+
+def _plain(metric: Any) -> float | None:
+    """Return a metric as a number; a tensor on another device is not waited for."""
+    if isinstance(metric, int | float):
+        return float(metric)
+    if isinstance(metric, Tensor) and metric.numel() == 1 and metric.device.type == "cpu":
+        return float(metric)
+    return None
+
+
+def _length(scheduler: Any) -> int | None:
+    """Return how many steps a schedule has, if it has an end."""
+    known = vars(scheduler)
+    found = known.get("total_steps", known.get("T_max"))
+    return found if isinstance(found, int) else None
 
 
 def _innermost(optimizer: Any) -> Any:
@@ -476,7 +514,30 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
         optimizer=recorder.keeper.label_of(here["optimizer"]),
         token=recorder.keeper.token(_innermost(here["optimizer"])),
         scheduler=recorder.keeper.token(here["self"]),
+        begins=here.get("last_epoch", -1) == -1,
     )
+
+
+def _scheduler_load(recorder: Recorder, frame: FrameType) -> None:
+    one = frame.f_locals["self"]
+    recorder.event(
+        "scheduler load", recorder.keeper.label_of(one), scheduler=recorder.keeper.token(one)
+    )
+
+
+def _hook(recorder: Recorder, frame: FrameType) -> None:
+    """Note a hook on a weight or a module that is watched; those on other tensors go with them."""
+    one = frame.f_locals["self"]
+    if isinstance(one, Tensor):
+        label = recorder.keeper.weight_label(one)
+    else:
+        label = recorder.keeper.module_label(one)
+    if label is not None:
+        recorder.event("hook", label)
+
+
+def _unhook(recorder: Recorder, frame: FrameType) -> None:
+    recorder.event("hook removed", "")
 
 
 def _seed(recorder: Recorder, frame: FrameType) -> None:
