@@ -75,7 +75,6 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``scheduler built`` class name; optimizer; token: of the optimizer; scheduler: token of the scheduler; begins: whether
                     it was given no epoch to go on from
 ``scheduler load``  scheduler label. scheduler: its token
-``hook``            label of the weight or module on which a hook is registered; ``hook removed``: of any
 ``load_state_dict`` module or optimizer label. Of a module: assign; strict; ties: groups of labels that are one weight when
                     it begins; size, given, own: numbers of its own names, of those given, and of values that are
                     its own already; missing: its names that aren't

@@ -27,7 +27,7 @@ from fnlib.ledger.findings.modes import Modes
 from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.replicas import Replicas
 from fnlib.ledger.findings.rhythm import Anew, Rhythm
-from fnlib.ledger.findings.schedules import Hooks, Schedules
+from fnlib.ledger.findings.schedules import Schedules
 from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.stale import Growing, Stale
@@ -59,7 +59,6 @@ RULES = (
     Rhythm,
     Anew,
     Schedules,
-    Hooks,
     Draws,
     Batches,
     Follows,

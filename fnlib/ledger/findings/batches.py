@@ -47,22 +47,29 @@ class Batches(Rule):
             if change.state != "name" or getattr(change.after, "type", "") != "Tensor":
                 continue
             bound.pop(change.owner, None)
-            if drew and entry.kind == "statement" and self.story.rounds(entry):
-                self.note(entry, change.owner, change.after.contents)
+            if entry.kind == "statement" and self.story.rounds(entry):
+                self.note(entry, change.owner, change.after.contents if drew else None)
                 bound[change.owner] = self.found[(*entry.where, change.owner)]
 
     def note(self, entry: Entry, name: str, contents: str | None) -> None:
         """Count a run with the same contents; another batch starts the count again."""
         one = self.found.setdefault((*entry.where, name), Batch(entry))
-        same = contents is not None and contents == one.contents
-        one.same = one.same + 1 if same else 1
+        one.same = one.same + 1 if contents == one.contents else 1
         one.contents, one.entry = contents, entry
         one.others.add(contents)
 
     def end(self) -> None:
         for (*_, name), one in self.found.items():
-            if one.same >= ENOUGH and len(one.others) == 1 and one.trained >= ENOUGH:
+            if (
+                one.same >= ENOUGH
+                and one.contents
+                and len(one.others) == 1
+                and one.trained >= ENOUGH
+            ):
                 self.story.report(
-                    "same-batch-again", "question", one.entry, name, source=one.entry.source,
-                    times=one.same, bound=", ".join(one.entry.binds),
+                    "draws-repeated", "question", one.entry, name, source=one.entry.source,
+                    said=f"gives the same batch {one.same} times in a row, and each step trains on it",
+                    because="An iterator that is made anew begins anew: only its first batch is used.",
+                    fixed="batches = iter(loader)      # once an epoch, before the loop over steps\n"
+                    f"{', '.join(one.entry.binds)} = next(batches)",
                 )  # fmt: skip

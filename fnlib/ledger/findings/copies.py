@@ -150,7 +150,7 @@ class References(Rule):
             copied = f"{kept.value}.clone()"
         self.story.report(
             "kept-by-reference", "question", kept.entry, kept.owner, per=kept.where,
-            name=kept.where, value=kept.value,
+            name=kept.where, value=kept.value, changes="training goes on changing",
             fixed=_put(kept.entry.source, kept.value, copied),
         )  # fmt: skip
 
@@ -493,16 +493,16 @@ class Shared(Rule):
                 continue
             made = self.made.get(other) or self.made.get(label)
             both = other in self.fed
-            said = "a step of one moves the other"
+            changes = "each step changes"
             fixed = f"{code_of(other)}.data = {code_of(label)}.detach().clone()"
             if both:
-                said = "each has a gradient of its own, and a step moves their memory twice"
+                changes = "each step changes twice: they are two weights in one memory"
                 fixed = f"{code_of(other)} = {code_of(label)}      # one Parameter, before the optimizer"
             elif made is not None and (where := _assigned_data(made.source)):
                 fixed = f"{where[0]}.copy_({where[1]})"
             self.story.report(
-                "weights-share-memory", "question", made or self.last, other, other=label,
-                said=said, fixed=fixed,
+                "kept-by-reference", "question", made or self.last, other, per="memory",
+                name=other, value=label, changes=changes, fixed=fixed,
             )  # fmt: skip
 
 
@@ -566,6 +566,6 @@ class Residuals(Rule):
             if len(cases) >= MANY:
                 entry, name, value, at = cases[-1]
                 self.story.report(
-                    "changed-with-the-first", "question", entry, name, name=name, value=value,
-                    changed=at.line, fixed=f"{name} = {value}.clone()",
+                    "kept-by-reference", "question", entry, name, per="first", name=name, value=value,
+                    changes=f"line {at.line} changes in place before `{name}` is read", fixed=f"{name} = {value}.clone()",
                 )  # fmt: skip

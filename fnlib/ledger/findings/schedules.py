@@ -1,4 +1,4 @@
-"""What is the rhythm? Schedules that wait for the wrong sign, begin anew, or never come to their end; hooks."""
+"""What is the rhythm? Schedules that wait for the wrong sign, begin anew, or never come to their end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Schedules(Rule):
         self.built: dict[int, Entry] = {}
         self.begun: dict[int, int] = {}  # schedulers that begin at 0, and their optimizers
         self.loaded: set[int] = set()
-        self.restored: dict[int, tuple[Entry, int]] = {}  # optimizers that a load has set: kinds seen before
+        self.restored: dict[
+            int, tuple[Entry, int]
+        ] = {}  # optimizers that a load has set: kinds seen before
         self.kinds: dict[str, int] = {}  # of schedulers that stepped, how often
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -66,13 +68,17 @@ class Schedules(Rule):
             self.judge_length(one, self.built.get(scheduler))
             entry, before = self.restored.get(one.token, (None, 0))
             event = one.calls[-1][1]
+            name = event.subject.partition(" (")[0]
             anew = scheduler in self.begun and scheduler not in self.loaded
             if entry is not None and anew and before >= 2 and one.calls[0][2] > 0:
                 others = [two for two in self.all.values() if two is not one]
                 if any(two.calls[0][1].data["type"] == event.data["type"] for two in others):
                     self.story.report(
-                        "schedule-begins-anew", "question", entry, event.subject,
-                        optimizer=event.data["optimizer"], scheduler=event.subject,
+                        "scheduler-without-effect", "question", entry, event.subject, per="anew",
+                        said=f"begins at 0 again, though {event.data['optimizer']} is loaded here",
+                        because="An optimizer's state dict has the rate of then, not the count.",
+                        scheduler=event.subject, cure=f"{name}.load_state_dict(checkpoint['scheduler'])"
+                        f"      # saved by {name}.state_dict()",
                     )  # fmt: skip
 
     def judge_sign(self, one: Schedule) -> None:
@@ -89,10 +95,10 @@ class Schedules(Rule):
         if wrong:
             other = "max" if mode == "min" else "min"
             self.story.report(
-                "schedule-of-the-wrong-sign", "question", entry, event.subject, metric=metric,
-                optimizer=event.data["optimizer"], scheduler=event.subject,
-                said=f"doesn't {'fall' if mode == 'min' else 'rise'}",
-                first=f"{known[0]:.3g}", last=f"{known[-1]:.3g}",
+                "scheduler-without-effect", "question", entry, event.subject, per="sign",
+                said=f'has the mode "{mode}", and `{metric}` goes from {known[0]:.3g} to {known[-1]:.3g}',
+                because="It lowers the rate while the metric gets better, and keeps it while that "
+                "gets worse.",
                 cure=f'{event.subject} = torch.optim.lr_scheduler.{event.data["type"]}'
                 f'({event.data["optimizer"]}, mode="{other}")',
             )  # fmt: skip
@@ -108,9 +114,10 @@ class Schedules(Rule):
         counted = built is not None and _IN_BATCHES.search(built.source)
         if each > 1 and counted and total % each == 0 and total >= each * len(counts):
             self.story.report(
-                "schedule-too-slow", "question", entry, event.subject, scheduler=event.subject,
-                optimizer=event.data["optimizer"], total=total, ran=len(counts), each=each,
-                source=entry.source,
+                "scheduler-without-effect", "question", entry, event.subject, per="length",
+                said=f"has {total} steps and makes one for each {each} of {event.data['optimizer']}'s",
+                because="Its length was counted in batches, so it never gets past its start.",
+                cure=f"{entry.source}      # after each step of {event.data['optimizer']}",
             )  # fmt: skip
 
 
@@ -130,37 +137,3 @@ def _argument(source: str) -> str:
             if node.func.attr == "step" and values:
                 return ast.unparse(values[0])
     return ""
-
-
-class Hooks(Rule):
-    """Hooks that one statement registers on one place, round after round, with steps in between."""
-
-    def __init__(self, story: Story) -> None:
-        super().__init__(story)
-        self.found: dict[tuple[str, str, int], dict[str, int]] = {}
-        self.at: dict[tuple[str, str, int], Entry] = {}
-        self.steps = 0
-        self.latest: dict[tuple[tuple[str, str, int], str], int] = {}
-        self.removed = False
-
-    def event(self, entry: Entry, event: Event) -> None:
-        if event.kind == "step":
-            self.steps += 1
-        elif event.kind == "hook removed":
-            self.removed = True
-        elif event.kind == "hook":
-            key = (entry.where, event.subject)
-            if self.latest.get(key) != self.steps:  # one more after a step
-                places = self.found.setdefault(entry.where, {})
-                places[event.subject] = places.get(event.subject, 0) + 1
-            self.latest[key], self.at[entry.where] = self.steps, entry
-
-    def end(self) -> None:
-        for where, places in self.found.items() if not self.removed else ():
-            for place, times in places.items():
-                if times >= ENOUGH:
-                    entry = self.at[where]
-                    source = entry.source
-                    self.story.report(
-                        "hooks-pile-up", "question", entry, place, source=source, times=times
-                    )

@@ -90,9 +90,9 @@ class Growing(Rule):
             if times < ENOUGH or self.story.reported(*told):
                 continue
             entry, event = self.last[where]
-            number = max(map(len, event.data["weights"].values()))
+            name = event.subject or entry.source
             for place in event.data["weights"]:
                 self.story.report(
-                    "backward-of-earlier-batches", "question", entry, place, number=number,
-                    loss=event.subject or "loss",
+                    "graph-kept", "question", entry, place, name=name, nodes=event.data["nodes"],
+                    fixed="loss.backward()      # of this batch only\ntotal += loss.item()",
                 )  # fmt: skip

@@ -346,7 +346,7 @@ TEXTS: dict[str, Text] = {
     ),
     # copies: questions of copies.py
     "kept-by-reference": Text(
-        "`{name}` keeps `{value}` itself, which training goes on changing.",
+        "`{name}` keeps `{value}` itself, which {changes}.",
         "An assignment makes no copy: what is kept is always the latest.",
         "{fixed}",
         _GITHUB + "MedMNIST/experiments/issues/8",
@@ -362,16 +362,6 @@ TEXTS: dict[str, Text] = {
         "The next epoch finds data that is already changed, and changes it again.",
         "{fixed}",
         _GITHUB + "pytorch/vision/issues/680",
-    ),
-    "weights-share-memory": Text(
-        "{place} and {other} are two weights in one memory: {said}.",
-        "To assign .data, or to wrap a weight in a new Parameter, makes no copy.",
-        "{fixed}",
-    ),
-    "changed-with-the-first": Text(
-        "`{name}` is `{value}` itself, and line {changed} changes it in place before `{name}` is read.",
-        "A second name makes no copy, so what it should keep is the changed value.",
-        "{fixed}",
     ),
     # checkpoints: questions of checkpoints.py
     "moments-of-another-weight": Text(
@@ -411,20 +401,8 @@ TEXTS: dict[str, Text] = {
     ),
     "gradient-never-arrives": Text(
         "{place} {said}.",
-        "The graph is cut on the way from the weights to the loss, and backward stops there.",
+        "{because}",
         "{cure}",
-    ),
-    "gradient-always-zero": Text(
-        "The gradient of {place} is there and is zero in all {passes} backward passes{seen}.",
-        "Rounding, a sign, a saturated function, a softmax over one value, or a value minus itself "
-        "has a derivative of zero, so nothing before it is trained.",
-        "code = value + (value.round() - value).detach()      # rounds, and lets the gradient through\n"
-        "probability = torch.sigmoid(value)      # for one output, instead of softmax",
-    ),
-    "layer-never-runs": Text(
-        "{place} never runs, and {twin}, which has the same shapes, runs {times} times in each forward.",
-        "The optimizer holds a layer that no forward uses, and one set of weights does two jobs.",
-        "{fixed}",
     ),
     # each gradient once, as it was made
     "never-stepped": Text(
@@ -457,13 +435,6 @@ TEXTS: dict[str, Text] = {
         "{cure}",
         _GITHUB + "X-GenGroup/Flow-Factory/pull/186",
     ),
-    "backward-of-earlier-batches": Text(
-        "This backward goes through {number} forwards of {place}, those of earlier batches too, "
-        "which steps have already used.",
-        "retain_graph keeps every graph that the loss is a sum of, so each batch counts again in "
-        "each later step.",
-        "loss.backward()      # of this batch only\ntotal += loss.item()",
-    ),
     # the rhythm
     "weights-stand-still": Text(
         "{optimizer}.step() moves no bit of {which} {since}, though the gradients are as large as "
@@ -487,14 +458,13 @@ TEXTS: dict[str, Text] = {
     ),
     "scheduler-without-effect": Text(
         "{place} {said}.",
-        "The rates that it computes reach no step.",
+        "{because}",
         "{cure}",
     ),
     "draws-repeated": Text(
-        "`{source}` sets {library}'s generator back to the same state in every round, and training "
-        "draws from it.",
-        "Each round then draws the same numbers: the same noise, the same augmentation.",
-        "{source}      # once, before the loop",
+        "`{source}` {said}.",
+        "{because}",
+        "{fixed}",
         "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
     ),
     "buffers-left-behind": Text(
@@ -502,33 +472,6 @@ TEXTS: dict[str, Text] = {
         "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
         "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
         "    mine.copy_(theirs)      # where the weights are averaged",
-    ),
-    "same-batch-again": Text(
-        "`{source}` has given the same batch {times} times in a row, and every step trains on it.",
-        "An iterator that is made anew begins anew: only its first batch is ever used.",
-        "batches = iter(loader)      # once an epoch, before the loop\n{bound} = next(batches)",
-    ),
-    "schedule-of-the-wrong-sign": Text(
-        "{scheduler} lowers {optimizer}'s rate when `{metric}` {said}: it goes from {first} to {last}.",
-        "mode, \"min\" unless it is given, says which values are better; here every better one counts "
-        "as a bad epoch.",
-        "{cure}",
-    ),
-    "schedule-begins-anew": Text(
-        "{optimizer} is loaded here, and {scheduler}, which goes on to step it, is not.",
-        "Its count begins at 0 again, so the rates that follow are those of the first epochs.",
-        "{scheduler}.load_state_dict(checkpoint[\"scheduler\"])      # saved by {scheduler}.state_dict()",
-    ),
-    "schedule-too-slow": Text(
-        "{scheduler} has {total} steps, and it makes one of them for each {each} of {optimizer}'s: {ran} so far.",
-        "Its length was counted in batches and it steps once an epoch, so it never gets past its start.",
-        "{source}      # after each {optimizer}.step()",
-    ),
-    "hooks-pile-up": Text(
-        "`{source}` has registered {times} hooks on {place}, and every one of them still runs.",
-        "A hook stays until its handle is removed: what it does to the gradient or output is done "
-        "once more after each round.",
-        "{source}      # once, before the loop",
     ),
     "optimizer-made-anew": Text(
         "`{source}` has built an optimizer for the same weights {number} times; {optimizer}'s "

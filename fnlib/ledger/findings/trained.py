@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry, Event
-from fnlib.ledger.findings.cuts import cut_behind, mended
+from fnlib.ledger.findings.cuts import CUT, cut_behind, mended
 from fnlib.ledger.findings.story import Rule, Severity, Story, rule_of
 from fnlib.ledger.recording.hidden import NOWHERE
 
@@ -231,7 +231,13 @@ class Trained(Rule):
                 f" has reached them in {one.steps} steps"
             )
             self.story.report(
-                "gradient-never-arrives", "question", at, part, said=said, cure=cut or _CONNECT
+                "gradient-never-arrives",
+                "question",
+                at,
+                part,
+                said=said,
+                cure=cut or _CONNECT,
+                because=CUT,
             )
 
     def read_in_vain(self, starved: set[str]) -> Iterator[tuple[str, Entry]]:
@@ -273,7 +279,10 @@ class Trained(Rule):
                 holder = next(s for s in self.optimizers.values() if s.alive)
                 fields = {"optimizer": holder.event.subject, "cure": self.cure(label, hidden)}
                 self.story.report(
-                    "weight-trained-by-nobody", "question", self.thawed.get(label, one.entry), label,
+                    "weight-trained-by-nobody",
+                    "question",
+                    self.thawed.get(label, one.entry),
+                    label,
                     **fields,
                 )
 

@@ -55,11 +55,20 @@ class Unused(Rule):
     def judge(self, layer: str, twin: str, calls: list[Entry], runs: int) -> None:
         """Ask about a layer whose twin runs several times in each run of what holds both."""
         times, rest = divmod(len(calls), runs) if runs else (0, 0)
-        lines = {entry.where for entry in calls}
-        if runs >= ENOUGH and times > 1 and not rest and len(lines) == times:
+        if runs >= ENOUGH and times > 1 and not rest:
             used = f"self.{twin.rpartition('.')[2]}"
             at = max(calls, key=lambda entry: entry.line)
-            fixed = at.source.replace(used, f"self.{layer.rpartition('.')[2]}")
+            unused = f"self.{layer.rpartition('.')[2]}"
+            fixed = f"# {unused}, in one of the places of {used}"
+            if at.source.count(used) == 1 and len({entry.where for entry in calls}) == times:
+                fixed = at.source.replace(used, unused)
             self.story.report(
-                "layer-never-runs", "question", at, layer, twin=twin, times=times, fixed=fixed
+                "gradient-never-arrives",
+                "question",
+                at,
+                layer,
+                per=layer,
+                cure=fixed,
+                said=f"never runs, and {twin} of the same shapes runs {times} times in each forward",
+                because="The optimizer holds a layer that no forward uses.",
             )

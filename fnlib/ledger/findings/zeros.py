@@ -8,6 +8,10 @@ from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story, norm_after
 
 ENOUGH = 5  # backward passes
+_CURE = (
+    "code = value + (value.round() - value).detach()      # rounds, and lets the gradient through\n"
+    "probability = torch.sigmoid(value)      # for one output, instead of softmax"
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +71,8 @@ class Zeros(Rule):
             seen = "" if use is None else f", though line {use.line} uses it"
             for weight in sorted(one.weights):
                 self.story.report(
-                    "gradient-always-zero", "question", one.entry, weight, seen=seen,
-                    passes=one.passes,
+                    "gradient-never-arrives", "question", one.entry, weight, per="zero", cure=_CURE,
+                    said=f"has a gradient of zero in all {one.passes} backward passes{seen}",
+                    because="Rounding, a sign, a saturated function, a softmax over one value, or a "
+                    "value minus itself has a derivative of zero, so nothing before it is trained.",
                 )  # fmt: skip

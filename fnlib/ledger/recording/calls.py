@@ -18,7 +18,6 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.hooks import RemovableHandle
 
 from fnlib.factory import Model
 from fnlib.ledger.looks.bytes import address, norm, unreadable
@@ -106,16 +105,12 @@ def handlers() -> dict[int, Handler]:
     on(LRScheduler.step, _scheduler_step)
     on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
     on(torch.optim.lr_scheduler.SequentialLR.step, _scheduler_step)
-    schedulers = [kind for kind in vars(torch.optim.lr_scheduler).values() if isinstance(kind, type)]
+    schedulers = [
+        kind for kind in vars(torch.optim.lr_scheduler).values() if isinstance(kind, type)
+    ]
     for kind in schedulers:
         if issubclass(kind, LRScheduler) and "load_state_dict" in vars(kind):
             on(vars(kind)["load_state_dict"], _scheduler_load)
-    for register in (
-        *(Tensor.register_hook, nn.Module.register_forward_hook),
-        *(nn.Module.register_forward_pre_hook, nn.Module.register_full_backward_hook),
-    ):
-        on(register, _hook)
-    on(RemovableHandle.remove, _unhook)
     on(torch.manual_seed, _seed)
     on(differentiate, _differentiate)
     on(Model.step, _functional_step)
@@ -523,21 +518,6 @@ def _scheduler_load(recorder: Recorder, frame: FrameType) -> None:
     recorder.event(
         "scheduler load", recorder.keeper.label_of(one), scheduler=recorder.keeper.token(one)
     )
-
-
-def _hook(recorder: Recorder, frame: FrameType) -> None:
-    """Note a hook on a weight or a module that is watched; those on other tensors go with them."""
-    one = frame.f_locals["self"]
-    if isinstance(one, Tensor):
-        label = recorder.keeper.weight_label(one)
-    else:
-        label = recorder.keeper.module_label(one)
-    if label is not None:
-        recorder.event("hook", label)
-
-
-def _unhook(recorder: Recorder, frame: FrameType) -> None:
-    recorder.event("hook removed", "")
 
 
 def _seed(recorder: Recorder, frame: FrameType) -> None:
