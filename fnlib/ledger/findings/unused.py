@@ -48,9 +48,12 @@ class Unused(Rule):
             if layer in self.calls or not labels <= self.without - self.fed:
                 continue
             parent = layer.rpartition(".")[0]
+            holder = parent
+            while holder and holder not in self.calls:
+                holder = holder.rpartition(".")[0]  # a ModuleList never runs
             for twin, calls in self.calls.items():
                 if layers.get(twin) == shapes and twin.rpartition(".")[0] == parent:
-                    self.judge(layer, twin, calls, len(self.calls.get(parent, ())))
+                    self.judge(layer, twin, calls, len(self.calls.get(holder, ())))
 
     def judge(self, layer: str, twin: str, calls: list[Entry], runs: int) -> None:
         """Ask about a layer whose twin runs several times in each run of what holds both."""
