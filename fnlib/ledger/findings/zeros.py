@@ -28,7 +28,7 @@ class Zeros(Rule):
     """Layers of which every weight has a gradient of zero, pass after pass.
 
     Rounding, a sign, a saturated function or a softmax over one value has a derivative of zero.
-    One pass with another number is enough to be quiet: a gate that starts at zero, an expert.
+    A loss of zero has nothing to teach. One pass with another number is enough to be quiet: a gate that starts at zero, an expert.
     """
 
     def __init__(self, story: Story) -> None:
@@ -40,7 +40,7 @@ class Zeros(Rule):
         self.stepped: set[str] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
-        if event.kind == "backward" and not event.data["raised"]:
+        if event.kind == "backward" and not event.data["raised"] and event.data["loss"] != 0.0:
             self.open.append((entry, event))
         elif event.kind == "step":
             self.stepped.update(event.data["weights"])

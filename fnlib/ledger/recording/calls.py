@@ -232,6 +232,7 @@ def _pass(
         weights=weights,
         loose=loose,
         inputs=others,
+        loss=_plain(roots[0]) if len(roots) == 1 and type(roots[0]) is Tensor else None,
         saved=saved,
         autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
     )
