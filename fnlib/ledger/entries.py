@@ -60,7 +60,7 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
                     weights: {place label: [entry index of each use in the graph's forward]} for each watched leaf
                     reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved,
                     if anything watched has changed since the graph was begun. loose: {label: [token]} of the weights
-                    reached that no watched module registers; inputs: number of other leaves; loss: its number, on the CPU; autocast: whether
+                    reached that no watched module registers; inputs: number of other leaves; loss: its value; autocast: whether
                     it was on
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
