@@ -60,20 +60,24 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
                     weights: {place label: [entry index of each use in the graph's forward]} for each watched leaf
                     reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved,
                     if anything watched has changed since the graph was begun. loose: {label: [token]} of the weights
-                    reached that no watched module registers; inputs: number of other leaves; autocast: whether
+                    reached that no watched module registers; inputs: number of other leaves; loss: its value; autocast: whether
                     it was on
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
-                    that had none; unwatched: number of tensors held that no watched module owns; dead: of these,
+                    that had none, and their shapes; unwatched: number of tensors held that no watched module owns; dead: of these,
                     those without gradient; token: of the optimizer; closure: whether it was given one; wraps: whether it holds
                     another optimizer; rates; type, with its module; held: a tuple of tokens of weights for each group
 ``optimizer built`` class name. token: of the optimizer
 ``zero_grad``       optimizer or module label; weights: labels of the watched weights that it holds
 ``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's;
-                    token: of the optimizer; type: class name
-``scheduler built`` class name; optimizer; token: of the optimizer; scheduler: token of the scheduler
+                    token: of the optimizer; type: class name; scheduler: token; mode, metric: of one
+                    that waits for a metric; total: steps of the whole schedule, if it has an end
+``scheduler built`` class name; optimizer; token: of the optimizer; scheduler: token of the scheduler; begins: whether
+                    it was given no epoch to go on from
+``scheduler load``  scheduler label. scheduler: its token
 ``load_state_dict`` module or optimizer label. Of a module: assign; strict; ties: groups of labels that are one weight when
-                    it begins; size, given: numbers of its own names and of those given; missing: its names that aren't
+                    it begins; size, given, own: numbers of its own names, of those given, and of values that are
+                    its own already; missing: its names that aren't
                     given; unexpected: names given that it hasn't; shapes, given_shapes
 ``mask``            label of a module in evaluation mode in whose forward a functional dropout draws. grad_enabled
 ``attribute``       label of a module on which a flag is set that no module reads. name, value
@@ -159,7 +163,7 @@ class Bound:
     there after the statement (``None``: cannot be told). For tensors with a graph, ``nodes`` is its size,
     ``leaves`` the labels of the watched weights that it reaches, and ``carries_previous`` says that the graph
     contains the graph of the name's previous value (a running total, a hidden state). ``is_module``: it is a network.
-    ``view``: it is a view of another tensor.
+    ``view``: it is a view of another tensor. ``contents``: a checksum of a followed tensor without a graph.
     """
 
     type: str
@@ -172,6 +176,7 @@ class Bound:
     carries_previous: bool = False
     is_module: bool = False
     view: bool = False
+    contents: str | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
+from fnlib.ledger.findings.batches import Batches
 from fnlib.ledger.findings.checkpoints import Aside, Landing, Unsaved
-from fnlib.ledger.findings.copies import Data, KeptGraphs, References, Repeated
+from fnlib.ledger.findings.copies import (
+    Data,
+    KeptGraphs,
+    References,
+    Repeated,
+    Residuals,
+    Shared,
+)
 from fnlib.ledger.findings.draws import Draws
 from fnlib.ledger.findings.effects import Freezes, Loads, Rebound, Unread
 from fnlib.ledger.findings.elsewhere import Functional, Held, Memory, Ties
@@ -19,13 +27,16 @@ from fnlib.ledger.findings.modes import Modes
 from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.replicas import Replicas
 from fnlib.ledger.findings.rhythm import Anew, Rhythm
+from fnlib.ledger.findings.schedules import Schedules
 from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
-from fnlib.ledger.findings.stale import Stale
+from fnlib.ledger.findings.stale import Growing, Stale
 from fnlib.ledger.findings.story import Story
 from fnlib.ledger.findings.terms import Terms
 from fnlib.ledger.findings.trained import Trained
+from fnlib.ledger.findings.unused import Unused
 from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
+from fnlib.ledger.findings.zeros import Zeros
 
 RULES = (
     Gradients,
@@ -44,17 +55,22 @@ RULES = (
     Dropped,
     Scaled,
     Stale,
+    Growing,
     Rhythm,
     Anew,
+    Schedules,
     Draws,
+    Batches,
     Follows,
     Trained,
     Terms,
     NeverStepped,
+    Zeros,
+    Unused,
     Replicas,
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
     *(Unread, Rebound, Loads, Freezes),  # did what was done have an effect, and did it last?
-    *(References, Repeated, KeptGraphs, Data),  # is what was kept a copy?
+    *(References, Repeated, KeptGraphs, Data, Shared, Residuals),  # is what was kept a copy?
     *(Landing, Unsaved, Aside),  # does a checkpoint hold everything, and land where it came from?
 )
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Scopes, Story
-from fnlib.ledger.findings.texts import assigned
+from fnlib.ledger.findings.texts import assigned, code_of
 
 # Calls that give the same memory, or a container with the same tensors.
 _SAME_MEMORY = {"detach", "data", "numpy", "view", "flatten", "squeeze", "values", "items"}
 _SHALLOW = {"dict", "list", "tuple", "OrderedDict", "copy.copy", "collections.OrderedDict"}
 _STATES = {"state_dict", "parameters", "named_parameters", "buffers", "named_buffers"}
+MANY = 3  # times that a pattern takes
 _KEEPS = {"append", "add", "insert", "appendleft"}
 
 
@@ -149,7 +150,7 @@ class References(Rule):
             copied = f"{kept.value}.clone()"
         self.story.report(
             "kept-by-reference", "question", kept.entry, kept.owner, per=kept.where,
-            name=kept.where, value=kept.value,
+            name=kept.where, value=kept.value, changes="training goes on changing",
             fixed=_put(kept.entry.source, kept.value, copied),
         )  # fmt: skip
 
@@ -448,3 +449,123 @@ def _is_stored(entry: Entry, change: Change) -> bool:
         and isinstance(values[0], ast.Subscript)
         and ast.unparse(values[0]).startswith("self.")
     )
+
+
+# --- weights that are two and have one memory ------------------------------------------------------
+
+
+class Shared(Rule):
+    """Two weights in one memory: ``target.data = weight.data``, ``nn.Parameter(other.weight)``.
+
+    A tie is one Parameter under two names. These are two, so each step of one moves the other,
+    and an optimizer that holds both moves the memory twice.
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.pairs: dict[tuple[str, str], int] = {}
+        self.made: dict[str, Entry] = {}  # the last statement that set a weight's memory
+        self.last: Entry | None = None
+        self.fed: set[str] = set()
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "step":
+            self.last = entry
+            self.fed.update(event.data["weights"])
+
+    def after(self, entry: Entry) -> None:
+        steps = entry is self.last
+        weights = entry.links.weights
+        for change in self.story.own(entry):
+            if change.state != "weight":
+                continue
+            if change.kind == "replaced":
+                self.made[change.label] = entry
+            elif steps and change.overwritten:
+                for other in change.also:
+                    if other in weights and weights[other] != weights[change.label]:
+                        pair = (change.label, other)
+                        self.pairs[pair] = self.pairs.get(pair, 0) + 1
+
+    def end(self) -> None:
+        for (label, other), times in self.pairs.items():
+            if times < MANY or self.last is None or (other, label) in self.pairs and other < label:
+                continue
+            made = self.made.get(other) or self.made.get(label)
+            both = other in self.fed
+            changes = "each step changes"
+            fixed = f"{code_of(other)}.data = {code_of(label)}.detach().clone()"
+            if both:
+                changes = "each step changes twice: they are two weights in one memory"
+                fixed = f"{code_of(other)} = {code_of(label)}      # one Parameter, before the optimizer"
+            elif made is not None and (where := _assigned_data(made.source)):
+                fixed = f"{where[0]}.copy_({where[1]})"
+            self.story.report(
+                "kept-by-reference", "question", made or self.last, other, per="memory",
+                name=other, value=label, changes=changes, fixed=fixed,
+            )  # fmt: skip
+
+
+def _assigned_data(source: str) -> tuple[str, str] | None:
+    """Return what a statement assigns to ``.data``, and where.
+
+    >>> _assigned_data("t.data = p.data")
+    ('t.data', 'p.data')
+    """
+    found = [(target, ast.unparse(value)) for target, value in assigned(source)]
+    return next((pair for pair in found if pair[0].endswith(".data")), None)
+
+
+# --- a second name that is changed with the first --------------------------------------------------
+
+
+class Residuals(Rule):
+    """``identity = x``, and then `x` is changed in place: both names are the changed one.
+
+    The second name is only there to keep what was. So a later statement reads it beside the first.
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.same = Scopes()  # for each second name: [the first one, the statement, who changed it]
+        self.cases: dict[tuple[str, str, int], list[tuple[Entry, str, str, Entry]]] = {}
+
+    def after(self, entry: Entry) -> None:
+        self.same.leave(entry)
+        same = self.same.of(entry)
+        for change in entry.changes:
+            if change.state == "value" and change.overwritten and not change.place:
+                for name, known in same.items():
+                    if change.owner in (known[0], name) and not _reads(entry, name):
+                        known[2] = entry
+        for read in entry.reads:
+            known = same.get(read.partition(".")[0])
+            if known is not None and known[2] is not None and known[2] is not entry:
+                second, case = read.partition(".")[0], known
+                if case[3] or known[0] in entry.reads:  # the first name has gone on
+                    self.cases.setdefault(case[1].where, []).append(
+                        (case[1], second, case[0], case[2])
+                    )
+        for change in entry.changes:
+            if change.state == "name":
+                for known in same.values():
+                    known[3] |= known[0] == change.owner and known[2] is not None
+                same.pop(change.owner, None)
+        if entry.kind == "statement" and entry.shares_line == 1:
+            for target, value in assigned(entry.source):
+                tensor = any(
+                    change.owner == target and getattr(change.after, "type", "") == "Tensor"
+                    for change in entry.changes
+                    if change.state == "name"
+                )
+                if tensor and isinstance(value, ast.Name) and target.isidentifier():
+                    same[target] = [value.id, entry, None, False]
+
+    def end(self) -> None:
+        for cases in self.cases.values():
+            if len(cases) >= MANY:
+                entry, name, value, at = cases[-1]
+                self.story.report(
+                    "kept-by-reference", "question", entry, name, per="first", name=name, value=value,
+                    changes=f"line {at.line} changes in place before `{name}` is read", fixed=f"{name} = {value}.clone()",
+                )  # fmt: skip

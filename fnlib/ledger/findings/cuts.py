@@ -16,6 +16,7 @@ _CALLS = {
     "torch.Tensor",
 }
 _WORDS = {"float", "int"}
+CUT = "The graph is cut on the way from the weights to the loss, and backward stops there."
 LOOK_BACK = 400  # statements
 
 

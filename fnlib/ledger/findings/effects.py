@@ -28,6 +28,7 @@ _PURE = (_PURE | {"to", "float", "double", "half", "bfloat16", "long", "cuda", "
     *("random", "bernoulli", "rename", "retain_grad", "resize", "copy"),
 }
 ENOUGH = 3  # weights whose new values nobody reads
+_CHANGES = re.compile(r"init|reset|freez|fix|set_bn", re.IGNORECASE)  # what a function is for
 _HELD = {"data", "grad", "weight", "bias"}  # attributes that are tensors wherever they are
 
 
@@ -79,6 +80,8 @@ class Unread(Rule):
         if _CONTEXTS.fullmatch(source) and not entry.events:
             why = "It makes a context manager; only `with` enters it."
             self.report(entry, source, why, f"with {source}:\n    pass      # the lines it is for")
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "apply" and node.args:
+            self.applied(entry, node, ast.unparse(node.args[0]))
         elif isinstance(node.func, ast.Attribute) and node.func.attr in _PURE:
             owner = ast.unparse(node.func.value)
             keywords = {one.arg for one in node.keywords}
@@ -91,6 +94,18 @@ class Unread(Rule):
                         because=f"`{node.func.attr}` returns a new tensor and leaves `{owner}` as "
                         "it is.",
                     )  # fmt: skip
+
+    def applied(self, entry: Entry, node: ast.Call, function: str) -> None:
+        """Ask about a function that is applied to all parts of a model and changes none."""
+        modules = [one for one in entry.named if self.story.weights_of(one, entry.links)]
+        changed = any(change.state not in ("name", "graph") for change in entry.changes)
+        if modules and not changed and _CHANGES.search(function):
+            owner, source = min(modules, key=len), ast.unparse(node)
+            self.story.report(
+                "set-without-effect", "question", entry, owner, source=source,
+                because=f"No part of {owner} is what {function} looks for, so none was changed.",
+                fixed=f"if isinstance(module, nn.Linear):      # in {function}",
+            )  # fmt: skip
 
     def is_tensor(self, entry: Entry, path: str) -> bool:
         """Say whether a path leads to a tensor."""
@@ -227,6 +242,8 @@ class Loads(Rule):
         self.loads: dict[str, Load] = {}
         self.futile: dict[str, tuple[Entry, Event]] = {}
         self.flags: dict[tuple[str, str], str] = {}  # set in a forward, by its function
+        self.own: list[tuple[Entry, Event]] = []
+        self.dropped: dict[tuple[str, str, int], tuple[Entry, str]] = {}
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "load_state_dict" and "missing" in event.data:
@@ -241,6 +258,10 @@ class Loads(Rule):
         data, place = event.data, event.subject
         missing = set(data["missing"])
         reached = {name for name in data["shapes"] if name not in missing}
+        if data["own"] == data["size"] > 0:
+            self.own.append((entry, event))
+        elif _of_nobody(entry.source) and place.startswith("("):
+            self.dropped[entry.where] = (entry, place)
         if data["size"] and not data["strict"]:
             prefix = _prefix(data)
             if not reached or prefix is not None:
@@ -318,6 +339,30 @@ class Loads(Rule):
                 self.story.report("load-overwritten", "question", at, label, **fields)
         for place, (entry, event) in self.futile.items():
             self.report_futile(place, entry, event)
+        if not self.story.reported("snapshot-moved"):
+            for entry, event in self.own:
+                self.report_own(entry, event)
+        for entry, place in self.dropped.values():
+            call = ast.unparse(ast.parse(entry.source).body[0])
+            made = call.partition(".load_state_dict(")[0]
+            fixed = f"model = {made}\nmodel.load_state_dict({_argument(entry.source)})"
+            self.story.report(
+                "load-without-effect", "question", entry, place, fixed=fixed,
+                said=f"This load goes into {made}, a model that no name keeps",
+                because="The model that trains afterwards is another one.",
+            )  # fmt: skip
+
+    def report_own(self, entry: Entry, event: Event) -> None:
+        """Report a load of what the model has already: nothing of the checkpoint is in it."""
+        place, given = event.subject, _argument(entry.source)
+        self.story.report(
+            "load-without-effect", "question", entry, place, per=place,
+            said=f"This load gives {place} the {event.data['size']} values that it has already",
+            because="A state dict holds the model's own tensors; no name of the checkpoint has "
+            "replaced one of them, most often for a prefix such as `module.`.",
+            fixed=f"{code_of(place)}.load_state_dict(checkpoint)      # the file's own names, strict: "
+            f"it raises where {given} hides the difference",
+        )  # fmt: skip
 
     def report_futile(self, place: str, entry: Entry, event: Event) -> None:
         """Report a load that reaches nothing, or leaves out names that only have another prefix."""
@@ -338,10 +383,33 @@ class Loads(Rule):
             )
         reached = data["size"] - len(data["missing"])
         severity = "certain" if not reached and data["given"] else "question"
-        fields = {"reached": reached, "size": data["size"], "fixed": fixed}
-        fields["example"] = data["missing"][0]
-        fields["instead"] = data["unexpected"][0] if data["unexpected"] else "nothing"
+        instead = data["unexpected"][0] if data["unexpected"] else "nothing"
+        said = (
+            f"This load reaches {reached} of {data['size']} names of {place}: it has "
+            f"{data['missing'][0]}, the file has {instead}"
+        )
+        because = "strict=False passes over names that don't match, and says so only in its result."
+        fields = {"said": said, "because": because, "fixed": fixed}
         self.story.report("load-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
+
+
+def _of_nobody(source: str) -> bool:
+    """Say whether a statement loads into what a call has just made.
+
+    >>> _of_nobody("Net().load_state_dict(state)"), _of_nobody("net.load_state_dict(state)")
+    (True, False)
+    """
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return False
+    call = body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
+    return (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "load_state_dict"
+        and isinstance(call.func.value, ast.Call)
+    )
 
 
 def _index(entry: Entry) -> int:

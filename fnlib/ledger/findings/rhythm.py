@@ -14,6 +14,7 @@ ENOUGH = 3
 LONG = 8  # steps in which a weight does not move
 LOWEST = 1e-2  # of the first rate; only questions ask it
 _COUNTS = "A scheduler counts its own steps, whatever they are meant to be."
+_LOST = "The rates that it computes reach no step."
 _FACTOR = "LambdaLR multiplies the optimizer's rate by what its function returns."
 
 
@@ -89,7 +90,8 @@ class Rhythm(Rule):
         mine = [one for one in self.open if one.entry is entry]
         for one in mine:
             self.open.remove(one)
-            weights = {change.label for change in entry.changes if change.state == "weight"}
+            moves = [change for change in entry.changes if change.state == "weight"]
+            weights = {label for change in moves for label in (change.label, *change.also)}
             norms = {place: self.norms.get(place, 0.0) for place in one.event.data["weights"]}
             large = LOWEST * max(norms.values(), default=0.0)
             stuck = (place for place, norm in norms.items() if norm > large > 0)
@@ -219,7 +221,7 @@ class Rhythm(Rule):
                         f"is a second {kind} of {event.data['optimizer']}, and {free[0]} has none"
                     )
                     self.story.report(
-                        "scheduler-without-effect", "question", at, event.subject, said=said,
+                        "scheduler-without-effect", "question", at, event.subject, because=_LOST, said=said,
                         cure=f"{event.subject} = torch.optim.lr_scheduler.{kind}({free[0]}, ...)",
                     )  # fmt: skip
         for pairs in self.schedules.values():
@@ -228,7 +230,7 @@ class Rhythm(Rule):
             if len(fates) >= ENOUGH and not any(fates):
                 self.story.report(
                     "scheduler-without-effect", "question", at, event.subject, cure=f"# {at.source}",
-                    said=f"sets {event.data['optimizer']}'s rate, which other code then sets before a step",
+                    because=_LOST, said=f"sets {event.data['optimizer']}'s rate, which other code then sets before a step",
                 )  # fmt: skip
         tokens = {token for token in self.steps}
         lines: dict[tuple[Any, ...], list[tuple[Entry, Event]]] = {}
@@ -240,7 +242,7 @@ class Rhythm(Rule):
                 name = next(iter(entry.binds), "scheduler")
                 self.story.report(
                     "scheduler-without-effect", "question", entry, name,
-                    said=f"has been built {len(pairs)} times for one optimizer, and begins anew each time",
+                    because=_LOST, said=f"has been built {len(pairs)} times for one optimizer, and begins anew each time",
                     optimizer=event.data["optimizer"], cure=f"{entry.source}      # once, before the loop",
                 )  # fmt: skip
         for entry, event in self.built:
@@ -255,7 +257,7 @@ class Rhythm(Rule):
             ):
                 said = f"never steps, in {len(outer)} rounds of the outer loop"
                 cure = f"{name}.step()      # once a round"
-                self.story.report("scheduler-without-effect", "question", entry, name, said=said,
+                self.story.report("scheduler-without-effect", "question", entry, name, because=_LOST, said=said,
                                   optimizer=optimizer, cure=cure)  # fmt: skip
             elif event.subject == "LambdaLR" and steps:
                 self.judge_factor(entry, event, name, steps)
@@ -269,7 +271,7 @@ class Rhythm(Rule):
                 said = f"sets the rate of an optimizer that never steps ({optimizer})"
                 cure = f"{entry.source}      # after the optimizer that steps is built"
                 self.story.report("scheduler-without-effect", "question", at, own[-1][1].subject,
-                                  said=said, optimizer=optimizer, cure=cure)  # fmt: skip
+                                  because=_LOST, said=said, optimizer=optimizer, cure=cure)  # fmt: skip
 
     def judge_factor(self, entry: Entry, event: Event, name: str, steps: list[Step]) -> None:
         """Ask about a function that makes the rate far smaller at once and never larger again."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 
+ENOUGH = 3  # backward passes that reach more than the one before
+
 
 class Stale(Rule):
     """Compares when a weight was read for a backward with when it was stepped last."""
@@ -54,3 +56,43 @@ class Stale(Rule):
             though="though the model has run since" if ran else "as nothing has run since",
             cached=cached, cure=cure,
         )  # fmt: skip
+
+
+class Growing(Rule):
+    """A backward whose graph holds that of its earlier runs, though a step came in between."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.uses: dict[tuple[str, str, int], dict[str, set[int]]] = {}
+        self.stepped: set[str] = set()
+        self.times: dict[tuple[str, str, int], int] = {}
+        self.last: dict[tuple[str, str, int], tuple[Entry, Event]] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "step" and not event.data["closure"]:
+            self.stepped.update(event.data["weights"])
+        elif event.kind == "backward" and not event.data["raised"]:
+            now = {place: set(uses) for place, uses in event.data["weights"].items()}
+            before = self.uses.get(entry.where, {})
+            grown = [
+                place for place, uses in now.items()
+                if place in self.stepped and before.get(place) and uses > before[place]
+            ]  # fmt: skip
+            if grown and len(grown) == len(now):
+                self.times[entry.where] = self.times.get(entry.where, 0) + 1
+                self.last[entry.where] = (entry, event)
+            self.uses[entry.where] = now
+            self.stepped -= now.keys()
+
+    def end(self) -> None:
+        told = ("weights-moved-before-backward", "graph-used-twice", "graph-kept")
+        for where, times in self.times.items():
+            if times < ENOUGH or self.story.reported(*told):
+                continue
+            entry, event = self.last[where]
+            name = event.subject or entry.source
+            for place in event.data["weights"]:
+                self.story.report(
+                    "graph-kept", "question", entry, place, name=name, nodes=event.data["nodes"],
+                    fixed="loss.backward()      # of this batch only\ntotal += loss.item()",
+                )  # fmt: skip

@@ -233,7 +233,7 @@ def finding(
     modules = dict.fromkeys(code_of(one.rpartition(".")[0] or one) for one in places)
     fill["modules"] = ", ".join(modules)
     fill |= {name: code_of(fill[name]) for name in ("model", "module") if name in fill}
-    owners = ("model", "module", "modules", "weight", "place_code", "optimizer")
+    owners = ("model", "module", "modules", "weight", "place_code", "optimizer", "scheduler")
     fill |= {name: _SECOND.sub("", fill[name]) for name in owners if name in fill}
     what = text.standing if standing else text.what
     fix = text.many if many and text.many else text.fix

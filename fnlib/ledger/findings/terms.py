@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry, Event
-from fnlib.ledger.findings.cuts import mended
+from fnlib.ledger.findings.cuts import CUT, mended
 from fnlib.ledger.findings.story import Rule, Scopes, Story
 
 ENOUGH = 3  # backward passes of a loss with such a term
@@ -45,7 +45,13 @@ class Terms(Rule):
                     name = made.entry.binds[0]
                     said = f"has no graph, so this term of `{at.source}` trains nothing"
                     self.story.report(
-                        "gradient-never-arrives", "question", at, name, said=said, cure=found
+                        "gradient-never-arrives",
+                        "question",
+                        at,
+                        name,
+                        said=said,
+                        cure=found,
+                        because=CUT,
                     )
 
     def after(self, entry: Entry) -> None:

@@ -325,9 +325,8 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "CSCYQJ/MICCAI23-ProtoContra-SFDA/issues/18",
     ),
     "load-without-effect": Text(
-        "This load reaches {reached} of {size} names of {place}: it has {example}, "
-        "the file has {instead}.",
-        "strict=False passes over names that don't match, and says so only in its result.",
+        "{said}.",
+        "{because}",
         "{fixed}",
         _GITHUB + "torchgeo/torchgeo/issues/4036",
     ),
@@ -347,7 +346,7 @@ TEXTS: dict[str, Text] = {
     ),
     # copies: questions of copies.py
     "kept-by-reference": Text(
-        "`{name}` keeps `{value}` itself, which training goes on changing.",
+        "`{name}` keeps `{value}` itself, which {changes}.",
         "An assignment makes no copy: what is kept is always the latest.",
         "{fixed}",
         _GITHUB + "MedMNIST/experiments/issues/8",
@@ -388,7 +387,7 @@ TEXTS: dict[str, Text] = {
     ),
     # who is trained
     "step-without-gradient": Text(
-        "{optimizer} has stepped {steps} times and never found a gradient: its {dead} {said}.",
+        "{optimizer} {found}: its {dead} {said}.",
         "A step skips every weight whose gradient is None, without a warning.",
         "{cure}",
         _GITHUB + "isayev/ReLeaSE/issues/39",
@@ -402,7 +401,7 @@ TEXTS: dict[str, Text] = {
     ),
     "gradient-never-arrives": Text(
         "{place} {said}.",
-        "The graph is cut on the way from the weights to the loss, and backward stops there.",
+        "{because}",
         "{cure}",
     ),
     # each gradient once, as it was made
@@ -459,14 +458,13 @@ TEXTS: dict[str, Text] = {
     ),
     "scheduler-without-effect": Text(
         "{place} {said}.",
-        "The rates that it computes reach no step.",
+        "{because}",
         "{cure}",
     ),
     "draws-repeated": Text(
-        "`{source}` sets {library}'s generator back to the same state in every round, and training "
-        "draws from it.",
-        "Each round then draws the same numbers: the same noise, the same augmentation.",
-        "{source}      # once, before the loop",
+        "`{source}` {said}.",
+        "{because}",
+        "{fixed}",
         "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
     ),
     "buffers-left-behind": Text(

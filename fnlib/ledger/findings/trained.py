@@ -7,16 +7,17 @@ GAN's other half, is nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry, Event
-from fnlib.ledger.findings.cuts import cut_behind
+from fnlib.ledger.findings.cuts import CUT, cut_behind, mended
 from fnlib.ledger.findings.story import Rule, Severity, Story, rule_of
 from fnlib.ledger.recording.hidden import NOWHERE
 
 _MAKES = re.compile(r"\bnn\.(Linear|Conv\w+|Embedding|Parameter|LayerNorm|GRU|LSTM|Sequential)\(")
 ENOUGH = 3  # steps or backward passes that a pattern takes
+LONG = 6  # steps without a gradient, of an optimizer that had some
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +31,7 @@ class Stepped:
     closure: bool = False
     fed: set[str] = field(default_factory=set)
     starved: set[str] = field(default_factory=set)
+    idle: int = 0  # of the latest steps in a row, those that found no gradient
 
 
 @dataclass(eq=False, slots=True)
@@ -55,6 +57,9 @@ class Trained(Rule):
         self.called: dict[str, list[tuple[Entry, bool]]] = {}
         self.by_hand: set[str] = set()
         self.born: dict[str, int] = {}
+        self.thawed: dict[str, Entry] = {}
+        self.frozen: dict[str, Entry] = {}
+        self.reads: dict[str, list[Entry]] = {}  # of the attributes that a forward reads
         self.loaded: set[str] = set()
         self.built = -1
         self.empty = False
@@ -89,7 +94,8 @@ class Trained(Rule):
         data = event.data
         one = self.optimizers.setdefault(data["token"], Stepped(entry, event))
         one.entry, one.event, one.steps = entry, event, one.steps + 1
-        one.alive |= bool(data["weights"]) or data["dead"] < data["unwatched"]
+        finds = bool(data["weights"]) or data["dead"] < data["unwatched"]
+        one.alive, one.idle = one.alive or finds, 0 if finds else one.idle + 1
         one.closure |= data["closure"] or data["wraps"]
         one.fed.update(data["weights"])
         one.starved.update(data["without"])
@@ -101,7 +107,17 @@ class Trained(Rule):
         stepped = any(
             event.kind == "step" for one in self.story.chain(entry) for event in one.events
         )
+        if entry.grad_enabled and entry.function.endswith(".forward"):
+            for read in entry.reads:
+                if read.startswith("self."):
+                    self.reads.setdefault(read.removeprefix("self."), []).append(entry)
         for change in self.story.own(entry):
+            if change.state == "requires_grad flag" and change.before is not None:
+                label = change.label.removesuffix(".requires_grad")
+                if change.after:
+                    self.thawed[label] = entry
+                else:
+                    self.frozen[label] = entry
             if change.state != "weight":
                 continue
             if change.kind in ("created", "replaced") and self.built >= 0:
@@ -124,6 +140,8 @@ class Trained(Rule):
         for one in self.optimizers.values():
             if one.steps > 1 and not one.alive:
                 self.judge_empty(one, loose)
+            elif one.idle >= max(LONG, one.steps // 2):
+                self.judge_frozen(one)
             elif one.steps >= ENOUGH:
                 self.judge_cut(one)
         self.judge_loose(loose)
@@ -158,7 +176,7 @@ class Trained(Rule):
         severity: Severity = "certain" if alone else "question"
         if one.starved and not any(flags.get(label, True) for label in one.starved):
             self.story.report(
-                "step-without-gradient", severity, entry, places[0], **fields, steps=one.steps,
+                "step-without-gradient", severity, entry, places[0], **fields, found=_never(one),
                 said="are all frozen", cure=_thaw(self.story, one.starved),
             )  # fmt: skip
         elif self.forgotten(loose):
@@ -170,7 +188,19 @@ class Trained(Rule):
             cut = cut_behind(self.story, at, last.subject)
             fields |= {"said": "are reached by no backward", "cure": cut or _CONNECT}
             self.story.report(
-                "step-without-gradient", severity, at, places[0], steps=one.steps, **fields
+                "step-without-gradient", severity, at, places[0], found=_never(one), **fields
+            )  # fmt: skip
+
+    def judge_frozen(self, one: Stepped) -> None:
+        """Ask about an optimizer that trained, and whose weights have been frozen ever since."""
+        flags, known = one.entry.links.flags, one.fed | one.starved
+        if known and not any(flags.get(label, True) for label in known):
+            place = min(known)
+            self.story.report(
+                "step-without-gradient", "question", self.frozen.get(place, one.entry), place,
+                optimizer=one.event.subject, dead=f"{len(known)} weights",
+                found=f"steps on and finds no gradient in its latest {one.idle} steps",
+                said="have been frozen here and never thawed", cure=_thaw(self.story, known),
             )  # fmt: skip
 
     def forgotten(self, loose: list[str]) -> list[str]:
@@ -190,17 +220,39 @@ class Trained(Rule):
             }
             if weights and weights <= starved and len(calls) >= ENOUGH:
                 parts[part] = calls[-1][0]
+        for part, at in self.read_in_vain(starved):
+            parts.setdefault(part, at)
         outer = [part for part in parts if not any(part.startswith(f"{o}.") for o in parts)]
         for part in outer:
             at = parts[part]
-            cut = cut_behind(self.story, at, "", within=part)
+            cut = _uncut(at, part) or cut_behind(self.story, at, "", within=part)
             said = (
                 f"runs with gradients on and {one.event.subject} holds its weights, but no backward"
                 f" has reached them in {one.steps} steps"
             )
             self.story.report(
-                "gradient-never-arrives", "question", at, part, said=said, cure=cut or _CONNECT
+                "gradient-never-arrives",
+                "question",
+                at,
+                part,
+                said=said,
+                cure=cut or _CONNECT,
+                because=CUT,
             )
+
+    def read_in_vain(self, starved: set[str]) -> Iterator[tuple[str, Entry]]:
+        """Yield parts and weights that a forward reads by a statement that cuts their graph."""
+        labels = {label for some in self.story.entries[-1:] for label in some.links.weights}
+        for path, entries in self.reads.items():
+            entry, part = entries[-1], path
+            if len(entries) < ENOUGH or not _uncut(entry, part):
+                continue
+            while part and not any(f".{part}." in f".{label}." for label in labels):
+                part = part.rpartition(".")[0]  # self.scale.item
+            mine = {label for label in labels if part and f".{part}." in f".{label}."}
+            if mine and mine <= starved and not mine & self.by_hand:
+                label = min(mine)
+                yield label[: f".{label}.".index(f".{part}.") + len(part)], entry
 
     def judge_loose(self, loose: list[str]) -> None:
         """Ask about weights that get a gradient, that nobody trains, and that look forgotten."""
@@ -215,18 +267,23 @@ class Trained(Rule):
             one = self.reached[label]
             owner, layer = self.story.owner(label), label.rpartition(".")[0]
             hidden = self.is_hidden(owner) or label not in one.entry.links.weights
-            often = 2 if hidden else max(2, len(self.passes) // 2)
+            thawed = label in self.thawed
+            often = 2 if hidden or thawed else max(2, len(self.passes) // 2)
             if label in self.by_hand or label.startswith("(") or one.passes < often:
                 continue
             siblings = any(other.rpartition(".")[0] == layer for other in trained)
             young = self.born.get(label, -1) > self.built >= 0
             whole = not any(f"{other}.".startswith(f"{owner}.") for other in trained)
             apart = whole and one.last_use > latest and self.is_made_here(owner)
-            if hidden or siblings or young or apart or (self.empty and not whole):
+            if hidden or siblings or young or thawed or apart or (self.empty and not whole):
                 holder = next(s for s in self.optimizers.values() if s.alive)
                 fields = {"optimizer": holder.event.subject, "cure": self.cure(label, hidden)}
                 self.story.report(
-                    "weight-trained-by-nobody", "question", one.entry, label, **fields
+                    "weight-trained-by-nobody",
+                    "question",
+                    self.thawed.get(label, one.entry),
+                    label,
+                    **fields,
                 )
 
     def is_hidden(self, owner: str) -> bool:
@@ -261,6 +318,22 @@ class Trained(Rule):
 _CONNECT = (
     "# no .item(), .detach(), .data, .numpy(), torch.tensor() or no_grad() between weights and loss"
 )
+
+
+def _uncut(entry: Entry, part: str) -> str:
+    """Return a statement without what cuts the graph of an attribute that it reads."""
+    if "checkpoint" in entry.source and "use_reentrant" in entry.source:
+        return re.sub(r"use_reentrant=\w+", "use_reentrant=False", entry.source)
+    name = re.escape(part.rpartition(".")[2])
+    cut = re.search(rf"\b{name}\b(\.(item|detach|data|numpy|tolist)\b|\))", entry.source)
+    return (mended(entry.source) or "") if cut or part.endswith(_CUTS) else ""
+
+
+_CUTS = (".item", ".detach", ".data", ".numpy", ".tolist")
+
+
+def _never(one: Stepped) -> str:
+    return f"has stepped {one.steps} times and never found a gradient"
 
 
 def _thaw(story: Story, labels: Iterable[str]) -> str:

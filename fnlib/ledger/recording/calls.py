@@ -105,6 +105,12 @@ def handlers() -> dict[int, Handler]:
     on(LRScheduler.step, _scheduler_step)
     on(torch.optim.lr_scheduler.ReduceLROnPlateau.step, _scheduler_step)
     on(torch.optim.lr_scheduler.SequentialLR.step, _scheduler_step)
+    schedulers = [
+        kind for kind in vars(torch.optim.lr_scheduler).values() if isinstance(kind, type)
+    ]
+    for kind in schedulers:
+        if issubclass(kind, LRScheduler) and "load_state_dict" in vars(kind):
+            on(vars(kind)["load_state_dict"], _scheduler_load)
     on(torch.manual_seed, _seed)
     on(differentiate, _differentiate)
     on(Model.step, _functional_step)
@@ -226,6 +232,7 @@ def _pass(
         weights=weights,
         loose=loose,
         inputs=others,
+        loss=_plain(roots[0]) if len(roots) == 1 and type(roots[0]) is Tensor else None,
         saved=saved,
         autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
     )
@@ -242,6 +249,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
     with_gradient: list[Any] = []
     without: list[Any] = []
     unwatched, dead = 0, 0
+    shapes: dict[str, tuple[int, ...]] = {}
     held: list[tuple[int | None, ...]] = []
     for group in optimizer.param_groups:
         held.append(tuple(map(recorder.keeper.token, group["params"])))
@@ -252,6 +260,8 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
                 dead += weight.grad is None
             else:
                 (without if weight.grad is None else with_gradient).append(label)
+                if weight.grad is None:
+                    shapes[label] = tuple(weight.shape)
     given = arguments[1] if len(arguments) > 1 else None
     closure = here.get("kwargs", here).get("closure", given)
     recorder.event(
@@ -259,6 +269,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         recorder.keeper.label_of(optimizer),
         weights=tuple(with_gradient),
         without=tuple(without),
+        shapes=shapes,
         unwatched=unwatched,
         dead=dead,
         token=recorder.keeper.token(optimizer),
@@ -362,6 +373,7 @@ def _load(recorder: Recorder, frame: FrameType) -> None:
     label = recorder.keeper.label_of(module)
     own = _saved(module)
     names = [str(name) for name in given] if isinstance(given, Mapping) else []
+    mine = [name for name, one in own.items() if name in names and _is_one(given[name], one)]
     recorder.event(
         "load_state_dict",
         label,
@@ -370,11 +382,17 @@ def _load(recorder: Recorder, frame: FrameType) -> None:
         ties=_ties(label, module),
         size=len(own),
         given=len(names),
+        own=len(mine),
         missing=tuple([name for name in own if name not in names]),
         unexpected=tuple([name for name in names if name not in own]),
         shapes={name: tuple(one.shape) for name, one in own.items() if not is_lazy(one)},
         given_shapes={name: tuple(getattr(given[name], "shape", ())) for name in names},
     )
+
+
+def _is_one(given: Any, own: Tensor) -> bool:
+    """Say whether a value that is loaded is the memory that it is loaded into."""
+    return isinstance(given, Tensor) and given.numel() > 0 and address(given) == address(own)
 
 
 def _saved(module: nn.Module) -> dict[str, Tensor]:
@@ -452,7 +470,27 @@ def _scheduler_step(recorder: Recorder, frame: FrameType) -> None:
         early=steps_before(scheduler),
         token=recorder.keeper.token(_innermost(optimizer)),
         type=type(scheduler).__name__,
+        scheduler=recorder.keeper.token(scheduler),
+        mode=vars(scheduler).get("mode"),
+        metric=_plain(frame.f_locals.get("metrics")),
+        total=_length(scheduler),
     )
+
+
+def _plain(metric: Any) -> float | None:
+    """Return a metric as a number; a tensor on another device is not waited for."""
+    if isinstance(metric, int | float):
+        return float(metric)
+    if isinstance(metric, Tensor) and metric.numel() == 1 and metric.device.type == "cpu":
+        return float(metric)
+    return None
+
+
+def _length(scheduler: Any) -> int | None:
+    """Return how many steps a schedule has, if it has an end."""
+    known = vars(scheduler)
+    found = known.get("total_steps", known.get("T_max"))
+    return found if isinstance(found, int) else None
 
 
 def _innermost(optimizer: Any) -> Any:
@@ -472,6 +510,14 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
         optimizer=recorder.keeper.label_of(here["optimizer"]),
         token=recorder.keeper.token(_innermost(here["optimizer"])),
         scheduler=recorder.keeper.token(here["self"]),
+        begins=here.get("last_epoch", -1) == -1,
+    )
+
+
+def _scheduler_load(recorder: Recorder, frame: FrameType) -> None:
+    one = frame.f_locals["self"]
+    recorder.event(
+        "scheduler load", recorder.keeper.label_of(one), scheduler=recorder.keeper.token(one)
     )
 
 

@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fnlib.errors import FnlibError
 from fnlib.ledger.entries import UNNAMED, Bound, Change, Kind
-from fnlib.ledger.looks.bytes import name_of, unreadable
+from fnlib.ledger.looks.bytes import checksum, name_of, unreadable
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import (
     MISSING,
@@ -281,6 +281,8 @@ class Names:
             built.note = f"{now.bound.nodes} nodes"
             changes.append(built)
         self._watch(name, value)
+        if now.age is None and isinstance(value, Tensor):
+            now.bound.contents = self._contents(name)
         if before is None or not isinstance(value, _DISCOVERED):
             return
         unwatched = not self._is_watched(value) and not self.keeper.module_label(value)
@@ -333,6 +335,13 @@ class Names:
                 one.follow()
             self.followed[name] = found
             self.keeper.prime(found)
+
+    def _contents(self, name: str) -> str | None:
+        """Return a checksum of the tensor that a name is bound to, if its bytes are at hand."""
+        for one in self.followed.get(name, ())[:1]:
+            for seen in one.seen.values():
+                return None if seen.octets is None else checksum(seen.octets)
+        return None
 
     def _may_follow(self, name: str, value: Any) -> bool:
         """Say whether to watch a value unasked: a tensor, a dict of them, an fnlib value."""

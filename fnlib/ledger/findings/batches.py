@@ -1,0 +1,75 @@
+"""What is the rhythm? A statement that draws random numbers and still gives each step the same batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fnlib.ledger.entries import Entry
+from fnlib.ledger.findings.story import Rule, Scopes, Story
+
+ENOUGH = 4  # steps on the same data
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """What one statement binds a name to: the same contents, run after run."""
+
+    entry: Entry
+    contents: object = None
+    same: int = 0  # runs in a row with these contents
+    trained: int = 0  # of these, those that a training forward read
+    others: set[object] = field(default_factory=set)
+
+
+class Batches(Rule):
+    """Batches that an iterator made anew gives: always its first one.
+
+    An iterator of a DataLoader draws a seed. A statement that draws from PyTorch's generator,
+    makes a new tensor, and gives the same numbers as before fetches a batch that doesn't advance;
+    the whole data set, indexed in each epoch, draws nothing.
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.found: dict[tuple[str, str, int, str], Batch] = {}
+        self.bound = Scopes()
+
+    def after(self, entry: Entry) -> None:
+        self.bound.leave(entry)
+        bound = self.bound.of(entry)
+        calls = [event.data for event in entry.all_events if event.kind == "forward"]
+        if any(data["grad_enabled"] and data["training"] for data in calls):
+            for name in entry.reads:
+                if name in bound:
+                    bound[name].trained += 1
+        drew = any(change.label == "random.torch" for change in entry.changes)
+        for change in entry.changes:
+            if change.state != "name" or getattr(change.after, "type", "") != "Tensor":
+                continue
+            bound.pop(change.owner, None)
+            if entry.kind == "statement" and self.story.rounds(entry):
+                self.note(entry, change.owner, change.after.contents if drew else None)
+                bound[change.owner] = self.found[(*entry.where, change.owner)]
+
+    def note(self, entry: Entry, name: str, contents: str | None) -> None:
+        """Count a run with the same contents; another batch starts the count again."""
+        one = self.found.setdefault((*entry.where, name), Batch(entry))
+        one.same = one.same + 1 if contents == one.contents else 1
+        one.contents, one.entry = contents, entry
+        one.others.add(contents)
+
+    def end(self) -> None:
+        for (*_, name), one in self.found.items():
+            if (
+                one.same >= ENOUGH
+                and one.contents
+                and len(one.others) == 1
+                and one.trained >= ENOUGH
+            ):
+                self.story.report(
+                    "draws-repeated", "question", one.entry, name, source=one.entry.source,
+                    said=f"gives the same batch {one.same} times in a row, and each step trains on it",
+                    because="An iterator that is made anew begins anew: only its first batch is used.",
+                    fixed="batches = iter(loader)      # once an epoch, before the loop over steps\n"
+                    f"{', '.join(one.entry.binds)} = next(batches)",
+                )  # fmt: skip

@@ -1,0 +1,77 @@
+"""Who is trained? A layer that never runs, beside a like one that runs twice in each forward."""
+
+from __future__ import annotations
+
+from fnlib.ledger.entries import Entry, Event
+from fnlib.ledger.findings.story import Rule, Story
+
+ENOUGH = 3  # forwards of the model
+
+
+class Unused(Rule):
+    """Layers that an optimizer holds and no forward calls, while a twin is called in their place.
+
+    An unused head is nothing. A layer of the same shapes that runs several times in every forward
+    of the model looks like one name that was typed twice.
+    """
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.calls: dict[str, list[Entry]] = {}
+        self.without: set[str] = set()
+        self.fed: set[str] = set()
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        if event.kind == "forward":
+            self.calls.setdefault(event.subject, []).append(entry)
+        elif event.kind == "backward":
+            self.fed.update(event.data["weights"])
+        elif event.kind == "step":
+            self.without.update(event.data["without"])
+            self.shapes.update(event.data["shapes"])
+
+    def after(self, entry: Entry) -> None:
+        for change in self.story.own(entry):
+            if change.state == "weight" and (shape := getattr(change.after, "shape", None)):
+                self.shapes.setdefault(change.label, shape)
+
+    def end(self) -> None:
+        layers: dict[str, dict[str, tuple[int, ...]]] = {}
+        for entry in self.story.entries[-1:]:
+            for label in entry.links.weights:
+                layer, _, name = label.rpartition(".")
+                if label in self.shapes:
+                    layers.setdefault(layer, {})[name] = self.shapes[label]
+        for layer, shapes in layers.items():
+            labels = {f"{layer}.{name}" for name in shapes}
+            if layer in self.calls or not labels <= self.without - self.fed:
+                continue
+            parent = layer.rpartition(".")[0]
+            holder = parent
+            while holder and holder not in self.calls:
+                holder = holder.rpartition(".")[0]  # a ModuleList never runs
+            for twin, calls in self.calls.items():
+                if layers.get(twin) == shapes and twin.rpartition(".")[0] == parent:
+                    self.judge(layer, twin, calls, len(self.calls.get(holder, ())))
+
+    def judge(self, layer: str, twin: str, calls: list[Entry], runs: int) -> None:
+        """Ask about a layer whose twin runs several times in each run of what holds both."""
+        times, rest = divmod(len(calls), runs) if runs else (0, 0)
+        if runs >= ENOUGH and times > 1 and not rest:
+            used = f"self.{twin.rpartition('.')[2]}"
+            at = max(calls, key=lambda entry: entry.line)
+            unused = f"self.{layer.rpartition('.')[2]}"
+            fixed = f"# {unused}, in one of the places of {used}"
+            if at.source.count(used) == 1 and len({entry.where for entry in calls}) == times:
+                fixed = at.source.replace(used, unused)
+            self.story.report(
+                "gradient-never-arrives",
+                "question",
+                at,
+                layer,
+                per=layer,
+                cure=fixed,
+                said=f"never runs, and {twin} of the same shapes runs {times} times in each forward",
+                because="The optimizer holds a layer that no forward uses.",
+            )
