@@ -22,9 +22,10 @@ The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib
 
 - *cannot be written*: the translation runs, and the harm isn't there. No line of it does what the bug does.
 - *refused*: the translation raises an error of `fnlib`, which says what to write.
-- *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room says which.
+- *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room or this lesson says which.
 
-`fnlib` doesn't see what stock lines do to a module before it takes the module's weights. Tests run the translations."""
+`fnlib` doesn't see what stock lines do to a module before it takes the module's weights: `[layer] * 4`, for example,
+is one layer here, too. Tests run the translations."""
 STANDING = """\
 In the column before the last, *yes* means: called on all variables of the loop's function at its end, `fnlib.doctor` \
 reports something that it doesn't report for the loop with the cure."""

@@ -58,7 +58,7 @@ def notebook(room: str) -> NotebookNode:
 
 def _title(room: str) -> str:
     number, exhibits = ROOMS.index(room) + 1, shown(room)
-    core = next((one for one in EXHIBITS if one.room == room and one.core), None)
+    core = [one.title for one in EXHIBITS if one.room == room and one.core]
     beside = [("room before", number - 2), ("next room", number)]
     neighbours = [
         f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)
@@ -76,13 +76,14 @@ def _title(room: str) -> str:
         "",
         "Every exhibit defines its own `setup`, `bug` and `cure`, so run its cells in order.",
     ]
-    if core is not None:
-        lines += [
-            "",
-            f"One exhibit of this room is in the lesson itself: {core.title}."
-            if core.title[0] == "`"
-            else f"One exhibit of this room is in the lesson itself: “{core.title}”.",
-        ]
+    if core:
+        titles = " and ".join(each if each[0] == "`" else f"“{each}”" for each in core)
+        counted = (
+            "One exhibit of this room is"
+            if len(core) == 1
+            else f"{len(core)} exhibits of this room are"
+        )
+        lines += ["", f"{counted} in the lesson itself: {titles}."]
     if room in FUNCTIONAL:
         lines += [
             "",

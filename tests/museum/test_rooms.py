@@ -81,6 +81,15 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
 
 
 @each_room
+def test_a_room_names_each_of_its_exhibits_in_the_lesson(room: str) -> None:
+    title = next(cell.source for cell in read(path_of(room)).cells if cell.id == "title")
+    said = next((line for line in title.splitlines() if "in the lesson itself: " in line), "")
+    core = [one.title for one in EXHIBITS if one.room == room and one.core]
+    assert bool(said) == bool(core) and all(each in said for each in core)
+    assert said.startswith({0: "", 1: "One exhibit "}.get(len(core), f"{len(core)} exhibits "))
+
+
+@each_room
 def test_a_room_keeps_to_the_size_of_a_lesson(room: str) -> None:
     cells = read(path_of(room)).cells
     assert len(cells) <= 28  # five exhibits of five cells, and what every notebook begins with
