@@ -121,12 +121,15 @@ class _TrainStep:
                 _close(task.seeding)
         return self._stepped(task, results)
 
-    def _plain(self, given: Given) -> tuple[Stepped, Gradient]:
-        """Take the step as the functional loop writes it."""
+    def _plain(
+        self, given: Given, watching: contextlib.AbstractContextManager[Any] | None = None
+    ) -> tuple[Stepped, Gradient]:
+        """Take the step as the functional loop writes it, with its forward pass watched."""
         parameters, feature, label, seed = given
         model = self.factory(parameters, seed=seed)
-        output, buffers = model.with_buffers(*_inputs(feature))
-        loss = self.criterion(output, label)
+        with watching or contextlib.nullcontext():
+            output, buffers = model.with_buffers(*_inputs(feature))
+            loss = self.criterion(output, label)
         gradient = model.backward(loss)
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
@@ -175,8 +178,8 @@ class _TrainStep:
         held, leaves = given[0]._bind(self.factory.network)
         tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
         before = Mark(tensors)
-        with _Recording([*tensors, *flat(given[1:3])[0]]) as recording:
-            stepped, gradient = self._plain(given)
+        recording = _Recording([*tensors, *flat(given[1:3])[0]])
+        stepped, gradient = self._plain(given, recording)
         after = Mark(tensors)
         before.restore()
         self.moving = [name for name in held.weights if name in gradient]
