@@ -12,10 +12,6 @@ from torch.utils import _pytree as pytree
 
 import fnlib
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script. is deprecated:DeprecationWarning"
-)  # by torch.func.jvp itself
-
 X, Y = torch.linspace(-1, 1, 32).reshape(8, 4), torch.linspace(0, 1, 16).reshape(8, 2)
 criterion = nn.MSELoss()
 
