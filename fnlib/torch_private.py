@@ -209,6 +209,22 @@ def leave_to_python(method: Any) -> Any:
     return method
 
 
+_set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
+_strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
+_action = _found("_C._dynamo.eval_frame._FrameAction")
+
+
+def never_compiled(*functions: Any) -> None:
+    """Keep `torch.compile` out of functions and all that they call.
+
+    `torch.compiler.disable` does the same for 4 us a call, more than a trace function takes.
+    Without the private names, PyTorch may compile them, which is slow and changes no result.
+    """
+    if None not in (_set_strategy, _strategy, _action):
+        for function in functions:
+            _set_strategy(function.__code__, _strategy(_action.SKIP, _action.SKIP))
+
+
 # --- trees of containers ------------------------------------------------------------------------
 
 _pytree = _found("utils._pytree")
@@ -375,22 +391,6 @@ def users_threads() -> int:
     """Count them without those of a `DataLoader` that hands its workers their indices."""
     feeders = sum(thread.name == "QueueFeederThread" for thread in threading.enumerate())
     return thread_count() - feeders
-
-
-_set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
-_strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
-_action = _found("_C._dynamo.eval_frame._FrameAction")
-
-
-def never_compiled(*functions: Any) -> None:
-    """Keep `torch.compile` out of functions and all that they call.
-
-    `torch.compiler.disable` does the same for 4 us a call, more than a trace function takes.
-    Without the private names, PyTorch may compile them, which is slow and changes no result.
-    """
-    if None not in (_set_strategy, _strategy, _action):
-        for function in functions:
-            _set_strategy(function.__code__, _strategy(_action.SKIP, _action.SKIP))
 
 
 # --- generators of Python and NumPy: where the words of a Mersenne Twister are, None if not known
