@@ -17,7 +17,7 @@ from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
 from fnlib.network.randomness import Mark, other_generators, seeded
 from fnlib.parameters import Parameters
-from fnlib.torch_private import flat, leave_to_python, map_tensors
+from fnlib.torch_private import flat, leave_to_python, map_tensors, never_compiled
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.fused import Moments
@@ -133,7 +133,6 @@ class _TrainStep:
         gradient = model.backward(loss)
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _open(self, given: Given) -> _Task:
         """Take a value apart, and choose the graph that takes its tensors."""
         parameters, feature, label, seed = given
@@ -217,7 +216,6 @@ class _TrainStep:
             self.numbers = numbers, tensors
         return tensors
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _stepped(self, task: _Task, found: tuple[Tensor, ...] | None) -> Stepped:
         """Put a value together again."""
         if found is None:  # nothing is compiled here
@@ -446,9 +444,12 @@ def _counters(entries: list[Mapping[str, Tensor]]) -> tuple[list[Tensor], tuple[
     return steps, tuple(places.get(id(counter), -1) for counter in counters)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _close(stack: contextlib.ExitStack) -> None:
     stack.close()
+
+
+# What runs around a graph, and what a transform follows.
+never_compiled(_TrainStep._open, _TrainStep._stepped, _close, transformed)
 
 
 class _Recording(TorchFunctionMode):

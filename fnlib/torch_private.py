@@ -231,9 +231,11 @@ _pytree = _found("utils._pytree")
 
 
 def register_as_tree(kind: type, flatten: Any, unflatten: Any) -> None:
-    """Let ``torch.func`` and ``torch.compile`` see the tensors inside of a class."""
+    """Let ``torch.func`` see the tensors inside of a class."""
     if _pytree is not None:
         name = f"fnlib.{kind.__name__}"
+        # The compiler can't follow how a tensor leaves a transform.
+        never_compiled(flatten, unflatten)
         _pytree.register_pytree_node(kind, flatten, unflatten, serialized_type_name=name)
 
 
