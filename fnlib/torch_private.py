@@ -37,8 +37,15 @@ def _found(path: str) -> Any:
 # 0.4 us and no memory, where `clone` takes 1.3 us and a copy. None where PyTorch has no such thing.
 lazily_cloned: Callable[[Tensor], Tensor] | None = _found("Tensor._lazy_clone")
 lazy_clone: Callable[[Tensor], Tensor] = lazily_cloned or Tensor.clone
-# Without it, bytes are compared to find out whether a tensor was written to.
-is_cow: Callable[[Tensor], bool] = _found("_C._is_cow_tensor") or (lambda tensor: False)
+_is_cow: Callable[[Tensor], bool] = _found("_C._is_cow_tensor") or (lambda tensor: False)
+
+
+def is_cow(tensor: Tensor) -> bool:
+    """Say whether a tensor is copy-on-write; if that isn't known, its bytes are compared."""
+    try:
+        return _is_cow(tensor)
+    except RuntimeError:  # PyTorch 2.14, for a subclass such as DTensor
+        return False
 
 
 def memory_of(tensor: Tensor) -> int:
