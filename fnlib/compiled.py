@@ -17,7 +17,7 @@ from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
 from fnlib.network.randomness import Mark, other_generators, seeded
 from fnlib.parameters import Parameters
-from fnlib.torch_private import flat, leave_to_python, map_tensors
+from fnlib.torch_private import flat, leave_to_python, map_tensors, never_compiled
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.fused import Moments
@@ -121,16 +121,18 @@ class _TrainStep:
                 _close(task.seeding)
         return self._stepped(task, results)
 
-    def _plain(self, given: Given) -> tuple[Stepped, Gradient]:
-        """Take the step as the functional loop writes it."""
+    def _plain(
+        self, given: Given, watching: contextlib.AbstractContextManager[Any] | None = None
+    ) -> tuple[Stepped, Gradient]:
+        """Take the step as the functional loop writes it, with its forward pass watched."""
         parameters, feature, label, seed = given
         model = self.factory(parameters, seed=seed)
-        output, buffers = model.with_buffers(*_inputs(feature))
-        loss = self.criterion(output, label)
+        with watching or contextlib.nullcontext():
+            output, buffers = model.with_buffers(*_inputs(feature))
+            loss = self.criterion(output, label)
         gradient = model.backward(loss)
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _open(self, given: Given) -> _Task:
         """Take a value apart, and choose the graph that takes its tensors."""
         parameters, feature, label, seed = given
@@ -175,8 +177,8 @@ class _TrainStep:
         held, leaves = given[0]._bind(self.factory.network)
         tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
         before = Mark(tensors)
-        with _Recording([*tensors, *flat(given[1:3])[0]]) as recording:
-            stepped, gradient = self._plain(given)
+        recording = _Recording([*tensors, *flat(given[1:3])[0]])
+        stepped, gradient = self._plain(given, recording)
         after = Mark(tensors)
         before.restore()
         self.moving = [name for name in held.weights if name in gradient]
@@ -214,7 +216,6 @@ class _TrainStep:
             self.numbers = numbers, tensors
         return tensors
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _stepped(self, task: _Task, found: tuple[Tensor, ...] | None) -> Stepped:
         """Put a value together again."""
         if found is None:  # nothing is compiled here
@@ -443,9 +444,12 @@ def _counters(entries: list[Mapping[str, Tensor]]) -> tuple[list[Tensor], tuple[
     return steps, tuple(places.get(id(counter), -1) for counter in counters)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _close(stack: contextlib.ExitStack) -> None:
     stack.close()
+
+
+# What runs around a graph, and what a transform follows.
+never_compiled(_TrainStep._open, _TrainStep._stepped, _close, transformed)
 
 
 class _Recording(TorchFunctionMode):

@@ -37,8 +37,15 @@ def _found(path: str) -> Any:
 # 0.4 us and no memory, where `clone` takes 1.3 us and a copy. None where PyTorch has no such thing.
 lazily_cloned: Callable[[Tensor], Tensor] | None = _found("Tensor._lazy_clone")
 lazy_clone: Callable[[Tensor], Tensor] = lazily_cloned or Tensor.clone
-# Without it, bytes are compared to find out whether a tensor was written to.
-is_cow: Callable[[Tensor], bool] = _found("_C._is_cow_tensor") or (lambda tensor: False)
+_is_cow: Callable[[Tensor], bool] = _found("_C._is_cow_tensor") or (lambda tensor: False)
+
+
+def is_cow(tensor: Tensor) -> bool:
+    """Say whether a tensor is copy-on-write; if that isn't known, its bytes are compared."""
+    try:
+        return _is_cow(tensor)
+    except RuntimeError:  # PyTorch 2.14, for a subclass such as DTensor
+        return False
 
 
 def memory_of(tensor: Tensor) -> int:
@@ -209,15 +216,33 @@ def leave_to_python(method: Any) -> Any:
     return method
 
 
+_set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
+_strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
+_action = _found("_C._dynamo.eval_frame._FrameAction")
+
+
+def never_compiled(*functions: Any) -> None:
+    """Keep `torch.compile` out of functions and all that they call.
+
+    `torch.compiler.disable` does the same for 4 us a call, more than a trace function takes.
+    Without the private names, PyTorch may compile them, which is slow and changes no result.
+    """
+    if None not in (_set_strategy, _strategy, _action):
+        for function in functions:
+            _set_strategy(function.__code__, _strategy(_action.SKIP, _action.SKIP))
+
+
 # --- trees of containers ------------------------------------------------------------------------
 
 _pytree = _found("utils._pytree")
 
 
 def register_as_tree(kind: type, flatten: Any, unflatten: Any) -> None:
-    """Let ``torch.func`` and ``torch.compile`` see the tensors inside of a class."""
+    """Let ``torch.func`` see the tensors inside of a class."""
     if _pytree is not None:
         name = f"fnlib.{kind.__name__}"
+        # The compiler can't follow how a tensor leaves a transform.
+        never_compiled(flatten, unflatten)
         _pytree.register_pytree_node(kind, flatten, unflatten, serialized_type_name=name)
 
 
@@ -375,22 +400,6 @@ def users_threads() -> int:
     """Count them without those of a `DataLoader` that hands its workers their indices."""
     feeders = sum(thread.name == "QueueFeederThread" for thread in threading.enumerate())
     return thread_count() - feeders
-
-
-_set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
-_strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
-_action = _found("_C._dynamo.eval_frame._FrameAction")
-
-
-def never_compiled(*functions: Any) -> None:
-    """Keep `torch.compile` out of functions and all that they call.
-
-    `torch.compiler.disable` does the same for 4 us a call, more than a trace function takes.
-    Without the private names, PyTorch may compile them, which is slow and changes no result.
-    """
-    if None not in (_set_strategy, _strategy, _action):
-        for function in functions:
-            _set_strategy(function.__code__, _strategy(_action.SKIP, _action.SKIP))
 
 
 # --- generators of Python and NumPy: where the words of a Mersenne Twister are, None if not known

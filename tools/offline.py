@@ -73,6 +73,8 @@ while waiting:
     if requirement.marker and not requirement.marker.evaluate({**there, "extra": extra}):
         continue
     key = re.sub("[-_.]+", "-", requirement.name).lower()
+    if key.startswith(("cuda", "nvidia", "triton")):
+        continue  # of the build installed here; a stick takes PyTorch for the CPU
     extras = {"", *requirement.extras} - found.get(key, ("", set()))[1]
     try:
         package = distribution(requirement.name)

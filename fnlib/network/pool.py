@@ -47,10 +47,13 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, another: Callable[[], nn.Module]) -> None:
-        if isinstance(module, torch.jit.ScriptModule):
-            raise errors.UnsupportedModule(
-                "A scripted module keeps its weights where Python can't replace them. Pass the nn.Module that you scripted."
-            )
+        for path, part in module.named_modules():
+            if isinstance(part, torch.jit.ScriptModule):
+                which = f"'{path}' of this network" if path else "This network"
+                raise errors.UnsupportedModule(
+                    f"{which} is a scripted module, which keeps its weights where Python can't replace them. "
+                    "Use the nn.Module that you scripted."
+                )
         tensors = named_tensors(module)
         refuse_views(module, tensors)
         self.names = tensors.names

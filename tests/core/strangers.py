@@ -397,9 +397,47 @@ class FirstBatch(Linear):
         return super().forward(x) - self.mean
 
 
+class LongestSoFar(Linear):
+    """Rescales a buffer for the longest input so far, as rotary embeddings of type "dynamic" do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.ones(4), persistent=False)
+        self.longest = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.longest:
+            self.register_buffer("frequencies", torch.arange(4.0) / len(x), persistent=False)
+            self.longest = len(x)
+        return super().forward(x) * self.frequencies
+
+
+class PastBatches(Linear):
+    """Compares a batch with those before it, which it keeps in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.past = torch.zeros(1, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = super().forward(x)
+        similar = output @ self.past.T
+        self.past = torch.cat([self.past, output.detach()])[-8:]
+        return similar
+
+
+class DrawsASeed(Linear):
+    """Seeds PyTorch's generator from the clock and keeps the seed, as Reformer does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seed = torch.seed()
+        torch.manual_seed(self.seed)
+        return nn.functional.dropout(super().forward(x))
+
+
 STATEFUL = [
-    InClosure, InCell, InSlot, InClass, InUnpicklable, InGlobal, InPythonsGenerator, InNumpysGenerator,
-    InArray, InIterator, InGenerator, FirstBatch,
+    LongestSoFar, PastBatches, DrawsASeed, InClosure, InCell, InSlot, InClass, InUnpicklable, InGlobal,
+    InPythonsGenerator, InNumpysGenerator, InArray, InIterator, InGenerator, FirstBatch,
 ]  # fmt: skip
 
 

@@ -28,10 +28,11 @@ class Counting:
     """A backend that counts graphs."""
 
     def __init__(self) -> None:
-        self.graphs = 0
+        self.graphs = self.tensors = 0
 
     def __call__(self, graph: Any, inputs: Any) -> Any:
         self.graphs += 1
+        self.tensors = sum(isinstance(given, Tensor) for given in inputs)
         return aot_eager(graph, inputs)
 
 
@@ -227,6 +228,17 @@ def test_one_call_is_compiled() -> None:
     torch._dynamo.reset()
     backend, _, _ = both(Case(1, sizes=(16,)))
     assert backend.graphs == 1
+
+
+ENTERING = {"SGD": 4, "momentum": 4 + 4, "BatchNorm": 6 + 3, "class weights": 4 + 1}
+
+
+@pytest.mark.parametrize("name", ENTERING)
+def test_a_graph_takes_what_the_step_reads(name: str) -> None:
+    """Its inputs are the value's tensors, the batch, and what the criterion holds; no old gradient."""
+    torch._dynamo.reset()
+    backend, _, _ = both(CASES[name])
+    assert backend.tensors == ENTERING[name] + len(("feature", "label"))
 
 
 def test_a_second_run_compiles_nothing() -> None:

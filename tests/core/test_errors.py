@@ -183,6 +183,8 @@ CASES = [
     # --- factories
     Case("factory: no module", lambda w: fnlib.Factory(3), fnlib.UnsupportedModule, ("A factory takes a module or a function that builds one, got int.", "fnlib.Factory(lambda: Network(...))",)),
     Case("factory: builds no module", lambda w: fnlib.Factory(lambda: 3)(fnlib.Parameters()), fnlib.UnsupportedModule, ("The function that builds the network returned int, expected an nn.Module.", "fnlib.Factory(lambda: Network(...))",)),
+    Case("factory: scripted", lambda w: fnlib.Factory(lambda: torch.jit.trace(nn.Linear(4, 3), X))(fnlib.Parameters()), fnlib.UnsupportedModule, ("This network is a scripted module, which keeps its weights where Python can't replace them.",)),
+    Case("factory: a scripted part", lambda w: fnlib.Factory(lambda: nn.Sequential(nn.Linear(4, 4), torch.jit.trace(nn.Linear(4, 3), X)))(fnlib.Parameters()), fnlib.UnsupportedModule, ("'1' of this network is a scripted module", "Use the nn.Module that you scripted.")),
     Case("factory: lazy", lambda w: fnlib.Sequential(nn.LazyLinear(3)), fnlib.LazyModule, ("'0.weight', '0.bias' of this network are lazy: they have no shape before the first forward pass", "network(torch.zeros(1, 128))                  # right: run it once")),
     Case("factory: builds lazy", lambda w: fnlib.Factory(lambda: nn.LazyConv2d(3, 3))(fnlib.Parameters()), fnlib.LazyModule, ("'weight', 'bias' of this network are lazy",)),
     Case("factory: lazy buffers", lambda w: fnlib.Sequential(nn.LazyBatchNorm1d()), fnlib.LazyModule, ("of this network are lazy",)),

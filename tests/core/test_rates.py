@@ -179,6 +179,31 @@ def test_map_as_clip_grad_value() -> None:
             gradient.map(wrong)
 
 
+def test_scaled_losses_as_a_scaler() -> None:
+    """`GradScaler` by hand: a gradient that isn't finite leaves the old value as it is."""
+    ModelFactory = fnlib.Sequential(nn.Linear(4, 2), optimizer=fnlib.Adam(lr=0.1))
+    parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
+    module = nn.Sequential(nn.Linear(4, 2))
+    module.load_state_dict(parameters.state_dict())
+    optimizer = optim.Adam(module.parameters(), lr=0.1)
+    scaler, scale = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=100), 8.0
+    for factor in (1.0, float("inf"), 2.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(module(X)) * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        model = ModelFactory(parameters)
+        gradient = model.backward(loss_of(model(X)) * factor * scale) / scale
+        if gradient.norm().isfinite():
+            parameters = model.step(gradient)
+        else:
+            scale /= 2
+        assert scale == scaler.get_scale()
+        for name, weight in module.named_parameters():
+            assert torch.equal(parameters[name], weight)
+    assert parameters.step_count == 3
+
+
 # --- averages ---------------------------------------------------------------------------------
 
 

@@ -284,7 +284,6 @@ def test_an_inner_step_is_differentiated(parameters: fnlib.Parameters) -> None:
     assert torch.equal(mine, stock)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch, in make_dual
 def test_tangents_of_weights_are_kept(parameters: fnlib.Parameters) -> None:
     forward_ad = torch.autograd.forward_ad
     with forward_ad.dual_level():

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # The registries of nn.Module (`_parameters` and so on) are not here: nn.Module is made of them.
-COMPILER = ["skip"]
+COMPILER = ["skip", "set_code_exec_strategy", "_FrameExecStrategy", "_FrameAction"]
 NAMES = [
     "_lazy_clone",
     "_is_cow_tensor",

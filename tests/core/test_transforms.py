@@ -13,10 +13,6 @@ from torch.func import grad, grad_and_value, hessian, jacrev, jvp, vmap
 
 import fnlib
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script. is deprecated:DeprecationWarning"
-)  # by torch.func.jvp itself
-
 X = torch.linspace(-1, 1, 20).reshape(5, 4)
 Y = torch.linspace(0, 1, 10).reshape(5, 2)
 

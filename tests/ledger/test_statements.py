@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -229,6 +231,14 @@ def test_code_without_source_is_named() -> None:
     assert [entry.changes[0].moved for entry in ledger.entries] == [1.0, 2.0]
     assert ledger.counts.at_a_distance == ledger.counts.statements == 0
     assert "2 statements without source text" in str(ledger)
+
+
+def test_code_without_source_beside_python_c() -> None:
+    """Python 3.13 keeps the text of ``python -c`` under the name that ``exec`` gives its own."""
+    code = "import torch; from fnlib.ledger import Ledger; x = torch.zeros(1); e = {'Ledger': Ledger, 'x': x}\n"
+    code += "exec('with Ledger(x=x) as ledger:\\n    x.add_(1)', e); print(e['ledger'].entries[0].source)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "<no source: line 2 of <string>>", done.stderr
 
 
 def test_seconds_are_the_statements_own() -> None:

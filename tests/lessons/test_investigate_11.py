@@ -11,10 +11,6 @@ import fnlib
 from fnlib import teaching
 from tests.lessons.tried import Tried, cell
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script. is deprecated:DeprecationWarning"
-)  # by torch.func.jvp itself
-
 TRAINED = ("predict", "stock", "functional", "votes")
 PULLED = (*TRAINED, "pull")
 

@@ -63,7 +63,7 @@ TIMM = {
     "hardcorenas_a semnasnet_075 mixnet_s regnetx_002 regnety_002 regnetz_005 repvgg_a0 "
     "convnext_atto convnextv2_atto convmixer_768_32 hrnet_w18_small selecsls42 nf_resnet26 nf_ecaresnet26 "
     "cspresnet50 darknetaa53 legacy_seresnet18 "
-    "inception_v3 edgenext_xx_small "
+    "edgenext_xx_small "
     "mobilenetv4_conv_small mobileone_s0 repghostnet_050 repvit_m0_9 fastvit_t8 starnet_s1 "
     "hgnet_tiny hgnetv2_b0 fasternet_t0 shvit_s1 efficientvit_b0 resnet10t test_resnet test_byobnet test_convnext "
     "test_efficientnet test_mambaout mambaout_femto rdnet_tiny inception_next_atto resnext26ts",
@@ -73,10 +73,12 @@ TIMM = {
     "tiny_vit_5m_224 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 levit_128s "
     "volo_d1_224 poolformer_s12 caformer_s18 convformer_s18 pvt_v2_b0 "
     "twins_svt_small coat_tiny coat_lite_tiny visformer_tiny mobilevit_xxs mobilevitv2_050 "
-    "efficientformer_l1 efficientformerv2_s0 efficientvit_m0 nextvit_small gcvit_xxtiny "
+    "efficientformerv2_s0 efficientvit_m0 nextvit_small gcvit_xxtiny "
     "davit_tiny focalnet_tiny_srf hiera_tiny_224 maxvit_pico_rw_256 coatnet_pico_rw_224 "
     "nest_tiny pit_ti_224 tnt_s_patch16_224 sequencer2d_s mvitv2_tiny "
     "vit_dpwee_patch16_reg1_gap_256 test_vit test_vit2 swiftformer_xs",
+    75: "inception_v3",
+    224: "efficientformer_l1",
 }  # fmt: skip
 
 
@@ -105,7 +107,7 @@ TORCHVISION = (
     "alexnet:64 resnet18:32 resnext50_32x4d:32 densenet121:32 squeezenet1_1:64 "
     "mobilenet_v2:32 mobilenet_v3_small:32 efficientnet_b0:32 efficientnet_v2_s:32 mnasnet0_5:32 "
     "shufflenet_v2_x0_5:32 regnet_y_400mf:32 convnext_tiny:32 swin_t:64 swin_v2_t:64 googlenet:64 "
-    "inception_v3:75 maxvit_t:224 vit_b_32:224"
+    "inception_v3:299 maxvit_t:224 vit_b_32:224"
 )
 
 

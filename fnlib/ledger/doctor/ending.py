@@ -8,7 +8,6 @@ each ``model.load_state_dict(best)`` can be looked up: does `best` share memory 
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import FrameType
@@ -20,7 +19,7 @@ from fnlib.ledger.doctor.standing import inspect, memory_of
 from fnlib.ledger.entries import Finding
 from fnlib.ledger.looks.watches import leaves
 from fnlib.ledger.recording.names import values_along
-from fnlib.ledger.recording.source import Path, _path
+from fnlib.ledger.recording.source import Path, _path, text_of
 
 RESTORES = "load_state_dict"
 
@@ -46,7 +45,7 @@ def restored_in_frame(frame: FrameType) -> list[Finding]:
         A question for each ``model.load_state_dict(best)`` with `best` in the memory of `model`, with file and line.
     """
     code = frame.f_code
-    for node in ast.walk(_tree("".join(linecache.getlines(code.co_filename)))):
+    for node in ast.walk(_tree(text_of(code.co_filename))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
             if code.co_firstlineno in (node.lineno, *[one.lineno for one in node.decorator_list]):
                 return list(

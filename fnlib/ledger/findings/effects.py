@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import linecache
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from torch import Tensor
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
 from fnlib.ledger.findings.texts import assigned, code_of
+from fnlib.ledger.recording.source import text_of
 
 # Methods of torch's objects that do something only when they are called.
 _METHODS = {"zero_grad", "step", "backward", "eval", "train", "requires_grad_", "detach_", "zero_"}
@@ -187,7 +187,7 @@ def _goes_nowhere(entry: Entry, name: str) -> bool:
     The text decides: a header that reads a name and changes nothing isn't recorded.
     """
     try:
-        tree = ast.parse("".join(linecache.getlines(entry.file)))
+        tree = ast.parse(text_of(entry.file))
     except SyntaxError:
         return False
     loops = [node for node in ast.walk(tree) if isinstance(node, ast.For)

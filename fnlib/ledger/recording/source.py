@@ -8,6 +8,7 @@ import linecache
 import textwrap
 from dataclasses import dataclass
 from types import CodeType, FrameType
+from typing import Any
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (*_FUNCTIONS, ast.ClassDef, ast.Lambda)
@@ -83,7 +84,7 @@ class Region:
 def region(frame: FrameType, *, inside_with: bool) -> Region:
     """Read the statements of a frame's code, of the innermost ``with`` around its present line alone if asked."""
     code = frame.f_code
-    tree, text = _parse("".join(linecache.getlines(code.co_filename, frame.f_globals)))
+    tree, text = _parse(text_of(code.co_filename, frame.f_globals))
     if tree is None:
         return Region(
             {},
@@ -102,6 +103,14 @@ def region(frame: FrameType, *, inside_with: bool) -> Region:
     reader.read(body, ())
     names = {node.id for part in body for node in ast.walk(part) if isinstance(node, ast.Name)}
     return Region(reader.lines, frozenset(names), span)
+
+
+def text_of(file: str, variables: dict[str, Any] | None = None) -> str:
+    """Return the text of a file or of a notebook's cell, "" where it isn't known.
+
+    All texts given to ``exec`` share the name "<string>", where Python 3.13 keeps that of ``python -c``.
+    """
+    return "" if file == "<string>" else "".join(linecache.getlines(file, variables))
 
 
 @functools.lru_cache(maxsize=64)
