@@ -19,13 +19,13 @@ PRINTED = "cheat_sheet_print.html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NOTE = (
-    "Each column is a script, after <code>import copy, torch</code> and <code>from torch import nn</code>; a test runs its "
-    "lines from top to bottom, with no other line between them. <code>x, y</code> is a batch and <code>batches</code> a list "
+    "Each column is a script that begins with <code>import copy, torch</code> and <code>from torch import nn</code>; a test "
+    "runs its lines from top to bottom, with no other line between them. <code>x, y</code> is a batch and <code>batches</code> a list "
     "of them. <code>layers()</code>, <code>criterion</code>, <code>path</code> and, for JAX, <code>net(p, x)</code> and "
-    "<code>init(key)</code> are yours. Some rows assume more: for momentum in <code>torch.func</code> a velocity "
-    "<code>v</code>; for BatchNorm a layer <code>norm</code>, in <code>fnlib</code> a model <code>normed</code> with one, in "
-    "JAX its <code>mean</code> and <code>var</code>; and several <code>nets</code>, in <code>fnlib</code> their parameters, "
-    "<code>values</code>."
+    "<code>init(key)</code> are yours. Some rows assume more. Momentum, in <code>torch.func</code>: the velocity <code>v</code> so far. "
+    "BatchNorm: a BatchNorm layer called <code>norm</code>; in <code>fnlib</code>, a model <code>normed</code> that contains "
+    "one; in JAX, the arrays <code>mean</code> and <code>var</code>. Many models: the list <code>nets</code>; in "
+    "<code>fnlib</code>, the list <code>values</code> with the parameters of each."
 )
 STYLE = """
 @page { size: A4 landscape; margin: 6mm; }
@@ -72,7 +72,7 @@ def sheet() -> str:
 def page(introduction: str) -> str:
     """Write the page of the site: its introduction, and a section a task, where a phone has room for one column."""
     columns, rows = cheat_sheet()
-    link = f'<p><a href="{PRINTED}">All of it on one page of A4</a>, to print.</p>'
+    link = f'<p><a href="{PRINTED}">You can print all of it on one page of A4</a>.</p>'
     parts = [introduction, _raw(f"{link}\n<p>{NOTE}</p>")]
     for row in rows:
         cells = "\n".join(

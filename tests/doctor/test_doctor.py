@@ -555,6 +555,28 @@ def test_a_new_optimizer_holds_all_networks(
     assert set(held) == wanted and len(held) == len(wanted)
 
 
+@pytest.mark.parametrize("order", [("model", "other"), ("other", "model")])
+@pytest.mark.parametrize("part", ["the model", "its new layer", "its first layer"])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_fix_names_each_module_once(order: tuple[str, str], part: str, recorded: bool) -> None:
+    """Neither a second name of the module nor a module inside it, in whatever order they come."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model[1] = nn.Linear(8, 2)
+    other = {"the model": model, "its new layer": model[1], "its first layer": model[0]}[part]
+    named = {"model": model, "other": other}
+    objects = {**{name: named[name] for name in order}, "optimizer": optimizer}
+    found = inspect(objects)
+    if recorded:
+        with fnlib.Ledger(**objects) as ledger:
+            sum(weight.sum() for weight in model.parameters()).backward()
+            optimizer.step()
+        found = ledger.findings
+    (fix,) = (one.fix for one in found if one.code == "weight-not-in-optimizer")
+    name = order[0] if part == "the model" else "model"
+    assert f"({name}.parameters(), lr=" in fix
+
+
 def test_the_fix_of_a_rate_on_the_object_sets_the_rate() -> None:
     objects = rate_on_the_object()
     (found,) = inspect(objects)

@@ -253,12 +253,21 @@ def parameters_of(modules: Mapping[str, set[int]], wanted: set[int]) -> str:
         '[*encoder.parameters(), *decoder.parameters()]'
         >>> parameters_of({"actor": {1, 2}, "critic": {1, 3}}, {2, 3})  # no tensor twice
         'torch.nn.ModuleList([actor, critic]).parameters()'
+        >>> parameters_of({"net": {1, 2}, "net (2)": {3, 4}, "net.head": {2}}, {2, 3})
+        'net.parameters()'
     """
-    labels = [label for label, tokens in modules.items() if tokens & wanted]
-    names = [_SECOND.sub("", code_of(label)) for label in labels]
+    named: dict[str, set[int]] = {}
+    for label, tokens in modules.items():
+        if tokens & wanted:
+            named.setdefault(_SECOND.sub("", code_of(label)), set()).update(tokens)
+    outer: list[str] = []  # one name for each module, none for a module inside another one
+    for name in sorted(named, key=lambda name: -len(named[name])):
+        if not any(named[name] <= named[other] for other in outer):
+            outer.append(name)
+    names = [name for name in named if name in outer]
     if len(names) == 1:
         return f"{names[0]}.parameters()"
-    every = [token for label in labels for token in modules[label]]
+    every = [token for name in names for token in named[name]]
     if len(every) > len(set(every)):
         return f"torch.nn.ModuleList([{', '.join(names)}]).parameters()"
     return f"[{', '.join(f'*{name}.parameters()' for name in names)}]"
