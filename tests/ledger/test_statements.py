@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 
+import pytest
 import torch
 from torch import nn
 
@@ -341,3 +343,27 @@ def test_only_the_header_over_a_range_is_skipped() -> None:
     assert (
         sum(change.state == "weight" for entry in ledger.entries for change in entry.changes) == 2
     )
+
+
+LOSSES: dict[str, Callable[[nn.Module, torch.Tensor], object]] = {
+    "real": lambda model, x: model(x).sum().backward(),
+    "complex": lambda model, x: (model(x).to(torch.cfloat) * 1j).sum().abs().backward(),
+    "mapped": lambda model, x: torch.func.vmap(torch.func.grad(lambda row: model(row).sum()))(x),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_loss_is_read_without_a_warning(kind: str) -> None:
+    """The ledger reads a loss, and PyTorch's warning, an error here, loses no event."""
+    model, x = nn.Linear(2, 1), torch.ones(4, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.set_warn_always(True)
+        try:
+            with Ledger(model=model) as ledger:
+                LOSSES[kind](model, x)
+        finally:
+            torch.set_warn_always(False)
+    events = {event.kind for entry in ledger.entries for event in entry.all_events}
+    assert events & {"backward", "grad"}
+    assert not any("fault of fnlib" in note for note in ledger.notes)

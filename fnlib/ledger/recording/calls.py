@@ -32,6 +32,7 @@ from fnlib.torch_private import (
     NORMS,
     active_transform,
     initial_step,
+    is_wrapped,
     steps_before,
     unsaved_buffers,
     wrapped_step,
@@ -481,9 +482,11 @@ def _plain(metric: Any) -> float | None:
     """Return a metric as a number; a tensor on another device is not waited for."""
     if isinstance(metric, int | float):
         return float(metric)
-    if isinstance(metric, Tensor) and metric.numel() == 1 and metric.device.type == "cpu":
-        return float(metric)
-    return None
+    if not isinstance(metric, Tensor) or metric.device.type != "cpu":
+        return None
+    if is_wrapped(metric) or unreadable(metric) or metric.numel() != 1 or metric.is_complex():
+        return None
+    return float(metric.detach())
 
 
 def _length(scheduler: Any) -> int | None:
