@@ -36,6 +36,18 @@ for epoch in range(3):
 """
 
 QUIET = {
+    "a mask that is the same beside fresh data": MODEL
+    + """
+def cycle():
+    while True:
+        yield torch.randn(8, 4), torch.randint(0, 3, (8,)), torch.ones(8)
+for step in range(12):
+    inputs, targets, mask = next(cycle())
+    optimizer.zero_grad()
+    loss = (F.cross_entropy(model(inputs * mask[:, None]), targets, reduction="none") * mask).sum()
+    loss.backward()
+    optimizer.step()
+""",
     "linear probe of an unfrozen body": """
 model = Net()
 optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)

@@ -59,9 +59,12 @@ class Batches(Rule):
         one.others.add(contents)
 
     def end(self) -> None:
-        for (*_, name), one in self.found.items():
+        # a mask beside the data may stay the same: the statement advances if one of its tensors does
+        advancing = {key[:-1] for key, one in self.found.items() if len(one.others) > 1}
+        for (*where, name), one in self.found.items():
             if (
-                one.same >= ENOUGH
+                tuple(where) not in advancing
+                and one.same >= ENOUGH
                 and one.contents
                 and len(one.others) == 1
                 and one.trained >= ENOUGH
