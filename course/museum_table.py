@@ -16,11 +16,12 @@ _IN_A_SENTENCE = {
     "warns": "with a warning",
     "raises": "with an error",
     "refused": "are refused",
+    "does no harm": "do no harm",
 }
 VERDICTS = """\
 The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib` line by line:
 
-- *cannot be written*: the translation runs, and the harm isn't there. No line of it does what the bug does.
+- *does no harm*: the translation runs, and the harm isn't there. Where `replace` would bring it back, the room says so.
 - *refused*: the translation raises an error of `fnlib`, which says what to write.
 - *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room or this lesson says which.
 

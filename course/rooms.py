@@ -64,15 +64,21 @@ def _title(room: str) -> str:
         f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)
     ]
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
-    rows = "and what they show" if room in FUNCTIONAL else "with a `>` at the one to blame"
+    rows = (
+        " and says what they show"
+        if room in FUNCTIONAL
+        else ", those of the loop, or of the finding alone if that isn't in the loop. If there are several, a `>`"
+        " marks the finding's row; the line to change can be another one"
+    )
     lines = [
         f"# Room {number} · {room}",
         "",
         f"{len(exhibits)} exhibits · part of {lesson} · {' · '.join(neighbours)}",
         "",
         "For each loop, guess what's wrong with it before you open the label. Below the loop you see what its author saw."
-        f" The cell of the cure prints the rows of the [ledger](../glossary.md#ledger), {rows},"
-        " and then the harm as a number, without the cure and with it. The last cell does the same task in `fnlib`.",
+        f" The cell of the cure prints rows of the [ledger](../glossary.md#ledger){rows}."
+        " Then comes the harm as a number, without the cure and with it."
+        " Each exhibit ends with what becomes of its bug in `fnlib`, and why.",
         "",
         "Every exhibit defines its own `setup`, `bug` and `cure`, so run its cells in order.",
     ]
@@ -129,7 +135,7 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
             kinds, one.sources + one.related, one.links, strict=True
         )
     ]
-    met = "\n".join(links) or "- We know no page about it and reproduced it for this museum."
+    met = "\n".join(links) or "- We know of no report of it, so we reproduced it for this museum."
     label = [
         f"## {place(one)} · {one.task}",
         "",

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fnlib.teaching import records
 
 Today = Literal["silent", "warns", "raises"]
-Verdict = Literal["cannot be written", "refused", "can still be written"]
+Verdict = Literal["does no harm", "refused", "can still be written"]
 FILE, LOOPS = "museum.toml", records.CONTENT / "exhibits"
 IN_FNLIB = LOOPS / "in_fnlib.py"
 
@@ -81,6 +81,7 @@ class Exhibit:
             "" without one.
         sources: names of the pages on which it was met.
         related: names of pages about something close to it.
+        note: how to read its rows in the ledger, where that takes a sentence.
         rows: what to see in the ledger, for a loop of the functional wing.
     """
 
@@ -96,11 +97,12 @@ class Exhibit:
     standing: str = ""
     sources: tuple[str, ...] = ()
     related: tuple[str, ...] = ()
+    note: str = ""
     rows: Rows | None = None
 
     @property
     def fnlib(self) -> Verdict:
-        """Whether the bug can be written in ``fnlib``."""
+        """What becomes of the bug in ``fnlib``."""
         return WAYS[self.way].verdict
 
     @property

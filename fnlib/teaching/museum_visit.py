@@ -15,7 +15,7 @@ import fnlib
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.views.rows import rows_of
 from fnlib.ledger.views.view import View
-from fnlib.teaching.museum import Today, exhibit, function_of, harm_of
+from fnlib.teaching.museum import Exhibit, Today, exhibit, function_of, harm_of
 from fnlib.teaching.museum_curves import PASSES, listening, side_by_side
 
 Run = Callable[..., Any]
@@ -67,7 +67,7 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
     one = exhibit(code)
     ledger, _ = record(setup, bug)
     if one.finding in {finding.code for finding in ledger.findings}:
-        parts = [f"The loop as written, in the ledger:\n{_round_of(ledger, one.finding)}"]
+        parts = [f"The loop as written, in the ledger:\n{_round_of(ledger, one)}"]
     else:
         assert one.functional, (
             f"the ledger found {[finding.code for finding in ledger.findings]}, not {one.finding}"
@@ -226,9 +226,9 @@ def _said(finding: Finding) -> str:
     return f"{head}\n{_wrapped(f'{finding.what} {finding.why}')}\n{textwrap.indent(finding.fix, '    ')}"
 
 
-def _round_of(ledger: fnlib.Ledger, code: str) -> str:
-    """The rows of the loop, with an arrow at the one where a finding stands, and the finding."""
-    finding = _found(ledger, code)
+def _round_of(ledger: fnlib.Ledger, one: Exhibit) -> str:
+    """The rows of the loop, with an arrow at the finding's, the note that they need, and the finding."""
+    finding = _found(ledger, one.finding)
     at = _at(ledger, finding)
     loop = [
         entry for entry in ledger.walk() if entry.function == "bug" and entry.kind == "statement"
@@ -244,7 +244,7 @@ def _round_of(ledger: fnlib.Ledger, code: str) -> str:
             table,
             flags=re.MULTILINE,
         )
-    return f"{table}\n\n{_said(finding)}"
+    return "\n\n".join([table, *([_wrapped(one.note)] if one.note else []), _said(finding)])
 
 
 def _shown(code: str, ledger: fnlib.Ledger) -> str:
@@ -284,16 +284,14 @@ def _entries_of_last_round(ledger: fnlib.Ledger) -> list[Entry]:
 
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:
-    """Rows of a recording without what lies inside them and without counts, as if the loop stood at module level."""
+    """Rows of a recording without what is inside them, what was raised (shown already) and counts, as if at module level."""
     least = min((entry.depth for entry in entries), default=0)
     view = View(
-        [replace(entry, inside=(), depth=entry.depth - least) for entry in entries],
+        [replace(entry, inside=(), depth=entry.depth - least, raised=None) for entry in entries],
         "",
         ledger.watched,
     )
-    lines = str(view).split(f"\n{view.counts}")[0].splitlines()
-    # an error's text has been shown already
-    return "\n".join(line for line in lines if not re.match(" +raised ", line))
+    return str(view).split(f"\n{view.counts}")[0]
 
 
 def _wrapped(text: str) -> str:
@@ -358,6 +356,9 @@ def _plain(value: Any) -> str:
             else ""
         )
     if isinstance(value, (list, tuple, set)):
-        inside = [_plain(each) for each in (sorted(value) if isinstance(value, set) else value)]
+        inside = [
+            f"[{_plain(each)}]" if isinstance(each, (list, tuple)) else _plain(each)
+            for each in (sorted(value) if isinstance(value, set) else value)
+        ]
         return ", ".join(inside) if inside and all(inside) else ""
     return ""

@@ -1,5 +1,7 @@
 """Exhibits translated to fnlib line by line, as somebody would who doesn't know better: each returns the exhibit's harm.
 
+A function CODE_by_name has the line more that asks for the harm.
+
 A function is called with what the exhibit's `setup` makes, and with the exhibit's module for its other parts. Its result
 has the unit of the exhibit's `harm`; what fnlib refuses raises. A name is the exhibit's code.
 """
@@ -166,7 +168,14 @@ def optimizer_made_each_epoch(it: Things, _: ModuleType) -> float:
     return float(parameters.optimizer_state["state"]["0.weight"]["step"])
 
 
-def moments_of_another_weight(it: Things, _: ModuleType) -> float:
+def optimizer_made_each_epoch_by_name(it: Things, _: ModuleType) -> float:
+    model = bound(it.model, fnlib.Adam(lr=0.01))
+    for _epoch in range(4):
+        model = train(model.factory(model.parameters.replace(optimizer_state=None)), it.batches)
+    return float(model.parameters.optimizer_state["state"]["0.weight"]["step"])
+
+
+def moments_of_another_weight(it: Things, _: ModuleType, swap: bool = False) -> float:
     class Heads(nn.Module):
         def __init__(self, names: list[str]) -> None:
             super().__init__()
@@ -177,19 +186,43 @@ def moments_of_another_weight(it: Things, _: ModuleType) -> float:
 
     model = bound(Heads(["small", "large"]), fnlib.Adam(lr=0.1))
     saved = model.step(model.backward(model(it.feature)))
+    if swap:
+        state = saved.optimizer_state
+        small, large = (f"of.{name}.weight" for name in ("small", "large"))
+        moments = {small: state["state"][large], large: state["state"][small]}
+        saved = saved.replace(optimizer_state={**state, "state": moments})
     model = fnlib.Factory(Heads(["large", "small"]), optimizer=fnlib.Adam(lr=0.1))(saved)
     state = model.parameters.optimizer_state["state"]
     small, large = (state[f"of.{name}.weight"]["exp_avg"].norm() for name in ("small", "large"))
     return 2 * int(small > large)
 
 
-def moments_in_an_attribute(it: Things, module: ModuleType) -> float:
-    whole = copy.deepcopy(it.model)
-    module.train(whole, module.Momentum(whole.parameters()), 2 * it.batches)
-    model = train(bound(it.model, fnlib.wrap(module.Momentum, lr=0.1)), it.batches, mse)
-    resumed = fnlib.Factory(nn.Linear(8, 1), optimizer=fnlib.wrap(module.Momentum, lr=0.1))
-    after = train(resumed(model.parameters), it.batches, mse).parameters
-    return sum(torch.equal(weight, after[name]) for name, weight in whole.named_parameters())
+def moments_of_another_weight_by_name(it: Things, module: ModuleType) -> float:
+    return moments_of_another_weight(it, module, swap=True)
+
+
+class Momentum:
+    """The exhibit's optimizer as a rule: the averages are in an attribute."""
+
+    def __init__(self) -> None:
+        self.averages: dict[str, Tensor] = {}
+
+    def init(self, weights: Any) -> Any:
+        return {}
+
+    def update(self, weights: Any, gradient: Any, state: Any) -> Any:
+        for name, part in gradient.items():
+            old = self.averages.setdefault(name, torch.zeros_like(part))
+            self.averages[name] = old.mul(0.9).add(part)
+        return {name: weight - 0.1 * self.averages[name] for name, weight in weights.items()}, {}
+
+
+def moments_in_an_attribute(it: Things, _: ModuleType) -> float:
+    whole = train(bound(it.model, Momentum()), 2 * it.batches, mse).parameters
+    saved = train(bound(it.model, Momentum()), it.batches, mse).parameters
+    resumed = fnlib.Factory(nn.Linear(8, 1), optimizer=Momentum())
+    after = train(resumed(saved), it.batches, mse).parameters
+    return sum(torch.equal(whole[name], after[name]) for name in whole)
 
 
 # --- Sharing, lost and unwanted
@@ -453,13 +486,13 @@ def _rates(it: Things, schedule: Any) -> float:
     model, rates = bound(it.model, fnlib.SGD(lr=schedule)), set()
     for _epoch in range(4):
         for batch in it.batches:
-            rates.add(round(model.rates, 9))
+            rates.add(f"{model.rates:.9g}")
             model = train(model, [batch])
     return len(rates)
 
 
 def scheduler_in_the_batch_loop(it: Things, _: ModuleType) -> float:
-    return min(10, _rates(it, lambda epoch: 0.1 * 0.1 ** (epoch // 2)))
+    return _rates(it, lambda epoch: 0.1 * 0.1 ** (epoch // 2))
 
 
 def cosine_in_the_batch_loop(it: Things, _: ModuleType) -> float:
@@ -587,6 +620,15 @@ def optimizer_state_not_threaded(it: Things, module: ModuleType) -> float:
     return model.rates
 
 
+def optimizer_state_not_threaded_by_name(it: Things, module: ModuleType) -> float:
+    model = bound(it.network, fnlib.SGD(lr=module.schedule))
+    parameters = model.parameters
+    for feature, target in it.batches:
+        new = model.step(model.backward(mse(model(feature), target)))
+        model = model.factory(parameters.replace(weights=dict(new)))
+    return model.rates
+
+
 def statistics_dropped(it: Things, _: ModuleType) -> float:
     model = bound(it.network)
     for feature, target in it.batches:
@@ -609,6 +651,21 @@ def graph_kept_across_steps(it: Things, _: ModuleType) -> float:
     model = bound(it.network, fnlib.SGD(lr=0.1))
     model = train(model, it.batches, mse)
     return float(model.parameters["weight"].grad_fn is not None) * 5
+
+
+def graph_kept_across_steps_by_name(it: Things, _: ModuleType) -> float:
+    factory, parameters = fnlib.Factory(it.network), taken(it.network)
+    weights = {name: weight.clone().requires_grad_() for name, weight in parameters.items()}
+    for feature, target in it.batches:
+        loss = mse(factory(parameters.replace(weights=weights))(feature), target)
+        gradient = torch.autograd.grad(loss, list(weights.values()))
+        pairs = zip(weights.items(), gradient, strict=True)
+        weights = {name: weight - 0.1 * part for (name, weight), part in pairs}
+    node, steps = weights["weight"].grad_fn, 0
+    while node is not None:
+        steps += node.name().startswith("Sub")
+        node = node.next_functions[0][0] if node.next_functions else None
+    return steps
 
 
 def same_seed_every_step(it: Things, _: ModuleType) -> float:

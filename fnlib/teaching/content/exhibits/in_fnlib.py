@@ -143,9 +143,23 @@ def eval_model_trains():
 
 
 def mode_is_training_unless_said():
-    """Dropout is on unless you bind with `training=False`: another answer each time, here too."""
+    """Dropout is on unless you bind with `training=False`: a different answer each time, here too."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
     model = ModelFactory(fnlib.Parameters(seed=0))
+    feature = batch()[0]
+    return torch.equal(model(feature), model(feature))
+
+
+class Dropping(nn.Module):
+    """Drops half of its input by a function."""
+
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5)
+
+
+def functional_dropout_has_no_mode():
+    """Bound with `training=False`, and `F.dropout` draws a mask each time, here too."""
+    model = fnlib.Factory(Dropping)(fnlib.Parameters(seed=0), training=False)
     feature = batch()[0]
     return torch.equal(model(feature), model(feature))
 
@@ -328,15 +342,27 @@ def groups_have_their_own_rates():
 def rate_of_the_factory_counts():
     """Parameters trained at one rate, bound to a factory with another: the factory's counts."""
     feature, label = batch()
+    first = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0))
+    trained = first.step(first.backward(criterion(first(feature), label)))
     steps = []
     for lr in (0.1, 0.001):
-        parameters = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(
-            fnlib.Parameters(seed=0)
-        ).parameters
-        model = fnlib.Factory(network, optimizer=fnlib.SGD(lr=lr))(parameters)
+        model = fnlib.Factory(network, optimizer=fnlib.SGD(lr=lr))(trained)
         gradient = model.backward(criterion(model(feature), label))
-        steps.append((parameters["0.weight"] - model.step(gradient)["0.weight"]).norm().item())
+        steps.append((trained["0.weight"] - model.step(gradient)["0.weight"]).norm().item())
     return round(steps[0] / steps[1])
+
+
+def autocast_sees_new_weights():
+    """One autocast around the loop: each step's weights are new tensors, so they are cast anew."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model, losses = ModelFactory(fnlib.Parameters(seed=0)), set()
+    feature, label = batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for _ in range(4):
+            loss = criterion(model(feature), label)
+            losses.add(loss.item())
+            model = ModelFactory(model.step(model.backward(loss)))
+    return len(losses)
 
 
 def step_between_backwards():
@@ -483,6 +509,34 @@ def own_rule_is_trusted():
     return round((average.norm() / gradient["0.weight"].norm()).item(), 3)
 
 
+class KeepingRule:
+    """Momentum with its averages in an attribute; the state that it returns is empty."""
+
+    def __init__(self):
+        self.averages = {}
+
+    def init(self, weights):
+        return {}
+
+    def update(self, weights, gradient, state):
+        for name, part in gradient.items():
+            self.averages[name] = 0.9 * self.averages.get(name, 0) + part
+        return {name: weight - 0.1 * self.averages[name] for name, weight in weights.items()}, {}
+
+
+def own_rule_has_an_attribute():
+    """A run resumed with a new rule ends elsewhere: the averages stayed in the old one."""
+    feature, label = batch()
+    ends = []
+    for rules in ([KeepingRule()] * 2, [KeepingRule(), KeepingRule()]):
+        parameters = fnlib.Parameters(seed=0)
+        for rule in rules:
+            model = fnlib.Factory(network, optimizer=rule)(parameters)
+            parameters = model.step(model.backward(criterion(model(feature), label)))
+        ends.append(parameters["0.weight"])
+    return torch.equal(*ends)
+
+
 def rule_is_given_copies():
     """A rule may write into what it gets: the gradient and the old state stay as they were."""
     ModelFactory = fnlib.Factory(network, optimizer=OwnRule())
@@ -555,7 +609,7 @@ def layers_in_a_list_stay():
 
 
 def step_left_out():
-    """Without a step the model that is bound next is the one before."""
+    """Without a step the model stays what it was."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()

@@ -1,4 +1,4 @@
-"""One autocast around the loop keeps the cast weights of the first forward: every later one uses them."""
+"""One autocast around the loop keeps the cast weights of the first forward pass, and every later forward pass uses them."""
 
 import torch
 from torch import nn

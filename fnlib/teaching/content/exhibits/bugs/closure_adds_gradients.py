@@ -1,4 +1,4 @@
-"""`zero_grad` is outside of the closure, which LBFGS evaluates several times a step, so gradients of different weights add up."""
+"""`zero_grad` is outside of the closure, which LBFGS evaluates several times a step, so the gradients of all its evaluations add up."""
 
 import torch
 from torch import nn
@@ -38,7 +38,7 @@ def cure(model, data, epochs=3, lr=0.1, **settings):
 
 
 def harm(run):
-    """Length of the gradient that the last of four evaluations leaves, in gradients at its weights."""
+    """Length of the gradient that the last of four evaluations leaves, as a multiple of the gradient at its weights."""
     things = setup()
     model, (feature, target) = things["model"], things["data"]
     run(**things, epochs=1, lr=1e-6, tolerance_change=0)    # the weights stay

@@ -1,4 +1,4 @@
-"""Each epoch normalises the data in place, and finds data that is already normalised."""
+"""Each epoch normalises the data in place, so the next one finds data that is already normalised."""
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def cure(model, optimizer, data, epochs=3):
 
 
 def harm(run):
-    """Standard deviation of the data after three epochs (4 at first)."""
+    """Standard deviation of the data after three epochs (3.865 at first)."""
     things = setup()
     run(**things)
     return things["data"][0].std().item()

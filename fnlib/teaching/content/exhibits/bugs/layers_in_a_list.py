@@ -1,4 +1,4 @@
-"""Layers in a Python list are no part of the model: they get gradients, and no optimizer holds them."""
+"""Layers in a Python list aren't part of the model: they get gradients, and no optimizer holds them."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The step is indented too little: it uses the last batch of each epoch, the other gradients are cleared."""
+"""The step is indented too little: it uses the last batch of each epoch, and the other gradients are cleared."""
 
 import torch
 from torch import nn

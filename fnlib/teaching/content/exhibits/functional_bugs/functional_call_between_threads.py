@@ -1,4 +1,4 @@
-"""`functional_call` swaps weights into one shared module. Two threads get each other's, and one set stays in the module."""
+"""`functional_call` swaps weights into one shared module. One thread gets the other's, the other gets the module's own, and one set stays in the module."""
 
 import threading
 
@@ -37,7 +37,7 @@ def at_once(work, asked):
         thread.start()
         assert request.inside.wait(timeout=60)      # both are inside the module ...
     for thread, request in zip(threads, requests):
-        request.arrived.set()                       # ... and leave it as they came
+        request.arrived.set()                       # ... and leave it in the same order
         thread.join()
 
 
@@ -69,7 +69,7 @@ def cure(asked):
 
 
 def in_fnlib(asked):
-    """Can't happen: each call works with the parameters it was bound to."""
+    """No harm: each call works with the parameters it was bound to."""
     import fnlib
     ModelFactory, answers = fnlib.Factory(Scale), {}
     start = fnlib.Parameters.from_module(Scale())

@@ -1,4 +1,4 @@
-"""In training mode `functional_call` writes BatchNorm's new statistics into the dictionary that it was given."""
+"""In training mode `functional_call` writes BatchNorm's new statistics into the tensors of the dictionary that it was given."""
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ def cure(network, state, feature):
 
 
 def in_fnlib(network, state, feature):
-    """Can't be written: what the forward pass changes comes back as a value."""
+    """No harm: what the forward pass changes comes back as a value."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
     parameters = fnlib.Parameters.from_module(network)

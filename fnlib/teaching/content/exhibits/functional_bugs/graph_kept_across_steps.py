@@ -1,4 +1,4 @@
-"""The new weights keep the graph of the step that made them, and with it the graphs of all steps before."""
+"""The new weights keep the subtraction that made them, and with it those of all steps before."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def cure(network, weights, batches):
 
 
 def in_fnlib(network, weights, batches):
-    """Can't be written: `step` returns values without a graph."""
+    """No harm: `step` returns values without a graph."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Linear(8, 1), optimizer=fnlib.SGD(lr=0.1))
     model = ModelFactory(fnlib.Parameters.from_module(network))

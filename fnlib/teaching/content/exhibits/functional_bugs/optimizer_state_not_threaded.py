@@ -45,7 +45,7 @@ def cure(network, weights, state, batches):
 
 
 def in_fnlib(network, weights, state, batches):
-    """Weights and step count are one value, so you pass on both or neither."""
+    """`step` returns weights and step count as one value, so the loop passes on both."""
     import fnlib
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=schedule))
     model = ModelFactory(fnlib.Parameters.from_module(network))
