@@ -284,13 +284,19 @@ def _entries_of_last_round(ledger: fnlib.Ledger) -> list[Entry]:
 
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:
-    """Rows of a recording without what is inside them, what was raised (shown already) and counts, as if at module level."""
+    """Rows of a recording without what lies inside them and without counts, as if the loop stood at module level."""
     least = min((entry.depth for entry in entries), default=0)
-    view = View(
-        [replace(entry, inside=(), depth=entry.depth - least, raised=None) for entry in entries],
-        "",
-        ledger.watched,
-    )
+    shown = [
+        # of an error its class alone: the text is shown below the table
+        replace(
+            entry,
+            inside=(),
+            depth=entry.depth - least,
+            raised=entry.raised and entry.raised.partition(":")[0],
+        )
+        for entry in entries
+    ]
+    view = View(shown, "", ledger.watched)
     return str(view).split(f"\n{view.counts}")[0]
 
 

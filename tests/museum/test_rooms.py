@@ -23,6 +23,7 @@ from course.museum_table import (
 )
 from fnlib.ledger.doctor.script import main as doctor
 from fnlib.teaching import museum_visit
+from fnlib.teaching.content.exhibits import in_fnlib
 from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit
 from tests.museum.load import ROOT, load
 
@@ -77,6 +78,7 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
             one.harm is None or re.search(r"as written \S+, cured \S+\n", said)
         )
         assert one.functional or one.finding in said
+        assert one.note in " ".join(said.split()), "the note that the rows need"
         assert re.search("^In fnlib it ", fnlib.outputs[0].text, re.MULTILINE)
 
 
@@ -152,6 +154,19 @@ def test_a_room_fails_when_the_ledger_misses_its_bug() -> None:
         museum_visit.cured("zero_grad_forgotten", module.setup, module.cure, module.cure)
     with pytest.raises(AssertionError, match="not in order"):
         museum_visit.cured("zero_grad_forgotten", module.setup, module.bug, module.bug)
+
+
+def test_an_error_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an error that a loop raises, its text is below the table and no part of it is in a row."""
+    module = load(exhibit("gan_step_between_backwards").file)
+    museum_visit.cured("gan_step_between_backwards", module.setup, module.bug, module.cure)
+    said = capsys.readouterr().out
+    assert "anomaly detection" not in said and said.count("modified by an inplace") == 1
+
+
+def test_lists_in_a_list_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    museum_visit.in_fnlib("tie_lost_in_assign", in_fnlib.tie_is_taken_as_it_is)
+    assert "gives [embed.weight], [embed.weight, decode.weight]\n" in capsys.readouterr().out
 
 
 def test_a_room_fails_when_pytorch_is_louder_than_the_table_says(

@@ -1,4 +1,4 @@
-"""The generator's `backward` goes through the discriminator and leaves gradients in it. Nothing clears them before the discriminator steps."""
+"""The generator's `backward` goes through the discriminator and leaves gradients in it, which the discriminator's step uses too."""
 
 import torch
 from torch import nn

@@ -1,4 +1,5 @@
-"""`functional_call` swaps weights into one shared module. One thread gets the other's, the other gets the module's own, and one set stays in the module."""
+"""`functional_call` swaps weights into one shared module. One thread gets the other's,
+the other gets the module's own, and one set stays in the module."""
 
 import threading
 
