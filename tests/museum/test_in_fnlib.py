@@ -52,7 +52,7 @@ MEASURED: dict[str, Any] = {
     "activation_can_be_edited": False,
     "autocast_sees_new_weights": 4,
     "functional_dropout_has_no_mode": False,
-    "own_rule_has_an_attribute": False,
+    "own_rule_has_an_attribute": 0,
     "total_keeps_graphs": True,
     "hidden_state_stops_at_the_weights": True,
     "draws_are_pytorchs": (True, False),
