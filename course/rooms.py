@@ -67,8 +67,8 @@ def _title(room: str) -> str:
     rows = (
         " and says what they show"
         if room in FUNCTIONAL
-        else ", those of the loop, or of the finding alone if that isn't in the loop. If there are several, a `>`"
-        " marks the finding's row; the line to change can be another one"
+        else ": those of the loop and of the finding, or of the finding alone if it's outside of `bug`."
+        " Among several, a `>` marks the finding's; the line to change can be another one"
     )
     lines = [
         f"# Room {number} · {room}",
