@@ -516,8 +516,8 @@ def own_rule_has_an_attribute():
         def init(self, weights):
             return {}
         def update(self, weights, gradient, state):
-            self.kept = {name: 0.9 * self.kept.get(name, 0) + part for name, part in gradient.items()}
-            return {name: weight - 0.1 * self.kept[name] for name, weight in weights.items()}, {}
+            self.kept = {n: 0.9 * self.kept.get(n, 0) + part for n, part in gradient.items()}
+            return {n: weight - 0.1 * self.kept[n] for n, weight in weights.items()}, {}
     model = fnlib.Factory(network, optimizer=Rule())(fnlib.Parameters(seed=0))
     feature, label = batch()
     parameters = model.step(model.backward(criterion(model(feature), label)))
