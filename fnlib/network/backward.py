@@ -64,19 +64,39 @@ class Leaves:
         return dict(zip(self.network.weights, self.all, strict=True))
 
     def written(self, origins: Mapping[str, Tensor]) -> list[str]:
-        """Name the leaves that somebody outside wrote to.
+        """Name the leaves that somebody outside wrote to or froze.
 
         A leaf is intact while it shares the memory of its origin. A version counter would miss
         ``.data``, and would blame kernels that ask for writable memory and only read it.
         """
         if not self.shown:
             return []
-        leaves = zip(origins.items(), self.all, self.shown, strict=True)
+        leaves, switched = zip(origins.items(), self.all, self.shown, strict=True), self._switched()
         return [
             name
             for (name, origin), leaf, (_, memory) in leaves
-            if not (is_cow(leaf) and memory_of(leaf) == memory) and not same_bits(leaf, origin)
+            if name in switched
+            or (not (is_cow(leaf) and memory_of(leaf) == memory) and not same_bits(leaf, origin))
         ]
+
+    def _switched(self) -> dict[str, Tensor]:
+        """Return the leaves whose ``requires_grad`` is no longer the network's."""
+        trained, named = (
+            set(self.network.trained_names),
+            zip(self.network.weights, self.all, strict=True),
+        )
+        return {
+            name: leaf
+            for name, leaf in named
+            if leaf.is_leaf and not is_wrapped(leaf) and leaf.requires_grad != (name in trained)
+        }
+
+    def switch_back(self) -> list[str]:
+        """Undo what somebody did with ``requires_grad_``, and name the weights."""
+        switched = self._switched()
+        for leaf in switched.values():
+            leaf.requires_grad_(not leaf.requires_grad)
+        return list(switched)
 
     def standing_in(self, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return copies that lead to the leaves, some with the content that a pass left."""
@@ -116,7 +136,7 @@ def gradients(
     try:
         with one_at_a_time if runs_again else _NO_LOCK:
             found = differentiate(loss, trained, retain_graph, create_graph)
-    except RuntimeError as error:
+    except (RuntimeError, errors.LossIndependent) as error:
         named_error = _explained(error, loss, leaves)
         if named_error is error:
             raise
@@ -225,8 +245,10 @@ def _nodes(first: Any) -> Iterator[Any]:
             todo += [following for following, _ in node.next_functions]
 
 
-def _explained(error: RuntimeError, loss: Tensor, leaves: Sequence[Leaves]) -> Exception:
+def _explained(error: Exception, loss: Tensor, leaves: Sequence[Leaves]) -> Exception:
     """Find the named error for what autograd raised; PyTorch's own where there is none."""
+    if frozen := [name for some in leaves for name in some.switch_back()]:
+        return errors.WeightsOverwritten(frozen, frozen[0])
     text = str(error)
     for node in _nodes(loss.grad_fn):
         donated = getattr(getattr(node, "variable", None), "_donated", None)

@@ -131,8 +131,8 @@ A tensor that this backward needs was changed in place after the forward pass. P
     feature = feature + 1   # right: a new tensor; the graph keeps the old one
 
 [WeightsOverwritten]
-{0} of this model was changed in place through `model.weights`. The parameters still hold the old
-values, so an output of this model would belong to neither.
+{0} of this model was written to or frozen, through `model.weights` or by the network itself. The
+parameters are as they were, so an output of this model would belong to neither.
     model.weights["{1}"].data.mul_(0.5)                   # wrong: the model ends here
     new = {{"{1}": model.weights["{1}"].detach() * 0.5}}
     model = ModelFactory(parameters.replace(weights=new))   # right: a new value

@@ -212,7 +212,7 @@ CASES = [
     Case("backward: detached", lambda w: w.model.backward(w.loss.detach()), fnlib.LossIndependent, ("it has no graph (computed under no_grad, detached, or not from the model's output)",)),
     Case("backward: no weights", lambda w: fnlib.Sequential(nn.ReLU())(fnlib.Parameters()).backward(w.loss), fnlib.LossIndependent, ("the model has no trainable weights",)),
     Case("backward: joint, one of them not in it", lambda w: fnlib.backward(w.loss, w.model, w.other(fnlib.Parameters())), fnlib.LossIndependent, ("none of them is in the graph behind it",)),
-    Case("model: weights written to", written_to, fnlib.WeightsOverwritten, ("'0.bias' of this model was changed in place through `model.weights`", "model = ModelFactory(parameters.replace(weights=new))   # right")),
+    Case("model: weights written to", written_to, fnlib.WeightsOverwritten, ("'0.bias' of this model was written to or frozen, through `model.weights`", "model = ModelFactory(parameters.replace(weights=new))   # right")),
     Case("train_step: a wrapped rule in vmap", wrapped_in_vmap, fnlib.CannotTransform, ("The update rule torch.optim.rprop.Rprop changes tensors in place, and a transform", "optimizer=fnlib.Adam(lr=1e-3))            # right")),
     Case("backward: inside of vmap", inside_of_vmap, fnlib.DifferentiateOutside, ("Inside torch.func.vmap and the other transforms a loss has no graph", "vmap(torch.func.grad(loss_of), in_dims=(None, 0))(dict(parameters), X)   # right")),
     Case("backward: past an old checkpoint", past_an_old_checkpoint(), fnlib.HiddenByCheckpoint, ("a gradient of this loss would lack 'body.0.weight', 'body.0.bias'", "x = checkpoint(self.block, x, use_reentrant=False)   # right")),

@@ -254,3 +254,65 @@ def test_a_numpy_loss_is_named() -> None:
     model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
     with pytest.raises(fnlib.LossNotScalar, match="ndarray"):
         model.backward(model(torch.ones(2, 2)).detach().numpy())
+
+
+# --- requires_grad_ ---------------------------------------------------------------------------
+
+
+class Freezes(nn.Module):
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.net, self.names = build(), names
+
+    def forward(self, x: Tensor, freeze: bool = False) -> Tensor:
+        for name in self.names if freeze else ():
+            dict(self.net.named_parameters())[name].requires_grad_(False)
+        return self.net(x)
+
+
+SOME = {"one": ["0.bias"], "all": ["0.weight", "0.bias", "2.weight", "2.bias"]}
+
+
+@pytest.mark.parametrize("names", SOME.values(), ids=SOME)
+def test_freezing_model_weights_ends_this_model_only(names: list[str]) -> None:
+    parameters = value()
+    model, earlier = ModelFactory(parameters), ModelFactory(parameters)
+    before = earlier(X).square().sum()
+    for name in names:
+        model.weights[name].requires_grad_(False)
+    for use in (model, lambda x: model.backward(before)):
+        with pytest.raises(fnlib.WeightsOverwritten, match=names[0]):
+            use(X)
+    for other in (ModelFactory(parameters), earlier, model.eval()):
+        assert len(other.backward(other(X).square().sum())) == 4
+
+
+@pytest.mark.parametrize("names", SOME.values(), ids=SOME)
+def test_a_forward_that_freezes_weights_is_refused(names: list[str]) -> None:
+    Freezing = fnlib.Factory(lambda: Freezes(names))
+    parameters = Freezing(fnlib.Parameters(seed=0)).parameters
+    for _ in range(2):
+        model = Freezing(parameters)
+        loss = model(X, freeze=True).square().sum()
+        with pytest.raises(fnlib.WeightsOverwritten, match=f"net.{names[0]}"):
+            model.backward(loss)
+        again = Freezing(parameters)
+        assert len(again.backward(again(X).square().sum())) == 4
+
+
+def test_unfreezing_model_weights_ends_this_model_only() -> None:
+    def partly() -> nn.Module:
+        network = build()
+        network[0].requires_grad_(False)
+        return network
+
+    Partly = fnlib.Factory(partly)
+    parameters = Partly(fnlib.Parameters(seed=0)).parameters
+    model = Partly(parameters)
+    assert len(model.backward(sum(w.sum() for w in model.weights.values()))) == 2
+    model.weights["0.weight"].requires_grad_(True)
+    with pytest.raises(fnlib.WeightsOverwritten, match="0.weight"):
+        model(X)
+    again = Partly(parameters)
+    assert not again.weights["0.weight"].requires_grad
+    assert list(again.backward(again(X).sum())) == ["2.weight", "2.bias"]
