@@ -209,15 +209,16 @@ class Model(Tabular):
         """
         return self._forward(None, args, kwargs, keep=True)
 
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Run another method of the module than forward: ``model.call("decode", z)``.
 
         Args:
-            method: its name.
+            method: its name. Those of every ``nn.Module`` (``eval``, ``to``) are refused.
             args, kwargs: as in a call.
 
         Raises:
             StateDropped: it changed a buffer or a weight; let forward call it.
+            UnsupportedModule: it changed the module itself, which all models share.
 
         >>> import fnlib
         >>> model = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))

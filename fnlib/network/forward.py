@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fnlib import errors
 from fnlib.network.backward import Leaves
 from fnlib.network.judge import Record, judge
-from fnlib.network.pool import Call, Mode, Network
+from fnlib.network.pool import SHARED, Call, Mode, Network
+from fnlib.show import words
 from fnlib.torch_private import flat, is_own, is_wrapped, map_tensors, memory_of
 from fnlib.values.check import check_match, untied
 from fnlib.values.held import Held
@@ -83,7 +84,9 @@ def run(
     """
     network, buffers, moved = leaves.network, before._tensors, before.weights
     tree = network.borrow(mode)
-    record = None if tree.keeps_nothing else tree.records.setdefault(call[0], Record())
+    # Layers of torch.nn keep nothing in their forward; another method may switch them.
+    watches = not tree.keeps_nothing or call[0] is not None
+    record = tree.records.setdefault(call[0], Record()) if watches else None
     copied = None if record is None else record.begin(tree, call)
     # A pass that writes to weights (Embedding(max_norm=)) gets copies, or it would write to leaves.
     placed = leaves.all
@@ -96,11 +99,17 @@ def run(
         given_buffers[i] = given_buffers[i].clone()  # PyTorch can't resize a lazy copy
     try:
         output = tree.call(placed, given_buffers, call)
-    except RuntimeError as error:
+    except BaseException as error:
+        leaves.switch_back()
+        if not network.writes_weights and _changed(weights, leaves.all):
+            leaves.set_aside(weights.values())
         if "COW" not in str(error) or "INTERNAL ASSERT" not in str(error):
             raise
         network.plain = set(range(len(buffers)))
         raise errors.UnsupportedModule(_RESIZED) from error
+    if call[0] is not None and (switched := leaves.switch_back()):
+        what = f"switches requires_grad of {words.names(switched)}"
+        raise errors.UnsupportedModule(SHARED.format(call[0], what))
     new_weights, new_buffers = tree.found
     written = _changed(weights, new_weights)
     changed = _changed(buffers, new_buffers) if buffers else []
@@ -111,7 +120,8 @@ def run(
         judge(record, tree, list(weights.values()), buffers, copied, attributes)
     network.give_back(tree, new_buffers)
     if not (type(output) is Tensor and output.grad_fn is not None and is_own(output)):
-        output = _apart(output, [*placed, *new_weights, *new_buffers])  # hardly ever
+        # hardly ever
+        output = _apart(output, [*placed, *new_weights, *new_buffers], tree.attributes.parts)
     if not keep:
         if changed or written:
             raise _dropped([*changed, *written], call[0])
@@ -137,6 +147,14 @@ _RESIZED = (
 )
 
 
+_HANDED_OUT = (
+    "This network returns one of its own modules. All models of this factory share it, so whoever gets it could change them all. "
+    "Return what the module computes.\n\n"
+    "    return self.encoder      # wrong\n"
+    "    return self.encoder(x)   # right\n"
+)
+
+
 def _dropped(names: list[str], method: str | None) -> errors.StateDropped:
     """Return the error for a pass that changed state, with the line that keeps it."""
     call, keyword, advice = "model(feature)", "", ""
@@ -154,10 +172,13 @@ def _own(new: Tensor, given: Tensor) -> Tensor:
     return new.detach() if new.requires_grad else new
 
 
-def _apart(output: Any, held: list[Tensor]) -> Any:
+def _apart(output: Any, held: list[Tensor], modules: list[nn.Module]) -> Any:
     """Share what a module returns of its weights and buffers, so that nobody writes to a value."""
-    memory = {_memory(tensor) for tensor in held}
-    parts = [part for part in flat(output)[0] if isinstance(part, Tensor)]
+    memory, own = {_memory(tensor) for tensor in held}, {*map(id, modules)}
+    found = flat(output)[0]
+    if any(id(part) in own for part in found):
+        raise errors.UnsupportedModule(_HANDED_OUT)
+    parts = [part for part in found if isinstance(part, Tensor)]
     if not any(part.layout is torch.strided and _memory(part) in memory for part in parts):
         return output
     return map_tensors(lambda part: share(part) if _memory(part) in memory else part, output)

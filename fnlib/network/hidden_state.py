@@ -352,6 +352,20 @@ def _keeps_nothing(part: nn.Module) -> bool:
     )
 
 
+def anatomy(parts: list[nn.Module]) -> dict[str, Any]:
+    """Note what modules are made of: their parts, hooks, and names of weights and buffers."""
+    noted: dict[str, Any] = {}
+    for i, part in enumerate(parts):
+        tensors = registries(part)[:2]
+        for name in OF_EVERY_MODULE - {"training"}:
+            value: Any = vars(part).get(name)
+            if any(value is registry for registry in tensors):
+                value = list(value)
+            label = f"{type(part).__name__}.{name}"
+            noted.setdefault(label, {})[i] = copy.copy(value)
+    return noted
+
+
 # --- containers -----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
-from fnlib.network.hidden_state import Attributes, Place, State, resizable
+from fnlib.network.hidden_state import Attributes, Place, State, anatomy, resizable
 from fnlib.network.names import named_tensors, refuse_views
 from fnlib.network.randomness import preserved
 from fnlib.show import words
@@ -30,6 +30,13 @@ _BIND = "model = ModelFactory(fnlib.Parameters.from_module(network))   # or what
 
 
 _NOTHING: tuple[list[Tensor], list[Tensor]] = ([], [])
+SHARED = (
+    "`{0}` {1}, and all models of this factory share one module, so model.call can't run it. Change the network where it is "
+    "built, and make another factory.\n\n"
+    '    model.call("{0}", ...)   # wrong\n\n'
+    "    network = build(); network.{0}(...)\n"
+    "    ModelFactory = fnlib.Factory(network)   # right: a network that has been changed\n"
+)
 
 
 def mode_in_words(mode: Mode) -> str:
@@ -222,12 +229,31 @@ class Tree:
         self.given = weights, buffers
         self.fill(weights, buffers)
         method, args, kwargs = call
-        function = self.module if method is None else getattr(self.module, method)
-        output = function(*args, **kwargs)
+        if method is None:
+            output = self.module(*args, **kwargs)
+        else:
+            output = self._run_method(method, args, kwargs)
         self.found = (
             self.read(self.weight_places, weights),
             self.read(self.buffer_places, buffers) if buffers else buffers,
         )
+        return output
+
+    def _run_method(self, method: str, args: Any, kwargs: Any) -> Any:
+        """Run a method that only computes: later models get this tree and these weights too.
+
+        Raises:
+            UnsupportedModule: it changed what the network is made of, or every module has it.
+        """
+        function, parts = getattr(self.module, method), self.attributes.parts
+        if getattr(function, "__func__", function) is vars(nn.Module).get(method):
+            what = "is a method of every nn.Module, not one that your class adds"
+            raise errors.UnsupportedModule(SHARED.format(method, what))
+        before = anatomy(parts)
+        output = function(*args, **kwargs)
+        if changed := [name for name, now in anatomy(parts).items() if now != before.get(name)]:
+            what = f"changes {words.names(changed)}"
+            raise errors.UnsupportedModule(SHARED.format(method, what))
         return output
 
     def fill(self, weights: list[Tensor], buffers: list[Tensor]) -> None:

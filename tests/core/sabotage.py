@@ -352,6 +352,8 @@ TABLE = [
     s(1, "optimizer state handed out unprotected", unprotected(f"{PARAMETERS}.optimizer_state"), f"{WRITE}[optimizer_state-add_]"),
     s(1, "state_dict handed out unprotected", within(f"{PARAMETERS}.state_dict", "torch.Tensor.clone", first), f"{WRITE}[state_dict-.data]"),
     s(1, "gradient handed out unprotected", unprotected(f"{GRADIENT}.__getitem__"), f"{WRITE}[gradient-fused kernel]"),
+    s(1, "a method may change the network", swap("fnlib.network.hidden_state.anatomy", returns({})), "test_methods.py::test_a_method_that_changes_the_network_is_refused[grow]", "test_methods.py::test_a_method_of_every_module_is_refused[append]"),
+    s(1, "a weight that is frozen stays frozen", swap("fnlib.network.backward.Leaves._switched", returns({})), "test_weights.py::test_freezing_model_weights_ends_this_model_only[one]", "test_weights.py::test_a_forward_that_freezes_weights_is_refused[all]", "test_methods.py::test_a_method_that_changes_the_network_is_refused[freeze]"),
     s(1, "a write to model.weights goes unnoticed", swap("fnlib.network.backward.Leaves.written", lambda old: lambda self, origins: []), f"{WRITE}[model.weights-add_]", "test_weights.py::test_a_write_ends_this_model_only[through_data]"),
     s(1, "with_buffers hands out unprotected", result(f"{MODEL}.with_buffers", lambda pair: (pair[0], raw(pair[1]))), f"{WRITE}[buffers-out=]"),
     s(1, "an output that is a weight, unprotected", swap(f"{FORWARD}._apart", first), "test_forward.py::test_an_output_made_of_weights_and_buffers_can_be_written_to"),
