@@ -98,7 +98,8 @@ class Factory(Tabular):
         mode = training if isinstance(training, bool) else self.network.mode_of(training)
         if seed is not None:
             seed = checked_seed(seed, "model = ModelFactory(parameters, seed=0)")
-        return Model(Binding(self, parameters, mode, mode or True, seed))
+        trains = True if mode is False else mode
+        return Model(Binding(self, parameters, mode, trains, seed))
 
     @property
     def network(self) -> Network:

@@ -41,8 +41,17 @@ SHARED = (
 
 def mode_in_words(mode: Mode) -> str:
     """Say which parts train: "training except bn"."""
-    off = [] if isinstance(mode, bool) else [name or "all" for name, trains in mode if not trains]
-    return ("training" if mode else "evaluation") + (f" except {', '.join(off)}" if off else "")
+    named = {"": mode} if isinstance(mode, bool) else {"": True, **dict(mode)}
+    rest = named.pop("")
+    others = [name for name, trains in named.items() if trains is not rest]
+    back = [
+        name
+        for name in named
+        if name not in others and name.startswith(tuple(f"{o}." for o in others))
+    ]
+    text = "training" if rest else "evaluation"
+    text += f" except {', '.join(others)}" if others else ""
+    return text + (f" (but not {', '.join(back)})" if back else "")
 
 
 class Network:
@@ -109,7 +118,7 @@ class Network:
             known = words.names(sorted(self.modules - {""})) or "none"
             what = "training= names a submodule that this network doesn't have"
             raise errors.WrongParameters(what, f"{words.names(unknown)}; there is {known}", right)
-        return tuple(sorted(training.items()))
+        return tuple(sorted(training.items())) or True
 
     def fit(self, held: Held) -> Held:
         """Check a record, and return it with weights and buffers in this network's order."""

@@ -8,6 +8,7 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -262,6 +263,33 @@ def test_a_model_shows_its_mode_and_the_buffers_it_carries() -> None:
     _, buffers = model.with_buffers(torch.full((4, 2), 10.0))
     assert row(repr(model), "0.num_batches_tracked")[-1] == "0"
     assert row(repr(model.carry(buffers)), "0.num_batches_tracked")[-1] == "1"
+
+
+MODES: list[tuple[Any, str]] = [
+    (True, "training"),
+    (False, "evaluation"),
+    ({}, "training"),
+    ({"": True}, "training"),
+    ({"": False}, "evaluation"),
+    ({"0": True}, "training"),
+    ({"0": False}, "training except 0"),
+    ({"": False, "0": False}, "evaluation"),
+    ({"": False, "1": True}, "evaluation except 1"),
+    ({"1": False, "1.0": False}, "training except 1, 1.0"),
+    ({"1": False, "1.0": True}, "training except 1 (but not 1.0)"),
+    ({"1": False, "10": True}, "training except 1"),
+]
+
+
+@pytest.mark.parametrize(("training", "words"), MODES, ids=str)
+def test_a_model_says_which_parts_train(training: Any, words: str) -> None:
+    """In the words of its repr, and as the layers themselves do."""
+    layers = [nn.Dropout() for _ in range(11)]
+    layers[1] = nn.Sequential(nn.Dropout())
+    model = fnlib.Sequential(*layers)(fnlib.Parameters(), training=training)
+    assert repr(model).startswith(f"Model in {words}: ")
+    if words in ("training", "evaluation"):
+        assert (model(torch.ones(99)) == 0).any() == (words == "training")
 
 
 def test_the_repr_of_a_deep_network_is_cut() -> None:
