@@ -242,7 +242,7 @@ def _mapped(
     found = function({**tensors, **moved})
     weights = {name: found[f"weight {name}"] for name in value.weights}
     buffers = {name: found[name] for name in tensors}
-    return Buffers(buffers, weights, value.resized, value.passes, value.behind)
+    return Buffers(buffers, weights, value.resized, value.passes, value.behind, value._ties)
 
 
 # --- bytes ----------------------------------------------------------------------------------------

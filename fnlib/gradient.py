@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
+from fnlib.network.pool import Network
 from fnlib.show.table import Table
 from fnlib.show.tensors import tensor_table
 from fnlib.values.protect import Tensors, Unassignable, detached, owned, register_as_mapping
@@ -36,7 +37,7 @@ class Gradient(Unassignable, Tensors):
     """
 
     __slots__ = ("__weakref__", "_network")
-    _network: object  # whose names and shapes these are, so that step need not check again
+    _network: Network | None  # whose names and shapes these are: step need not check again
     _instead = "fnlib.Gradient({{**gradient, '{}': tensor}})"
     __array_ufunc__ = None  # `numpy_number * gradient` is ours to compute
 
@@ -53,10 +54,11 @@ class Gradient(Unassignable, Tensors):
         self._network = None
 
     @classmethod
-    def _of(cls, tensors: Mapping[str, Tensor], network: object = None) -> Gradient:
+    def _of(cls, tensors: Mapping[str, Tensor], network: Network | None = None) -> Gradient:
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
-        self._tensors, self._ties, self._network = tensors, {}, network
+        self._tensors, self._network = tensors, network
+        self._ties = {} if network is None else network.names.ties
         return self
 
     def __getitem__(self, name: str) -> Tensor:
@@ -65,7 +67,7 @@ class Gradient(Unassignable, Tensors):
         except KeyError:
             raise KeyError(
                 f"{name!r}: the loss doesn't depend on it, or no weight has this name. "
-                f"This gradient has {', '.join(self._tensors)}"
+                f"This gradient has {', '.join(map(str, self._tensors)) or 'no entry'}"
             ) from None
 
     def __bool__(self) -> bool:

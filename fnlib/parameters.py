@@ -295,7 +295,8 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         """
         right = "parameters.diff(later)   # two values of the same network"
         mine, theirs = self._pair(other, "diff compares parameters with parameters", right)
-        return Difference({**mine.weights, **mine.buffers}, {**theirs.weights, **theirs.buffers})
+        mine_all, theirs_all = ({**held.weights, **held.buffers} for held in (mine, theirs))
+        return Difference(mine_all, theirs_all, mine.names.ties)
 
     def _pair(self, other: object, what: str, right: str, exact: bool = False) -> tuple[Held, Held]:
         """Return the records of two values of one network."""

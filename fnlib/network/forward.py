@@ -37,8 +37,9 @@ class Buffers(Tensors):
         resized: frozenset[str],
         passes: list[list[str]],
         behind: int,
+        ties: Mapping[str, str],
     ) -> None:
-        self._tensors, self._ties = tensors, _NONE
+        super().__init__(tensors, ties)
         self.weights = weights  # those that passes changed (Embedding(max_norm=) does)
         self.resized = resized  # names of buffers that no longer have the network's shape
         # What each pass changed, of all models of one bind; the first `behind` of them led here.
@@ -47,7 +48,7 @@ class Buffers(Tensors):
 
 def at_first(held: Held) -> Buffers:
     """Return the buffers of a value that is bound, before any pass."""
-    return Buffers(held.buffers, _NONE, held.names.resized, [], 0)
+    return Buffers(held.buffers, _NONE, held.names.resized, [], 0, held.names.ties)
 
 
 def taken(given: Mapping[str, Tensor], before: Buffers, network: Network, right: str) -> Buffers:
@@ -66,7 +67,7 @@ def taken(given: Mapping[str, Tensor], before: Buffers, network: Network, right:
     check_match("buffer", tensors, network.buffers, right, free=resized)
     check_match("weight", weights, network.weights, right, partial=True)
     tensors = {n: tensors[n] if ours else owned(tensors[n]) for n in network.buffers}
-    return Buffers(tensors, weights, resized, before.passes, behind)
+    return Buffers(tensors, weights, resized, before.passes, behind, network.names.ties)
 
 
 def run(
@@ -137,7 +138,7 @@ def run(
         behind += 1
     places = zip(weights, placed, new_weights, strict=True)
     moved = {**moved, **{n: _own(new, given) for n, given, new in places if n in written}}
-    return output, Buffers(after, moved, resized, before.passes, behind)
+    return output, Buffers(after, moved, resized, before.passes, behind, before._ties)
 
 
 _RESIZED = (

@@ -31,7 +31,13 @@ class Difference(Tabular, Mapping[str, float]):
     total: distance 1, 20% of the norm 5
     """
 
-    def __init__(self, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        mine: Mapping[str, Tensor],
+        theirs: Mapping[str, Tensor],
+        ties: Mapping[str, str] | None = None,
+    ) -> None:
+        self._ties = ties or {}
         # Read at once: the memory of either value may be given away later.
         self._shapes = {name: shape_of(mine[name]) for name in mine}
         self._counters = {
@@ -49,7 +55,7 @@ class Difference(Tabular, Mapping[str, float]):
             self._greatest[name] = change.abs().max().item() if change.numel() else 0.0
 
     def __getitem__(self, name: str) -> float:
-        return self._distances[name]
+        return self._distances[self._ties.get(name, name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._distances)

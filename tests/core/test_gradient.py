@@ -255,6 +255,10 @@ def test_what_is_no_tensor_is_refused() -> None:
         match="'x': the loss doesn't depend on it, or no weight has this name. This gradient has a",
     ):
         fnlib.Gradient({"a": torch.ones(1)})["x"]
+    with pytest.raises(KeyError, match="This gradient has 1"):
+        fnlib.Gradient({1: torch.ones(1)})["x"]  # type: ignore[dict-item]
+    with pytest.raises(KeyError, match="This gradient has no entry"):
+        fnlib.Gradient({})["x"]
 
 
 def test_one_pass_over_several_models() -> None:

@@ -400,6 +400,51 @@ def test_both_names_of_a_tied_buffer_are_understood() -> None:
         assert later.buffers["0.running_mean"].eq(1).all()
 
 
+def tied() -> nn.Module:
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    network[1].weight, network[1].running_mean = network[0].weight, network[0].running_mean
+    return network
+
+
+def holders(name: str) -> Any:
+    """Everything that names weights or buffers, of one network whose parts are tied."""
+    model = fnlib.Factory(tied)(fnlib.Parameters(seed=0))
+    output, buffers = model.with_buffers(torch.eye(3))
+    gradient = model.backward((output * torch.randn(3, 3)).sum())
+    later = model.step(gradient, buffers=buffers)
+    return {
+        "parameters": later,
+        "model.weights": model.weights,
+        "gradient": gradient,
+        "gradient, scaled": gradient * 2,
+        "gradient, summed": gradient + gradient,
+        "gradient, copied": copy.deepcopy(gradient),
+        "diff": later.diff(model.parameters),
+        "parameters.buffers": later.buffers,
+        "with_buffers": buffers,
+        "carried": model.carry(dict(buffers)).with_buffers(torch.eye(3))[1],
+        "bound": model._buffers,
+    }[name]
+
+
+HOLDERS = {
+    **dict.fromkeys(
+        ("parameters", "model.weights", "gradient", "gradient, scaled", "gradient, summed"),
+        "weight",
+    ),
+    **dict.fromkeys(("gradient, copied", "diff"), "weight"),
+    **dict.fromkeys(("parameters.buffers", "with_buffers", "carried", "bound"), "running_mean"),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_both_names_of_a_tie_are_read_everywhere(holder: str) -> None:
+    found, kind = holders(holder), HOLDERS[holder]
+    first, second = f"0.{kind}", f"1.{kind}"
+    assert second in found and second not in list(found)
+    assert (torch.as_tensor(found[second]) == torch.as_tensor(found[first])).all()
+
+
 def test_buffers_given_on_purpose_are_taken() -> None:
     """What the errors about dropped buffers call right, done."""
     ModelFactory, parameters = trained()
