@@ -34,6 +34,7 @@ from fnlib.values.held import (
     held_in,
     same,
     state_dict,
+    with_graph,
 )
 from fnlib.values.protect import Tensors, Unassignable, share
 from fnlib.values.table import table_of
@@ -370,7 +371,8 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         return Parameters._of, (content,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
-        return Parameters._of(map_tree(Tensor.clone, self._to_copy()))
+        content = map_tree(Tensor.clone, self._to_copy())
+        return Parameters._of(with_graph(content) if isinstance(content, Held) else content)
 
     def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
         return table_of(self._content, buffers)

@@ -153,9 +153,9 @@ More than one forward pass of this model changed {}, and these buffers lack one 
 To keep only one of them on purpose: model.step(gradient, buffers=dict(buffers)).
 
 [CarriesGraph]
-The weights of these parameters carry a graph, which `replace(weights=...)` kept, so they can't {}.
-Such parameters are for one forward pass and one backward through them (meta-learning,
-hypernetworks).
+The weights of these parameters carry a graph, which `replace(weights=...)` or `lerp` kept, so they
+can't {}. Such parameters are for one forward pass and one backward through them
+(meta-learning, hypernetworks).
     parameters = parameters.replace(weights=weights)   # keeps the graph behind `weights`
 
     plain = {{name: w.detach() for name, w in weights.items()}}

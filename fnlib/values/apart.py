@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.values.held import Content, Held, Names
+from fnlib.values.held import Content, Held, Names, with_graph
 from fnlib.values.protect import share
 
 _STACK = "stacked = fnlib.stack([p, q])   # of one factory, after as many steps"
@@ -49,7 +49,7 @@ def together(tensors: Iterable[Any], static: Any) -> Any:
     leaves = (share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors)
     weights = dict(zip(static.weights, leaves, strict=False))
     buffers = dict(zip(static.buffers, leaves, strict=False))
-    return Held(weights, buffers, _filled(static.state, leaves), *static[3:])
+    return with_graph(Held(weights, buffers, _filled(static.state, leaves), *static[3:]))
 
 
 class _Leaf:

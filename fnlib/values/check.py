@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.show import words
-from fnlib.values.held import Held
-from fnlib.values.protect import Tensors, carried, detached, in_transform, owned, same_bits
+from fnlib.values.held import Held, with_graph
+from fnlib.values.protect import Tensors, carried, detached, owned, same_bits
 from fnlib.values.trees import same_entries, storable
 
 
@@ -128,8 +128,8 @@ def replaced(
         weights=_merged("weight", held.weights, weights, held.names.ties, carried),
         buffers=_merged("buffer", held.buffers, buffers, held.names.ties, owned),
     )
-    if weights is not None and not in_transform():
-        new = new._replace(graph=any(w.requires_grad for w in new.weights.values()))
+    if weights is not None:
+        new = with_graph(new)
     if state is KEEP:
         return new
     if state is None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.show.location import where
-from fnlib.values.protect import share, share_all
+from fnlib.values.protect import in_transform, share, share_all
 from fnlib.values.trees import map_tree, same_tree
 
 Target = torch.device | str | torch.dtype
@@ -40,7 +40,18 @@ class Held(NamedTuple):
     rule: str | None = None  # the name of the rule that made the state
     step_count: int = 0
     names: Names = Names()
-    graph: bool = False  # whether weights carry a graph: made by replace, of what autograd follows
+    graph: bool = False  # whether weights carry a graph; see `with_graph`
+
+
+def with_graph(held: Held) -> Held:
+    """Note whether weights of a new record carry a graph: those of replace and lerp may.
+
+    Inside of a transform they are the transform's to follow, and the flag stays.
+    """
+    if in_transform():
+        return held
+    weights = held.weights.values()
+    return held._replace(graph=any(isinstance(w, Tensor) and w.requires_grad for w in weights))
 
 
 class Empty(NamedTuple):
@@ -116,10 +127,12 @@ def converted(held: Held, target: Target) -> Held:
             return type(tree)(map(convert_state, tree))
         return map_tree(convert, tree)
 
-    return held._replace(
-        weights=map_tree(convert, held.weights),
-        buffers=map_tree(convert, held.buffers),
-        state=convert_state(held.state),
+    return with_graph(
+        held._replace(
+            weights=map_tree(convert, held.weights),
+            buffers=map_tree(convert, held.buffers),
+            state=convert_state(held.state),
+        )
     )
 
 

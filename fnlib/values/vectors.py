@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.values.held import Held
-from fnlib.values.protect import share
+from fnlib.values.held import Held, with_graph
+from fnlib.values.protect import detached, share
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
@@ -26,7 +26,7 @@ def norm(tensors: list[Tensor]) -> Tensor:
 def factor(number: Any) -> Any:
     """Return a tensor without dimensions or Python's own number (of NumPy's too), or None."""
     if isinstance(number, Tensor):
-        return number.detach().reshape(()) if number.numel() == 1 else None
+        return number.reshape(()) if number.numel() == 1 else None
     if isinstance(number, numbers.Integral):
         return None if isinstance(number, bool) else int(number)
     if isinstance(number, numbers.Real):
@@ -77,9 +77,9 @@ def interpolated(mine: Held, theirs: Held, weight: float, buffers: str) -> Held:
     """Return a record on the way from one to another. See ``fnlib.Parameters.lerp``."""
     kept = {"own": mine.buffers, "other": theirs.buffers}
     if buffers == "lerp":
-        kept["lerp"] = _between(mine.buffers, theirs.buffers, weight)
-    weights, graph = _between(mine.weights, theirs.weights, weight), mine.graph or theirs.graph
-    return mine._replace(weights=weights, buffers=kept[buffers], graph=graph)
+        kept["lerp"] = {**detached(_between(mine.buffers, theirs.buffers, weight))}
+    weights = _between(mine.weights, theirs.weights, weight)
+    return with_graph(mine._replace(weights=weights, buffers=kept[buffers]))
 
 
 def _between(

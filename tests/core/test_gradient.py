@@ -261,6 +261,29 @@ def test_what_is_no_tensor_is_refused() -> None:
         fnlib.Gradient({})["x"]
 
 
+FOLLOWED: dict[str, Any] = {
+    "*": lambda g, a: g * a,
+    "r*": lambda g, a: a * g,
+    "/": lambda g, a: g / a,
+    "one element": lambda g, a: g * a.reshape(1, 1),
+    "map": lambda g, a: g.map(lambda tensor: tensor * a),
+    "clip_norm": lambda g, a: g.clip_norm(a),
+    "sum": lambda g, a: g + g * a - g,
+    "deepcopy": lambda g, a: copy.deepcopy(g * a),
+}
+
+
+@pytest.mark.parametrize("way", FOLLOWED)
+def test_arithmetic_keeps_the_graph_of_its_factor(way: str) -> None:
+    """A learned rate gets a gradient; a step takes the numbers only."""
+    model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+    gradient = model.backward(model(torch.ones(1, 2)).sum())
+    alpha = torch.tensor(0.5, requires_grad=True)
+    scaled = FOLLOWED[way](gradient, alpha)
+    assert torch.autograd.grad(scaled.norm(), alpha)[0] != 0
+    assert not any(weight.requires_grad for weight in model.step(scaled).values())
+
+
 def test_one_pass_over_several_models() -> None:
     encoder, decoder = (
         fnlib.Sequential(nn.Linear(3, 3))(fnlib.Parameters(seed=seed)) for seed in (0, 1)

@@ -471,6 +471,55 @@ def test_buffers_given_on_purpose_are_taken() -> None:
         assert step().buffers["1.num_batches_tracked"] == 3
 
 
+MAKERS: dict[str, Any] = {
+    "replace": lambda p, a: p.replace(weights={"bias": p["bias"] * a}),
+    "lerp": lambda p, a: p.lerp(p.to(torch.float32), a),
+    "lerp, buffers too": lambda p, a: p.lerp(p, a, buffers="lerp"),
+    "to": lambda p, a: p.lerp(p, a).to(torch.float64),
+    "deepcopy": lambda p, a: copy.deepcopy(p.lerp(p, a)),
+    "stack": lambda p, a: fnlib.stack([p.lerp(p, a), p]),
+    "unstack": lambda p, a: fnlib.unstack(fnlib.stack([p, p.lerp(p, a)]))[1],
+    "tree_map": lambda p, a: torch.utils._pytree.tree_map(
+        lambda tensor: tensor * a if tensor.is_floating_point() else tensor, p
+    ),
+}
+AFTERWARDS: dict[str, Any] = {
+    "to": lambda value: value.to(torch.float64),
+    "deepcopy": copy.deepcopy,
+    "stack": lambda value: fnlib.unstack(fnlib.stack([value]))[0],
+    "lerp": lambda value: value.lerp(value, 0.5),
+}
+
+
+@pytest.mark.parametrize("follows", [True, False], ids=["grad", "no_grad"])
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_graph_is_known_where_weights_carry_one(maker: str, follows: bool, tmp_path: Any) -> None:
+    parameters = fnlib.Parameters.from_module(nn.BatchNorm1d(3))
+    alpha = torch.tensor(0.25, requires_grad=True)
+    with torch.set_grad_enabled(follows):
+        value = MAKERS[maker](parameters, alpha)
+    if maker != "tree_map":  # which maps the buffers too
+        assert not any(buffer.requires_grad for buffer in value.buffers.values())
+    if follows:
+        with pytest.raises(fnlib.CarriesGraph):
+            value.save(tmp_path / "value")
+        if maker not in ("stack", "tree_map"):
+            model = fnlib.Factory(lambda: nn.BatchNorm1d(3))(value, training=False)
+            output = model(torch.eye(3).to(value["bias"].dtype))
+            assert torch.autograd.grad(output.square().sum(), alpha)
+    else:
+        value.save(tmp_path / "value")
+
+
+@pytest.mark.parametrize("way", AFTERWARDS)
+def test_what_is_made_without_a_graph_has_none(way: str, tmp_path: Any) -> None:
+    parameters = fnlib.Parameters.from_module(nn.BatchNorm1d(3))
+    value = parameters.lerp(parameters, torch.tensor(0.25, requires_grad=True))
+    with torch.no_grad():
+        plain = AFTERWARDS[way](value)
+    plain.save(tmp_path / "value")
+
+
 def test_the_hash_is_that_of_the_object() -> None:
     """Equal values are two keys; the docstring says so."""
     _, parameters = trained(1)
