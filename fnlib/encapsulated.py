@@ -1,7 +1,8 @@
-"""The middle proposal: a closed box that owns its loss, its update rule and its parameters.
+"""The encapsulated proposal: a closed box that owns its loss, its update rule and its parameters.
 
-``step`` and ``fit`` change the box. Inside they run the functional loop, and what the box holds is one
-value, so ``box.parameters`` can be kept, compared and put back.
+Between the stateful and the functional one, ``step`` and ``fit`` change the box. Inside they run the
+functional loop, and what the box holds is one value, so ``box.parameters`` can be kept, compared and
+put back.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from fnlib.factory import Factory
 from fnlib.optim import UpdateRule
 from fnlib.parameters import Parameters
 
+_SMALL = {torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64}
+
 
 class Sequential:
     """Layers that are called one after the other, with a loss and an update rule of their own.
 
-    Each method takes tensors, NumPy arrays or lists, first dimension first.
+    Each method takes tensors, NumPy arrays or lists, with the examples along the first dimension.
 
     Args:
         modules: layers, as for ``nn.Sequential``.
@@ -157,9 +160,19 @@ class Sequential:
 
         Args:
             X: examples.
-            y: their labels.
+            y: their labels, as `predict` returns them: one class for each example.
+
+        Raises:
+            WrongParameters: y has another shape; a comparison would broadcast it.
         """
-        return float((self.predict(X) == _tensor(y)).float().mean())
+        predicted, label = self.predict(X), _tensor(y)
+        if predicted.shape != label.shape:
+            raise errors.WrongParameters(
+                "score compares one class with one label for each example",
+                f"got classes of shape {tuple(predicted.shape)}, labels of shape {tuple(label.shape)}",
+                "box.score(X, y)   # a column of labels: y.squeeze(1); one-hot rows: y.argmax(1)",
+            )
+        return float((predicted == label).float().mean())
 
     def __repr__(self) -> str:
         return f"Closed box with {self.parameters.step_count} steps behind it, of {self.factory!r}"
@@ -176,8 +189,10 @@ def _progress(epochs: int) -> Iterable[int]:
 
 
 def _tensor(data: Any) -> Any:
-    """Copy arrays and lists; floating numbers become PyTorch's default kind, as its layers expect."""
+    """Copy arrays and lists; numbers get the dtypes that PyTorch's layers and losses expect."""
     if isinstance(data, Tensor):
         return data
     tensor = torch.tensor(data)
-    return tensor.to(torch.get_default_dtype()) if tensor.dtype is torch.float64 else tensor
+    if tensor.dtype is torch.float64:
+        return tensor.to(torch.get_default_dtype())
+    return tensor.long() if tensor.dtype in _SMALL else tensor  # classes: int64 alone will do

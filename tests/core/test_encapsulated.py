@@ -185,3 +185,41 @@ def test_fit_needs_no_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "tqdm.auto", None)
         monkeypatch.setitem(sys.modules, "tqdm", None)
     assert boxes[0].parameters == boxes[1].parameters
+
+
+def rows(labels: torch.Tensor) -> dict[str, object]:
+    return {
+        "a column": labels.unsqueeze(1),
+        "a row": labels.unsqueeze(0),
+        "too few": labels[:-1],
+        "one": labels[:1],
+        "a number": labels[0],
+        "one-hot": nn.functional.one_hot(labels, 3),
+        "a list of lists": [[int(label)] for label in labels],
+    }
+
+
+@pytest.mark.parametrize("shape", rows(torch.tensor([0, 1, 2])))
+def test_score_takes_one_label_for_each_example(shape: str) -> None:
+    box = encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss())
+    labels = torch.tensor([0, 1, 2])
+    assert box.score(torch.eye(3), labels) == 1.0
+    with pytest.raises(fnlib.WrongParameters, match="one class with one label"):
+        box.score(torch.eye(3), rows(labels)[shape])
+
+
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_labels_may_be_numpy_integers_of_any_size(dtype: str) -> None:
+    feature, label = data()
+    boxes = [
+        encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0)
+        for _ in range(2)
+    ]
+    boxes[0].fit(feature, label, epochs=1, seed=1)
+    boxes[1].fit(feature.numpy(), label.numpy().astype(dtype), epochs=1, seed=1)
+    assert boxes[0].parameters == boxes[1].parameters
+    scores = [box.score(feature, label.numpy().astype(dtype)) for box in boxes]
+    assert scores[0] == boxes[0].score(feature, label) == scores[1]
