@@ -37,7 +37,7 @@ _LATER = {
     "train_step": "fnlib.compiled",
     "History": "fnlib.history",
     "Ledger": "fnlib.ledger",
-    "compare": "fnlib.ledger",
+    "compare": "fnlib.ledger.views.compare",
     "doctor": "fnlib.ledger.doctor",
 }
 
@@ -53,21 +53,20 @@ _HOME = {name: module for module, names in _CORE.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         found = getattr(import_module(_LATER[name]), name)
-        globals()[name] = found  # a module of the same name must not take its place
+        globals()[name] = found  # so that it is asked for once
         return found
     if name in _HOME:
         _load_the_core()
         return globals()[name]
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+    if name.isidentifier() and name[0] != "_" and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'fnlib' has no attribute {name!r}")
 
 
 def _load_the_core() -> None:
     """Load all of it at once, since torch.compile doesn't trace through a lazy name."""
-    for name in __all__:
-        if name in _HOME:
-            globals()[name] = getattr(import_module(_HOME[name]), name)
+    for name, module in _HOME.items():
+        globals()[name] = getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from fnlib import errors
 from fnlib.factory import Factory
-from fnlib.optim import UpdateRule
 from fnlib.parameters import Parameters
+from fnlib.updates.rule import UpdateRule
 
 _SMALL = {torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64}
 

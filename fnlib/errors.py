@@ -1,4 +1,4 @@
-"""Every exception of fnlib. What each one says is in `fnlib.show.messages`.
+"""Every exception of the core. What each one says is in `fnlib.show.messages`.
 
 Catch all of them as ``fnlib.FnlibError``. Each one is also the error that Python would raise
 (``TypeError``, ``ValueError``, ``RuntimeError``).
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnlib.show import words
-from fnlib.show.messages import HABITS, TEXTS, habit
+from fnlib.show.messages import TEXTS, habit
 
 __all__ = [
     "AbsentGradient", "CannotRedraw", "CannotReduce", "CannotStore", "CannotTransform",
@@ -216,8 +216,6 @@ class CannotReduce(FnlibError, TypeError):
 
 class NotAModule(FnlibError, AttributeError):
     """A functional model was asked for what an ``nn.Module`` has."""
-
-    _KNOWN = HABITS
 
     def __init__(self, name: str) -> None:
         super().__init__(name, *habit(name))

@@ -108,16 +108,19 @@ class Factory(Tabular):
 
     def __setattr__(self, name: str, value: Any) -> None:
         setting = f"optimizer={words.code(value)}" if name == "optimizer" else "..."
-        raise errors.Immutable(
+        raise self._finished(f"ModelFactory.{name} = {words.code(value)}", setting)
+
+    def __delattr__(self, name: str) -> None:
+        raise self._finished(f"del ModelFactory.{name}", "...")
+
+    def _finished(self, wrong: str, setting: str) -> errors.Immutable:
+        return errors.Immutable(
             "A factory is finished when it is made, because the models it has bound use its settings.",
-            f"ModelFactory.{name} = {words.code(value)}",
+            wrong,
             "would change every bound model",
             f"ModelFactory = fnlib.Factory(Network, {setting})   # right: a new factory\n"
             "    model = ModelFactory(parameters.replace(optimizer_state=None))   # a new rule starts afresh",
         )
-
-    def __delattr__(self, name: str) -> None:
-        self.__setattr__(name, None)
 
     def _table(self) -> Table:
         table = self._source.table()
@@ -272,7 +275,7 @@ class Model(Tabular):
         return Weights(leaves.show(), leaves.network.names.ties)
 
     def _intact(self, held: Held, graph: bool = False) -> Leaves:
-        """Return leaves that nobody wrote to: new ones, if the write was another model's.
+        """Return leaves that nobody wrote to; this model takes new ones after another's write.
 
         Raises:
             WeightsOverwritten: somebody wrote to what this model showed, or to what its graph needs.
@@ -497,7 +500,7 @@ def backward(
         GraphUsedUp, GraphOverwritten: an earlier backward used the graph up, or something that it
             needs was changed in place since.
         WeightsOverwritten, Donated: so were a model's weights, or they were given away.
-        WrongParameters: one of the models is something else.
+        WrongParameters: one of the models is something else, or there is none.
 
     >>> import fnlib
     >>> layer = fnlib.Sequential(nn.Linear(2, 2))
@@ -505,17 +508,21 @@ def backward(
     >>> loss = decoder(encoder(torch.ones(1, 2))).sum()
     >>> for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)
     """
+    if not models:
+        raise _no_models("got a loss alone")
     leaves = [_leaves_of(model) for model in models]
     found = gradients(loss, leaves, retain_graph, create_graph)
     return tuple([Gradient._of(*pair) for pair in found])
 
 
+def _no_models(got: str) -> errors.WrongParameters:
+    what = "A gradient is taken of a loss with respect to models"
+    right = "for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)"
+    return errors.WrongParameters(what, got, right)
+
+
 def _leaves_of(model: Model) -> Leaves:
     if not isinstance(model, Model):
-        raise errors.WrongParameters(
-            "A gradient is taken of a loss with respect to models",
-            f"got {type(model).__name__}",
-            "for_encoder, for_decoder = fnlib.backward(loss, encoder, decoder)",
-        )
+        raise _no_models(f"got {type(model).__name__}")
     held = model._held("take a gradient")
     return model._intact(held, graph=True) if model._leaves.shown else model._leaves

@@ -5,10 +5,15 @@ A rule is any object with two methods:
     init(weights) -> state                                  before the first step
     update(weights, gradient, state) -> (weights, state)    at each step
 
+It may also have a `name`, which values show, and a method `at(step_count)`, which returns the rule for
+one step of a schedule (docs/functional.md).
+
 The tensors that your own rule gets are copy-on-write, so it may work in place. SGD and Adam are one
 formula each, `move`, for one weight `w` with gradient `g`; AdamW is Adam with two other defaults.
-Each has a class in torch.optim, its `like`, which takes the unusual steps. The order of operations is
-that of ``torch.optim``, because it decides the last bit. ``out=out(w)`` reuses the memory of `w` if
+Each has a class in torch.optim, its `like`, which takes the steps that PyTorch computes in another
+order: half precision, sparse gradients, ``foreach``, accelerators. A rule without such a class is no
+formula: write its `init` and `update`. The order of operations is that of ``torch.optim``, because it
+decides the last bit. ``out=out(w)`` reuses the memory of `w` if
 that has been donated, and makes a new tensor otherwise.
 
 Any number among the settings may be a function of the step count: the first step uses ``f(0)``.

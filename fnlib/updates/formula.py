@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import torch
 from torch import Tensor
 
+from fnlib import errors
 from fnlib.torch_private import is_wrapped
 from fnlib.updates.fused import Moments
 from fnlib.updates.rule import Moved, Named, Rule, Settings
@@ -35,6 +36,14 @@ _IS_CONTIGUOUS: Any = Tensor.is_contiguous
 @dataclass_transform(frozen_default=True, eq_default=False)
 def formula(cls: Class) -> Class:
     """Make a frozen dataclass of a rule, whose fields are its settings."""
+    if not hasattr(cls, "like"):
+        raise errors.CannotWrap(
+            cls.__name__,
+            "a Formula needs `like`, the class of torch.optim that has the same bits, because that "
+            "class takes the unusual steps",
+            "class Rule:   # right: any object with init(weights) and update(weights, gradient, state)",
+            f"@formula\n    class {cls.__name__}(Formula): ...",
+        )
     made: Any = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     made.__setattr__, made.__delattr__ = Rule.__setattr__, Rule.__delattr__  # their error teaches
     return made
@@ -100,12 +109,13 @@ class Formula(Rule):
     def _move_each(self, names: list[str], parts: Parts, count: Counter, in_place: bool) -> None:
         """Move one weight after the other."""
         weights, gradient, kept = parts
-        counts, place = self.counts, same if in_place else new
+        counts = self.counts
+        where = same if in_place else new
         starts = counts or type(self).start is not Formula.start
         # A new tensor would have other strides than a weight that isn't contiguous.
         dense = in_place or in_transform() or all(map(_IS_CONTIGUOUS, weights.values()))
         for name in names:
-            w, out, before = weights[name], place, kept.get(name)
+            w, out, before = weights[name], where, kept.get(name)
             if not before:
                 before = self.started(w) if starts else {}
             step, t = count(before["step"]) if counts else (None, None)

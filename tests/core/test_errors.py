@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 import fnlib
 from fnlib import errors
-from fnlib.show.messages import TEXTS
+from fnlib.show.messages import HABITS, TEXTS
+from fnlib.updates.formula import Formula, formula
 from tests.core import networks as nets
 
 X = torch.linspace(-1, 1, 20).reshape(5, 4)
@@ -210,6 +211,9 @@ CASES = [
     Case("backward: of another model", lambda w: w.model.backward(w.other(fnlib.Parameters())(X).sum()), fnlib.LossIndependent, ("This loss doesn't depend on the weights of this model: none of them is in the graph behind it.", "gradient = model.backward(loss)   # wrong: `loss` was not computed by `model`", "loss = criterion(model(feature), label)")),
     Case("backward: of the same weights under another value", lambda w: w.model.backward(w.factory(w.parameters.replace())(X).sum()), fnlib.LossIndependent, ("none of them is in the graph",)),
     Case("backward: detached", lambda w: w.model.backward(w.loss.detach()), fnlib.LossIndependent, ("it has no graph (computed under no_grad, detached, or not from the model's output)",)),
+    Case("backward: without models", lambda w: fnlib.backward(w.loss), fnlib.WrongParameters, ("A gradient is taken of a loss with respect to models: got a loss alone.", "fnlib.backward(loss, encoder, decoder)")),
+    Case("factory: a deleted rule", lambda w: delattr(w.factory, "optimizer"), fnlib.Immutable, ("del ModelFactory.optimizer   # wrong: would change every bound model", "ModelFactory = fnlib.Factory(Network, ...)   # right")),
+    Case("rule: a formula without a class", lambda w: formula(type("Mine", (Formula,), {})), fnlib.CannotWrap, ("Mine can't be an update rule: a Formula needs `like`", "init(weights) and update(weights, gradient, state)")),
     Case("backward: no weights", lambda w: fnlib.Sequential(nn.ReLU())(fnlib.Parameters()).backward(w.loss), fnlib.LossIndependent, ("the model has no trainable weights",)),
     Case("backward: joint, one of them not in it", lambda w: fnlib.backward(w.loss, w.model, w.other(fnlib.Parameters())), fnlib.LossIndependent, ("none of them is in the graph behind it",)),
     Case("model: weights written to", written_to, fnlib.WeightsOverwritten, ("'0.bias' of this model was written to or frozen, through `model.weights`", "model = ModelFactory(parameters.replace(weights=new))   # right")),
@@ -377,7 +381,7 @@ def test_right_lines_for_habits_of_stock_pytorch() -> None:
     world = World()
     names = {"ModelFactory": world.factory, "parameters": world.parameters, "model": world.model}
     names |= {"best": world.parameters, "device": "cpu", "torch": torch}
-    for name in fnlib.NotAModule._KNOWN:
+    for name in HABITS:
         lines = str(fnlib.NotAModule(name)).splitlines()
         right = [line.partition("   # right")[0].strip() for line in lines if "# right" in line]
         assert right, name

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import fnlib
+
 PACKAGE = Path(__file__).parents[2] / "fnlib"
 # From the ground up. A room imports rooms of lower floors, and itself without a circle.
 FLOORS = (
@@ -156,3 +158,25 @@ def test_the_package_reads_no_test() -> None:
     """Tests may import the package, not the other way round."""
     for module in MODULES:
         assert not any(name.split(".")[0] == "tests" for name, _ in imports_of(module))
+
+
+def test_the_lists_of_public_names_agree() -> None:
+    """What types see, where each name is found when it is used, and `__all__`."""
+    tree = ast.parse(MODULES["__init__"].read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: line.module
+        for line in block.body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    modules = {name for name, home in seen.items() if home == "fnlib"}
+    assert {n: home for n, home in seen.items() if n not in modules} == fnlib._HOME | fnlib._LATER
+    assert sorted(fnlib.__all__) == sorted({*seen} - {"teaching"} | {*fnlib.errors.__all__})
+    for name in seen:
+        assert getattr(fnlib, name).__name__.rpartition(".")[2] == name
+
+
+@pytest.mark.parametrize("name", ["x.y", "optim.SGD", "nope", "", "1", "_nope", "ledger.x.y"])
+def test_a_name_that_is_not_there_is_an_attribute_error(name: str) -> None:
+    assert not hasattr(fnlib, name)
