@@ -28,6 +28,7 @@ class Bound(NamedTuple):
         known, rule, leaves = self
         if known is not network:
             ordered = network.fit(held)
+            # A value in another order stays unknown, or a later bind would take its order as it is.
             held, known = (ordered, known) if ordered is not held else (held, known or network)
         if leaves is not None and leaves.network is network and not leaves.written(held.weights):
             return held, leaves, self

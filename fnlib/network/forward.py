@@ -42,7 +42,8 @@ class Buffers(Tensors):
         super().__init__(tensors, ties)
         self.weights = weights  # those that passes changed (Embedding(max_norm=) does)
         self.resized = resized  # names of buffers that no longer have the network's shape
-        # What each pass changed, of all models of one bind; the first `behind` of them led here.
+        # What each pass changed, of all models of one bind. Of the first `behind` passes these buffers
+        # have the changes; a step refuses buffers that lack those of a later one.
         self.passes, self.behind = passes, behind
 
 
@@ -86,16 +87,16 @@ def run(
     network, buffers, moved = leaves.network, before._tensors, before.weights
     tree = network.borrow(mode)
     # Layers of torch.nn keep nothing in their forward; another method may switch them.
-    watches = not tree.keeps_nothing or call[0] is not None
-    record = tree.records.setdefault(call[0], Record()) if watches else None
-    copied = None if record is None else record.begin(tree, call)
+    is_watched = not tree.keeps_nothing or call[0] is not None
+    watch = tree.records.setdefault(call[0], Record()) if is_watched else None
+    copied = None if watch is None else watch.begin(tree, call)
     # A pass that writes to weights (Embedding(max_norm=)) gets copies, or it would write to leaves.
     placed = leaves.all
     if network.writes_weights or moved:
         placed = list(leaves.standing_in(moved).values())
         weights = {**weights, **moved}
     given_buffers = share_all(buffers.values()) if buffers else []
-    first = record is not None and record.count == 1
+    first = watch is not None and watch.count == 1
     for i in range(len(given_buffers)) if first else network.plain:
         given_buffers[i] = given_buffers[i].clone()  # PyTorch can't resize a lazy copy
     try:
@@ -117,8 +118,8 @@ def run(
     if written and not network.writes_weights:
         network.writes_weights = True
         leaves.set_aside(weights.values())
-    if record is not None and (attributes := tree.changed_attributes(record.outside)):
-        judge(record, tree, list(weights.values()), buffers, copied, attributes)
+    if watch is not None and (attributes := tree.changed_attributes(watch.outside)):
+        judge(watch, tree, list(weights.values()), buffers, copied, attributes)
     network.give_back(tree, new_buffers)
     if not (type(output) is Tensor and output.grad_fn is not None and is_own(output)):
         # hardly ever
