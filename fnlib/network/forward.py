@@ -39,7 +39,7 @@ class Buffers(Tensors):
         behind: int,
         ties: Mapping[str, str],
     ) -> None:
-        super().__init__(tensors, ties)
+        self._tensors, self._ties = tensors, ties
         self.weights = weights  # those that passes changed (Embedding(max_norm=) does)
         self.resized = resized  # names of buffers that no longer have the network's shape
         # What each pass changed, of all models of one bind. Of the first `behind` passes these buffers
