@@ -15,6 +15,8 @@ PAGES = "https://OWNER.github.io/REPO/findings/"
 _EXAMPLES = {
     "after": "0.001",
     "assigned": "= 0.01",
+    "at": "line 12",
+    "backward": "loss.backward()",
     "bare": "",
     "before": "0.1",
     "call": "train",
@@ -24,6 +26,7 @@ _EXAMPLES = {
     "larger": "optimizer",
     "made": "made at line 12",
     "mode": "evaluation",
+    "moved": "14",
     "model": "model",
     "module": "model.encoder",
     "modules": "model.encoder, model.decoder",
@@ -46,6 +49,7 @@ _EXAMPLES = {
     "used": "an earlier step has used",
     "value": "model.state_dict()",
     "weight": "model[0].weight",
+    "way": "from 0.1 to 0.001",
     "where": "",
 }
 # Where one example doesn't suit every sentence.
@@ -60,9 +64,17 @@ _OF_A_CODE = {
         "reached them in 20 steps",
     },
     "graph-kept": {"name": "total"},
-    "graph-used-twice": {"name": "hidden"},
+    "graph-used-twice": {
+        "because": "State that is carried from batch to batch keeps the graph of the previous "
+        "batch.",
+        "cure": "loss.backward()\nhidden = hidden.detach()",
+    },
     "modes-differ": {"place": "model.dropout"},
-    "one-module-two-names": {"name": "target", "other": "network"},
+    "one-module-two-names": {
+        "name": "target",
+        "other": "network",
+        "cure": "target = copy.deepcopy(network)",
+    },
     "rate-set-on-a-copy": {
         "name": "lr",
         "source": 'optimizer.state_dict()["param_groups"][0]["lr"] = 0.01',
@@ -72,8 +84,14 @@ _OF_A_CODE = {
         "source": "optimizer.lr = 0.01",
         "place": "optimizer.lr",
     },
-    "saved-value-changed": {"place": "hidden"},
-    "scheduler-reset-rate": {"source": "scheduler = StepLR(optimizer, 10)"},
+    "saved-value-changed": {
+        "place": "hidden",
+        "cure": "shown = hidden.detach().clone()      # change the copy",
+    },
+    "scheduler-reset-rate": {
+        "cure": "scheduler = StepLR(optimizer, 10)\n"
+        'optimizer.load_state_dict(checkpoint["optimizer"])      # after the scheduler is built',
+    },
     "snapshot-shares-memory": {"place": "best", "other": "model.0.weight"},
     "state-is-the-gradient": {"place": "optimizer.0.weight.average"},
     "state-shared": {
@@ -94,6 +112,11 @@ _OF_A_CODE = {
         "cure": "model.train()      # at the start of each epoch",
     },
     "training-mode-without-gradient": {"place": "model.dropout"},
+    "weights-moved-before-backward": {
+        "noticed": "PyTorch doesn't notice changes through .data or a fused step, so the gradient "
+        "is wrong",
+        "cure": "loss.backward()\nother_optimizer.step()      # line 12, moved here",
+    },
     "update-is-the-average": {"place": "optimizer.0.weight.average"},
 }
 

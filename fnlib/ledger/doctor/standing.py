@@ -139,7 +139,10 @@ class Objects:
         for name, module in self.modules.items():
             other = names.setdefault(id(module), name)
             if other != name:
-                yield self.found("one-module-two-names", "question", [name], name=name, other=other)
+                cure = f"{name} = copy.deepcopy({other})"
+                yield self.found(
+                    "one-module-two-names", "question", [name], name=name, other=other, cure=cure
+                )
 
     def not_held(self) -> Iterator[Finding]:
         """Find weights that no optimizer holds, while one holds tensors that belong to no module."""

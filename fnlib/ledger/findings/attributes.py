@@ -39,6 +39,7 @@ class Attributes(Rule):
                 self.story.report(
                     "snapshot-moved", "certain", entry, kept.moved, per=path, name=path,
                     made=f"made at line {kept.made.line}", value=kept.value,
+                    at=f"line {kept.made.line}",
                 )  # fmt: skip
 
     def after(self, entry: Entry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry
@@ -59,6 +60,8 @@ class Batches(Rule):
         one.others.add(contents)
 
     def end(self) -> None:
+        if self.story.reported("draws-repeated", "seed-repeated"):
+            return  # the generator is set back, and the batch is only one of what it draws again
         # a mask beside the data may stay the same: the statement advances if one of its tensors does
         advancing = {key[:-1] for key, one in self.found.items() if len(one.others) > 1}
         for (*where, name), one in self.found.items():
@@ -73,6 +76,18 @@ class Batches(Rule):
                     "draws-repeated", "question", one.entry, name, source=one.entry.source,
                     said=f"gives the same batch {one.same} times in a row, and each step trains on it",
                     because="An iterator that is made anew begins anew: only its first batch is used.",
-                    fixed="batches = iter(loader)      # once an epoch, before the loop over steps\n"
+                    fixed=f"batches = {_iterator(one.entry.source)}"
+                    "      # once an epoch, before the loop over steps\n"
                     f"{', '.join(one.entry.binds)} = next(batches)",
                 )  # fmt: skip
+
+
+def _iterator(source: str) -> str:
+    """Return the call in a statement that makes an iterator anew.
+
+    >>> _iterator("images, labels = next(iter(train_loader))")
+    'iter(train_loader)'
+    """
+    calls = (one for one in ast.walk(ast.parse(source)) if isinstance(one, ast.Call))
+    made = (ast.unparse(call) for call in calls if ast.unparse(call.func) == "iter")
+    return next(made, "iter(loader)")

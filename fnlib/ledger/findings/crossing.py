@@ -104,7 +104,7 @@ class Crossing(Rule):
                     self.story.report(
                         "gradient-of-another-loss", "question", mine.entry, weight,
                         optimizer=mine.optimizer, other=other.optimizer,
-                        earlier=crossing[-1].entry.line,
+                        earlier=crossing[-1].entry.line, backward=own[-1].entry.source,
                     )  # fmt: skip
 
     def last_call(self, deposit: Deposit, side: Step) -> int:

@@ -42,11 +42,14 @@ class Ties(Rule):
         super().__init__(story)
         self.tied: dict[tuple[str, str], None] = {}
         self.known: set[tuple[str, str]] = set()
+        self.lost: dict[tuple[str, str], tuple[Entry, Severity]] = {}  # not trained since
         self.links = Links()
 
     def event(self, entry: Entry, event: Event) -> None:
         for labels in event.data.get("ties", ()) if event.kind == "load_state_dict" else ():
             self.remember(labels)
+        if event.kind == "step":
+            self.end()
 
     def remember(self, labels: Sequence[str]) -> None:
         """Note names of one weight."""
@@ -84,11 +87,17 @@ class Ties(Rule):
         """
         weights = entry.links.weights
         lost = one in weights and other in weights and weights[one] != weights[other]
-        if lost and self.story.owner(one) == self.story.owner(other):
-            if (one, other) not in self.known:
-                self.known.add((one, other))
-                fields = {"other": other, "other_code": code_of(other)}
-                self.story.report("tie-lost", severity, entry, one, **fields)
+        if not lost:
+            self.lost.pop((one, other), None)
+        elif self.story.owner(one) == self.story.owner(other) and (one, other) not in self.known:
+            self.lost.setdefault((one, other), (entry, severity))
+
+    def end(self) -> None:
+        for (one, other), (entry, severity) in self.lost.items():
+            fields = {"other": other, "other_code": code_of(other)}
+            self.story.report("tie-lost", severity, entry, one, **fields)
+        self.known.update(self.lost)
+        self.lost.clear()
 
 
 class Memory(Rule):

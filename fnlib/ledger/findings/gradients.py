@@ -96,6 +96,7 @@ class Gradients(Rule):
             self.story.report(
                 "gradient-of-another-loss", "question", entry, weight, optimizer=optimizer,
                 other=elsewhere[0].optimizer, earlier=deposit.entry.line,
+                backward=self.held[weight][-1].entry.source,
             )  # fmt: skip
 
     def _bare(self) -> str:
@@ -115,6 +116,7 @@ class Gradients(Rule):
                     self.story.report(
                         "gradient-thrown-away", "certain", entry, weight, optimizer=optimizer,
                         earlier=self.thrown[weight].entry.line,
+                        backward=self.thrown[weight].entry.source,
                     )  # fmt: skip
         for weight in weights:
             self.thrown.pop(weight, None)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import right_side
 
 IN_PLACE = "modified by an inplace operation"
 TWICE = "backward through the graph a second time"
+CARRIED = "State that is carried from batch to batch keeps the graph of the previous batch."
 CODES = {"buffer": "statistics-moved-before-backward", "weight": "weights-moved-before-backward"}
 
 
@@ -19,6 +23,7 @@ class Graphs(Rule):
         self.passes = 0
         self.bound_at: dict[str, tuple[int | None, int]] = {}
         self.grown: dict[str, list[Entry]] = {}
+        self.several: dict[str, None] = {}  # names of tuples made of what they were before
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind not in ("backward", "grad"):
@@ -37,7 +42,17 @@ class Graphs(Rule):
             ):
                 continue  # adding a bias saves nothing
             code = CODES.get(change.state, "saved-value-changed")
-            self.story.report(code, "certain", entry, place, earlier=self.story.line(used[-1]))
+            noticed = "PyTorch noticed it and raised, so there is no gradient"
+            if not raised:
+                noticed = (
+                    "PyTorch doesn't notice changes through .data or a fused step, "
+                    "so the gradient is wrong"
+                )
+            self.story.report(
+                code, "certain", entry, place, earlier=self.story.line(used[-1]), noticed=noticed,
+                cure=self.cure(entry, change, self.story.by_index[when]), backward=entry.source,
+                moved=self.story.line(when),
+            )  # fmt: skip
 
     def after(self, entry: Entry) -> None:
         for change in self.story.own(entry):
@@ -50,14 +65,49 @@ class Graphs(Rule):
             ):
                 self.name(entry, change)
         if entry.raised and TWICE in entry.raised and not entry.inside:
-            carried = [name for name, grown in self.grown.items() if grown]
-            through = f", by way of `{carried[0]}`" if carried else ""
-            self.story.report("graph-used-twice", "certain", entry, carried[0] if carried else "loss",
-                              through=through, name=carried[0] if carried else "hidden")  # fmt: skip
+            carried, cuts = self.carried()
+            self.story.report(
+                "graph-used-twice", "certain", entry, carried[0] if carried else "loss",
+                through=f", by way of `{carried[0]}`" if carried else "",
+                because=CARRIED if carried else "A backward frees the graph that it has used.",
+                cure=f"{entry.source}\n{cuts}" if carried else _anew(self.story, entry),
+            )  # fmt: skip
+
+    def carried(self) -> tuple[list[str], str]:
+        """Return the names whose values keep the graph of the round before, and what cuts it."""
+        names = [name for name, grown in self.grown.items() if grown]
+        cuts = [f"{name} = {name}.detach()" for name in names]
+        if not names:  # the state of an LSTM is a pair
+            names = list(self.several)
+            cuts = [f"{name} = tuple(one.detach() for one in {name})" for name in names]
+        return names, "\n".join(cuts) + "      # the next batch starts a graph of its own"
+
+    def cure(self, entry: Entry, change: Change, at: Entry) -> str:
+        """Write where the statement belongs that changed what this backward needs."""
+        at = next((one for one in self.story.chain(at) if one.function == entry.function), at)
+        if change.state == "value":
+            copied = (
+                f"shown = {change.label}.detach().clone()      # line {at.line}: change the copy"
+            )
+            shown = at.source.replace(f"{change.label}.data", "shown")
+            return copied if shown == at.source else f"{copied}\n{shown}"
+        earlier = self.story.rounds(at) < self.story.rounds(entry)
+        carried, cuts = self.carried()
+        if earlier and carried:
+            return f"{entry.source}\n{cuts}"
+        if change.state == "weight" and any(event.kind == "step" for event in at.all_events):
+            first = at.source.splitlines()[0]
+            return _anew(self.story, entry, f"after `{first}` at line {at.line}")
+        return (
+            f"{entry.source}\n{_with_loop(self.story, at, entry)}      # line {at.line}, moved here"
+        )
 
     def name(self, entry: Entry, change: Change) -> None:
         """A name has a new value: does its graph hold the graph of the value before, which a backward has used?"""
         name, before, now = change.owner, change.before, change.after
+        self.several.pop(name, None)
+        if getattr(now, "type", "") == "tuple" and name in entry.reads and name in entry.binds:
+            self.several[name] = None
         token, since = self.bound_at.get(name, (None, self.passes))
         self.bound_at[name] = (getattr(now, "token", None), self.passes)
         if (
@@ -69,5 +119,55 @@ class Graphs(Rule):
         if self.passes > since:
             grown.append(entry)
         if len(grown) == 2:
-            fields = {"name": name, "nodes": now.nodes, "fixed": f"{name} += loss.item()"}
+            fields = {"name": name, "nodes": now.nodes, "fixed": _without_graph(entry.source, name)}
             self.story.report("graph-kept", "certain", entry, name, **fields)
+
+
+def _anew(story: Story, entry: Entry, when: str = "before this line") -> str:
+    """Write the statements that compute a loss, from the weights to its backward."""
+    wanted = {read.partition(".")[0] for read in entry.reads}
+    lines: dict[int, str] = {}
+    for one in sorted(story.by_index.values(), key=lambda one: one.index, reverse=True):
+        here = (one.file, one.function) == (entry.file, entry.function)
+        if one.index >= entry.index or not here or one.line in lines:
+            continue
+        graphs = (c for c in one.changes if c.state == "name" and c.after is not None)
+        if one.kind == "statement" and any(c.owner in wanted and c.after.nodes for c in graphs):
+            lines[one.line] = one.source
+            wanted.update(read.partition(".")[0] for read in one.reads)
+    made = [lines[line] for line in sorted(lines)]
+    if not made:
+        return f"# compute the loss again {when}\n{entry.source}"
+    return "\n".join([f"# again, {when}:", *made, entry.source])
+
+
+def _with_loop(story: Story, at: Entry, entry: Entry) -> str:
+    """Write a statement with its own loop and its `no_grad`, if another statement isn't in them."""
+    around = {line for line, _ in entry.iterations}
+    source = at.source
+    for line, _ in reversed(at.iterations):
+        header = next(
+            (one for one in story.by_index.values()
+             if (one.file, one.line, one.kind) == (at.file, line, "header")),
+            None,
+        )  # fmt: skip
+        if line not in around and header is not None:
+            source = f"{header.source}\n    " + source.replace("\n", "\n    ")
+    if entry.grad_enabled and not at.grad_enabled:
+        source = "with torch.no_grad():\n    " + source.replace("\n", "\n    ")
+    return source
+
+
+def _without_graph(source: str, name: str) -> str:
+    """Write a statement that adds to a total without the graph of what it adds.
+
+    >>> _without_graph("total += loss", "total"), _without_graph("total = total + a * loss", "total")
+    ('total += loss.item()', 'total = (total + a * loss).detach()')
+    """
+    node = ast.parse(source).body[0]
+    if isinstance(node, ast.AugAssign):
+        value = ast.unparse(node.value)
+        simple = isinstance(node.value, ast.Name | ast.Attribute | ast.Call)
+        sign = ast.unparse(node)[len(name) :].split()[0]
+        return f"{name} {sign} {value if simple else f'({value})'}.item()"
+    return f"{name} = ({right_side(source, name) or name}).detach()"

@@ -44,7 +44,8 @@ class Modes(Rule):
             for place, (at, forward) in self.asleep.items():
                 line = self.trained[place].line
                 fields = {"type": forward.data["type"]}
-                fields["since"] = f"At line {line} it was in training mode"
+                at_first = f"When line {line} first ran" if line == at.line else f"At line {line}"
+                fields["since"] = f"{at_first}, it was in training mode"
                 fields["cure"] = _wake(self.story.owner(place))
                 self.story.report("trained-in-eval-mode", "question", at, place, **fields)
             self.asleep.clear()

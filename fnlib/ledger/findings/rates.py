@@ -21,7 +21,7 @@ class Rates(Rule):
         super().__init__(story)
         self.built: set[str] = set()  # optimizers with a scheduler
         self.stepped: set[str] = set()
-        self.loaded: set[str] = set()
+        self.loaded: dict[str, str] = {}  # the statement that loaded an optimizer
         self.early: dict[str, tuple[Entry, str]] = {}
         self.changed: list[tuple[Entry, Change]] = []
         self.copies: dict[str, str] = {}
@@ -50,7 +50,7 @@ class Rates(Rule):
             rate = change.state == "group entry" and change.place.endswith(".lr")
             if rate and change.kind == "changed in place":
                 self.rate(entry, change, loads)
-        self.loaded |= loads
+        self.loaded.update(dict.fromkeys(loads, entry.source))
         self.stepped -= loads
         if entry.kind == "header":
             self.over_a_copy(entry)
@@ -68,8 +68,11 @@ class Rates(Rule):
         if builds and (optimizer in self.loaded or optimizer in self.stepped):
             self.story.report(
                 "scheduler-reset-rate", "question", entry, change.label,
-                scheduler=builds[0].subject, source=entry.source, **_both(change),
+                scheduler=builds[0].subject, **_both(change),
                 since="restored" if optimizer in self.loaded else "stepped",
+                cure=f"{entry.source}\n{self.loaded[optimizer]}      # after the scheduler is built"
+                if optimizer in self.loaded
+                else f"{entry.source}      # before the first {optimizer}.step()",
             )  # fmt: skip
         elif optimizer in loads and not builds:
             self.changed.append((entry, change))

@@ -163,9 +163,8 @@ class Rhythm(Rule):
         if falls or turns:
             self.story.report(
                 "rate-out-of-range", "question", at, event.subject,
-                optimizer=steps[-1].event.subject, before=f"{rates[0]:.3g}",
-                after=f"{rates[-1]:.3g}", steps=len(steps), scheduler=event.subject,
-                said="steps after every batch", because=_COUNTS,
+                optimizer=steps[-1].event.subject, way=_way(rates), steps=len(steps),
+                scheduler=event.subject, said="steps after every batch", because=_COUNTS,
                 cure=_slower(schedule, steps[-1], steps[0]),
             )  # fmt: skip
 
@@ -268,7 +267,10 @@ class Rhythm(Rule):
                 and any(len(self.steps[one]) > 1 for one in tokens)
             ):
                 at = own[-1][0]
-                said = f"sets the rate of an optimizer that never steps ({optimizer})"
+                said = (
+                    f"sets the rate of the optimizer that it was given at line {entry.line}, "
+                    "which never steps"
+                )
                 cure = f"{entry.source}      # after the optimizer that steps is built"
                 self.story.report("scheduler-without-effect", "question", at, own[-1][1].subject,
                                   because=_LOST, said=said, optimizer=optimizer, cure=cure)  # fmt: skip
@@ -283,10 +285,21 @@ class Rhythm(Rule):
             if 0 < after <= LOWEST * before and highest <= after * 1.001 and len(steps) > 5:
                 self.story.report(
                     "rate-out-of-range", "question", entry, name, scheduler=name,
-                    optimizer=event.data["optimizer"], before=f"{before:.3g}", steps=len(steps),
-                    after=f"{steps[-1].rates[0]:.3g}", said="gives a rate, not a factor",
+                    optimizer=event.data["optimizer"], steps=len(steps),
+                    way=f"from {before:.3g} to {steps[-1].rates[0]:.3g}", said="gives a rate, not a factor",
                     because=_FACTOR, cure=f"{entry.source}      # the function divided by {before:g}",
                 )  # fmt: skip
+
+
+def _way(rates: list[float]) -> str:
+    """Say how a rate goes: to its last value, or up and down.
+
+    >>> _way([0.1, 0.01]), _way([0.1, 0.05, 0.0, 0.05, 0.1])
+    ('from 0.1 to 0.01', 'up and down between 0 and 0.1')
+    """
+    if sorted(rates) in (rates, rates[::-1]):
+        return f"from {rates[0]:.3g} to {rates[-1]:.3g}"
+    return f"up and down between {min(rates):.3g} and {max(rates):.3g}"
 
 
 def _busiest(schedule: list[tuple[Entry, Event]]) -> list[tuple[Entry, Event]]:

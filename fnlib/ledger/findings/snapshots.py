@@ -27,6 +27,7 @@ class Snapshots(Rule):
         super().__init__(story)
         self.kept: dict[str, Kept] = {}
         self.same: dict[str, str] = {}
+        self.lines: dict[str, int] = {}  # where a name was bound to a module of another name
         self.modes: dict[str, set[bool]] = {}
         self.known: set[tuple[str, str]] = set()
 
@@ -41,6 +42,7 @@ class Snapshots(Rule):
                 self.same.pop(target, None)
                 if self.story.weights_of(other := ast.unparse(value), entry.links):
                     self.same[target] = other  # self.target = self.policy
+                    self.lines[target] = entry.line
         for change in self.story.own(entry):
             if change.state == "name":
                 self.bound(entry, change)
@@ -57,6 +59,7 @@ class Snapshots(Rule):
         other = right_side(entry.source) if getattr(now, "is_module", False) else None
         if other is not None and all(part.isidentifier() for part in other.split(".")):
             self.same[name] = other  # ``a = b`` or ``a = self.b``
+            self.lines[name] = entry.line
 
     def moved(self, entry: Entry, change: Change) -> None:
         """Note which kept values an overwritten place has changed, under another tensor object."""
@@ -79,7 +82,8 @@ class Snapshots(Rule):
             value = right_side(kept.made.source, name) or name
         elif not back:
             return  # what else it may be for was decided where it was made
-        fields = {"name": name, "made": made, "value": value}
+        at = "where it is kept" if kept.made is None else f"line {kept.made.line}"
+        fields = {"name": name, "made": made, "value": value, "at": at}
         self.story.report("snapshot-moved", severity, entry, kept.moved, per=name, **fields)
         kept.moved = ""
 
@@ -92,7 +96,11 @@ class Snapshots(Rule):
                 differs = self.modes.get(quiet) == {False} and True in self.modes.get(loud, ())
                 if differs and (quiet, loud) not in self.known:
                     self.known.add((quiet, loud))
+                    bound, value = (quiet, loud) if self.same.get(quiet) == loud else (loud, quiet)
                     fields = {"name": quiet, "other": loud}
+                    fields["cure"] = (
+                        f"{bound} = copy.deepcopy({value})      # line {self.lines[bound]}"
+                    )
                     code = "one-module-two-names"
                     self.story.report(code, "question", entry, event.subject, **fields)
 

@@ -94,5 +94,7 @@ class Growing(Rule):
             for place in event.data["weights"]:
                 self.story.report(
                     "graph-kept", "question", entry, place, name=name, nodes=event.data["nodes"],
-                    fixed="loss.backward()      # of this batch only\ntotal += loss.item()",
+                    fixed=f"{entry.source}\n{name} = {name}.detach()      # its next graph starts here"
+                    if event.subject
+                    else "loss.backward()      # of this batch only\ntotal += loss.item()",
                 )  # fmt: skip

@@ -10,6 +10,7 @@ from fnlib.ledger.entries import UNOWNED, Change, Entry, Event, Finding, Links
 from fnlib.ledger.findings.texts import SEVERAL, TEXTS, built, code_of
 
 _SECOND = re.compile(r" \(\d+\)")  # the label of another object under the same name: "model (2)"
+_OLD_COMMENT = re.compile(r" +#[^#\n]*(?=      # )")  # of the program, before that of the advice
 Severity = Literal["certain", "question"]
 
 
@@ -238,6 +239,7 @@ def finding(
     what = text.standing if standing else text.what
     fix = text.many if many and text.many else text.fix
     what, why, fix = (sentence.format(**fill) for sentence in (what, text.why, fix))
+    fix = _OLD_COMMENT.sub("", fix)
     return Finding(code, severity, line, place, what, why, fix, text.link, file)
 
 

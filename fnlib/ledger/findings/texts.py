@@ -49,7 +49,7 @@ TEXTS: dict[str, Text] = {
     # gradients that stay
     "gradient-used-twice": Text(
         "{optimizer}.step() uses a gradient that {used}.",
-        "`.grad` accumulates, so each step follows the sum of all gradients so far.{bare}",
+        "`.grad` adds up until zero_grad, so this step follows old gradients again.{bare}",
         "{optimizer}.zero_grad()      # {when}",
         _TORCH + "47175",
     ),
@@ -57,7 +57,7 @@ TEXTS: dict[str, Text] = {
         "{optimizer}.step() finds no gradient: it was cleared after the backward at line {earlier}.",
         "The step changes nothing, and PyTorch doesn't warn.",
         "{optimizer}.zero_grad()      # before backward, not between backward and step\n"
-        "loss.backward()\n{optimizer}.step()",
+        "{backward}\n{optimizer}.step()",
         _GITHUB + "sacmehta/EdgeNets/issues/14",
     ),
     "gradient-of-another-loss": Text(
@@ -65,7 +65,7 @@ TEXTS: dict[str, Text] = {
         "which {other}.step() uses.",
         "A backward adds to the gradient of every weight that it reaches, "
         "also to weights of another optimizer.",
-        "{optimizer}.zero_grad()      # these three in a row\nloss.backward()\n{optimizer}.step()",
+        "{optimizer}.zero_grad()      # these three in a row\n{backward}\n{optimizer}.step()",
         _GITHUB + "Lightning-AI/pytorch-lightning/issues/591",
     ),
     # optimizers that hold other tensors
@@ -123,7 +123,7 @@ TEXTS: dict[str, Text] = {
         "`{name}`, {made}, is used here, but it shares memory with {place}, "
         "which {has} changed since.",
         "A state dict or a detached tensor is an alias of the same memory, not a copy.",
-        "{name} = copy.deepcopy({value})",
+        "{name} = copy.deepcopy({value})      # {at}",
         _GITHUB + "pytorch/tutorials/pull/188",
     ),
     "snapshot-shares-memory": Text(
@@ -136,7 +136,7 @@ TEXTS: dict[str, Text] = {
     "one-module-two-names": Text(
         "`{name}` and `{other}` are one module: one runs with gradients, the other without.",
         "A target that is the network itself moves with every step.",
-        "{name} = copy.deepcopy({other})",
+        "{cure}",
         _GITHUB + "andri27-ts/Reinforcement-Learning/issues/14",
         "`{name}` and `{other}` are one module: training one trains the other.",
     ),
@@ -184,7 +184,7 @@ TEXTS: dict[str, Text] = {
         "This backward belongs to the forward at line {earlier}, but {place} {has} changed since.",
         "The backward reads the changed statistics, so the gradient is wrong; "
         "PyTorch's version counter misses this change.",
-        "loss.backward()      # before the next forward in training mode",
+        "{backward}      # before line {moved}",
         _TORCH + "13402",
     ),
     # frozen weights that move
@@ -226,7 +226,7 @@ TEXTS: dict[str, Text] = {
         "Building {scheduler} changes {optimizer}'s rate from {before} to {after}, "
         "after it had been {since}.",
         "A scheduler sets its first rate when it is built.",
-        "{source}\n{optimizer}.load_state_dict(checkpoint)      # after the scheduler is built",
+        "{cure}",
         _TORCH + "119168",
     ),
     "load-changed-rate": Text(
@@ -258,16 +258,15 @@ TEXTS: dict[str, Text] = {
     # graphs
     "weights-moved-before-backward": Text(
         "This backward belongs to the forward at line {earlier}, but {place} {has} changed since.",
-        "The backward needs the weights of the forward. PyTorch doesn't notice changes through "
-        ".data or a fused step, so the gradient is wrong.",
-        "loss.backward()      # first\noptimizer.step()     # then change weights",
+        "The backward needs the weights of the forward. {noticed}.",
+        "{cure}",
         _TORCH + "39141",
     ),
     "saved-value-changed": Text(
         "`{place}` {has} changed since the forward at line {earlier}, to which this backward belongs.",
         "The backward reuses values that the forward saved; PyTorch doesn't notice changes "
         "through .data.",
-        "shown = {place}.detach().clone()      # change the copy",
+        "{cure}",
     ),
     "graph-kept": Text(
         "`{name}` grows by the graph of every loss ({nodes} nodes by now).",
@@ -277,8 +276,8 @@ TEXTS: dict[str, Text] = {
     ),
     "graph-used-twice": Text(
         "This backward runs through a graph that an earlier one has freed{through}.",
-        "State that is carried from batch to batch keeps the graph of the previous batch.",
-        "{name} = {name}.detach()      # at the start of each batch",
+        "{because}",
+        "{cure}",
         "https://discuss.pytorch.org/t/6795",
     ),
     # randomness
@@ -408,7 +407,7 @@ TEXTS: dict[str, Text] = {
     "never-stepped": Text(
         "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps.",
         "Gradients are computed and cleared, and no weight moves.",
-        "{optimizer}.step()      # after loss.backward()",
+        "{backward}\n{optimizer}.step()",
     ),
     "gradient-edit-unused": Text(
         "`{source}` changes the gradient of {place}, which is {said}.",
@@ -420,8 +419,7 @@ TEXTS: dict[str, Text] = {
         "Line {clearing} clears the gradients of {dropped} of {passes} backward passes here before "
         "{optimizer}.step() uses them.",
         "What these batches have to say is computed and thrown away.",
-        "{optimizer}.step()      # before the gradients are cleared, also after the last batch\n"
-        "{optimizer}.zero_grad()",
+        "{cure}",
     ),
     "gradient-still-scaled": Text(
         "`{source}` {verb} the gradient of {place} while it is multiplied by {scaler}'s scale.",
@@ -444,7 +442,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "ivadomed/ivadomed/pull/55",
     ),
     "rate-out-of-range": Text(
-        "{scheduler} {said}: {optimizer}'s rate goes from {before} to {after} in {steps} steps.",
+        "{scheduler} {said}: {optimizer}'s rate goes {way} in {steps} steps.",
         "{because}",
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
@@ -474,9 +472,9 @@ TEXTS: dict[str, Text] = {
         "    mine.copy_(theirs)      # where the weights are averaged",
     ),
     "optimizer-made-anew": Text(
-        "`{source}` has built an optimizer for the same weights {number} times; {optimizer}'s "
-        "moments are lost each time.",
-        "A new optimizer starts with empty moments, so momentum and Adam never get going.",
+        "`{source}` has built an optimizer for the same weights {number} times, and each new one "
+        "starts without the moments of the one before.",
+        "Momentum and Adam need the moments of many steps.",
         "{source}      # once, before the loop",
         _GITHUB + "alan-turing-institute/deepsensor/issues/47",
     ),

@@ -184,7 +184,7 @@ class NeverStepped(Rule):
                 for place in one.places:
                     self.story.report(
                         "never-stepped", "question", at, place, optimizer=optimizer,
-                        passes=one.passes,
+                        passes=one.passes, backward=one.entry.source,
                     )  # fmt: skip
 
 
@@ -297,10 +297,16 @@ class Dropped(Rule):
                 and self.clearing is not None
             ):
                 optimizer = next(iter(sorted(self.steps)))
+                cure = f"{line.entry.source}\n{optimizer}.step()      # moved here: one for each backward"
+                if line.used and rest:  # several batches a step, and some are left at the end
+                    cure = (
+                        f"{optimizer}.step()      # before line {self.clearing.line} clears them\n"
+                        f"{optimizer}.zero_grad()"
+                    )
                 self.story.report(
                     "gradient-dropped", "question", line.entry, optimizer, dropped=line.dropped,
                     passes=line.used + line.dropped, clearing=self.clearing.line,
-                    optimizer=optimizer,
+                    optimizer=optimizer, cure=cure,
                 )  # fmt: skip
 
 
