@@ -226,7 +226,7 @@ def test_a_loop_over_the_weights_takes_a_row_a_statement() -> None:
     cells = [f"{cell.what} {cell.done}" for row in rows_of(ledger.entries) for cell in row.cells]
     assert [cell for cell in cells if cell.startswith("model")] == [
         "model: requires_grad True to False (12) changed in place (one at a time)",
-        "model: 6 weights changed in place, and with it weight (one at a time)",
+        "model: 6 weights changed in place; weight shares its memory (one at a time)",
     ]
     assert (
         ledger.entries[1].changes[0].label == "model.0.weight.requires_grad"

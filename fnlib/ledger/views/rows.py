@@ -147,6 +147,8 @@ def cells_of(entry: Entry) -> list[Cell]:
     """Return what one run of a statement changed, places of one kind counted together."""
     grouped: dict[tuple[Any, ...], list[Change]] = {}
     for change in entry.changes:
+        if change.state == "optimizer state" and change.before is None and change.after is None:
+            continue  # a place that is made and still empty, as LBFGS makes a hundred
         far = change.at_a_distance and entry.has_source
         key: tuple[Any, ...] = (far, change.owner, change.state, change.kind)
         if change.state in ("random state", "name", "graph"):
@@ -212,13 +214,20 @@ def _counted(owner: str, state: str, number: int, *, flags: bool) -> str:
 
 
 def _also(changes: list[Change]) -> str:
-    """Name the other owners of the same storage, which change along."""
-    labels = [label.partition(".")[0] for change in changes for label in change.also]
-    others = [label for label in dict.fromkeys(labels) if label != changes[0].owner]
-    if not others:
+    """Name the other owners of the same memory: `; best shares its memory`."""
+    labels = [label for change in changes for label in change.also]
+    owners = ((label.partition(".")[0], label.endswith(".grad")) for label in labels)
+    names = [
+        owner + ".grad" * gradient
+        for owner, gradient in dict.fromkeys(owners)
+        if owner != changes[0].owner
+    ]
+    if not names:
         return ""
-    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-    return f", and with it {' and '.join(others[:2])}{more}"
+    if len(names) > 2:
+        names[2:] = [f"{len(names) - 2} more"]
+    verb, whose = "shares" if len(names) == 1 else "share", "its" if len(changes) == 1 else "their"
+    return f"; {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} {verb} {whose} memory"
 
 
 def _pair(change: Change) -> tuple[str, str]:
@@ -290,7 +299,12 @@ def _gathered(cells: Iterable[Cell]) -> list[Cell]:
         if cell.values is not None:
             what, _, many = cell.what.partition(" (")
             before, after = cell.values
-            way = f"{before}, {cell.over}, {after}" if before == after else f"{before} to {after}"
+            between = (
+                cell.over
+                if len(cell.iterations) < 3 or cell.over in ("True", "False")
+                else f"{cell.over}, ..."
+            )
+            way = f"{before}, {between}, {after}" if before == after else f"{before} to {after}"
             cell.what = f"{what} {way}" + (f" ({many}" if many else "")
         last = found[-1] if found else None
         if last is not None and _is_name(cell) and cell.done == last.done:
