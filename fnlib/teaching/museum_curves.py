@@ -153,8 +153,7 @@ def _means(values: list[float], chunk: int) -> list[float]:
 
 
 def _name(frame: Any) -> str:
-    """What stands before ``.backward`` in the line that calls it: "loss_g" of ``loss_g.backward()``."""
-    found = re.search(
-        r"(\w+)\.backward\(", linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    )
+    """What comes before ``.backward`` in the line that calls it: "loss_g", or "scaler.scale(loss)"."""
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    found = re.search(r"(\w+|[\w.]+\(\w+\))\.backward\(", line)
     return found[1] if found else "loss"
