@@ -226,8 +226,12 @@ def _also(changes: list[Change]) -> str:
         return ""
     if len(names) > 2:
         names[2:] = [f"{len(names) - 2} more"]
-    verb, whose = "shares" if len(names) == 1 else "share", "its" if len(changes) == 1 else "their"
-    return f"; {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} {verb} {whose} memory"
+    sharing = sum(bool(change.also) for change in changes)
+    memory = "its memory" if len(changes) == 1 else "their memory"
+    if sharing < len(changes):
+        memory = f"memory with {sharing} of them"
+    verb = "shares" if len(names) == 1 else "share"
+    return f"; {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} {verb} {memory}"
 
 
 def _pair(change: Change) -> tuple[str, str]:
