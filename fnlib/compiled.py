@@ -17,13 +17,23 @@ from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
 from fnlib.network.randomness import Mark, other_generators, seeded
 from fnlib.parameters import Parameters
-from fnlib.torch_private import flat, leave_to_python, map_tensors, never_compiled
+from fnlib.torch_private import (
+    OneMap,
+    compiler,
+    flat,
+    leave_to_python,
+    map_tensors,
+    never_compiled,
+    only_map,
+    outside_transforms,
+)
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.fused import Moments
 from fnlib.updates.rule import Settings
 from fnlib.values.held import Held
 from fnlib.values.protect import in_transform
+from fnlib.values.trees import map_tree
 
 Criterion = Callable[[Any, Any], Tensor]
 Stepped = tuple[Parameters, Tensor]
@@ -47,6 +57,10 @@ def train_step(factory: Factory, criterion: Criterion) -> Step:
     arithmetic in another order: 1e-5 relative after a step of a well-scaled network. On a CPU
     ``options={"cpp_wrapper": True}`` takes a tenth less for a small network, because PyTorch then
     calls the kernels from C++.
+
+    ``torch.vmap(torch.compile(step), (0, None, None))`` takes the steps of stacked parameters in one
+    graph, where feature and label are tensors; ``torch.compile(torch.vmap(step, ...))`` does too, a
+    little slower. Inside another transform nothing is compiled.
 
     The first call also takes a plain step, to learn which weights the loss depends on and which
     tensors `criterion` holds. The graph reads those tensors anew at each step; a tensor that is
@@ -85,7 +99,8 @@ class _Task(NamedTuple):
     tensors: list[Any]
     settings: list[Settings]  # of each group, for this step
     first: tuple[Stepped, Mark] | None  # the plain step that the first call takes, and what it drew
-    seeding: contextlib.ExitStack | None
+    around: contextlib.ExitStack | None  # what lasts while the graph runs
+    one_map: OneMap | None  # the torch.vmap that the step is called in
 
 
 class _TrainStep:
@@ -102,23 +117,28 @@ class _TrainStep:
         self.numbers: tuple[list[Any], list[Any]] = [], []  # scheduled, the last ones as tensors
         self.group_of: list[int] = []  # the group of each moving weight
         self.graphs: dict[Any, Graph] = {}
+        self.inside = in_transform()  # then factory and criterion may hold tensors of a transform
 
     def step(
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
     ) -> Stepped:
         """Take one step. See `train_step`."""
-        if in_transform():
+        compiling = callable(compiler())  # asked here: there's none in what is never compiled
+        task = self._open((parameters, feature, label, seed), compiling)
+        if task is None:
             return transformed(self.factory, self.criterion, parameters, feature, label, seed)
-        task = self._open((parameters, feature, label, seed))
         try:
             results = task.graph.compiled(*task.tensors)
         except Exception:
+            if task.around is not None and task.one_map is not None:
+                _close(task.around)  # where a layer doesn't map, PyTorch's own error says so
+                transformed(self.factory, self.criterion, parameters, feature, label, seed)
             if task.graph.refused is not None:  # the compiler wraps it in an error of its own
                 raise task.graph.refused from None
             raise
         finally:
-            if task.seeding is not None:
-                _close(task.seeding)
+            if task.around is not None:
+                _close(task.around)
         return self._stepped(task, results)
 
     def _plain(
@@ -133,14 +153,53 @@ class _TrainStep:
         gradient = model.backward(loss)
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
-    def _open(self, given: Given) -> _Task:
-        """Take a value apart, and choose the graph that takes its tensors."""
+    def _open(self, given: Given, compiling: bool) -> _Task | None:
+        """Take a value apart, and choose the graph that takes its tensors.
+
+        None: the step runs in a transform, and nothing is compiled.
+        """
+        if in_transform():
+            one_map = only_map() if compiling and not self.inside else None
+            return None if one_map is None else self._open_mapped(given, one_map)
         parameters, feature, label, seed = given
         if not len(parameters):
             parameters = self.factory(parameters).parameters
             given = parameters, feature, label, seed
         first = self._learn(given) if self.moving is None else None
-        held = self._checked(parameters)
+        return self._task(given, self._checked(parameters), first)
+
+    def _open_mapped(self, given: Given, one_map: OneMap) -> _Task | None:
+        """Take the tensors of all models out of ``torch.vmap``, for a graph that maps."""
+        mapped = self.factory.network.fit(given[0]._held("take a step"))
+        refuse_foreign(mapped, self.factory._rule, None)
+        held = mapped._replace(
+            weights=map_tree(one_map.out, mapped.weights),
+            buffers=map_tree(one_map.out, mapped.buffers),
+            state=mapped.state and _each_state(one_map.out, mapped.state),
+        )
+        feature, label = map_tensors(one_map.out, given[1:3])
+        batch = [*_inputs(feature), label]
+        if not one_map.mapped or not all(isinstance(part, Tensor) for part in batch):
+            return None
+        with outside_transforms():
+            if self.moving is None:
+                first = Parameters._of(map_tree(one_map.first, held))
+                self._learn((first, *map_tensors(one_map.first, (feature, label)), given[3]))
+            if self.formula is None or self.factory.network.writes_weights:
+                return None
+            task = self._task((given[0], feature, label, given[3]), held, None, one_map)
+        cast(contextlib.ExitStack, task.around).enter_context(outside_transforms())
+        return task._replace(given=given, held=mapped)
+
+    def _task(
+        self,
+        given: Given,
+        held: Held,
+        first: tuple[Stepped, Mark] | None,
+        one_map: OneMap | None = None,
+    ) -> _Task:
+        """Choose the graph that takes the tensors of a value."""
+        _, feature, label, seed = given
         tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
         key: Any = ()
         settings: list[Settings] = []
@@ -156,13 +215,17 @@ class _TrainStep:
             idle = tuple([group.get("momentum") == 0 for group in settings])
             key = index, tuple(map(tuple, entries)), idle
         tensors += [*self.foreign, *_inputs(feature), label]
+        if one_map is not None:
+            dims = tuple([0 if id(tensor) in one_map.mapped else None for tensor in tensors])
+            key = *key, dims, one_map.randomness
         if key not in self.graphs:
             self.graphs[key] = Graph(self, settings, *key)
-        seeding = None
-        if seed is not None:
-            seeding = contextlib.ExitStack()
-            seeding.enter_context(seeded(seed, held.step_count))
-        return _Task(given, held, self.graphs[key], tensors, settings, first, seeding)
+        around = None
+        if seed is not None or one_map is not None:
+            around = contextlib.ExitStack()
+            if seed is not None:
+                around.enter_context(seeded(seed, held.step_count))
+        return _Task(given, held, self.graphs[key], tensors, settings, first, around, one_map)
 
     def _checked(self, parameters: Parameters) -> Held:
         """Return what a value holds, in the order of the network."""
@@ -218,6 +281,10 @@ class _TrainStep:
 
     def _stepped(self, task: _Task, found: tuple[Tensor, ...] | None) -> Stepped:
         """Put a value together again."""
+        if task.one_map is not None:
+            if found is None:
+                return transformed(self.factory, self.criterion, *task.given)
+            found = tuple([task.one_map.into(tensor) for tensor in found])
         if found is None:  # nothing is compiled here
             if task.first is None:
                 return self._plain(task.given)[0]
@@ -236,8 +303,8 @@ class _TrainStep:
         steps = [next(tensors) for _ in range(graph.counters)]
         for i, (name, keys) in enumerate(zip(moving, graph.kept, strict=True)):
             entry = {"step": steps[graph.counter_of[i]]} if steps else {}
-            if steps or keys:
-                kept[name] = entry | {key: next(tensors) for key in keys}
+            if steps or keys:  # in the order of a plain step, for `fnlib.stack`
+                kept[name] = {key: next(tensors) for key in keys} | entry
         rule, settings = self.factory._rule.name, [dict(group) for group in task.settings]
         state = {"state": kept, "param_groups": settings}
         after = Held(weights, buffers, state, rule, held.step_count + 1, held.names)
@@ -266,6 +333,8 @@ class Graph:
         index: tuple[int, ...] = (),
         keys: tuple[tuple[str, ...], ...] = (),
         idle: tuple[bool, ...] = (),
+        dims: tuple[int | None, ...] | None = None,
+        randomness: str = "error",
     ) -> None:
         self.step, self.settings, self.keys, self.idle = step, settings, keys, idle
         starts = -1 in index
@@ -274,7 +343,13 @@ class Graph:
         self.kept: list[tuple[str, ...]] = []  # what is kept of each weight afterwards
         self.refused: errors.UnsupportedModule | None = None
         self.tree = step.factory.network.borrow(True)
-        whole = torch.compiler.allow_in_graph(lambda *tensors: self.compute(*tensors))
+        self.dims = dims  # of a step that torch.vmap maps: which inputs each model has a part of
+        compute = self.compute
+        if dims is not None:
+            mapped = torch.vmap(self.compute, dims, randomness=randomness)
+            # A counter that all models share would come out with other strides than it goes in.
+            compute = lambda *tensors: tuple([t.contiguous() for t in mapped(*tensors)])  # noqa: E731
+        whole = torch.compiler.allow_in_graph(lambda *tensors: compute(*tensors))
 
         def compiled(*tensors: Any) -> Any:
             return whole(*tensors) if torch.compiler.is_dynamo_compiling() else None
@@ -292,26 +367,38 @@ class Graph:
         *tensors, label = given
         parts = iter(tensors)
         weights = {name: next(parts) for name in network.weights}
-        buffers = [next(parts).clone() for _ in network.buffers]
+        held_buffers = [next(parts) for _ in network.buffers]
         steps = [next(parts) for _ in range(self.given_counters)]
         moments = [{k: next(parts) for k in keys if k != "step"} for keys in self.keys]
         rules = self._rules(iter(next(parts)) if step.scheduled else iter(()))
         foreign = [(tensor, next(parts)) for tensor in step.foreign]
         moving = cast(list[str], step.moving)
 
-        leaves = {name: weights[name].detach().requires_grad_() for name in moving}
-        placed = list({**weights, **leaves}.values())
-        if network.writes_weights:
-            placed = [weight.clone() for weight in placed]
-        before = other_generators()
-        with torch.enable_grad(), _traceable(self.tree.module), _Replacing(foreign):
-            output = self.tree.call(placed, buffers, (None, tuple(parts), {}))
-            loss = step.criterion(output, label)
+        inputs = tuple(parts)
+
+        def loss_of(leaves: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
+            placed = list({**weights, **leaves}.values())
+            if network.writes_weights:
+                placed = [weight.clone() for weight in placed]
+            buffers = [buffer.clone() for buffer in held_buffers]
+            before = other_generators()
+            with _traceable(self.tree.module), _Replacing(foreign):
+                output = self.tree.call(placed, buffers, (None, inputs, {}))
+                loss = step.criterion(output, label)
             if other_generators() != before:
                 self.refused = errors.UnsupportedModule(_DRAWS)
                 raise self.refused
-            gradient = torch.autograd.grad(loss, list(leaves.values()))
-        found, after = self.tree.found
+            return loss, (loss, *self.tree.found)
+
+        if self.dims is None:
+            leaves = {name: weights[name].detach().requires_grad_() for name in moving}
+            with torch.enable_grad():
+                loss, (_, found, after) = loss_of(leaves)
+                gradient: Iterable[Tensor] = torch.autograd.grad(loss, list(leaves.values()))
+        else:  # under a map, where no tensor may ask for a gradient
+            trained = {name: weights[name] for name in moving}
+            slopes, (loss, found, after) = torch.func.grad(loss_of, has_aux=True)(trained)
+            gradient = slopes.values()
         self.tree.clear()
         results = [tensor.detach() for tensor in (loss, *after)]
         if not rules:
@@ -438,10 +525,15 @@ def _counters(entries: list[Mapping[str, Tensor]]) -> tuple[list[Tensor], tuple[
     counters = [entry.get("step") for entry in entries]
     if len(set(map(id, counters))) > 1:  # of a file, say
         known: dict[Any, Tensor | None] = {}
-        counters = [known.setdefault(None if c is None else c.item(), c) for c in counters]
+        counters = [known.setdefault(None if c is None else str(c.tolist()), c) for c in counters]
     steps = list({id(counter): counter for counter in counters if counter is not None}.values())
     places = {id(counter): i for i, counter in enumerate(steps)}
     return steps, tuple(places.get(id(counter), -1) for counter in counters)
+
+
+def _each_state(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """Apply a function to the moments; the settings hold no tensors."""
+    return {**state, "state": map_tree(function, state["state"])}
 
 
 def _close(stack: contextlib.ExitStack) -> None:

@@ -66,15 +66,69 @@ active_transform: Callable[[], object] = _found("_C._functorch.peek_interpreter_
 )
 
 
+_clear = _found("_functorch.pyfunctorch.temporarily_clear_interpreter_stack")
+
+
 @contextlib.contextmanager
 def outside_transforms() -> Iterator[None]:
     """Leave the transforms of ``torch.func`` that are running, to work on tensors of our own."""
-    clear = _found("_functorch.pyfunctorch.temporarily_clear_interpreter_stack")
-    if clear is None or active_transform() is None:
+    if _clear is None or active_transform() is None:
         yield
         return
-    with clear():
+    with _clear():
         yield
+
+
+class OneMap:
+    """The ``torch.vmap`` that runs, to take tensors out of it and to put results into it."""
+
+    def __init__(self, level: int, randomness: str) -> None:
+        self.level, self.randomness = level, randomness
+        self.mapped: dict[int, Tensor] = {}  # what was taken out, with the models first
+
+    def out(self, tensor: Tensor) -> Tensor:
+        """Return the tensor of all models, or the one that they share."""
+        if _level_of(tensor) != self.level:
+            return tensor
+        whole: Tensor = _unwrapped(tensor)
+        if dimension := _dimension_of(tensor):
+            whole = whole.movedim(dimension, 0)
+        self.mapped[id(whole)] = whole
+        return whole
+
+    def first(self, tensor: Tensor) -> Tensor:
+        """Return what the first model has of a tensor that was taken out."""
+        return tensor[0] if id(tensor) in self.mapped else tensor
+
+    def into(self, tensor: Tensor) -> Tensor:
+        """Let each model see its own part of a tensor."""
+        found: Tensor = _add_dimension(tensor, 0, self.level)
+        return found
+
+
+# What ``torch.compile`` does with each function that is called now; None where nothing is compiled.
+compiler: Callable[[], object] = _found("_C._dynamo.eval_frame.get_eval_frame_callback") or (
+    lambda: None
+)
+_level_of, _unwrapped, _dimension_of, _add_dimension, _of_map = (
+    _found(f"_C.{name}")
+    for name in (
+        "_functorch.maybe_get_level",
+        "_functorch.get_unwrapped",
+        "_functorch.maybe_get_bdim",
+        "_functorch._add_batch_dim",
+        "_functorch.CVmapInterpreterPtr",
+    )
+)
+
+
+def only_map() -> OneMap | None:
+    """Return the one transform that runs, if it's a ``torch.vmap``; None if that isn't known."""
+    needed = _level_of, _unwrapped, _dimension_of, _add_dimension, _of_map, _clear
+    running: Any = active_transform()
+    if None in needed or running is None or running.level() != 1 or running.key().name != "Vmap":
+        return None
+    return OneMap(1, _of_map(running).randomness().name.lower())
 
 
 # --- autograd -----------------------------------------------------------------------------------

@@ -155,11 +155,13 @@ class StockModels:
 class Stacked:
     """As many models in one value, and one vmapped step."""
 
-    def __init__(self, task: Task, models: int) -> None:
+    def __init__(self, task: Task, models: int, compiled: bool = False) -> None:
         ModelFactory = fnlib.Factory(task.build, optimizer=task.rule)
         drawn = [ModelFactory(fnlib.Parameters(seed=seed)).parameters for seed in range(models)]
         self.parameters = fnlib.stack(drawn)
-        step = fnlib.train_step(ModelFactory, task.criterion)
+        step: Any = fnlib.train_step(ModelFactory, task.criterion)
+        if compiled:
+            step = torch.compile(step, options={"cpp_wrapper": True})
         self.train_step = torch.vmap(step, in_dims=(0, None, None))
         self.batches = itertools.cycle(task.batches)
 

@@ -80,6 +80,10 @@ def of_a_closure(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda output, label: nn.functional.cross_entropy(output, label, weight=weight)
 
 
+def squares(output: Tensor, label: Tensor) -> Tensor:
+    return (output - label).square().mean()
+
+
 def dense() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
 
@@ -346,6 +350,124 @@ def test_a_gradient_through_steps(first: str) -> None:
     later = step(start, x, y)[0]  # and the step is as it was
     model = ModelFactory(start)
     assert later == model.step(model.backward(nn.functional.mse_loss(model(x), y)))
+
+
+# --- many models: the graph maps, in either order of torch.vmap and torch.compile
+
+
+MAPPED = {
+    "SGD": (dense, lambda: fnlib.SGD(lr=0.1), 2),
+    "momentum": (dense, lambda: fnlib.SGD(lr=0.1, momentum=0.9), 3),
+    "Adam": (dense, lambda: fnlib.Adam(lr=0.01, amsgrad=True), 3),
+    "a schedule": (dense, lambda: fnlib.AdamW(lr=lambda k: 0.01 / (k + 1)), 3),
+    "groups scheduled": (dense, lambda: fnlib.SGD(lr=0.1, groups=by_name), 2),
+    "a layer without gradient": (Unused, lambda: fnlib.SGD(lr=0.1, momentum=0.9), 3),
+    "an attribute of the module": (Masked, lambda: fnlib.SGD(lr=0.1), 2),
+    "BatchNorm": (normed, lambda: fnlib.SGD(lr=0.1), 2),
+}
+ORDERS: dict[str, Callable[[Any, Any], Any]] = {
+    "vmap of compile": lambda step, backend: torch.vmap(
+        torch.compile(step, backend=backend), (0, None, None)
+    ),
+    "compile of vmap": lambda step, backend: torch.compile(
+        torch.vmap(step, (0, None, None)), backend=backend
+    ),
+}
+quiet = pytest.mark.filterwarnings("ignore:Dynamo does not know:UserWarning")
+
+
+def stack(factory: Any) -> fnlib.Parameters:
+    return fnlib.stack([factory(fnlib.Parameters(seed=seed)).parameters for seed in range(3)])
+
+
+def assert_same_models(found: fnlib.Parameters, expected: fnlib.Parameters) -> None:
+    for one, other in zip(fnlib.unstack(found), fnlib.unstack(expected), strict=True):
+        assert one.step_count == other.step_count
+        assert_close(dict(one), dict(other), "weights")
+        assert_close(dict(one.buffers), dict(other.buffers), "buffers")
+        assert_close(one.optimizer_state, other.optimizer_state, "state")
+
+
+@quiet
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", MAPPED)
+def test_many_models_in_one_graph(name: str, order: str) -> None:
+    """The values of the uncompiled mapped step, from as few graphs as one model takes."""
+    torch._dynamo.reset()
+    build, rule, graphs = MAPPED[name]
+    ModelFactory = fnlib.Factory(build, optimizer=rule())
+    step, backend = fnlib.train_step(ModelFactory, of_a_closure(CLASSES)), Counting()
+    compiled, plain = ORDERS[order](step, backend), torch.vmap(step, (0, None, None))
+    found = expected = stack(ModelFactory)
+    torch.manual_seed(0)
+    for size in (16, 16, 16, 8):  # a smaller last batch is a graph more
+        x, y = rows(size), torch.randint(3, (size,))
+        found, losses = compiled(found, x, y)
+        expected, others = plain(expected, x, y)
+        assert torch.allclose(losses, others, atol=1e-5)
+        assert_same_models(found, expected)
+    assert backend.graphs == graphs
+
+
+@quiet
+def test_mapped_batches_and_other_transforms() -> None:
+    """Each model may have its own batch; under two maps nothing is compiled, and values are right."""
+    torch._dynamo.reset()
+    ModelFactory = fnlib.Factory(dense, optimizer=fnlib.SGD(lr=0.1))
+    step, backend = fnlib.train_step(ModelFactory, squares), Counting()
+    compiled: Any = torch.compile(step, backend=backend)
+    start, x, y = stack(ModelFactory), torch.randn(6, 3, 8), torch.randn(6, 3)
+    found = torch.vmap(compiled, (0, 1, None))(start, x, y)[0]
+    assert_same_models(found, torch.vmap(step, (0, 1, None))(start, x, y)[0])
+    assert backend.graphs == 1
+    batches = torch.randn(2, 6, 8)
+    twice = [
+        torch.vmap(torch.vmap(one, (None, 0, None)), (0, None, None))(start, batches, y)[1]
+        for one in (compiled, step)
+    ]
+    assert torch.equal(*twice) and backend.graphs == 1
+
+
+@quiet
+def test_what_cannot_be_mapped_says_so_when_compiled() -> None:
+    """PyTorch's own errors and fnlib's, as without the compiler, and the step is as it was."""
+    x, y = rows(6), torch.zeros(6).long()
+    for build, rule, error in (
+        (dropping, fnlib.SGD(lr=0.1), RuntimeError),
+        (dense, fnlib.wrap(torch.optim.RMSprop), fnlib.CannotTransform),
+    ):
+        torch._dynamo.reset()
+        ModelFactory = fnlib.Factory(build, optimizer=rule)
+        step = fnlib.train_step(ModelFactory, nn.CrossEntropyLoss())
+        start, caught = stack(ModelFactory), []
+        for one in (step, torch.compile(step, backend=Counting())):
+            for _ in range(2):
+                with pytest.raises(error) as raised:
+                    torch.vmap(one, (0, None, None))(start, x, y)
+                caught.append(str(raised.value))
+        assert len(set(caught)) == 1
+        first = fnlib.unstack(start)[0]
+        assert step(first, x, y)[0].step_count == 1
+
+
+@quiet
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("randomness", ["same", "different"])
+def test_dropout_of_many_models(randomness: str, seed: int | None) -> None:
+    """The draws of the uncompiled mapped step."""
+    torch._dynamo.reset()
+    ModelFactory = fnlib.Factory(dropping)
+    step, backend = fnlib.train_step(ModelFactory, nn.CrossEntropyLoss()), Counting()
+    x, y, results = rows(6), torch.zeros(6).long(), []
+    for one in (step, torch.compile(step, backend=backend)):
+        mapped = torch.vmap(lambda p: one(p, x, y, seed), randomness=randomness)  # noqa: B023
+        value = stack(ModelFactory)
+        torch.manual_seed(0)
+        for _ in range(2):
+            value, _ = mapped(value)
+        results.append(value)
+    assert_same_models(results[1], results[0])
+    assert backend.graphs == 1
 
 
 REFUSED: dict[str, tuple[Any, Callable[[Any, Any], Any], Any]] = {

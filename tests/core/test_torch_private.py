@@ -23,6 +23,7 @@ NAMES = [
     "is_functorch_wrapped_tensor",
     "peek_interpreter_stack",
     "temporarily_clear_interpreter_stack",
+    "get_eval_frame_callback",
     "run_backward",
     "_backward_hooks",
     "_post_accumulate_grad_hooks",

@@ -93,31 +93,6 @@ def test_a_step_of_many_models(case: str) -> None:
     close(fnlib.unstack(stacked)[0], members[0])
 
 
-ORDERS = {
-    "compile of vmap": lambda step: torch.compile(vmap(step, (0, None, None)), backend="eager"),
-    "vmap of compile": lambda step: vmap(torch.compile(step, backend="eager"), (0, None, None)),
-}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Dynamo does not know:UserWarning")
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("case", ["Adam", "batchnorm"])
-def test_a_compiled_step_of_many_models(case: str, order: str) -> None:
-    """The compiler leaves it as it is: nothing is compiled, and nothing breaks."""
-    torch._dynamo.reset()
-    make, rule = CASES[case]
-    ModelFactory = fnlib.Factory(make, optimizer=rule)
-    step = fnlib.train_step(ModelFactory, criterion)
-    start = fnlib.stack([trained(ModelFactory, seed) for seed in range(3)])
-    found, expected = start, start
-    compiled = ORDERS[order](step)
-    for _ in range(3):
-        found, losses = compiled(found, X, Y)
-        expected, plain = vmap(step, (0, None, None))(expected, X, Y)
-        assert torch.equal(losses, plain)
-    assert found == expected
-
-
 def test_bias_correction_in_double_precision() -> None:
     """Adam's correction under vmap stays within double precision of the plain step's."""
     ModelFactory = fnlib.Factory(build, optimizer=fnlib.Adam(lr=0.3))
