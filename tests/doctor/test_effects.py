@@ -39,3 +39,40 @@ def test_a_sane_loop_is_quiet(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     """A sane script that looks like a fault has no finding at all."""
     report = asked(tmp_path, HEAD + LOOP + QUIET[name], monkeypatch)
     assert not report, report.text()
+
+
+TRAIN = "train(model, torch.optim.Adam(model.parameters(), lr=1e-2))\n"
+OWN = {
+    "kept in training": (
+        "model = mlp()\n"
+        + TRAIN
+        + "best = dict(model.state_dict())\nmodel.load_state_dict(best)\n",
+        "a kept one changes along with the model",
+        "best = copy.deepcopy(model.state_dict())",
+    ),
+    "kept in training, without a name": (
+        "model = mlp()\n" + TRAIN + "kept = {1: {**model.state_dict()}}\n"
+        "result = model.load_state_dict(kept[1])\n",
+        "a kept one changes along with the model",
+        "best = copy.deepcopy(model.state_dict())      # where kept[1] is made",
+    ),
+    "from a checkpoint": (
+        "model = mlp()\nown = model.state_dict()\nmodel.load_state_dict(own)\n" + TRAIN,
+        "no name of the checkpoint",
+        "model.load_state_dict(checkpoint)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_values_loaded_are_told_apart(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a load before any training speaks of a checkpoint and its prefix."""
+    script, because, fix = OWN[name]
+    report = asked(tmp_path, HEAD + LOOP + script, monkeypatch)
+    found = [one for one in report if one.code == "load-without-effect"]
+    assert len(found) == 1, report.text()
+    text = " ".join(str(found[0].why).split()) + str(found[0].fix)
+    assert because in text and fix in text, text
+    assert ("prefix" in text) == (name == "from a checkpoint")

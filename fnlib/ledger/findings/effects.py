@@ -242,13 +242,15 @@ class Loads(Rule):
         self.loads: dict[str, Load] = {}
         self.futile: dict[str, tuple[Entry, Event]] = {}
         self.flags: dict[tuple[str, str], str] = {}  # set in a forward, by its function
-        self.own: list[tuple[Entry, Event]] = []
+        self.own: list[tuple[Entry, Event, bool]] = []
+        self.trained: set[str] = set()
         self.dropped: dict[tuple[str, str, int], tuple[Entry, str]] = {}
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "load_state_dict" and "missing" in event.data:
             self.load(entry, event)
         elif event.kind == "forward" and event.data["grad_enabled"]:
+            self.trained.add(event.subject)
             for place, one in self.loads.items():
                 if place == event.subject or one.copied and place.startswith(event.subject + "."):
                     one.forwards += 1
@@ -259,7 +261,7 @@ class Loads(Rule):
         missing = set(data["missing"])
         reached = {name for name in data["shapes"] if name not in missing}
         if data["own"] == data["size"] > 0:
-            self.own.append((entry, event))
+            self.own.append((entry, event, place in self.trained))
         elif _of_nobody(entry.source) and place.startswith("("):
             self.dropped[entry.where] = (entry, place)
         if data["size"] and not data["strict"]:
@@ -340,8 +342,8 @@ class Loads(Rule):
         for place, (entry, event) in self.futile.items():
             self.report_futile(place, entry, event)
         if not self.story.reported("snapshot-moved"):
-            for entry, event in self.own:
-                self.report_own(entry, event)
+            for entry, event, kept in self.own:
+                self.report_own(entry, event, kept)
         for entry, place in self.dropped.values():
             call = ast.unparse(ast.parse(entry.source).body[0])
             made = call.partition(".load_state_dict(")[0]
@@ -352,16 +354,29 @@ class Loads(Rule):
                 because="The model that trains afterwards is another one.",
             )  # fmt: skip
 
-    def report_own(self, entry: Entry, event: Event) -> None:
-        """Report a load of what the model has already: nothing of the checkpoint is in it."""
+    def report_own(self, entry: Entry, event: Event, kept: bool) -> None:
+        """Report a load of the model's own values, of ones kept in training or of no checkpoint."""
         place, given = event.subject, _argument(entry.source)
+        owner = re.search(r"([\w.\[\]]+)\.load_state_dict\(", entry.source)
+        model = owner[1] if owner else code_of(place)
+        because = "A state dict holds the model's own tensors"
+        if kept:
+            name = given if given.isidentifier() else "best"
+            because += ", so a kept one changes along with the model."
+            fixed = f"{name} = copy.deepcopy({model}.state_dict())      # where {given} is made"
+        else:
+            because += (
+                "; no name of the checkpoint has replaced one of them, most often for a prefix "
+                "such as `module.`."
+            )
+            fixed = (
+                f"{model}.load_state_dict(checkpoint)      # the file's own names, strict: "
+                f"it raises where {given} hides the difference"
+            )
         self.story.report(
             "load-without-effect", "question", entry, place, per=place,
             said=f"This load gives {place} the {event.data['size']} values that it has already",
-            because="A state dict holds the model's own tensors; no name of the checkpoint has "
-            "replaced one of them, most often for a prefix such as `module.`.",
-            fixed=f"{code_of(place)}.load_state_dict(checkpoint)      # the file's own names, strict: "
-            f"it raises where {given} hides the difference",
+            because=because, fixed=fixed,
         )  # fmt: skip
 
     def report_futile(self, place: str, entry: Entry, event: Event) -> None:
