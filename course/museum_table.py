@@ -26,9 +26,9 @@ The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib
 - *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room or this lesson says which.
 
 `fnlib` doesn't see what stock lines do to a module before it takes the module's weights: `[layer] * 4`, for example,
-is one layer here, too. Tests run the translations."""
+is one layer here, too. Tests run these translations."""
 STANDING = """\
-In the column before the last, *yes* means: called on all variables of the loop's function at its end, `fnlib.doctor` \
+In the second-to-last column, *yes* means that `fnlib.doctor`, called on all variables of the loop's function at its end, \
 reports something that it doesn't report for the loop with the cure."""
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 

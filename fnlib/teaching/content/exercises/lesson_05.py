@@ -216,7 +216,7 @@ EXERCISES = (
         try_out=_named,
         passes=lambda named: named == NAMELESS,
         so_far=_wrong,
-        because="D acts at a distance, the boxes A and C replace their values, and B only binds names.",
+        because="D acts at a distance, the boxes A and C replace their values, and B changes only names and graphs.",
         hints=(
             "Count the statements of each ledger first: a box needs one.",
             "Of the two ledgers with five statements, one writes into tensors and the other gives names to results.",

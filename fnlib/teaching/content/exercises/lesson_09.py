@@ -145,7 +145,7 @@ EXERCISES = (
         passes=lambda seen: (
             seen.sick.trains and seen.well.trains and seen.sick.codes and not seen.well.codes
         ),
-        because="The ledger finds something in the bug and nothing in the cure. This could hang in the museum.",
+        because="The ledger finds something in the bug and nothing in the cure. This belongs in the museum.",
         hints=(
             "Start from a loop of a room: copy its `setup` and `bug` into one function that needs no arguments.",
             "Each of your functions builds its own network and optimizer, and trains for at least two steps.",
