@@ -33,7 +33,8 @@ class Source:
         self.instance: nn.Module | None = None
         self.known: Network | None = None
         if isinstance(build, nn.Module):
-            self.instance = copy_structure(build)
+            with outside_transforms():  # a rate that is learned is given to a rule inside of one
+                self.instance = copy_structure(build)
         elif callable(build):
             self.build = build
         else:
@@ -52,7 +53,8 @@ class Source:
             return self.known
         if self.instance is not None:
             another = functools.partial(copy_structure, self.instance)
-            return self._publish(Network(another(), another))
+            with outside_transforms():
+                return self._publish(Network(another(), another))
         with preserved(), outside_transforms():
             box = [self._built()]
         return self._publish(self._taken_apart(box))

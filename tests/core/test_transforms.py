@@ -220,3 +220,17 @@ def test_autocast_as_in_stock() -> None:
     gradient = model.backward(mine.float().sum())
     for name, weight in module.named_parameters():
         assert torch.equal(gradient[name], weight.grad)
+
+
+def test_a_factory_of_an_instance_is_made_inside_a_transform() -> None:
+    """A rate is learned through steps whose rule, and so whose factory, is made in the transform."""
+    network = nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1))
+    start, x, y = fnlib.Parameters.from_module(network), torch.randn(5, 4), torch.arange(5) % 3
+
+    def loss(rate: torch.Tensor) -> torch.Tensor:
+        factory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=rate))
+        step = fnlib.train_step(factory, nn.NLLLoss())
+        return step(step(start, x, y)[0], x, y)[1]
+
+    slope = torch.func.grad(loss)(torch.tensor(0.1))
+    assert torch.isfinite(slope) and slope < 0

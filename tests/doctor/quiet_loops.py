@@ -40,7 +40,7 @@ QUIET = {
     + """
 def cycle():
     while True:
-        yield torch.randn(8, 4), torch.randint(0, 3, (8,)), torch.ones(8)
+        yield torch.randn(8, 6), torch.randint(0, 3, (8,)), torch.ones(8)
 for step in range(12):
     inputs, targets, mask = next(cycle())
     optimizer.zero_grad()
