@@ -32,7 +32,7 @@ class Effort:
     starts: int = 15
 
 
-QUICK = Effort(rounds=2, steps=2, warm_up=1, weights=250_000, updates=2, starts=1)
+QUICK = Effort(rounds=2, steps=2, warm_up=1, weights=4_000_000, updates=2, starts=1)
 
 
 def interleaved(sides: Mapping[str, Step], effort: Effort) -> dict[str, float]:
