@@ -74,7 +74,7 @@ def test_a_list_to_tick_off_has_boxes(site: Path) -> None:
 
 def test_a_return_value_is_said_in_one_sentence(site: Path) -> None:
     """Not split at its colon into a type and a description."""
-    text = (site / "reference/Gradient.html").read_text(encoding="utf-8")
+    text = (site / "reference/stack.html").read_text(encoding="utf-8")
     assert "Return type" not in text and "Returns" in text
 
 
