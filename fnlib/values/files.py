@@ -7,13 +7,14 @@ import errno
 import json
 import math
 import os
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -38,18 +39,49 @@ def save(held: Held, path: str | os.PathLike[str]) -> None:
     path = Path(os.path.realpath(os.fsdecode(path)))  # a link goes on leading to the file
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    # Beside the old file, under a name of its own, with the rights of the old file or of an ordinary one (safetensors gives
-    # its owner's alone).
+    # Beside the old file, under a name of its own, with the rights of the old file.
     name = path.parent / f".fnlib-{uuid.uuid4().hex}"
     name.touch(exist_ok=False)
-    rights = (path if path.exists() else name).stat().st_mode
     try:
-        save_file(tensors, name, metadata={"format": _FORMAT, "tree": tree})
-        name.chmod(rights)
+        if path.exists():
+            name.chmod(path.stat().st_mode)
+        written(name, tensors, {"format": _FORMAT, "tree": tree})
         os.replace(name, path)
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file from the tensors' own memory.
+
+    Without NumPy, which PyTorch and fnlib can do without, and safetensors' `save_file` can't.
+
+    Args:
+        path: the file. It keeps its rights, or gets those of an ordinary new file.
+        tensors: contiguous, on the CPU.
+        metadata: what the header says besides.
+    """
+    path.touch()
+    rights = path.stat().st_mode  # safetensors gives its owner's alone
+    if sys.byteorder == "big":  # the file has the other order, and `save_file` turns the bytes
+        save_file(dict(tensors), path, dict(metadata))
+    else:
+        serialize_file(specs(tensors), path, dict(metadata))
+    path.chmod(rights)
+
+
+def specs(tensors: Mapping[str, Tensor]) -> dict[str, TensorSpec]:
+    """Say to safetensors where in memory contiguous tensors on the CPU are."""
+    return {
+        name: TensorSpec(
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=tensor.shape,
+            data_ptr=tensor.data_ptr(),
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in tensors.items()
+    }
 
 
 def load(path: str | os.PathLike[str]) -> Held:

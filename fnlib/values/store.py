@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError, safe_open, serialize
 from torch import Tensor
 
 from fnlib import errors
 from fnlib.torch_private import is_cow
-from fnlib.values.files import MISFIT, described, restored
+from fnlib.values.files import MISFIT, described, restored, specs, written
 from fnlib.values.held import Held
 
 if sys.platform == "win32":
@@ -141,7 +140,7 @@ class Store:
     def cost(self, index: int, held: Held) -> int:
         """Return the bytes that `write` would write."""
         new, metadata, _ = self._prepared(index, held)
-        return len(_head(new, metadata)) + sum(tensor.nbytes for tensor in new.values())
+        return len(serialize(specs(new), metadata))
 
     def _prepared(self, index: int, held: Held) -> tuple[dict[str, Tensor], dict[str, str], Hashed]:
         """Return the tensors that aren't stored yet, the header, and the hash of every tensor."""
@@ -183,6 +182,7 @@ class Store:
         part = self.folder / "part"  # one writer, so one name; what a crash leaves is overwritten
         try:
             written(part, tensors, metadata)
+            _sync(part)
             os.replace(part, path)
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
@@ -209,6 +209,8 @@ class Store:
         if self._found() != self.indices:
             os.close(lock)
             raise errors.HistoryInUse(str(self.folder), "somebody wrote to it since you opened it")
+        for left in self.folder.glob(".tmp??????"):  # of a writer that was killed: safetensors' own
+            left.unlink()
         os.truncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
         self._lock, self._release = lock, weakref.finalize(self, _unlocked, lock)
@@ -286,63 +288,9 @@ class Store:
 def hash_of(flat: Tensor) -> str:
     """Name a tensor of one dimension after its dtype and its bytes."""
     found = hashlib.sha256(str(flat.dtype).encode())
-    found.update(_bytes_of(flat))
+    if flat.nbytes:  # without NumPy, which PyTorch can do without too
+        found.update((ctypes.c_char * flat.nbytes).from_address(flat.data_ptr()))
     return found.hexdigest()[:40]
-
-
-def _bytes_of(flat: Tensor) -> ctypes.Array[ctypes.c_char]:
-    """View the memory of a contiguous tensor without NumPy, which PyTorch can do without too."""
-    size = flat.nbytes
-    kind = ctypes.c_char * size
-    return kind.from_address(flat.data_ptr()) if size else kind()
-
-
-def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file and wait until the disk has it.
-
-    `safetensors.torch.save_file` fills a buffer with all tensors, writes it to a temporary file of
-    its own and renames that. From the tensors' own memory, 0.8 MB take two thirds of that time.
-
-    Args:
-        path: the file.
-        tensors: contiguous, on the CPU.
-        metadata: what the header says besides.
-    """
-    with open(path, "wb") as file:
-        file.write(_head(tensors, metadata))
-        for name in _order(tensors):
-            file.write(_bytes_of(tensors[name]))
-        file.flush()
-        _force(file.fileno())
-
-
-def _order(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Sort names as safetensors does: wide dtypes first, so that every tensor is aligned."""
-    return sorted(tensors, key=lambda name: -tensors[name].itemsize)
-
-
-def _head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Return the first bytes of a safetensors file: a length, and JSON that says what is where."""
-    said: dict[str, object] = {"__metadata__": metadata}
-    end = 0
-    for name in _order(tensors):
-        tensor = tensors[name]
-        begin, end = end, end + tensor.nbytes
-        said[name] = {
-            "dtype": _dtype(tensor.dtype),
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(said).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-@functools.cache
-def _dtype(dtype: torch.dtype) -> str:
-    """Ask safetensors for its name of a dtype."""
-    head = save({"tensor": torch.empty(0, dtype=dtype)})[8:]
-    return str(json.loads(head)["tensor"]["dtype"])
 
 
 def _metadata(index: int, tree: str, places: Mapping[int, list[str]]) -> dict[str, str]:
@@ -419,15 +367,11 @@ def _sync(path: Path) -> None:
             return  # Windows can't, and writes renames through its journal
     opened = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
-        _force(opened)
+        os.fsync(opened)
+        if sys.platform == "darwin":
+            fcntl.fcntl(opened, fcntl.F_FULLFSYNC)  # fsync alone stops at the disk's own cache
     finally:
         os.close(opened)
-
-
-def _force(opened: int) -> None:
-    os.fsync(opened)
-    if sys.platform == "darwin":
-        fcntl.fcntl(opened, fcntl.F_FULLFSYNC)  # fsync alone stops at the disk's own cache
 
 
 def _make(folder: Path) -> None:

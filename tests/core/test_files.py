@@ -259,7 +259,7 @@ def test_a_save_that_fails_leaves_the_old_file(
         Path(name).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fnlib.values.files.save_file", full)
+    monkeypatch.setattr("fnlib.values.files.serialize_file", full)
     with pytest.raises(OSError, match="No space left"):
         fnlib.Parameters.from_module(nn.Linear(1, 1)).save(path)
     assert path.read_bytes() == before
@@ -272,6 +272,32 @@ def test_the_file_has_ordinary_rights_and_replaces_the_old_one(tmp_path: Path) -
     fnlib.Parameters.from_module(nn.Linear(1, 1)).save(str(path))
     assert len(fnlib.Parameters.load(str(path))) == 2
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
+
+
+WITHOUT_NUMPY = """
+import sys
+
+sys.modules["numpy"] = None  # as if it weren't installed
+import torch, fnlib
+
+dtypes = [torch.float32, torch.bfloat16, torch.complex64, torch.float8_e4m3fn]
+for i, dtype in enumerate(dtypes):
+    module = torch.nn.Linear(2, 1)
+    module.register_buffer("kept", torch.arange(3.0).to(dtype))
+    module.register_buffer("none", torch.empty(0, dtype=dtype))
+    value = fnlib.Parameters.from_module(module)
+    value.save(sys.argv[1] + "/file")
+    history = fnlib.History(sys.argv[1] + "/run")
+    history.append(value)
+    assert fnlib.Parameters.load(sys.argv[1] + "/file") == value == history[i]
+"""
+
+
+def test_files_need_no_numpy(tmp_path: Path) -> None:
+    """PyTorch works without it, and so do `save` and `History`."""
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_NUMPY, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_links_rights_and_names(tmp_path: Path) -> None:

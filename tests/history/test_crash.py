@@ -198,6 +198,21 @@ def test_a_full_disk_is_a_named_error(name: str, number: int, tmp_path: Path) ->
     assert list(fnlib.History(tmp_path)) == VALUES
 
 
+def test_what_a_killed_writer_leaves_is_removed(tmp_path: Path) -> None:
+    """A file of safetensors' own; and what is written has the rights of an ordinary file."""
+    history = kept(tmp_path, VALUES[:2])
+    history.close()
+    (tmp_path / ".tmpAb12Cd").write_bytes(b"half")
+    assert list(fnlib.History(tmp_path)) == VALUES[:2] and (tmp_path / ".tmpAb12Cd").exists()
+    with fnlib.History(tmp_path) as history:
+        history.append(VALUES[2])
+    assert not (tmp_path / ".tmpAb12Cd").exists()
+    (tmp_path / "ordinary").write_bytes(b"")
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {
+        (tmp_path / "ordinary").stat().st_mode
+    }
+
+
 def test_a_limit_of_the_system_is_a_named_error(tmp_path: Path) -> None:
     """The real thing: the kernel refuses to make the file larger."""
     large = trunk(2, 50_000)
