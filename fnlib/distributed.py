@@ -83,7 +83,7 @@ def all_reduce(value: Exchanged) -> Exchanged:
             return value
         template = _template(tensors, network) if isinstance(network, Network) else tensors
         means = _mean("all_reduce of a gradient", tensors, template)
-        return cast(Exchanged, Gradient._of(means, network))
+        return cast(Exchanged, Gradient._of(means, network, value._ties))
 
     def mean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         floats = {n: t for n, t in tensors.items() if t.is_floating_point() or t.is_complex()}

@@ -15,7 +15,7 @@ from fnlib.network.pool import Network
 from fnlib.show.table import Table
 from fnlib.show.tensors import tensor_table
 from fnlib.values.protect import Tensors, Unassignable, detached, owned, register_as_mapping
-from fnlib.values.trees import map_tree, same_tree
+from fnlib.values.trees import same_tree
 from fnlib.values.vectors import added, factor, mapped, norm, same_kind
 
 
@@ -50,15 +50,21 @@ class Gradient(Unassignable, Tensors):
         if wrong:
             what = "A gradient is a mapping of names to tensors"
             raise errors.WrongParameters(what, wrong[0], "fnlib.Gradient({name: tensor, ...})")
-        super().__init__({name: owned(mapping[name]) for name in mapping})
+        ties = mapping._ties if isinstance(mapping, Tensors) else None
+        super().__init__({name: owned(mapping[name]) for name in mapping}, ties)
         self._network = None
 
     @classmethod
-    def _of(cls, tensors: Mapping[str, Tensor], network: Network | None = None) -> Gradient:
+    def _of(
+        cls,
+        tensors: Mapping[str, Tensor],
+        network: Network | None = None,
+        ties: Mapping[str, str] | None = None,
+    ) -> Gradient:
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
         self._tensors, self._network = tensors, network
-        self._ties = {} if network is None else network.names.ties
+        self._ties = ties or {} if network is None else network.names.ties
         return self
 
     def __getitem__(self, name: str) -> Tensor:
@@ -112,15 +118,16 @@ class Gradient(Unassignable, Tensors):
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
         tensors = {name: function(tensor) for name, tensor in self._tensors.items()}
-        return Gradient._of(tensors, self._network)
+        return Gradient._of(tensors, self._network, self._ties)
 
     def __add__(self, other: object) -> Gradient:
         if isinstance(other, numbers.Real) and float(other) == 0:
             return self  # where sum() begins
         if not isinstance(other, Gradient):
             return NotImplemented
-        same = self._network is other._network
-        return Gradient._of(added(self._tensors, other._tensors), self._network if same else None)
+        network = self._network if self._network is other._network else None
+        tensors, ties = added(self._tensors, other._tensors), {**self._ties, **other._ties}
+        return Gradient._of(tensors, network, ties)
 
     __radd__ = __add__
 
@@ -156,10 +163,10 @@ class Gradient(Unassignable, Tensors):
     __hash__ = object.__hash__  # by identity: equal gradients may have different hashes
 
     def __reduce__(self) -> Any:
-        return Gradient, (dict(detached(self._tensors)),)
+        return Gradient._of, (dict(detached(self._tensors)), None, dict(self._ties))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gradient:
-        return Gradient._of(map_tree(Tensor.clone, self._tensors), self._network)
+        return self._map(Tensor.clone)
 
     def _table(self) -> Table:
         return tensor_table("Gradient", {"total": self._tensors})

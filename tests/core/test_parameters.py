@@ -419,7 +419,14 @@ def holders(name: str) -> Any:
         "gradient, scaled": gradient * 2,
         "gradient, summed": gradient + gradient,
         "gradient, copied": copy.deepcopy(gradient),
+        "gradient, shallow": copy.copy(gradient),
+        "gradient, pickled": pickle.loads(pickle.dumps(gradient)) * 2,
+        "gradient, again": fnlib.Gradient(gradient),
+        "gradient, of two": fnlib.Gradient(gradient) + gradient,
         "diff": later.diff(model.parameters),
+        "diff, pickled": pickle.loads(pickle.dumps(later.diff(model.parameters))),
+        "buffers, pickled": pickle.loads(pickle.dumps(later.buffers)),
+        "with_buffers, copied": copy.deepcopy(buffers),
         "parameters.buffers": later.buffers,
         "with_buffers": buffers,
         "carried": model.carry(dict(buffers)).with_buffers(torch.eye(3))[1],
@@ -432,8 +439,10 @@ HOLDERS = {
         ("parameters", "model.weights", "gradient", "gradient, scaled", "gradient, summed"),
         "weight",
     ),
-    **dict.fromkeys(("gradient, copied", "diff"), "weight"),
+    **dict.fromkeys(("gradient, copied", "gradient, shallow", "gradient, pickled"), "weight"),
+    **dict.fromkeys(("gradient, again", "gradient, of two", "diff", "diff, pickled"), "weight"),
     **dict.fromkeys(("parameters.buffers", "with_buffers", "carried", "bound"), "running_mean"),
+    **dict.fromkeys(("buffers, pickled", "with_buffers, copied"), "running_mean"),
 }
 
 
