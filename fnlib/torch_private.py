@@ -57,22 +57,20 @@ def memory_of(tensor: Tensor) -> int:
 
 # --- transforms of torch.func -------------------------------------------------------------------
 
-# Without these two, fnlib works outside of transforms only.
+# Without one of these three, fnlib works outside of transforms only.
+_clear = _found("_functorch.pyfunctorch.temporarily_clear_interpreter_stack")
 is_wrapped: Callable[[Tensor], bool] = _found("_C._functorch.is_functorch_wrapped_tensor") or (
     lambda tensor: False
 )
-active_transform: Callable[[], object] = _found("_C._functorch.peek_interpreter_stack") or (
-    lambda: None
-)
-
-
-_clear = _found("_functorch.pyfunctorch.temporarily_clear_interpreter_stack")
+active_transform: Callable[[], object] = (
+    _clear and _found("_C._functorch.peek_interpreter_stack")
+) or (lambda: None)
 
 
 @contextlib.contextmanager
 def outside_transforms() -> Iterator[None]:
     """Leave the transforms of ``torch.func`` that are running, to work on tensors of our own."""
-    if _clear is None or active_transform() is None:
+    if active_transform() is None:
         yield
         return
     with _clear():
@@ -110,21 +108,17 @@ class OneMap:
 compiler: Callable[[], object] = _found("_C._dynamo.eval_frame.get_eval_frame_callback") or (
     lambda: None
 )
-_level_of, _unwrapped, _dimension_of, _add_dimension, _of_map = (
-    _found(f"_C.{name}")
-    for name in (
-        "_functorch.maybe_get_level",
-        "_functorch.get_unwrapped",
-        "_functorch.maybe_get_bdim",
-        "_functorch._add_batch_dim",
-        "_functorch.CVmapInterpreterPtr",
-    )
-)
+# Without one of these, a mapped step isn't compiled.
+_level_of = _found("_C._functorch.maybe_get_level")
+_unwrapped = _found("_C._functorch.get_unwrapped")
+_dimension_of = _found("_C._functorch.maybe_get_bdim")
+_add_dimension = _found("_C._functorch._add_batch_dim")
+_of_map = _found("_C._functorch.CVmapInterpreterPtr")
 
 
 def only_map() -> OneMap | None:
     """Return the one transform that runs, if it's a ``torch.vmap``; None if that isn't known."""
-    needed = _level_of, _unwrapped, _dimension_of, _add_dimension, _of_map, _clear
+    needed = _level_of, _unwrapped, _dimension_of, _add_dimension, _of_map
     running: Any = active_transform()
     if None in needed or running is None or running.level() != 1 or running.key().name != "Vmap":
         return None
@@ -217,7 +211,8 @@ def forward_hook_dicts(modules: list[nn.Module]) -> list[dict[int, Any]]:
     """Return the dicts that hold the hooks around the forward of modules, and of every module."""
     names = ("_forward_pre_hooks", "_forward_hooks")
     found = [getattr(module, name, None) for module in modules for name in names]
-    found += [_found(f"nn.modules.module._global{name}") for name in names]
+    found.append(_found("nn.modules.module._global_forward_pre_hooks"))
+    found.append(_found("nn.modules.module._global_forward_hooks"))
     return [hooks for hooks in found if hooks]
 
 

@@ -16,6 +16,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # The registries of nn.Module (`_parameters` and so on) are not here: nn.Module is made of them.
 COMPILER = ["skip", "set_code_exec_strategy", "_FrameExecStrategy", "_FrameAction"]
+MAP = [
+    "get_eval_frame_callback",
+    "maybe_get_level",
+    "get_unwrapped",
+    "maybe_get_bdim",
+    "_add_batch_dim",
+    "CVmapInterpreterPtr",
+]
 NAMES = [
     "_lazy_clone",
     "_is_cow_tensor",
@@ -23,7 +31,7 @@ NAMES = [
     "is_functorch_wrapped_tensor",
     "peek_interpreter_stack",
     "temporarily_clear_interpreter_stack",
-    "get_eval_frame_callback",
+    *MAP,
     "run_backward",
     "_backward_hooks",
     "_post_accumulate_grad_hooks",
@@ -31,6 +39,8 @@ NAMES = [
     "_non_persistent_buffers_set",
     "_forward_hooks",
     "_forward_pre_hooks",
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
     "_flat_weights_names",
     "_flat_weight_refs",
     "_pytree",
@@ -57,6 +67,20 @@ class Reader(nn.Module):
     def forward(self, x):
         self.seen += 1
         return {"output": [self.out(self.rnn(x)[0][:, -1])], "bias": self.out.bias}
+
+
+def mapped():
+    """Take a compiled step of two models at once, and return their weights."""
+    import fnlib
+
+    torch._dynamo.reset()
+    ModelFactory = fnlib.Sequential(nn.Linear(4, 2), optimizer=fnlib.Adam(lr=0.1))
+    step = torch.compile(fnlib.train_step(ModelFactory, nn.MSELoss()), backend="eager")
+    models = fnlib.stack([ModelFactory(fnlib.Parameters(seed=s)).parameters for s in (0, 1)])
+    x = torch.linspace(-1, 1, 24).reshape(6, 4)
+    for _ in range(2):
+        models, _ = torch.vmap(step, (0, None, None))(models, x, x[:, :2])
+    return json.dumps([weight.tolist() for weight in models.values()])
 
 
 def train(compiled):
@@ -94,11 +118,12 @@ def without(hidden):
     )
     sys.modules["fnlib.torch_private"] = module
     spec.loader.exec_module(module)
-    return train(hidden in compiler)
+    return train(hidden in compiler), mapped() if hidden in of_map else of_two
 
 
-compiler = json.loads(sys.argv[3])
-expected, found = train(False), {}
+compiler, of_map = json.loads(sys.argv[3]), json.loads(sys.argv[4])
+of_two = mapped()
+expected, found = (train(False), of_two), {}
 for name in json.loads(sys.argv[2]):
     try:
         found[name] = "same bits" if without(name) == expected else "other bits"
@@ -112,7 +137,7 @@ print(json.dumps(found))
 def found() -> dict[str, str]:
     """What training gives, by the name that is hidden."""
     private = ROOT / "fnlib" / "torch_private.py"
-    names = json.dumps(NAMES), json.dumps(COMPILER)
+    names = json.dumps(NAMES), json.dumps(COMPILER), json.dumps(MAP)
     command = [sys.executable, "-W", "ignore", "-c", RUN, str(private), *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -130,10 +155,12 @@ def test_training_without_a_private_name(name: str, found: dict[str, str]) -> No
 def test_the_table_is_whole() -> None:
     """Every private name that `torch_private` looks up above the ledger's part is in the table."""
     source = (ROOT / "fnlib" / "torch_private.py").read_text().partition("# --- ledger")[0]
+    calls = [call for call in ast.walk(ast.parse(source)) if isinstance(call, ast.Call)]
+    found = [call for call in calls if getattr(call.func, "id", "") == "_found"]
+    assert all(isinstance(call.args[0], ast.Constant) for call in found), "a name that is computed"
     looked_up = {
         text.value.rpartition(".")[2]
-        for call in ast.walk(ast.parse(source))
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("getattr", "_found")
+        for call in [*found, *(c for c in calls if getattr(c.func, "id", "") == "getattr")]
         for text in call.args
         if isinstance(text, ast.Constant) and isinstance(text.value, str)
     }
