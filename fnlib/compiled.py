@@ -60,7 +60,9 @@ def train_step(factory: Factory, criterion: Criterion) -> Step:
 
     ``torch.vmap(torch.compile(step), (0, None, None))`` takes the steps of stacked parameters in one
     graph, where feature and label are tensors; ``torch.compile(torch.vmap(step, ...))`` does too, a
-    little slower. Inside another transform nothing is compiled.
+    little slower. Such a step is compiled for each batch size, and for no more of them than
+    ``torch._dynamo.config.recompile_limit`` says (8); batches of any other size take the plain step.
+    Inside another transform nothing is compiled.
 
     The first call also takes a plain step, to learn which weights the loss depends on and which
     tensors `criterion` holds. The graph reads those tensors anew at each step; a tensor that is

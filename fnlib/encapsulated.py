@@ -33,7 +33,7 @@ class Sequential:
         seed: draw the initial weights as ``fnlib.Parameters(seed=seed)`` does.
 
     Attributes:
-        parameters: the box's weights, as they are now.
+        parameters: all that training has changed so far, as one value.
         loss_curve_: the mean loss of each epoch of ``fit``.
 
     >>> import fnlib

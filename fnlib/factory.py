@@ -189,6 +189,9 @@ class Model(Tabular):
         Args:
             args, kwargs: passed to the module as they are.
 
+        Returns:
+            What the module returns.
+
         Raises:
             StateDropped: the forward pass changed a buffer or a weight; use `with_buffers`.
             HiddenState: the module keeps state in its attributes.
@@ -204,6 +207,9 @@ class Model(Tabular):
         Returns:
             The output, and the buffers after the pass, for `step` and `carry`. With them are any
             weights that the pass itself changed (``nn.Embedding(max_norm=...)`` does).
+
+        Raises:
+            HiddenState: the module keeps state in its attributes.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
@@ -291,16 +297,18 @@ class Model(Tabular):
     ) -> Gradient:
         """Return the gradient of a loss with respect to the weights of this model.
 
-        No ``.grad`` is touched.
-
         Args:
             loss: a tensor with one element, computed from this model's outputs or weights.
             retain_graph: keep the graph behind the loss for another backward.
             create_graph: give the gradient a graph of its own, for a loss that depends on it
                 (a gradient penalty). Implies `retain_graph`.
 
+        Returns:
+            The gradient, with an entry of the weight's shape for each weight that the loss depends
+            on. No ``.grad`` is touched.
+
         Raises:
-            LossIndependent, ...: what `fnlib.backward` raises.
+            LossNotScalar, LossIndependent, ...: what `fnlib.backward` raises, for one model.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
@@ -316,8 +324,10 @@ class Model(Tabular):
     def rates(self) -> Any:
         """The learning rate that the next step will use: a number, or ``{group: number}``.
 
-        Groups are counted in the order in which their first weights come. A rule of your own may
-        have no rate that fnlib can read: `WrongParameters`.
+        Groups are counted in the order in which their first weights come.
+
+        Raises:
+            WrongParameters: a rule of your own, with no rate that fnlib can read.
 
         >>> import fnlib
         >>> rule = fnlib.SGD(lr=lambda step: 0.5**step)
@@ -351,6 +361,9 @@ class Model(Tabular):
             objective: a function of a model that returns a loss, or (loss, buffers), for rules that
                 evaluate it more than once (``fnlib.wrap(torch.optim.LBFGS)``). Each evaluation gets
                 a model of its own, with the last one's buffers. Rules like SAM take the gradient too.
+
+        Returns:
+            New parameters. Unless they are donated, the old ones stay as they were.
 
         Raises:
             MissingBuffers: a forward pass changed buffers, and this step would drop the change.
@@ -420,6 +433,9 @@ class Model(Tabular):
 
         Args:
             buffers: what `with_buffers` returned.
+
+        Raises:
+            WrongParameters: names or shapes aren't those of this network's buffers.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters())
@@ -492,6 +508,9 @@ def backward(
         loss: a tensor with one element.
         models: the models whose weights it depends on.
         retain_graph, create_graph: as in `Model.backward`.
+
+    Returns:
+        One gradient for each model, in their order.
 
     Raises:
         LossNotScalar, LossIndependent: the loss is no single number, or doesn't depend on a model.

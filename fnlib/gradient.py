@@ -82,7 +82,11 @@ class Gradient(Unassignable, Tensors):
     # --- measuring --------------------------------------------------------------------------------
 
     def norm(self) -> Tensor:
-        """Return the Euclidean length over all entries, with the bits of ``clip_grad_norm_``.
+        """Return the Euclidean length over all entries.
+
+        Returns:
+            A tensor without dimensions, with the bits that ``torch.nn.utils.clip_grad_norm_``
+            returns.
 
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
@@ -92,7 +96,12 @@ class Gradient(Unassignable, Tensors):
     def clip_norm(self, max_norm: float) -> Gradient:
         """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
 
-        The result has the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in ``.grad``.
+        Args:
+            max_norm: the greatest length.
+
+        Returns:
+            A new gradient, with the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in
+            ``.grad``.
 
         >>> clipped = Gradient({"w": torch.tensor([3.0, 4.0])}).clip_norm(1.0)
         >>> clipped["w"]
@@ -105,6 +114,9 @@ class Gradient(Unassignable, Tensors):
 
         Args:
             function: from a tensor to one of the same shape and dtype.
+
+        Returns:
+            A new gradient with the same names.
 
         Raises:
             WrongParameters: the function returned something else.
@@ -178,11 +190,13 @@ register_as_mapping(Gradient)
 def clip_norm(max_norm: float, *gradients: Gradient) -> tuple[Gradient, ...]:
     """Shorten several gradients to one joint length, and keep their direction.
 
-    The result has the bits of ``clip_grad_norm_``, given the parameters of all models.
-
     Args:
         max_norm: the greatest length over all entries of all gradients.
         gradients: of several models, as ``fnlib.backward(loss, a, b)`` returns them.
+
+    Returns:
+        New gradients in the same order, with the bits of ``torch.nn.utils.clip_grad_norm_``, given
+        the parameters of all models.
 
     Raises:
         WrongParameters: one of them is no gradient.

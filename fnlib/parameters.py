@@ -183,6 +183,9 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
             optimizer_state: new state of the update rule, which the next step checks; ``None``
                 starts the rule afresh.
 
+        Returns:
+            New parameters; these stay as they are.
+
         Raises:
             WrongParameters: a name is unknown, a shape, kind or device differs, or two names of one
                 tied tensor are given different values.
@@ -311,7 +314,14 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     # --- leaving ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse ``model.parameters()`` with any args and kwargs: `NotCallable`."""
+        """Refuse ``model.parameters()``, and say what to write instead.
+
+        Args:
+            args, kwargs: anything.
+
+        Raises:
+            NotCallable: always.
+        """
         raise errors.NotCallable
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -429,6 +429,23 @@ def test_mapped_batches_and_other_transforms() -> None:
 
 
 @quiet
+@pytest.mark.parametrize("order", ORDERS)
+def test_batch_sizes_past_the_limit_take_the_plain_step(order: str) -> None:
+    """A graph for each batch size, as many as the compiler keeps, and the values of the plain step."""
+    torch._dynamo.reset()
+    ModelFactory = fnlib.Factory(dense, optimizer=fnlib.SGD(lr=0.1))
+    step, backend = fnlib.train_step(ModelFactory, squares), Counting()
+    compiled, plain = ORDERS[order](step, backend), torch.vmap(step, (0, None, None))
+    found = expected = stack(ModelFactory)
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for graphs, size in ((1, 6), (2, 5), (2, 4), (2, 3), (2, 6)):
+            x, y = rows(size), torch.randn(size, 3)
+            found, expected = compiled(found, x, y)[0], plain(expected, x, y)[0]
+            assert_same_models(found, expected)
+            assert backend.graphs == graphs
+
+
+@quiet
 def test_what_cannot_be_mapped_says_so_when_compiled() -> None:
     """PyTorch's own errors and fnlib's, as without the compiler, and the step is as it was."""
     x, y = rows(6), torch.zeros(6).long()
