@@ -12,7 +12,7 @@ class Unused(Rule):
     """Layers that an optimizer holds and no forward calls, while a twin is called in their place.
 
     An unused head is nothing. A layer of the same shapes that runs several times in every forward
-    of the model looks like one name that was typed twice.
+    of the model, once for itself and once for each twin that doesn't, looks like one name that was typed twice.
     """
 
     def __init__(self, story: Story) -> None:
@@ -51,17 +51,22 @@ class Unused(Rule):
             holder = parent
             while holder and holder not in self.calls:
                 holder = holder.rpartition(".")[0]  # a ModuleList never runs
-            for twin, calls in self.calls.items():
-                if layers.get(twin) == shapes and twin.rpartition(".")[0] == parent:
-                    self.judge(layer, twin, calls, len(self.calls.get(holder, ())))
+            alike = [
+                one for one, other in layers.items()
+                if other == shapes and one.rpartition(".")[0] == parent
+            ]  # fmt: skip
+            runs = len(self.calls.get(holder, ()))
+            if sum(len(self.calls.get(one, ())) for one in alike) == runs * len(alike):
+                for twin in alike:
+                    self.judge(layer, twin, self.calls.get(twin, []), runs)
 
     def judge(self, layer: str, twin: str, calls: list[Entry], runs: int) -> None:
         """Ask about a layer whose twin runs several times in each run of what holds both."""
         times, rest = divmod(len(calls), runs) if runs else (0, 0)
         if runs >= ENOUGH and times > 1 and not rest:
-            used = f"self.{twin.rpartition('.')[2]}"
+            used = _in_class(twin)
             at = max(calls, key=lambda entry: entry.line)
-            unused = f"self.{layer.rpartition('.')[2]}"
+            unused = _in_class(layer)
             fixed = f"# {unused}, in one of the places of {used}"
             if at.source.count(used) == 1 and len({entry.where for entry in calls}) == times:
                 fixed = at.source.replace(used, unused)
@@ -75,3 +80,13 @@ class Unused(Rule):
                 said=f"never runs, and {twin} of the same shapes runs {times} times in each forward",
                 because="The optimizer holds a layer that no forward uses.",
             )
+
+
+def _in_class(layer: str) -> str:
+    """Write a layer as its module's methods do.
+
+    >>> _in_class("net.fc1"), _in_class("net.blocks.0")
+    ('self.fc1', 'self.blocks[0]')
+    """
+    parent, _, name = layer.rpartition(".")
+    return f"self.{parent.rpartition('.')[2]}[{name}]" if name.isdigit() else f"self.{name}"

@@ -37,11 +37,14 @@ class Zeros(Rule):
         self.open: list[tuple[Entry, Event]] = []
         self.silent: dict[str, Silent] = {}
         self.alive: set[str] = set()  # layers with a gradient that was not zero
+        self.ran: dict[str, int] = {}  # when each layer ran last
         self.stepped: set[str] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "backward" and not event.data["raised"] and event.data["loss"] != 0.0:
             self.open.append((entry, event))
+        elif event.kind == "forward":
+            self.ran[event.subject] = event.order
         elif event.kind == "step":
             self.stepped.update(event.data["weights"])
 
@@ -64,15 +67,19 @@ class Zeros(Rule):
                     self.alive.add(layer)
 
     def end(self) -> None:
+        latest = max((self.ran.get(layer, -1) for layer in self.alive), default=None)
         for layer, one in self.silent.items():
             if layer in self.alive or one.passes < ENOUGH or not one.weights <= self.stepped:
                 continue
+            if latest is not None and self.ran.get(layer, latest) >= latest:
+                continue  # nothing trained follows it: its part of the loss has the factor zero
             use = self.story.by_index.get(one.use)
             seen = "" if use is None else f", though line {use.line} uses it"
             for weight in sorted(one.weights):
                 self.story.report(
                     "gradient-never-arrives", "question", one.entry, weight, per="zero", cure=_CURE,
                     said=f"has a gradient of zero in all {one.passes} backward passes{seen}",
-                    because="Rounding, a sign, a saturated function, a softmax over one value, or a "
-                    "value minus itself has a derivative of zero, so nothing before it is trained.",
+                    because="Rounding, a sign, a saturated function, a softmax over one value, a "
+                    "factor of zero, or a value minus itself has a derivative of zero, so nothing "
+                    "before it is trained.",
                 )  # fmt: skip
