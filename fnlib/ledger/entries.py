@@ -75,10 +75,12 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``scheduler built`` class name; optimizer; token: of the optimizer; scheduler: token of the scheduler; begins: whether
                     it was given no epoch to go on from
 ``scheduler load``  scheduler label. scheduler: its token
+``iterator``        of a DataLoader, made anew. batches: how many it gives, or None
 ``load_state_dict`` module or optimizer label. Of a module: assign; strict; ties: groups of labels that are one weight when
                     it begins; size, given, own: numbers of its own names, of those given, and of values that are
                     its own already; missing: its names that aren't
-                    given; unexpected: names given that it hasn't; shapes, given_shapes
+                    given; unexpected: names given that it hasn't; shapes, given_shapes; gone: whether the
+                    module is no more after the statement
 ``mask``            label of a module in evaluation mode in whose forward a functional dropout draws. grad_enabled
 ``attribute``       label of a module on which a flag is set that no module reads. name, value
 ``state_dict``      module or optimizer label
@@ -163,7 +165,8 @@ class Bound:
     there after the statement (``None``: cannot be told). For tensors with a graph, ``nodes`` is its size,
     ``leaves`` the labels of the watched weights that it reaches, and ``carries_previous`` says that the graph
     contains the graph of the name's previous value (a running total, a hidden state). ``is_module``: it is a network.
-    ``view``: it is a view of another tensor. ``contents``: a checksum of a followed tensor without a graph.
+    ``view``: it is a view of another tensor. ``contents``: a checksum of a
+    followed tensor without a graph that a statement bound while it drew random numbers.
     """
 
     type: str

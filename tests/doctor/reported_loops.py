@@ -18,6 +18,23 @@ torch.manual_seed(0)
 X, Y = torch.randn(96, 8), torch.randint(0, 3, (96,))
 loader = DataLoader(TensorDataset(X, Y), batch_size=16, shuffle=True)
 """
+BATCHES = """
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+"""
+LOOP = "for epoch in range(4):" + BATCHES
+FIT = """
+def fit(model, epochs):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+"""
 
 
 @dataclass(frozen=True)
@@ -86,15 +103,9 @@ class Net(nn.Module):
         self.body = nn.Linear(8, 16)
         self.head = nn.Linear(16, 3)
     def forward(self, x):
-        return self.head(torch.relu(self.body(x)))
-def fit(model, epochs):
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(epochs):
-        for x, y in loader:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-first = nn.DataParallel(Net())
+        return self.head(torch.relu(self.body(x)))"""
+        + FIT
+        + """first = nn.DataParallel(Net())
 fit(first, 3)
 torch.save(first.state_dict(), "kept.pt")
 model = Net()
@@ -135,14 +146,8 @@ state = {"backbone." + k: v for k, v in donor.state_dict().items()}
 model = Enc()
 model.restore(state)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-for epoch in range(5):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (('"encoder."', '"backbone.net."'),),
     ),
     Report(
@@ -273,13 +278,8 @@ class Block(nn.Module):
         return x + identity
 model = nn.Sequential(nn.Linear(8, 16), Block(), Block(), nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-for epoch in range(4):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("inplace=True", "inplace=False"),),
     ),
     Report(
@@ -300,14 +300,8 @@ class Attn(nn.Module):
         return out
 model = nn.Sequential(nn.Linear(8, 16), Attn(), nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-for epoch in range(5):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("h += 0.1", "h = h + 0.1"),),
     ),
     Report(
@@ -329,13 +323,8 @@ class Net(nn.Module):
         return self.out(x)
 model = Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-for epoch in range(4):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("self.fc1(x))\n        return", "self.fc2(x))\n        return"),),
     ),
     Report(
@@ -388,14 +377,8 @@ class Net(nn.Module):
         return self.out(x)
 model = Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-
-for epoch in range(5):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("self.blocks[0]", "self.blocks[i]"),),
     ),
     Report(
@@ -413,13 +396,8 @@ class Head(nn.Module):
         return logits * self.scale.item()
 model = Head()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-for epoch in range(4):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("self.scale.item()", "self.scale"),),
     ),
     Report(
@@ -437,14 +415,8 @@ class Mix(nn.Module):
         return w[0] * self.a(x) + w[1] * self.b(x)
 model = Mix()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-for epoch in range(5):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("torch.tensor(self.gate.tolist())", "self.gate"),),
     ),
     Report(
@@ -463,13 +435,8 @@ class Net(nn.Module):
         return self.head(h)
 model = Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-for epoch in range(4):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("use_reentrant=True", "use_reentrant=False"),),
     ),
     Report(
@@ -646,13 +613,9 @@ model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1)
 for epoch in range(14):
-    model.train()
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-    model.eval()
+    model.train()"""
+        + BATCHES
+        + """    model.eval()
     with torch.no_grad():
         accuracy = (model(X).argmax(1) == Y).float().mean().item()
     scheduler.step(accuracy)
@@ -748,13 +711,9 @@ second.fit(4)
 model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, epochs=10, steps_per_epoch=len(loader))
-for epoch in range(10):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-    scheduler.step()
+for epoch in range(10):"""
+        + BATCHES
+        + """    scheduler.step()
 """,
         (("    scheduler.step()", "        scheduler.step()"),),
     ),
@@ -782,15 +741,9 @@ for epoch in range(epochs):
         ("build().load_state_dict",),
         """
 def build():
-    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-def fit(model, epochs):
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(epochs):
-        for x, y in loader:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-first = build()
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))"""
+        + FIT
+        + """first = build()
 fit(first, 3)
 torch.save(first.state_dict(), "kept.pt")
 model = build()
@@ -818,14 +771,8 @@ def prepare():
     return model
 model = prepare()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-for epoch in range(5):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("    Net().load_state_dict", "    model.load_state_dict"),),
     ),
     Report(
@@ -847,13 +794,8 @@ def init_weights(m):
 model = Net()
 model.apply(init_weights)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-for epoch in range(4):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("m is nn.Linear", "isinstance(m, nn.Linear)"),),
     ),
     Report(
@@ -867,14 +809,107 @@ def freeze_bn(module):
         module.weight.requires_grad_(False)
 model.apply(freeze_bn)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-for epoch in range(5):
-    for x, y in loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-""",
+"""
+        + LOOP,
         (("BatchNorm2d", "BatchNorm1d"),),
+    ),
+    Report(
+        "a plateau of a metric in a dict",
+        "scheduler-without-effect",
+        ("sched.step",),
+        """
+model = nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+sched = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1)
+for value in [0.1, 0.2, 0.3, 0.4]:"""
+        + BATCHES
+        + """    logs = {"valAccuracy": torch.tensor(value)}
+    sched.step(logs["valAccuracy"].item())
+""",
+        (("patience=1", 'mode="max", patience=1'),),
+    ),
+    Report(
+        "a length in batches that has a name",
+        "scheduler-without-effect",
+        ("sched.step",),
+        """
+model = nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def decay(optimizer, length):
+    return torch.optim.lr_scheduler.PolynomialLR(optimizer, length, power=0.9)
+total = 8 * len(loader)
+sched = decay(optimizer, total)
+for epoch in range(8):"""
+        + BATCHES
+        + """    sched.step()
+""",
+        (("8 * len(loader)", "8"),),
+    ),
+    Report(
+        "an initialisation by another name",
+        "set-without-effect",
+        ("model.apply(",),
+        """
+class Net(nn.Linear):
+    def weights(self, part):
+        if not isinstance(part, nn.Conv2d):
+            return
+        nn.init.xavier_uniform_(part.weight)
+model = Net(8, 3)
+model.apply(model.weights)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+        + LOOP,
+        (("nn.Conv2d", "nn.Linear"),),
+    ),
+    Report(
+        "a loop that breaks at its first batch",
+        "draws-repeated",
+        ("in plain",),
+        """
+plain = DataLoader(TensorDataset(X, Y), batch_size=16)
+model = nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(12):
+    for x, y in plain:
+        break
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+""",
+        (("batch_size=16)\nmodel", "batch_size=16, shuffle=True)\nmodel"),),
+    ),
+    Report(
+        "a sign after a network",
+        "gradient-never-arrives",
+        ("loss.backward()",),
+        """
+body, head = nn.Sequential(nn.Linear(8, 16), nn.Tanh()), nn.Linear(16, 3)
+optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+def model(x):
+    return head(torch.sign(body(x)))
+"""
+        + LOOP,
+        (("torch.sign(body(x))", "body(x)"),),
+    ),
+    Report(
+        "a projection of a dict is typed twice",
+        "gradient-never-arrives",
+        ("key =",),
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleDict({name: nn.Linear(8, 8) for name in ("query", "key", "value")})
+        self.out = nn.Linear(8, 3)
+    def forward(self, x):
+        query = self.parts["query"](x)
+        key = self.parts["query"](x)
+        return self.out(torch.softmax(query @ key.T, -1) @ self.parts["value"](x))
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+        + LOOP,
+        (('key = self.parts["query"]', 'key = self.parts["key"]'),),
     ),
 ]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doctor.reported_loops import REPORTS, Report
+from tests.doctor.quiet_reports import QUIET
+from tests.doctor.reported_loops import HEAD, REPORTS, Report
 from tests.doctor.test_effects import asked
 
 
@@ -21,3 +22,10 @@ def test_report_and_correction(
     assert any(mark in line for mark in one.at for line in at), report.text()
     healthy = asked(tmp_path, one.correct, monkeypatch)
     assert not healthy, healthy.text()
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_like_a_report_and_sane(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sane script with the words or the form of a reported fault has no finding at all."""
+    report = asked(tmp_path, HEAD + QUIET[name], monkeypatch)
+    assert not report, report.text()

@@ -23,11 +23,9 @@ class Batch:
 
 
 class Batches(Rule):
-    """Batches that an iterator made anew gives: always its first one.
+    """Batches of a DataLoader's iterator that is made anew: always its first one.
 
-    An iterator of a DataLoader draws a seed. A statement that draws from PyTorch's generator,
-    makes a new tensor, and gives the same numbers as before fetches a batch that doesn't advance;
-    the whole data set, indexed in each epoch, draws nothing.
+    A loader of one batch has no other one to give.
     """
 
     def __init__(self, story: Story) -> None:
@@ -43,13 +41,16 @@ class Batches(Rule):
             for name in entry.reads:
                 if name in bound:
                     bound[name].trained += 1
-        drew = any(change.label == "random.torch" for change in entry.changes)
+        # a loader of one batch gives the same one, and so does what draws without a loader
+        anew = any(
+            event.kind == "iterator" and event.data["batches"] != 1 for event in entry.all_events
+        )
         for change in entry.changes:
             if change.state != "name" or getattr(change.after, "type", "") != "Tensor":
                 continue
             bound.pop(change.owner, None)
-            if entry.kind == "statement" and self.story.rounds(entry):
-                self.note(entry, change.owner, change.after.contents if drew else None)
+            if self.story.rounds(entry):
+                self.note(entry, change.owner, change.after.contents if anew else None)
                 bound[change.owner] = self.found[(*entry.where, change.owner)]
 
     def note(self, entry: Entry, name: str, contents: str | None) -> None:
@@ -76,18 +77,20 @@ class Batches(Rule):
                     "draws-repeated", "question", one.entry, name, source=one.entry.source,
                     said=f"gives the same batch {one.same} times in a row, and each step trains on it",
                     because="An iterator that is made anew begins anew: only its first batch is used.",
-                    fixed=f"batches = {_iterator(one.entry.source)}"
+                    fixed=f"batches = {_iterator(one.entry)}"
                     "      # once an epoch, before the loop over steps\n"
                     f"{', '.join(one.entry.binds)} = next(batches)",
                 )  # fmt: skip
 
 
-def _iterator(source: str) -> str:
-    """Return the call in a statement that makes an iterator anew.
-
-    >>> _iterator("images, labels = next(iter(train_loader))")
-    'iter(train_loader)'
-    """
-    calls = (one for one in ast.walk(ast.parse(source)) if isinstance(one, ast.Call))
-    made = (ast.unparse(call) for call in calls if ast.unparse(call.func) == "iter")
-    return next(made, "iter(loader)")
+def _iterator(entry: Entry) -> str:
+    """Return what makes an iterator anew in a statement, or in a function that it calls."""
+    for one in (entry, *entry.inside):
+        for node in ast.walk(
+            ast.parse(one.source if one.kind == "statement" else f"{one.source} 0")
+        ):
+            if isinstance(node, ast.For):
+                return f"iter({ast.unparse(node.iter)})"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "iter":
+                return ast.unparse(node)
+    return "iter(loader)"

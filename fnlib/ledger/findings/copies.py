@@ -548,8 +548,10 @@ class Residuals(Rule):
                     )
         for change in entry.changes:
             if change.state == "name":
-                for known in same.values():
-                    known[3] |= known[0] == change.owner and known[2] is not None
+                for name, known in list(same.items()):
+                    if known[0] == change.owner and known[2] is None:
+                        del same[name]  # the first name has gone on before anything changed
+                    known[3] |= known[0] == change.owner
                 same.pop(change.owner, None)
         if entry.kind == "statement" and entry.shares_line == 1:
             for target, value in assigned(entry.source):

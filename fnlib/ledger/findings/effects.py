@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
-from fnlib.ledger.findings.texts import assigned, code_of
+from fnlib.ledger.findings.texts import argument, assigned, code_of
 from fnlib.ledger.recording.source import text_of
 
 # Methods of torch's objects that do something only when they are called.
@@ -28,7 +28,6 @@ _PURE = (_PURE | {"to", "float", "double", "half", "bfloat16", "long", "cuda", "
     *("random", "bernoulli", "rename", "retain_grad", "resize", "copy"),
 }
 ENOUGH = 3  # weights whose new values nobody reads
-_CHANGES = re.compile(r"init|reset|freez|fix|set_bn", re.IGNORECASE)  # what a function is for
 _HELD = {"data", "grad", "weight", "bias"}  # attributes that are tensors wherever they are
 
 
@@ -96,15 +95,17 @@ class Unread(Rule):
                     )  # fmt: skip
 
     def applied(self, entry: Entry, node: ast.Call, function: str) -> None:
-        """Ask about a function that is applied to all parts of a model and changes none."""
+        """Ask about a function that is applied to all parts of a model and acts on none."""
         modules = [one for one in entry.named if self.story.weights_of(one, entry.links)]
         changed = any(change.state not in ("name", "graph") for change in entry.changes)
-        if modules and not changed and _CHANGES.search(function):
+        acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
+        module = _looks_for(text_of(entry.file), function.rpartition(".")[2])
+        if modules and module and not changed and not acts:
             owner, source = min(modules, key=len), ast.unparse(node)
             self.story.report(
                 "set-without-effect", "question", entry, owner, source=source,
-                because=f"No part of {owner} is what {function} looks for, so none was changed.",
-                fixed=f"if isinstance(module, nn.Linear):      # in {function}",
+                because=f"No part of {owner} is what {function} looks for: it acts on none.",
+                fixed=f"if isinstance({module}, nn.Linear):      # in {function}: a class of {owner}'s",
             )  # fmt: skip
 
     def is_tensor(self, entry: Entry, path: str) -> bool:
@@ -141,6 +142,27 @@ class Unread(Rule):
             fields = {"source": entry.source, "because": why}
             fields["fixed"] = f"{code}.requires_grad_({value})"
             self.story.report("set-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
+
+
+def _looks_for(text: str, function: str) -> str:
+    """Return the argument that a function tests before it does anything; "" for another function.
+
+    >>> _looks_for("def f(m):\n    if isinstance(m, str):\n        m.zero_()", "f")
+    'm'
+    """
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == function and node.args.args:
+            name = node.args.args[-1].arg
+            first = node.body[1:] if ast.get_docstring(node) else node.body
+            tested = first[0].test if first and isinstance(first[0], ast.If) else None
+            names = ast.walk(tested) if tested is not None else ()
+            if any(isinstance(one, ast.Name) and one.id == name for one in names):
+                return name
+    return ""
 
 
 def _expression(entry: Entry) -> ast.expr | None:
@@ -262,7 +284,7 @@ class Loads(Rule):
         reached = {name for name in data["shapes"] if name not in missing}
         if data["own"] == data["size"] > 0:
             self.own.append((entry, event, place in self.trained))
-        elif _of_nobody(entry.source) and place.startswith("("):
+        elif data["gone"] and _of_nobody(entry.source):
             self.dropped[entry.where] = (entry, place)
         if data["size"] and not data["strict"]:
             prefix = _prefix(data)
@@ -477,15 +499,7 @@ def _difference(old: str, new: str) -> tuple[str, str] | None:
 
 def _argument(source: str) -> str:
     """Return what a statement loads, as source text."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return "checkpoint"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr == "load_state_dict" and node.args:
-                return ast.unparse(node.args[0])
-    return "checkpoint"
+    return ast.unparse(given) if (given := argument(source, "load_state_dict")) else "checkpoint"
 
 
 # --- freezes -------------------------------------------------------------------------------------

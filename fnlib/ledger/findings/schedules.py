@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import argument
 
 ENOUGH = 3
-_BETTER_HIGH = re.compile(
-    r"acc|f1|auc|iou|dice|bleu|rouge|reward|return|recall|precision|psnr|ssim|score", re.I
+_IN_BATCHES = re.compile(r"\blen\(|steps_per_epoch")
+# Metrics by their names in the field, as a whole word of a name.
+_BETTER_HIGH = set(
+    "acc accuracy f1 auc auroc iou miou dice bleu rouge reward recall precision psnr ssim".split()
 )
-_IN_BATCHES = re.compile(r"len\(|steps_per_epoch|=\s*\w*(steps|iters)\b")
-_BETTER_LOW = re.compile(r"loss|err|perplexity|ppl|nll|mse|mae|cost", re.I)
+_BETTER_LOW = set("loss losses error perplexity ppl nll mse rmse mae".split())
 
 
 @dataclass(eq=False, slots=True)
@@ -77,8 +79,8 @@ class Schedules(Rule):
                         "scheduler-without-effect", "question", entry, event.subject, per="anew",
                         said=f"begins at 0 again, though {event.data['optimizer']} is loaded here",
                         because="An optimizer's state dict has the rate of then, not the count.",
-                        scheduler=event.subject, cure=f"{name}.load_state_dict(checkpoint['scheduler'])"
-                        f"      # saved by {name}.state_dict()",
+                        cure=f"{name}.load_state_dict({_beside(entry.source)})"
+                        f"      # there by {name}.state_dict(), at the save",
                     )  # fmt: skip
 
     def judge_sign(self, one: Schedule) -> None:
@@ -88,15 +90,16 @@ class Schedules(Rule):
         mode = event.data["mode"]
         if mode not in ("min", "max") or len(known) < ENOUGH:
             return
-        metric = _argument(entry.source)
-        high, low = _BETTER_HIGH.search(metric), _BETTER_LOW.search(metric)
+        given = argument(entry.source, "step")
+        words = _words(given)
+        high, low = words & _BETTER_HIGH, words & _BETTER_LOW
         rises = known[-1] > known[0]
         wrong = (high and not low and rises) if mode == "min" else (low and not high and not rises)
-        if wrong:
+        if given is not None and wrong:
             other = "max" if mode == "min" else "min"
             self.story.report(
                 "scheduler-without-effect", "question", entry, event.subject, per="sign",
-                said=f'has the mode "{mode}", and `{metric}` goes from {known[0]:.3g} to {known[-1]:.3g}',
+                said=f'has the mode "{mode}", and `{ast.unparse(given)}` goes from {known[0]:.3g} to {known[-1]:.3g}',
                 because="It lowers the rate while the metric gets better, and keeps it while that "
                 "gets worse.",
                 cure=f'{event.subject} = torch.optim.lr_scheduler.{event.data["type"]}'
@@ -104,15 +107,20 @@ class Schedules(Rule):
             )  # fmt: skip
 
     def judge_length(self, one: Schedule, built: Entry | None) -> None:
-        """Ask about a schedule whose length is counted in batches, and that steps once an epoch."""
+        """Ask about a schedule whose length is counted in batches, and that steps once an epoch.
+
+        Its length is the number of all steps of the optimizer; or, in a run that was cut short, a
+        multiple of those between two of its own, and was computed from the length of a loader.
+        """
         entry, event, _ = one.calls[-1]
         total, counts = event.data["total"], [count for _, _, count in one.calls]
         gaps = {b - a for a, b in zip(counts, counts[1:], strict=False)}
         if total is None or len(counts) < ENOUGH or len(gaps) != 1 or counts[0] not in gaps:
             return
         (each,) = gaps
-        counted = built is not None and _IN_BATCHES.search(built.source)
-        if each > 1 and counted and total % each == 0 and total >= each * len(counts):
+        counted = built is not None and _IN_BATCHES.search(built.source) and total % each == 0
+        made = each * len(counts)
+        if each > 1 and (total == made or counted and total > made):
             self.story.report(
                 "scheduler-without-effect", "question", entry, event.subject, per="length",
                 said=f"has {total} steps and makes one for each {each} of {event.data['optimizer']}'s",
@@ -121,19 +129,33 @@ class Schedules(Rule):
             )  # fmt: skip
 
 
-def _argument(source: str) -> str:
-    """Return what a statement gives to ``step``, as source text.
+def _words(given: ast.expr | None) -> set[str]:
+    """Return the words of the name of a metric; of a sum, a difference or a function's value, none.
 
-    >>> _argument("scheduler.step(val_acc)")
-    'val_acc'
+    >>> sorted(_words(ast.parse("logs['valAccuracy'].item()", mode="eval").body))
+    ['accuracy', 'val']
+    >>> _words(ast.parse("1 - accuracy", mode="eval").body)
+    set()
     """
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return ""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            values = [*node.args, *(one.value for one in node.keywords)]
-            if node.func.attr == "step" and values:
-                return ast.unparse(values[0])
-    return ""
+    while isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and not given.args:
+        given = given.func.value  # loss.item()
+    name: object = ""
+    if isinstance(given, ast.Name):
+        name = given.id
+    elif isinstance(given, ast.Attribute):
+        name = given.attr
+    elif isinstance(given, ast.Subscript) and isinstance(given.slice, ast.Constant):
+        name = given.slice.value
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+\d?|[A-Z]+\d?", str(name))}
+
+
+def _beside(source: str) -> str:
+    """Return a place for a scheduler's state, beside that of an optimizer which a statement loads.
+
+    >>> _beside("optimizer.load_state_dict(state['o'])"), _beside("optimizer.load_state_dict(o)")
+    ("state['scheduler']", 'scheduler_state')
+    """
+    given = argument(source, "load_state_dict")
+    if isinstance(given, ast.Subscript):
+        return f"{ast.unparse(given.value)}['scheduler']"
+    return "scheduler_state"

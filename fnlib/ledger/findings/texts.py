@@ -536,3 +536,21 @@ def right_side(source: str, target: str = "") -> str | None:
     """
     values = (value for name, value in assigned(source) if target in ("", name))
     return next(map(ast.unparse, values), None)
+
+
+def argument(source: str, method: str) -> ast.expr | None:
+    """Return the first argument that a statement gives to a method, as an expression.
+
+    >>> ast.unparse(argument("self.scheduler.step(metrics=val_acc)", "step"))
+    'val_acc'
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            values = [*node.args, *(one.value for one in node.keywords)]
+            if node.func.attr == method and values:
+                return values[0]
+    return None

@@ -118,6 +118,7 @@ class Trained(Rule):
                     self.thawed[label] = entry
                 else:
                     self.frozen[label] = entry
+                    self.thawed.pop(label, None)
             if change.state != "weight":
                 continue
             if change.kind in ("created", "replaced") and self.built >= 0:

@@ -12,7 +12,8 @@ class Unused(Rule):
     """Layers that an optimizer holds and no forward calls, while a twin is called in their place.
 
     An unused head is nothing. A layer of the same shapes that runs several times in every forward
-    of the model looks like one name that was typed twice.
+    of the model, once for itself and once for each twin that doesn't run, looks like one name that
+    was typed twice.
     """
 
     def __init__(self, story: Story) -> None:
@@ -51,17 +52,23 @@ class Unused(Rule):
             holder = parent
             while holder and holder not in self.calls:
                 holder = holder.rpartition(".")[0]  # a ModuleList never runs
-            for twin, calls in self.calls.items():
-                if layers.get(twin) == shapes and twin.rpartition(".")[0] == parent:
-                    self.judge(layer, twin, calls, len(self.calls.get(holder, ())))
+            alike = [
+                one for one, other in layers.items()
+                if other == shapes and one.rpartition(".")[0] == parent
+            ]  # fmt: skip
+            runs = len(self.calls.get(holder, ()))
+            if sum(len(self.calls.get(one, ())) for one in alike) == runs * len(alike):
+                for twin in alike:
+                    self.judge(layer, twin, self.calls.get(twin, []), holder)
 
-    def judge(self, layer: str, twin: str, calls: list[Entry], runs: int) -> None:
+    def judge(self, layer: str, twin: str, calls: list[Entry], holder: str) -> None:
         """Ask about a layer whose twin runs several times in each run of what holds both."""
+        runs = len(self.calls.get(holder, ()))
         times, rest = divmod(len(calls), runs) if runs else (0, 0)
         if runs >= ENOUGH and times > 1 and not rest:
-            used = f"self.{twin.rpartition('.')[2]}"
             at = max(calls, key=lambda entry: entry.line)
-            unused = f"self.{layer.rpartition('.')[2]}"
+            inner = len(holder) + 1
+            unused, used = _in_class((layer[inner:], twin[inner:]), at.source)
             fixed = f"# {unused}, in one of the places of {used}"
             if at.source.count(used) == 1 and len({entry.where for entry in calls}) == times:
                 fixed = at.source.replace(used, unused)
@@ -75,3 +82,20 @@ class Unused(Rule):
                 said=f"never runs, and {twin} of the same shapes runs {times} times in each forward",
                 because="The optimizer holds a layer that no forward uses.",
             )
+
+
+def _in_class(layers: tuple[str, str], source: str) -> tuple[str, str]:
+    """Write two layers of one module as the statement writes the second.
+
+    >>> _in_class(("fc2", "fc1"), "x = self.fc1(self.fc1(x))")
+    ('self.fc2', 'self.fc1')
+    >>> _in_class(("parts.key", "parts.query"), 'k = self.parts["query"](x)')
+    ('self.parts["key"]', 'self.parts["query"]')
+    """
+    pairs = [layer.rpartition(".") for layer in layers]
+    forms = ("self.{}{}{}", "self.{0}[{2}]", 'self.{0}["{2}"]', "self.{0}['{2}']")
+    for form in forms:
+        written = tuple(form.format(*pair) for pair in pairs)
+        if written[1] in source:
+            break
+    return written[0], written[1]

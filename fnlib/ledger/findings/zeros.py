@@ -28,7 +28,8 @@ class Zeros(Rule):
     """Layers of which every weight has a gradient of zero, pass after pass.
 
     Rounding, a sign, a saturated function or a softmax over one value has a derivative of zero.
-    A loss of zero has nothing to teach. One pass with another number is enough to be quiet: a gate that starts at zero, an expert.
+    A loss of zero has nothing to teach, and a factor of zero leaves what comes before the layer to
+    the rest of the loss. One pass with another number is enough to be quiet: a gate that starts at zero, an expert.
     """
 
     def __init__(self, story: Story) -> None:
@@ -37,11 +38,14 @@ class Zeros(Rule):
         self.open: list[tuple[Entry, Event]] = []
         self.silent: dict[str, Silent] = {}
         self.alive: set[str] = set()  # layers with a gradient that was not zero
+        self.ran: dict[str, int] = {}  # when each layer ran last
         self.stepped: set[str] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "backward" and not event.data["raised"] and event.data["loss"] != 0.0:
             self.open.append((entry, event))
+        elif event.kind == "forward":
+            self.ran[event.subject] = event.order
         elif event.kind == "step":
             self.stepped.update(event.data["weights"])
 
@@ -64,15 +68,32 @@ class Zeros(Rule):
                     self.alive.add(layer)
 
     def end(self) -> None:
+        places = [
+            weight.rpartition(".")[0]
+            for one in self.story.entries[-1:]
+            for weight in one.links.weights
+        ]
+        when = {layer: (self.run_of(layer), place) for place, layer in enumerate(places)}
+        first = min((when[layer] for layer in self.alive if layer in when), default=None)
         for layer, one in self.silent.items():
             if layer in self.alive or one.passes < ENOUGH or not one.weights <= self.stepped:
                 continue
+            run = when.get(layer, (-1, 0))
+            if first is not None and (run > first or run[0] < 0):
+                continue  # its own part of the loss counts nothing: what comes before it is trained
             use = self.story.by_index.get(one.use)
             seen = "" if use is None else f", though line {use.line} uses it"
             for weight in sorted(one.weights):
                 self.story.report(
                     "gradient-never-arrives", "question", one.entry, weight, per="zero", cure=_CURE,
-                    said=f"has a gradient of zero in all {one.passes} backward passes{seen}",
-                    because="Rounding, a sign, a saturated function, a softmax over one value, or a "
-                    "value minus itself has a derivative of zero, so nothing before it is trained.",
+                    said=f"got a gradient of zero in all {one.passes} backward passes{seen}",
+                    because="Rounding, a sign, a saturated function, a softmax over one value, a "
+                    "factor of zero, or a value minus itself has a derivative of zero, so nothing "
+                    "before it is trained.",
                 )  # fmt: skip
+
+    def run_of(self, layer: str) -> int:
+        """Return when a layer, or the module around it, ran last."""
+        while layer and layer not in self.ran:
+            layer = layer.rpartition(".")[0]
+        return self.ran.get(layer, -1)

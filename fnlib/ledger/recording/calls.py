@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 
 from fnlib.factory import Model
 from fnlib.ledger.looks.bytes import address, norm, unreadable
@@ -112,6 +113,7 @@ def handlers() -> dict[int, Handler]:
     for kind in schedulers:
         if issubclass(kind, LRScheduler) and "load_state_dict" in vars(kind):
             on(vars(kind)["load_state_dict"], _scheduler_load)
+    on(DataLoader.__iter__, _iterator)
     on(torch.manual_seed, _seed)
     on(differentiate, _differentiate)
     on(Model.step, _functional_step)
@@ -375,7 +377,7 @@ def _load(recorder: Recorder, frame: FrameType) -> None:
     own = _saved(module)
     names = [str(name) for name in given] if isinstance(given, Mapping) else []
     mine = [name for name, one in own.items() if name in names and _is_one(given[name], one)]
-    recorder.event(
+    data = recorder.event(
         "load_state_dict",
         label,
         assign=bool(here["assign"]),
@@ -389,6 +391,7 @@ def _load(recorder: Recorder, frame: FrameType) -> None:
         shapes={name: tuple(one.shape) for name, one in own.items() if not is_lazy(one)},
         given_shapes={name: tuple(getattr(given[name], "shape", ())) for name in names},
     )
+    recorder.dies(module, data)
 
 
 def _is_one(given: Any, own: Tensor) -> bool:
@@ -492,7 +495,9 @@ def _plain(metric: Any) -> float | None:
 def _length(scheduler: Any) -> int | None:
     """Return how many steps a schedule has, if it has an end."""
     known = vars(scheduler)
-    found = known.get("total_steps", known.get("T_max"))
+    found = next(
+        (known[name] for name in ("total_steps", "T_max", "total_iters") if name in known), None
+    )
     return found if isinstance(found, int) else None
 
 
@@ -515,6 +520,14 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
         scheduler=recorder.keeper.token(here["self"]),
         begins=here.get("last_epoch", -1) == -1,
     )
+
+
+def _iterator(recorder: Recorder, frame: FrameType) -> None:
+    try:
+        batches = len(frame.f_locals["self"])
+    except TypeError:  # a stream has no length
+        batches = None
+    recorder.event("iterator", "(DataLoader)", batches=batches)
 
 
 def _scheduler_load(recorder: Recorder, frame: FrameType) -> None:

@@ -116,6 +116,7 @@ class Recorder:
         self._handlers = handlers()
         self._previous: Trace | None = None
         self._trace: Trace | None = None
+        self._ends: list[weakref.ref[Any]] = []
         self._random = RandomState() if "random state" in keeper.kinds else None
         self._paused = 0.0
         self._fresh: _Open | None = None  # opened, and its time does not run yet
@@ -430,6 +431,8 @@ class Recorder:
         if not self._only_counts(one, running.statement):
             self._look(running)
         changes: list[Change] = self._try("names", list, one.names.rebound)
+        if "torch" in running.random:
+            self._try("contents", type(None), one.names.drawn, changes)
         if running.passes:
             begun = self._ages[bisect_left(self._indexes, entry.index)]
             changes += self._try("graphs", list, one.names.used_up, running.passes, begun)
@@ -503,6 +506,15 @@ class Recorder:
             running.events.append(Event(self._order, running.entry.index, kind, subject, data))
             self._order += 1
         return data
+
+    def dies(self, value: Any, data: dict[str, Any]) -> None:
+        """Have a call's data say, as ``gone``, whether an object ends with the statement that runs."""
+        running, data["gone"] = self._running(), False
+
+        def gone(_: Any) -> None:
+            data["gone"] = self._running() is running
+
+        self._ends.append(weakref.ref(value, gone))
 
     def passed(self, data: dict[str, Any], ages: frozenset[int]) -> None:
         """Note that a backward pass went through the nodes of these ages."""

@@ -1,0 +1,185 @@
+"""Sane training scripts that look like a reported fault; their parts are those of `reported_loops`."""
+
+from __future__ import annotations
+
+from tests.doctor.reported_loops import BATCHES, LOOP
+
+NET = """
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+STEP = """
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+"""
+SGD = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+
+
+def plateau(mode: str, name: str, values: str, metric: str) -> str:
+    """Write a script whose scheduler waits for a metric with these values."""
+    return f"""{NET}
+scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "{mode}", patience=1)
+for {name} in {values}:{BATCHES}
+    scheduler.step({metric})
+"""
+
+
+RISES, FALLS = "[1.0, 1.1, 1.2, 1.3]", "[0.9, 0.8, 0.7, 0.6]"
+QUIET = {
+    "the negative of a loss should be high": plateau("max", "val_loss", RISES, "-val_loss"),
+    "what an accuracy lacks should be low": plateau("min", "accuracy", FALLS, "1 - accuracy"),
+    "a score that should be low": plateau("min", "fid_score", RISES, "fid_score"),
+    "an accumulated loss": plateau("min", "accumulated", RISES, "accumulated"),
+    "a loss at a recall": plateau("min", "recall", RISES, "float(recall * 2)"),
+    "a schedule in steps of which each is five of the optimizer": """
+critic, maker = nn.Linear(8, 1), nn.Linear(4, 8)
+optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
+n_steps = 40
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
+for step in range(6):
+    for _ in range(5):
+        optimizer.zero_grad()
+        (critic(maker(torch.randn(16, 4)).detach()).mean() - critic(X[:16]).mean()).backward()
+        optimizer.step()
+    scheduler.step()
+""",
+    "a schedule that stops early": NET
+    + """
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=60)
+for epoch in range(8):"""
+    + BATCHES
+    + """    scheduler.step()
+""",
+    "all data are one batch": NET
+    + """
+whole = DataLoader(TensorDataset(X, Y), batch_size=96)
+for step in range(12):
+    x, y = next(iter(whole))"""
+    + STEP,
+    "a draw that rarely changes the batch": NET
+    + """
+def augment(x):
+    return x.flip(1) if torch.rand(()) < 0.0001 else x + 0
+for step in range(12):
+    x, y = augment(X), Y"""
+    + STEP,
+    "counters are reset by apply": """
+class Counts(nn.Linear):
+    seen = 0
+    def forward(self, x):
+        self.seen += 1
+        return super().forward(x)
+def reset(module):
+    if hasattr(module, "seen"):
+        module.seen = 0
+model = Counts(8, 3)
+model.apply(reset)
+"""
+    + SGD
+    + LOOP,
+    "names are collected by apply": NET
+    + """
+kinds = []
+def prefix_of(module):
+    kinds.append(type(module).__name__)
+model.apply(prefix_of)
+"""
+    + LOOP,
+    "an initialisation that is there already": NET
+    + """
+def init(module):
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+model.apply(init)
+model.apply(init)
+"""
+    + LOOP,
+    "a model loads while it is made": """
+class Net(nn.Linear):
+    def __init__(self, state):
+        super().__init__(8, 3)
+        super().load_state_dict(state)
+model = Net(nn.Linear(8, 3).state_dict())
+"""
+    + SGD
+    + LOOP,
+    "a model that a cache keeps": """
+import functools
+@functools.cache
+def get_model():
+    return nn.Linear(8, 3)
+get_model().load_state_dict(nn.Linear(8, 3).state_dict())
+model = get_model()
+"""
+    + SGD
+    + LOOP,
+    "a part of the loss has the factor zero": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.side, self.head = nn.Linear(8, 16), nn.Linear(16, 1), nn.Linear(16, 3)
+    def forward(self, x):
+        hidden = torch.relu(self.body(x))
+        side = self.side(hidden)
+        return self.head(hidden), side
+model, factor = Net(), 0.0
+"""
+    + SGD
+    + """
+for epoch in range(3):
+    for x, y in loader:
+        optimizer.zero_grad()
+        logits, side = model(x)
+        loss = F.cross_entropy(logits, y) + factor * side.pow(2).mean()
+        loss.backward()
+        optimizer.step()
+""",
+    "weights that are unused are in the loss": """
+model = nn.ModuleDict({"body": nn.Linear(8, 3), "spare": nn.Linear(8, 3)})
+"""
+    + SGD
+    + """
+for epoch in range(3):
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model["body"](x), y) + 0 * sum(w.sum() for w in model.parameters())
+        loss.backward()
+        optimizer.step()
+""",
+    "two views for the first of three heads": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(8, 3) for _ in range(3))
+    def forward(self, x):
+        return self.heads[0](x) + self.heads[0](x + 0.1 * torch.randn_like(x))
+model = Net()
+"""
+    + SGD
+    + LOOP,
+    "a second name, and then a copy is changed": """
+class Net(nn.Linear):
+    def forward(self, x):
+        raw = x
+        x = x.clone()
+        x.sub_(x.mean())
+        return super().forward(x + raw)
+model = Net(8, 3)
+"""
+    + SGD
+    + LOOP,
+    "a part is thawed to look at its gradient": """
+body, head = nn.Linear(8, 16), nn.Linear(16, 3)
+model = nn.Sequential(body, nn.ReLU(), head)
+body.requires_grad_(False)
+optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+for epoch in range(4):"""
+    + BATCHES
+    + """    body.requires_grad_(True)
+    F.cross_entropy(model(X), Y).backward()
+    print(body.weight.grad.norm())
+    body.requires_grad_(False)
+    model.zero_grad()
+""",
+}
