@@ -66,15 +66,11 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
     """
     one = exhibit(code)
     ledger, _ = record(setup, bug)
-    parts = ["The loop as written, in the ledger:"]
-    if one.rows is None:
-        parts[0] += f"\n{_round_of(ledger, one)}"
-    else:
-        parts[0] += f"\n{_last_round(ledger)}"
-        parts += [
-            _wrapped(_shown(one, ledger)),
-            *([_said(_found(ledger, one.finding))] if one.finding else []),
-        ]
+    rows = _last_round(ledger) if one.rows else _round_of(ledger, one)
+    parts = [f"The loop as written, in the ledger:\n{rows}"]
+    if one.rows:
+        parts.append(_wrapped(_shown(one, ledger)))
+        parts += [_said(_found(ledger, one.finding))] if one.finding else []
     assert not record(setup, cure)[0].findings, "the cured loop is not in order"
     if one.harm is not None:
         harm, words = harm_of(code)
