@@ -28,8 +28,8 @@ The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib
 `fnlib` doesn't see what stock lines do to a module before it takes the module's weights: `[layer] * 4`, for example,
 is one layer here, too. Tests run these translations."""
 STANDING = """\
-In the second-to-last column, *yes* means that `fnlib.doctor`, called on all variables of the loop's function at its end, \
-reports something that it doesn't report for the loop with the cure."""
+*The ledger finds* names a finding from a recording of the loop, if there is one. *Seen without a recording* says *yes* if \
+`fnlib.doctor`, given all variables of the loop's function at its end, reports something that it doesn't for the cure."""
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 
 

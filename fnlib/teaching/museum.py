@@ -76,7 +76,7 @@ class Exhibit:
         way: the name of a `Way`.
         core: whether lesson 09 shows it, and its room does not.
         harm: the measured quantity with the bug and with its cure.
-        finding: the ledger's code, "" where it has none.
+        finding: the code that the ledger reports on a recording of ``bug``, "" without one.
         standing: the code that `fnlib.doctor` reports on the variables of ``bug`` at its end and not on those of ``cure``,
             "" without one.
         sources: names of the pages on which it was met.

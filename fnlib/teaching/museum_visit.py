@@ -62,20 +62,15 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
         cure: the loop as it should be.
 
     Raises:
-        AssertionError: the ledger does not find what the museum's table says, or finds something in the cured loop.
+        AssertionError: the ledger doesn't find what the museum's table says, or finds something in the cured loop.
     """
     one = exhibit(code)
     ledger, _ = record(setup, bug)
-    if one.finding in {finding.code for finding in ledger.findings}:
-        parts = [f"The loop as written, in the ledger:\n{_round_of(ledger, one)}"]
-    else:
-        assert one.functional, (
-            f"the ledger found {[finding.code for finding in ledger.findings]}, not {one.finding}"
-        )
-        parts = [
-            f"The loop as written, in the ledger:\n{_last_round(ledger)}",
-            _wrapped(_shown(code, ledger)),
-        ]
+    rows = _last_round(ledger) if one.rows else _round_of(ledger, one)
+    parts = [f"The loop as written, in the ledger:\n{rows}"]
+    if one.rows:
+        parts.append(_wrapped(_shown(one, ledger)))
+        parts += [_said(_found(ledger, one.finding))] if one.finding else []
     assert not record(setup, cure)[0].findings, "the cured loop is not in order"
     if one.harm is not None:
         harm, words = harm_of(code)
@@ -117,10 +112,9 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
         assert ledger.raised is None, ledger.raised
         if said := _plain(measured):
             parts[0] += f"\n{show.__name__}() gives {said}"
-        if one.fnlib == "can still be written" and one.finding in {
-            finding.code for finding in ledger.findings
-        }:
-            parts.append(row(ledger, one.finding))
+        if one.fnlib == "can still be written":
+            codes = dict.fromkeys(finding.code for finding in ledger.findings)
+            parts += [row(ledger, each) for each in codes if one.functional or each == one.finding]
     print("\n\n".join(parts))
 
 
@@ -247,9 +241,9 @@ def _round_of(ledger: fnlib.Ledger, one: Exhibit) -> str:
     return "\n\n".join([table, *([_wrapped(one.note)] if one.note else []), _said(finding)])
 
 
-def _shown(code: str, ledger: fnlib.Ledger) -> str:
+def _shown(one: Exhibit, ledger: fnlib.Ledger) -> str:
     """What the rows of a functional loop show, in a sentence that is held to the rows."""
-    rows = exhibit(code).rows
+    rows = one.rows
     shown = "\n".join(
         f"{row.code}\n" + "".join(f"  {cell.what}  {cell.done}  \n" for cell in row.cells)
         for row in rows_of([replace(one, inside=()) for one in _entries_of_last_round(ledger)])
@@ -265,7 +259,11 @@ def _shown(code: str, ledger: fnlib.Ledger) -> str:
     ]
     if "{nodes}" in rows.says:
         assert graphs == sorted(set(graphs), key=int), f"the graph does not grow: {graphs}"
-    return f"{rows.says.format(nodes=', '.join(graphs))} The ledger has no finding of its own for this one."
+    said = rows.says.format(nodes=", ".join(graphs))
+    if one.finding:
+        return said
+    assert not ledger.findings, f"the ledger found {[found.code for found in ledger.findings]}"
+    return f"{said} The ledger has no finding of its own for this one."
 
 
 def _last_round(ledger: fnlib.Ledger) -> str:

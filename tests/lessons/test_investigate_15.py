@@ -64,7 +64,7 @@ def test_15_runs_without_jax(absent: str, monkeypatch: pytest.MonkeyPatch) -> No
     (line,) = (line for line in tried.said.splitlines() if "left out" in line)
     assert re.search(rf"isn't installed: .*\b{absent}\b", line)
     assert list(tried.names["losses"]) == ["stock", "torch.func", "fnlib"]
-    assert "fnlib has the bits of stock in each step: True" in tried.said
+    assert "fnlib equals stock bit for bit in each step: True" in tried.said
     assert "15-chain: passed" in tried.said and "15-split: passed" in tried.said
 
 
@@ -159,7 +159,7 @@ def test_15_runs_again_from_anycell() -> None:
     cells = (*WHOLE[:-1], "modify", "decide", "make")
     tried = Tried("15", (*cells, *reversed(cells[1:]), *cells[1:]), {})
     assert tried.error is None
-    assert tried.said.count("fnlib has the bits of stock in each step: True") == 3
+    assert tried.said.count("fnlib equals stock bit for bit in each step: True") == 3
     assert tried.said.count("15-split: passed") == 3
 
 

@@ -16,7 +16,6 @@ from tests.museum.load import CORRECT, load, recorded, standing
 STOCK = [one for one in EXHIBITS if not one.functional]
 SILENT = [one for one in STOCK if one.today == "silent"]
 each = pytest.mark.parametrize("one", EXHIBITS, ids=lambda one: one.code)
-each_stock = pytest.mark.parametrize("one", STOCK, ids=lambda one: one.code)
 
 
 # --- reproduced ------------------------------------------------------------------------------------
@@ -64,13 +63,16 @@ def test_the_harm_is_what_the_table_says(one: Exhibit) -> None:
 # --- found -----------------------------------------------------------------------------------------
 
 
-@each_stock
+@each
 def test_the_ledger_finds_the_bug_and_leaves_the_cure_in_peace(one: Exhibit) -> None:
+    """The whole column: what the ledger finds in a recording of the loop, and nothing in the cure's."""
     module = load(one.file)
     sick, well = recorded(module, module.bug).findings, recorded(module, module.cure).findings
-    assert one.finding in {finding.code for finding in sick}, (
-        f"{one.title}: the ledger found {[str(finding) for finding in sick]}"
-    )
+    codes = {finding.code for finding in sick}
+    assert (one.finding in codes or one.functional and not one.finding) and codes <= {
+        one.finding,
+        one.standing,
+    }, f"{one.title}: the ledger found {[str(finding) for finding in sick]}"
     assert not well, (
         f"{one.title}: the cured loop is said to be ill: {[str(finding) for finding in well]}"
     )
@@ -150,8 +152,12 @@ def test_every_source_is_used_and_every_link_is_a_source() -> None:
 
 
 def test_every_finding_has_an_exhibit() -> None:
-    recorded = {code for code, text in TEXTS.items() if text.what}
-    assert recorded == {one.finding for one in EXHIBITS if one.finding}
+    translated = museum.exhibit("result_ignored").file
+    in_fnlib = recorded(load(translated), load(translated).in_fnlib).findings
+    codes = {one.finding for one in EXHIBITS if one.finding}
+    assert {code for code, text in TEXTS.items() if text.what} == codes | {
+        finding.code for finding in in_fnlib
+    }
 
 
 @each

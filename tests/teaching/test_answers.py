@@ -270,7 +270,7 @@ def _scales_twice(weights: Any, moments: Any, lr: float, momentum: float) -> Non
 
 
 STEPS: list[tuple[Callable[..., Any], Outcome, str]] = [
-    (_sgd, PASSED, "the bits of torch.optim.SGD"),
+    (_sgd, PASSED, "match torch.optim.SGD's bit for bit"),
     (_rate_first, PASSED, "Only the weights were compared"),
     (_by_data, NOT_YET, "write into the tensor"),
     (_into_the_list, NOT_YET, "write into the tensor"),
@@ -798,7 +798,7 @@ def _by_optim(network: Any, criterion: Any, weights: Any, batches: Any, lr: floa
 
 
 FIFTH: list[tuple[Callable[..., Any], Outcome, str]] = [
-    (_by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr)), PASSED, "have the bits of torch.optim.SGD"),
+    (_by_grad(lambda w, g, lr: torch.add(w, g, alpha=-lr)), PASSED, "match torch.optim.SGD's bit for bit"),
     (_by_grad(lambda w, g, lr: torch.sub(w, g, alpha=lr)), PASSED, ""),
     (_by_grad(lambda w, g, lr: w.clone().add_(g, alpha=-lr)), PASSED, ""),
     (_in_backward, PASSED, ""),

@@ -291,12 +291,12 @@ EXERCISES = (
     ),
     Exercise(
         key="01-be-the-optimizer",
-        objective="Given weights with gradients, the learner writes a step with momentum that has the bits of torch.optim.SGD.",
+        objective="Given weights with gradients, the learner writes a step with momentum that matches torch.optim.SGD bit for bit.",
         expects="a function that changes the weights and the moments in place",
         try_out=_try_step,
         passes=lambda seen: seen.in_place and _same(seen, _with_optimizer(0.5)),
         so_far=_first_difference,
-        because="After each of four steps your weights have the bits of torch.optim.SGD, also where a gradient is zero. Only the weights were compared, not the moments.",
+        because="After each of four steps your weights match torch.optim.SGD's bit for bit, also where a gradient is zero. Only the weights were compared, not the moments.",
         hints=(
             "Two lines for each weight, as in the lesson: first the new moment, then the new weight.",
             "Both must be written in place, because the lists hold these very tensors. Methods that end in `_` do that.",

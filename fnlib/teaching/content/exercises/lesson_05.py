@@ -252,7 +252,7 @@ EXERCISES = (
             and seen.network_intact
             and "optim" not in seen.names
         ),
-        because="After 30 steps your weights have the bits of torch.optim.SGD, and what went in is unchanged.",
+        because="After 30 steps your weights match torch.optim.SGD's bit for bit, and what went in is unchanged.",
         hints=(
             'Lesson 01 has such a loop under "Run it: functional". Its `w - lr * gradient[k]` rounds twice: use the task\'s `torch.add` there.',
             "`torch.func.grad(loss_of)` needs a function of the weights that returns the loss. `functional_call` runs the network with them.",
