@@ -66,9 +66,10 @@ def cheat_sheet() -> tuple[list[Column], list[Row]]:
     Raises:
         records.ContentError: a row lacks a column, or a field is unknown; the message says where.
 
-    >>> columns, rows = cheat_sheet()
-    >>> [column.key for column in columns], rows[1].cells["fnlib"].code
-    (['stock', 'func', 'fnlib', 'jax'], 'out = model(x)')
+    Example:
+        >>> columns, rows = cheat_sheet()
+        >>> [column.key for column in columns], rows[1].cells["fnlib"].code
+        (['stock', 'func', 'fnlib', 'jax'], 'out = model(x)')
     """
     tables = records.read(FILE, "column", "row", root=COURSE)
     columns = [record.make(Column) for record in tables["column"]]

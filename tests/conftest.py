@@ -52,7 +52,8 @@ def only_new_objects() -> Iterator[None]:
     gc.unfreeze()
 
 
-# The files that take 15 to 70 s of a processor, with --dist loadfile: run last, they leave one of two workers without work.
+# Files of 15 to 70 s of a processor: run last with --dist loadfile, they leave one of two workers without work.
+# By hand, because xdist sorts files by their number of tests, and a fresh clone has no durations of an earlier run.
 LONGEST = (
     "lessons/test_investigate_13.py",
     "lessons/test_investigate.py",

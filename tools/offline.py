@@ -35,7 +35,7 @@ The notebook kit, for machines without a network: {system} with Python {versions
        {command} tools/kit.py lab
 
    It installs into the folder's own .venv once (a few minutes), then opens the first lesson in your browser.
-   Ctrl-C in the terminal ends it. The same line opens it again, in seconds.
+   Press Ctrl-C twice in the terminal to end it. The same line opens it again, in seconds.
 
 README.md says what the kit is and how to teach with it.
 """

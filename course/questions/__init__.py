@@ -35,9 +35,9 @@ def questions() -> dict[str, Question]:
 
 
 def spread(row: Question) -> Question:
-    """The same question with its options turned, so that right answers stand at every letter.
+    """Rotate the options of a question, so that each letter is right somewhere.
 
-    How far follows from the key alone: a new question moves no other.
+    The key alone says how far, so a new question doesn't move the options of others.
     """
     count = len(row.options)
     turn = zlib.crc32(row.key.encode()) % count

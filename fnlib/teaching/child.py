@@ -37,7 +37,11 @@ with numpy.load("arguments.npz") as _file:
 # How a process reports an exception; a chained one led to the exception below it.
 _RANK = re.compile(r"^\[rank\d+\]: ?", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last):\n"
-_CHAINED = re.compile(r"^(?:During handling of|The above exception was)", re.MULTILINE)
+_CHAINED = re.compile(
+    r"^(?:During handling of the above exception, another exception occurred"
+    r"|The above exception was the direct cause of the following exception):$",
+    re.MULTILINE,
+)
 
 
 def in_subprocess(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -18,8 +18,7 @@ from fnlib.teaching.misconceptions import misconception
 
 LETTERS = "ABCD"
 IN_A_LESSON = ("predict", "decide", "exit")
-FOR_TEACHERS = ("prerequisite", "bank")
-KINDS = IN_A_LESSON + FOR_TEACHERS
+KINDS = (*IN_A_LESSON, "prerequisite", "bank")
 ANSWERED_BY_BUTTON = ("decide", "exit")  # no cell after them gives the answer away
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 CONTENT = Path(__file__).resolve().parent / "content"
 # Lines stay lines; in other texts a line break counts as a space.
-VERBATIM = ("code", "proof", "given", "before")
+VERBATIM = ("code", "proof", "given")
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,4 +92,7 @@ def test_the_long_files_and_notebooks_are_run_first(monkeypatch: pytest.MonkeyPa
         }
         assert len(named) == len(there) and {*named} == there
         assert named[0].name[:2] in checks.LONGEST_NOTEBOOKS
-    assert all((ROOT / "tests" / name).is_file() for name in conftest.LONGEST)
+    wanted = [ROOT / "tests" / name for name in conftest.LONGEST] + [Path(__file__)]
+    items = [SimpleNamespace(path=path) for path in reversed(wanted)]
+    conftest.pytest_collection_modifyitems(items)
+    assert [item.path for item in items] == wanted and all(path.is_file() for path in wanted)

@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def for_teachers(files: dict[str, str], asked: set[str]) -> list[str]:
-    """What no lesson needs of the content among these files, and what gives its answers away."""
+    """List the content that no lesson needs, and the notebooks that have solutions."""
     found = []
     for name, text in files.items():
         if not name.startswith(CONTENT):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from multiprocessing import Queue
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,19 @@ def test_a_thread_that_is_not_followed_is_named() -> None:
     assert [
         change.label for entry in ledger.entries for change in entry.changes if change.owner == "x"
     ] == ["x"]
+
+
+def test_a_thread_is_named_where_a_queue_runs_one_already() -> None:
+    """What isn't counted later isn't counted at the start."""
+    queue, go = Queue(), threading.Event()
+    queue.put(1)
+    assert queue.get(timeout=5) == 1
+    assert any(thread.name == "QueueFeederThread" for thread in threading.enumerate())
+    with Ledger(x=torch.zeros(1)) as ledger:
+        thread = threading.Thread(target=go.wait, args=(5,))
+        thread.start()
+        go.set(), thread.join()
+    assert any("started a thread" in note for note in ledger.notes)
 
 
 def test_two_threads_each_with_a_ledger() -> None:

@@ -21,8 +21,8 @@ LESSONS = editions.sources()
 pytestmark = pytest.mark.skipif(not LESSONS, reason="there is no lesson yet")
 
 
-def nbgrader(course: Path, *arguments: str) -> str:
-    """Runs nbgrader in a process of its own: its libraries warn, and here warnings are errors."""
+def python(course: Path, *arguments: str) -> str:
+    """Run nbgrader in a process of its own: its libraries warn, and here warnings are errors."""
     private = str(course / "private")
     path = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls alembic by name
@@ -37,12 +37,13 @@ def nbgrader(course: Path, *arguments: str) -> str:
         JUPYTER_CONFIG_DIR=private,
         IPYTHONDIR=private,
     )
-    command = [
-        sys.executable,
-        *(arguments if arguments[0] == "-c" else ("-m", "nbgrader", *arguments)),
-    ]
     done = subprocess.run(
-        command, cwd=course, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, *arguments],
+        cwd=course,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -66,7 +67,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The course, with every assignment generated."""
     folder = tmp_path_factory.mktemp("course")
     assert len(nbgrader_course.write(folder)) == len(LESSONS)
-    nbgrader(folder, "-c", GENERATE, *(f"lesson_{source.name[:2]}" for source in LESSONS))
+    python(folder, "-c", GENERATE, *(f"lesson_{source.name[:2]}" for source in LESSONS))
     return folder
 
 
@@ -127,8 +128,8 @@ def test_untouched_right_and_wrong_submissions_get_their_marks(course: Path, les
         place = course / "submitted" / who / assignment
         place.mkdir(parents=True)
         nbformat.write(notebook, place / lesson.name)
-    nbgrader(course, "autograde", assignment)
-    nbgrader(course, "export", "--to", "grades.csv")
+    python(course, "-m", "nbgrader", "autograde", assignment)
+    python(course, "-m", "nbgrader", "export", "--to", "grades.csv")
     with open(course / "grades.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["assignment"] == assignment]
     marks = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in rows}

@@ -115,13 +115,28 @@ See the notes.
         (CHAINED, "ValueError: no weight"),
         (CHAINED.replace("During handling of the above", "The above"), "KeyError: 'weight'"),
         (
-            CHAINED.replace("During handling of the above", "The above exception was the"),
+            CHAINED.replace(
+                "During handling of the above exception, another exception occurred",
+                "The above exception was the direct cause of the following exception",
+            ),
+            "ValueError: no weight",
+        ),
+        (
+            f"{CHAINED}During handling of notes, read on.\nThe above exception was noted.\n",
             "ValueError: no weight",
         ),
         ("Killed\n", ""),
         ("None", ""),
     ],
-    ids=["two ranks", "handling", "two errors", "cause", "killed", "nothing written"],
+    ids=[
+        "two ranks",
+        "handling",
+        "two errors",
+        "cause",
+        "its own words",
+        "killed",
+        "nothing written",
+    ],
 )
 def test_the_error_that_stopped_a_process(stderr: str, error: str) -> None:
     """The child's own, not the one that torchrun raises for it, nor one that led to it."""

@@ -142,7 +142,7 @@ class Recorder:
     def start(self, frame: FrameType | None, *, inside_with: bool) -> None:
         """Begin with the next statement of a frame; without one, with the user's first call."""
         self._previous = cast("Trace | None", sys.gettrace())
-        self._threads = thread_count()
+        self._threads = users_threads()
         self._froze = gc.isenabled() and gc.get_freeze_count() == 0
         if self._froze:
             gc.freeze()  # the many small objects would have all of PyTorch searched for garbage
