@@ -108,6 +108,24 @@ def test_a_page_reads_well(site: Path, page: Any, pictures: Path, name: str) -> 
     assert not [address for address in asked if not address.startswith(("file:", "data:", "blob:"))]
 
 
+def test_no_page_is_wider_than_a_phone(site: Path, page: Any) -> None:
+    """Every page of every room, its boxes open; the sheets that are printed have a size of their own."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    printed = {"cards.html", "cheat_sheet_print.html"}
+    parts = ("*.html", "findings/*.html", "lessons/**/*.html", "reference/*.html", "teach/*.html")
+    pages = [one for part in parts for one in sorted(site.glob(part)) if one.name not in printed]
+    wide = {}
+    for script in ("**/*fontawesome*", "**/searchindex.js*"):  # half of the time, and no part of it
+        page.route(script, lambda route: route.abort())
+    for one in pages:
+        page.goto(one.as_uri(), wait_until="domcontentloaded")
+        page.evaluate("document.querySelectorAll('details').forEach(one => {one.open = true})")
+        if over := page.evaluate("document.documentElement.scrollWidth - innerWidth"):
+            wide[str(one.relative_to(site))] = over
+    page.unroute_all()
+    assert len(pages) > 200 and not wide
+
+
 def test_every_exhibit_has_a_recording_to_send(site: Path, page: Any) -> None:
     """Each is linked from the museum's table, opens without the network and plays."""
     links = re.findall(r'href="(recordings/\w+\.html)"', (site / "museum.html").read_text("utf-8"))
