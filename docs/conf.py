@@ -43,6 +43,7 @@ html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_extra_path = ["teach/cards.html", "teach/question_bank.gift", "extra"]
 html_copy_source = False
+html_domain_indices = False  # two modules
 html_show_sourcelink = False
 html_last_updated_fmt = None
 html_theme_options = {

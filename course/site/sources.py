@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from string import Formatter
 
 import nbformat
 
@@ -16,6 +17,7 @@ from course import lesson_map, museum_table
 from course.links import published
 from course.site import cheat_sheet, findings, handouts, recordings
 from course.site.notebooks import Executed, as_page
+from fnlib.show.messages import TEXTS
 from fnlib.teaching.museum import EXHIBITS
 from fnlib.teaching.notebook import LESSONS, ROOT
 
@@ -208,7 +210,7 @@ def _reference(folder: Path) -> None:
             options += "   :special-members: __getitem__\n"
         _write(
             folder / f"{name}.md",
-            f"# {name}\n\n```{{eval-rst}}\n.. {directive}:: fnlib.{name}\n{options}```\n",
+            f"# {name}\n\n```{{eval-rst}}\n.. {directive}:: fnlib.{name}\n{options}```\n{_said(name)}",
         )
     parts = ["# Reference", "", "Every public name of `fnlib`.", ""]
     for group, names in groups.items():
@@ -227,6 +229,15 @@ def _reference(folder: Path) -> None:
         "",
     ]
     _write(folder / "index.md", "\n".join(parts))
+
+
+def _said(name: str) -> str:
+    """What an error says, with dots in the places that its arguments fill."""
+    parts = list(Formatter().parse(TEXTS.get(name, "")))
+    if sum(len(literal.split()) for literal, *_ in parts) < 5:
+        return ""  # the whole sentence is an argument
+    text = "".join(literal + ("" if field is None else "…") for literal, field, _, _ in parts)
+    return f"\nIt says:\n\n```{{code-block}} none\n:class: said\n\n{text}\n```\n"
 
 
 def _code(title: str) -> str:

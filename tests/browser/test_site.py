@@ -67,6 +67,11 @@ def test_a_page_of_a_code_shows_what_the_ledger_says(site: Path) -> None:
     assert "shares memory with model.0.weight" in text and "deepcopy" in text
 
 
+def test_a_page_of_an_error_shows_what_it_says(site: Path) -> None:
+    text = (site / "reference/Donated.html").read_text(encoding="utf-8")
+    assert "… was given away by" in text and "# right: continue with what step returned" in text
+
+
 def test_a_list_to_tick_off_has_boxes(site: Path) -> None:
     text = (site / "teach/guide.html").read_text(encoding="utf-8")
     assert "☐" in text and "[ ]" not in text
