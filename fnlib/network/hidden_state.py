@@ -7,14 +7,8 @@ They are found once, when a tree is made, compared after each forward pass, and 
 from __future__ import annotations
 
 import copy
-import dis
-import functools
 import io
-import pickle
-import random
-import sys
 import types
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,13 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from fnlib import errors
+from fnlib.network.bytecode import globals_of, is_code, resizes, stored_in
+from fnlib.network.containers import (
+    CONTAINERS,
+    Fields,
+    content_of,
+    entries_changed,
+    equal,
+    is_global,
+    late_buffers,
+    pickled,
+    position_of,
+    refill,
+    slots_of,
+    without,
+)
 from fnlib.network.names import is_filled
 from fnlib.torch_private import (
     RNN_LISTS,
     forward_hooks_of,
     keep_rnn_lists,
     registries,
-    unsaved_buffers,
 )
 from fnlib.values.protect import same_bits, share, unchanged
 
@@ -41,7 +49,6 @@ _ATOMS = (
     torch.dtype, torch.device, torch.Size, type, slice, range,
 )  # fmt: skip
 _CODE = (types.BuiltinFunctionType, types.ModuleType)
-_CONTAINERS = (dict, list, set, deque)
 
 
 class State(NamedTuple):
@@ -99,7 +106,7 @@ class Attributes:
             for key, tensor in registry.items()
             if tensor is None
         ]
-        self.late = [Watched(path, _late_buffers(part), False) for path, part in keeping]
+        self.late = [Watched(path, late_buffers(part), False) for path, part in keeping]
         self.is_outside = True
         for kind in {type(part): None for _, part in keeping}:
             for base in kind.__mro__[: kind.__mro__.index(nn.Module)]:
@@ -112,7 +119,7 @@ class Attributes:
         own = vars(part)
         if isinstance(part, nn.RNNBase):
             keep_rnn_lists(part)
-            self._watch(path, _without(own, RNN_LISTS))
+            self._watch(path, without(own, RNN_LISTS))
         else:
             self._watch(path, own)
         for name, value in list(own.items()):
@@ -129,14 +136,14 @@ class Attributes:
         if isinstance(value, Tensor) and id(value) in self.indices:
             if self.is_outside:  # it would belong to one tree only
                 return
-            if isinstance(holder, (tuple, _Fields)):
+            if isinstance(holder, (tuple, Fields)):
                 raise errors.UnsupportedModule(
                     f"{label} is a weight or buffer inside a tuple, where it can't be replaced. Use an nn.ParameterList or a list."
                 )
             places = self.buffer_places if id(value) in self.of_buffers else self.weight_places
             places.append((holder, key, self.indices[id(value)]))
             return
-        if isinstance(value, (*_ATOMS, *_CODE)) or id(value) in self.seen or _is_global(value):
+        if isinstance(value, (*_ATOMS, *_CODE)) or id(value) in self.seen or is_global(value):
             return
         self.seen.add(id(value))
         if isinstance(value, Tensor):
@@ -147,7 +154,7 @@ class Attributes:
             self._visit_function(value, label)
         elif isinstance(value, types.MethodType):
             self._visit(value.__self__, label, None, None)
-        elif isinstance(value, _CONTAINERS):
+        elif isinstance(value, CONTAINERS):
             self._watch(label, value)
             content = content_of(value)
             items = content.items() if isinstance(content, dict) else enumerate(content)
@@ -157,14 +164,14 @@ class Attributes:
         elif isinstance(value, (tuple, frozenset)):
             for k, item in enumerate(value):
                 self._visit(item, f"{label}[{k}]", value, k)
-        elif (position := _position_of(value)) is not None:
+        elif (position := position_of(value)) is not None:
             self._watch(label, position)
-        elif hasattr(value, "__dict__") or _slots_of(value):
+        elif hasattr(value, "__dict__") or slots_of(value):
             if hasattr(value, "__dict__"):
                 self._visit(vars(value), label, None, None)
             self._visit_slots(label, value)
-        elif (pickled := _pickled(value)) is not None:
-            self.opaque.append((label, value, pickled))
+        elif (content := pickled(value)) is not None:
+            self.opaque.append((label, value, content))
         elif hasattr(value, "__next__") and not isinstance(value, io.IOBase):
             raise errors.UnsupportedModule(
                 f"'{label}' of this network is an iterator ({type(value).__name__}) whose position can't be read, so nothing "
@@ -174,7 +181,7 @@ class Attributes:
             )
 
     def _visit_slots(self, label: str, value: Any) -> None:
-        if names := _slots_of(value):
+        if names := slots_of(value):
             self._visit_fields(
                 label,
                 lambda: {name: getattr(value, name) for name in names if hasattr(value, name)},
@@ -189,9 +196,9 @@ class Attributes:
         was, self.is_outside = self.is_outside, True
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         cells.pop("__class__", None)
-        space, stored = function.__globals__, _stored_in(function.__code__)
-        seen = _globals_of(function.__code__)
-        kept = [n for n in seen if n in stored or isinstance(space.get(n), _CONTAINERS)]
+        space, stored = function.__globals__, stored_in(function.__code__)
+        seen = globals_of(function.__code__)
+        kept = [n for n in seen if n in stored or isinstance(space.get(n), CONTAINERS)]
         if cells:
             self._visit_fields(
                 label,
@@ -211,7 +218,7 @@ class Attributes:
         self.is_outside = was
 
     def _visit_fields(self, label: str, *access: Callable[..., Any]) -> None:
-        fields = _Fields(*access)
+        fields = Fields(*access)
         self._watch(label, fields)
         for name, content in fields.items():
             self._visit(content, _joined(label, name), fields, name)
@@ -225,7 +232,7 @@ class Attributes:
             lambda: {
                 name: value
                 for name, value in vars(kind).items()
-                if not name.startswith("__") and not _is_code(value)
+                if not name.startswith("__") and not is_code(value)
             },
             lambda name, content: setattr(kind, name, content),
             lambda name: delattr(kind, name),
@@ -264,17 +271,17 @@ class Attributes:
             outside: what closures, classes and global variables held; None not to look there.
         """
         changed: list[str] = []
-        if not _equal(self.containers, self.before):
+        if not equal(self.containers, self.before):
             for (label, container, _), before in zip(self.watched, self.before, strict=True):
-                changed += _which(label, container, before)
+                changed += entries_changed(label, container, before)
         if outside is not None:
             for (label, container, _), before in zip(self.outside, outside, strict=True):
-                changed += _which(label, container, before)
+                changed += entries_changed(label, container, before)
         flags = zip(self.parts, self.flags, strict=True)
         changed += [f"{type(p).__name__}.training" for p, flag in flags if p.training is not flag]
         tensors = zip(self.tensors, self.origins, strict=True)
         changed += [label for (label, new), old in tensors if not unchanged(new, old)]
-        moved = [label for label, value, before in self.opaque if _pickled(value) != before]
+        moved = [label for label, value, before in self.opaque if pickled(value) != before]
         if moved:
             raise errors.HiddenState(moved, "can't put this object back to what it was")
         return changed
@@ -319,7 +326,7 @@ class Attributes:
         for i, (_, container, is_outside) in enumerate(self.everything):
             source = outside if other(container, is_outside) else state
             assert source is not None
-            _refill(container, source.contents[i])
+            refill(container, source.contents[i])
         for (_, tensor), content in zip(self.tensors, state.tensors, strict=True):
             if not other(tensor) and not same_bits(tensor, content):
                 tensor.data = share(content)
@@ -366,240 +373,13 @@ def anatomy(parts: list[nn.Module]) -> dict[str, Any]:
     return noted
 
 
-# --- containers -----------------------------------------------------------------------------------
-
-
-class _Fields:
-    """What has no dict of its own, seen as one: slots, cells, a class, global variables.
-
-    Args:
-        read: returns names and values.
-        set, delete: change one of them.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], dict[str, Any]],
-        set: Callable[[str, Any], object],
-        delete: Callable[[str], None],
-    ) -> None:
-        self.read, self.set, self.delete = read, set, delete
-
-    def items(self) -> list[tuple[str, Any]]:
-        return list(self.read().items())
-
-    def get(self, key: str) -> Any:
-        return self.read().get(key)
-
-    def write(self, content: dict[str, Any]) -> None:
-        now = self.read()
-        for name in now.keys() - content.keys():
-            self.delete(name)
-        for name, value in content.items():
-            if name not in now or now[name] is not value:
-                self.set(name, value)
-
-    def __copy__(self) -> dict[str, Any]:
-        return self.read()
-
-    def __eq__(self, other: object) -> bool:
-        return self.read() == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _without(own: dict[str, Any], left_out: frozenset[str]) -> _Fields:
-    """See the attributes of a module, some left out."""
-    return _Fields(
-        lambda: {name: value for name, value in own.items() if name not in left_out},
-        own.__setitem__,
-        own.__delitem__,
-    )
-
-
-def _late_buffers(part: nn.Module) -> _Fields:
-    """See the buffers that have no tensor when the module is built."""
-    buffers = registries(part)[1]
-    own = {name for name, buffer in buffers.items() if buffer is not None}
-    empty = {name for name, buffer in buffers.items() if buffer is None}
-
-    def delete(name: str) -> None:
-        del buffers[name]
-        unsaved_buffers(part).discard(name)
-
-    return _Fields(
-        lambda: {name: buffer for name, buffer in buffers.items() if name not in own},
-        buffers.__setitem__,
-        lambda name: buffers.__setitem__(name, None) if name in empty else delete(name),
-    )
-
-
-def _slots_of(value: Any) -> list[str]:
-    """Name the slots of an object, as its class writes them."""
-    if isinstance(value, Tensor) or type(value).__module__.partition(".")[0] == "torch":
-        return []
-    slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
-    names = [name for some in slots for name in ([some] if isinstance(some, str) else some)]
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
-
-
-def _position_of(value: Any) -> _Fields | None:
-    """See the position of a generator of random numbers, and the content of an array."""
-    if isinstance(value, torch.Generator):
-        return _as_one(
-            lambda: bytes(value.get_state().tolist()),
-            lambda state: value.set_state(torch.tensor([*state], dtype=torch.uint8)),
-        )
-    if isinstance(value, random.Random):
-        return _as_one(value.getstate, value.setstate)
-    if not type(value).__module__.startswith("numpy"):
-        return None
-    if bits := getattr(value, "bit_generator", None):
-        return _as_one(
-            lambda: pickle.dumps(bits.state), lambda s: setattr(bits, "state", pickle.loads(s))
-        )
-    if hasattr(value, "get_state") and hasattr(value, "set_state"):
-        return _as_one(
-            lambda: pickle.dumps(value.get_state()), lambda s: value.set_state(pickle.loads(s))
-        )
-    is_array = hasattr(value, "__array_interface__") and hasattr(value, "tobytes")
-    if not is_array or value.dtype == object:
-        return None
-
-    def write(content: bytes) -> None:
-        if value.flags.c_contiguous and value.flags.writeable:
-            memoryview(value).cast("B")[:] = content
-
-    return _as_one(value.tobytes, write)
-
-
-def _as_one(read: Callable[[], Any], write: Callable[[Any], object]) -> _Fields:
-    """See a state that is read and written as a whole."""
-    return _Fields(lambda: {"": read()}, lambda _, state: write(state), lambda _: None)
-
-
-def _is_global(value: Any) -> bool:
-    """Say whether this is a generator of the whole program, which moves on as in a stock loop."""
-    if isinstance(value, torch.Generator):
-        return value is torch.default_generator or any(
-            value is other for other in torch.cuda.default_generators
-        )
-    if isinstance(value, random.Random):
-        return value is random.getstate.__self__  # type: ignore[attr-defined]
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and value is numpy.random.get_state.__self__
-
-
-def _is_code(value: Any) -> bool:
-    return isinstance(
-        value, (type, types.FunctionType, types.ModuleType, staticmethod, classmethod)
-    ) or hasattr(type(value), "__get__")
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for inside in code.co_consts:
-        if isinstance(inside, types.CodeType):
-            yield from _codes(inside)
-
-
-def _globals_of(code: types.CodeType) -> list[str]:
-    """Name what a function may take from global variables."""
-    return list(dict.fromkeys(name for some in _codes(code) for name in some.co_names))
-
-
-@functools.cache
-def _resizes(kind: type) -> bool:
-    """Say whether the methods of a class mention what resizes a tensor."""
-    functions = [getattr(value, "__func__", value) for value in vars(kind).values()]
-    codes = [f.__code__ for f in functions if isinstance(f, types.FunctionType)]
-    return any(not _RESIZING.isdisjoint(_globals_of(code)) for code in codes)
-
-
-_RESIZING = frozenset({"resize_", "resize_as_", "set_"})
-
-
 def resizable(module: nn.Module, buffers: list[Tensor]) -> set[int]:
     """Return the indices of buffers that a forward pass may resize."""
     found = {
         id(buffer)
         for part in module.modules()
         if not _keeps_nothing(part)
-        and any(map(_resizes, type(part).__mro__[: type(part).__mro__.index(nn.Module)]))
+        and any(map(resizes, type(part).__mro__[: type(part).__mro__.index(nn.Module)]))
         for buffer in registries(part)[1].values()
     }
     return {i for i, buffer in enumerate(buffers) if id(buffer) in found}
-
-
-def _stored_in(code: types.CodeType) -> set[str]:
-    """Name the global variables that a function writes to."""
-    return {
-        step.argval
-        for some in _codes(code)
-        for step in dis.get_instructions(some)
-        if step.opname == "STORE_GLOBAL"
-    }
-
-
-def content_of(container: Any) -> Any:
-    """Copy a container, by the methods of its builtin class: a subclass may override its own."""
-    if isinstance(container, OrderedDict):
-        return OrderedDict(OrderedDict.items(container))
-    if isinstance(container, dict):
-        return dict.copy(container)
-    if isinstance(container, list):
-        return list.copy(container)
-    if isinstance(container, set):
-        return set(set.__iter__(container))
-    if isinstance(container, deque):
-        return deque(deque.__iter__(container), container.maxlen)
-    return copy.copy(container)
-
-
-def _refill(container: Any, content: Any) -> None:
-    """Give a container the content of a copy of it."""
-    if _equal(container, content) and not isinstance(container, _CONTAINERS):
-        return
-    if isinstance(container, _Fields):
-        container.write(content)
-    elif isinstance(container, dict):
-        kind = OrderedDict if isinstance(container, OrderedDict) else dict
-        for key in dict.keys(container) - content.keys():
-            kind.__delitem__(container, key)
-        for key, value in content.items():
-            kind.__setitem__(container, key, value)
-    elif isinstance(container, list):
-        list.__setitem__(container, slice(None), content)
-    elif isinstance(container, set):
-        set.clear(container)
-        set.update(container, content)
-    elif isinstance(container, deque):
-        deque.clear(container)
-        deque.extend(container, content)
-
-
-def _which(label: str, container: Any, before: Any) -> list[str]:
-    """Name the entries of a container that changed, or the container itself."""
-    if not isinstance(container, (dict, _Fields)):
-        return [] if _equal(container, before) else [label]
-    now = content_of(container)
-    names = [key for key in {**before, **now} if not _equal(now.get(key), before.get(key))]
-    return [f"{label}.{name}".strip(".") for name in names]
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return a is b or bool(a == b)
-    except (RuntimeError, ValueError):
-        return False
-
-
-def _pickled(value: Any) -> bytes | None:
-    """Return the bytes of an object whose content Python cannot compare."""
-    try:
-        if isinstance(value, types.GeneratorType):
-            frame = value.gi_frame
-            return repr(frame and (frame.f_lasti, frame.f_locals)).encode()
-        return pickle.dumps(value)
-    except Exception:  # cannot be pickled: locks, handles, iterators
-        return None
