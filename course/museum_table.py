@@ -21,15 +21,15 @@ _IN_A_SENTENCE = {
 VERDICTS = """\
 The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib` line by line:
 
-- *does no harm*: the translation runs, and the harm isn't there. Where `replace` would bring it back, the room says so.
+- *does no harm*: the translation runs, and the harm isn't there. `parameters.replace` swaps tensors by hand; where that would bring the harm back, the room says so.
 - *refused*: the translation raises an error of `fnlib`, which says what to write.
-- *can still be written*: the translation runs and does the harm, always or in one case. The exhibit's room or this lesson says which.
+- *can still be written*: the translation runs and does the harm, always or under a condition. The exhibit's room or this lesson says which.
 
 `fnlib` doesn't see what stock lines do to a module before it takes the module's weights: `[layer] * 4`, for example,
 is one layer here, too. Tests run these translations."""
 STANDING = """\
 *The ledger finds* names a finding from a recording of the loop, if there is one. *Seen without a recording* says *yes* if \
-`fnlib.doctor`, given all variables of the loop's function at its end, reports something that it doesn't for the cure."""
+`fnlib.doctor`, given all variables of the loop's function at its end, reports something that it doesn't report for the cure."""
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 
 

@@ -43,7 +43,7 @@ def doctor(*objects: Any, ledger: Ledger | None = None, **named: Any) -> Report:
             `best` shares memory with model.0.weight and 3 more, so it changes whenever that is trained.
             A state dict or a detached tensor is an alias of the same memory, not a copy.
                 best = copy.deepcopy(best)      # where it is kept
-            met in https://github.com/pytorch/tutorials/pull/188
+            seen in https://github.com/pytorch/tutorials/pull/188
         >>> report[0].fix
         'best = copy.deepcopy(best)      # where it is kept'
     """

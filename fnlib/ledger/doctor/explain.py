@@ -78,7 +78,7 @@ _OF_A_CODE = {
     "frozen-weight-moved": {"place": "model.encoder.weight"},
     "gradient-never-arrives": {
         "place": "model.encoder",
-        "said": "runs with gradients on and optimizer holds its weights, but no backward has "
+        "said": "runs with gradients on and `optimizer` holds its weights, but no backward has "
         "reached them in 20 steps",
         "because": "Something on the way to the loss has no gradient or one of zero, as .item() "
         "and round() have; or the layer isn't called.",

@@ -63,20 +63,20 @@ TEXTS: dict[str, Text] = {
     "gradient-of-another-loss": Text(
         "{optimizer}.step() also uses the gradient of the backward at line {earlier}, "
         "which {other}.step() uses.",
-        "A backward adds to the gradient of every weight that it reaches, "
+        "Each backward adds to the gradient of every weight that it reaches, "
         "also to weights of another optimizer.",
         "{optimizer}.zero_grad()      # these three in a row\n{backward}\n{optimizer}.step()",
         _GITHUB + "Lightning-AI/pytorch-lightning/issues/591",
     ),
     # optimizers that hold other tensors
     "weight-not-in-optimizer": Text(
-        "No optimizer holds {place}, for which a backward computes gradients; "
-        "{optimizer} holds {dead} that the loss doesn't reach.",
+        "No optimizer holds {place}, for which backward computes gradients; "
+        "`{optimizer}` holds {dead} that the loss doesn't reach.",
         "An optimizer keeps the tensors that it was built with. A weight that replaced one of them "
         "later is never trained.",
         "{optimizer} = {kind}({parameters}{rate})      # after the last change of the model",
         _GITHUB + "FasterAI-Labs/fasterai/pull/92",
-        "No optimizer holds {place}, and {optimizer} holds {dead} that belong to none of the models.",
+        "No optimizer holds {place}, and `{optimizer}` holds {dead} that belong to none of the models.",
     ),
     "weight-stepped-twice": Text(
         "{optimizer}.step() uses a gradient that {other}.step() at line {earlier} has already used "
@@ -142,12 +142,12 @@ TEXTS: dict[str, Text] = {
     ),
     # modes and statistics
     "training-mode-without-gradient": Text(
-        "A forward without gradients runs in training mode: {place} ({type}).",
+        "A forward pass without gradients runs in training mode: {place} ({type}).",
         "In training mode the output is random, so predictions differ from call to call.",
         "{model}.eval()      # {when}",
     ),
     "statistics-moved-without-gradient": Text(
-        "A forward without gradients changes {place}.",
+        "A forward pass without gradients changes {place}.",
         "no_grad and inference_mode stop gradients, not running statistics, "
         "which now include this data.",
         "{model}.eval()      # {when}",
@@ -166,7 +166,7 @@ TEXTS: dict[str, Text] = {
         standing="{place} {is} in {mode} mode, but {model} as a whole is not.",
     ),
     "frozen-statistics-moved": Text(
-        "A forward changes {place}, though all weights of the layer are frozen.",
+        "A forward pass changes {place}, though all weights of the layer are frozen.",
         "requires_grad_(False) freezes weights; running statistics follow the mode.",
         "{module}.eval()      # after every {model}.train()",
         _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
@@ -174,7 +174,7 @@ TEXTS: dict[str, Text] = {
     ),
     "frozen-part-in-training-mode": Text(
         "",
-        "Every forward in training mode changes running statistics, also those of frozen layers.",
+        "Every forward pass in training mode changes running statistics, also those of frozen layers.",
         "{module}.eval()      # after every {model}.train()",
         _GITHUB + "isht7/pytorch-deeplab-resnet/issues/39",
         "{place} {is} in training mode, with frozen weights.",
@@ -392,7 +392,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "isayev/ReLeaSE/issues/39",
     ),
     "weight-trained-by-nobody": Text(
-        "{place} {gets} a gradient, but no optimizer holds {it}; {optimizer} trains {its} neighbours.",
+        "{place} {gets} a gradient, but no optimizer holds {it}; `{optimizer}` trains {its} neighbours.",
         "An optimizer trains the parameters that it was built with: not layers in a plain list, "
         "and not what was added later.",
         "{cure}",

@@ -228,7 +228,7 @@ class Trained(Rule):
             at = parts[part]
             cut = _uncut(at, part) or cut_behind(self.story, at, "", within=part)
             said = (
-                f"runs with gradients on and {one.event.subject} holds its weights, but no backward"
+                f"runs with gradients on and `{one.event.subject}` holds its weights, but no backward"
                 f" has reached them in {one.steps} steps"
             )
             self.story.report(

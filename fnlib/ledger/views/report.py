@@ -37,5 +37,5 @@ def block(finding: Finding) -> str:
     )  # fmt: skip
     lines += [f"        {line}" for line in finding.fix.splitlines()]
     if finding.link:
-        lines.append(f"    met in {finding.link}")
+        lines.append(f"    seen in {finding.link}")
     return "\n".join(lines)
