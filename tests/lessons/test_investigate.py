@@ -491,12 +491,14 @@ def test_06_a_gradient_with_a_name_is_a_third_copy() -> None:
     assert peaks(Tried("06", HELD, {})) == [2, 3, 2]
     named = Tried("06", HELD, {"functional": [(line, "")]})
     assert peaks(named) == [2, 3, 3]
-    forward = [
-        round(max(visit.held) / named.names["copy"])
-        for visit in named.names["runs"]["functional"].visits
+    functional = named.names["runs"]["functional"]
+    (forward,) = (
+        max(visit.held) / named.names["copy"]
+        for visit in functional.visits
         if visit.text.startswith("output =")
-    ]
-    assert forward == [3], "the functional peak is there in the forward pass already"
+    )
+    assert 3.1 < forward < 4, "between 3 and 4"
+    assert forward == functional.peak / named.names["copy"], "reached in the forward pass"
 
 
 def test_06_the_graph_keeps_the_old_weights() -> None:
@@ -506,6 +508,32 @@ def test_06_the_graph_keeps_the_old_weights() -> None:
         assert peaks(tried) == [2, 3, 2]
         last = tried.names["runs"]["functional"].visits[-1].held[-1]
         assert round(last / tried.names["copy"]) == copies
+
+
+def test_06_the_first_step_of_adam_can_leave_its_value_alone() -> None:
+    """06-bill: kept to the end, the value that came in makes it 5 copies; kept later, 7."""
+    loop = """
+def keeping(step_kept):
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.001))
+    parameters = fnlib.Parameters(seed=0)
+    model = ModelFactory(parameters)
+    kept = model.parameters
+    for step, (feature, label) in enumerate(batches):
+        if step == step_kept:
+            kept = model.parameters
+        gradient = model.backward(criterion(model(feature), label))
+        parameters = model.step(gradient, donate=step != step_kept)
+        model = ModelFactory(parameters)
+        del gradient
+    return parameters
+peaks = []
+for step in (0, 1):
+    rounds = teaching.memory.record(keeping, step).rounds
+    peaks.append(max(each.peak for each in rounds) / copy)
+"""
+    tried = Tried("06", HELD, {}, loop)
+    assert tried.error is None
+    assert [round(peak) for peak in tried.names["peaks"]] == [5, 7]
 
 
 def test_06_a_list_keeps_values_alive() -> None:
@@ -706,6 +734,9 @@ def test_08_cut_at_each_digit_answers_stay_at_chance() -> None:
     assert tried.names["losses_two"] == tried.names["stock_losses"]
     right, two, one = (tried.names[name] for name in ("right", "two", "one"))
     assert 0.5 < right(two[-1]) and right(one[-1]) < 0.2
+    test = tried.names["stream"].test
+    hits = (two[-1](test.feature)[0].argmax(1) == test.label).float()
+    assert hits[:, 0::2].mean() > 0.6 and hits[:, 1::2].mean() > 0.6, "first and second answers"
     (before, _), (after, answers) = tried.names["shown"].values()
     assert after.std(0).mean() > 3 * before.std(0).mean()
     asked = answers[7::8].gather(1, tried.names["before"][:, None]).mean()
@@ -832,7 +863,7 @@ def test_10_the_harm_is_in_the_column_of_the_flawed_pixel() -> None:
     before, after = broken[first - 1]["0.weight"], broken[first]["0.weight"]
     assert before[:, 60].abs().max() < 1 and 3e28 < after[:, 60].abs().max() < 3.5e28
     assert broken[first]["2.weight"].abs().max() > 1e27
-    assert (after[:, 61] - before[:, 61]).abs().max() < 0.1
+    assert 0.005 < (after[:, 61] - before[:, 61]).abs().max() < 0.02, "about a hundredth"
 
 
 def test_10_states_that_are_not_kept_are_replayed() -> None:
