@@ -21,7 +21,8 @@ _IN_A_SENTENCE = {
 VERDICTS = """\
 The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib` line by line:
 
-- *does no harm*: the translation runs, and the harm isn't there. `parameters.replace` swaps tensors by hand; where that would bring the harm back, the room says so.
+- *does no harm*: the translation runs, and the harm isn't there.
+  `parameters.replace` swaps tensors by hand; where that would bring the harm back, the room says so.
 - *refused*: the translation raises an error of `fnlib`, which says what to write.
 - *can still be written*: the translation runs and does the harm, always or under a condition. The exhibit's room or this lesson says which.
 
