@@ -19,7 +19,7 @@ from fnlib.network.randomness import checked_seed
 from fnlib.show.table import Table
 from fnlib.torch_private import register_as_tree
 from fnlib.values import files
-from fnlib.values.apart import apart, together
+from fnlib.values.apart import Apart, apart, rebuilt, together
 from fnlib.values.check import KEEP, check_match, refuse_graph, replaced
 from fnlib.values.diff import Difference
 from fnlib.values.held import (
@@ -72,7 +72,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     """
 
     __slots__ = ("__weakref__", "_bound", "_content")
-    _content: Content  # what is held, or how it is to be drawn, or where it went
+    _content: Content | Apart  # what is held, or how it is to be drawn, or where it went
     _bound: Bound  # what binding found out, a cache
     _instead = "parameters.replace(weights={{'{}': tensor}})"
 
@@ -89,7 +89,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         self._content, self._bound = Empty(seed, device, dtype), _NOT_BOUND
 
     @classmethod
-    def _of(cls, content: Content, bound: Bound = _NOT_BOUND) -> Parameters:
+    def _of(cls, content: Content | Apart, bound: Bound = _NOT_BOUND) -> Parameters:
         """Take a record whose tensors nobody else will write to."""
         self = cls.__new__(cls)
         self._content, self._bound = content, bound
@@ -118,7 +118,15 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     def _held(self, action: str = "be read") -> Held:
         """Return the record, or say why there is none."""
         content = self._content
-        return content if type(content) is Held else held_in(content, action)
+        return content if type(content) is Held else held_in(self._open(), action)
+
+    def _open(self) -> Content:
+        """Return what is held, under its names from now on."""
+        if isinstance(self._content, Apart):
+            with _one_at_a_time:
+                if isinstance(self._content, Apart):
+                    self._content = together(self._content)
+        return self._content
 
     def _bind(self, network: Network) -> tuple[Held, Leaves]:
         """Return the record, in the order of a network, and the leaves of all models of this value."""
@@ -256,6 +264,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     def _give_away(self) -> Held:
         """Hand over the record for good; whoever uses this value from now on gets an error."""
         where = caller()
+        self._open()
         with _one_at_a_time:  # of two threads, the second gets the error
             held = self._held("be given away")
             left = GivenAway(where, held.step_count)
@@ -275,7 +284,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         """
         if not isinstance(other, Parameters):
             return NotImplemented
-        return self is other or same(self._content, other._content)
+        return self is other or same(self._open(), other._open())
 
     __hash__ = object.__hash__  # by identity: hashing the bytes of a network would be slow
 
@@ -374,6 +383,10 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     def _to_copy(self) -> Content:
         return self._content if isinstance(self._content, Empty) else self._held()
 
+    def _apart(self) -> tuple[list[Any], Any]:
+        content = self._content
+        return apart(content if isinstance(content, Apart) else self._to_copy())
+
     def __reduce__(self) -> Any:
         content = self._to_copy()
         if isinstance(content, Held):
@@ -385,11 +398,11 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         return Parameters._of(with_graph(content) if isinstance(content, Held) else content)
 
     def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
-        return table_of(self._content, buffers)
+        return table_of(self._open(), buffers)
 
 
 register_as_tree(
     Parameters,
-    lambda parameters: apart(parameters._to_copy()),
-    lambda tensors, static: Parameters._of(together(tensors, static)),
+    lambda parameters: parameters._apart(),
+    lambda tensors, static: Parameters._of(rebuilt(tensors, static)),
 )

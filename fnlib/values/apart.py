@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.values.held import Content, Held, Names, with_graph
+from fnlib.values.held import Content, Held, Names, has_graph
 from fnlib.values.protect import share
 
 _STACK = "stacked = fnlib.stack([p, q])   # of one factory, after as many steps"
@@ -31,25 +31,50 @@ class Static(NamedTuple):
     names: Names
 
 
-def apart(content: Content) -> tuple[list[Tensor], Any]:
+class Apart(NamedTuple):
+    """A record as a transform takes it and returns it, until somebody looks up a name."""
+
+    tensors: list[Any]  # or what a transform put in their places
+    static: Static
+    graph: bool  # whether weights carry a graph
+
+    @property
+    def step_count(self) -> int:
+        return self.static.step_count
+
+
+def apart(content: Content | Apart) -> tuple[list[Any], Any]:
     """Return the tensors of a value, as shares, and the rest: all of it, if it is empty."""
+    if isinstance(content, Apart):
+        return _shares(content.tensors), content.static
     if not isinstance(content, Held):
         return [], content
     tensors: list[Any] = [*content.weights.values(), *content.buffers.values()]
     names = tuple(content.weights), tuple(content.buffers)
     state = _emptied(content.state, tensors)
     static = Static(*names, state, content.rule, content.step_count, content.names)
-    return [share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors], static
+    return _shares(tensors), static
 
 
-def together(tensors: Iterable[Any], static: Any) -> Any:
+def rebuilt(tensors: Iterable[Any], static: Any) -> Any:
     """Undo `apart`, with any leaves: a transform puts in tensors of its own, or none at all."""
     if not isinstance(static, Static):
         return static
-    leaves = (share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tensors)
+    leaves = _shares(tensors)
+    graph = has_graph(leaves[: len(static.weights)])
+    return Apart(leaves, static, graph)
+
+
+def together(content: Apart) -> Held:
+    """Give the tensors their names again."""
+    static, leaves = content.static, iter(content.tensors)
     weights = dict(zip(static.weights, leaves, strict=False))
     buffers = dict(zip(static.buffers, leaves, strict=False))
-    return with_graph(Held(weights, buffers, _filled(static.state, leaves), *static[3:]))
+    return Held(weights, buffers, _filled(static.state, leaves), *static[3:], content.graph)
+
+
+def _shares(leaves: Iterable[Any]) -> list[Any]:
+    return [share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
 
 class _Leaf:
@@ -95,7 +120,7 @@ def stacked(records: Sequence[Held]) -> Held:
         if len({part.shape for part in parts}) > 1:
             shapes = " and ".join(sorted({str(tuple(part.shape)) for part in parts}))
             raise _not_alike(f"'{name}' has shapes {shapes}")
-    return together(map(torch.stack, zip(*tensors, strict=True)), statics[0])
+    return together(rebuilt(map(torch.stack, zip(*tensors, strict=True)), statics[0]))
 
 
 def unstacked(held: Held) -> list[Held]:
@@ -107,7 +132,7 @@ def unstacked(held: Held) -> list[Held]:
         raise errors.WrongParameters("unstack takes what stack returned", why, _UNSTACK)
     # Each a copy: the parts of one tensor share its memory, which a donation would take.
     rows = zip(*(map(Tensor.clone, tensor.unbind()) for tensor in tensors), strict=True)
-    return [together(row, static) for row in rows]
+    return [together(rebuilt(row, static)) for row in rows]
 
 
 def _check_same(first: Static, other: Static) -> None:

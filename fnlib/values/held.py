@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -46,12 +46,16 @@ class Held(NamedTuple):
 def with_graph(held: Held) -> Held:
     """Note whether weights of a new record carry a graph: those of replace and lerp may.
 
-    Inside of a transform they are the transform's to follow, and the flag stays.
+    Inside of a transform the flag stays.
     """
+    return held if in_transform() else held._replace(graph=has_graph(held.weights.values()))
+
+
+def has_graph(weights: Iterable[Any]) -> bool:
+    """Say whether weights carry a graph: inside of a transform it's the transform's to follow."""
     if in_transform():
-        return held
-    weights = held.weights.values()
-    return held._replace(graph=any(isinstance(w, Tensor) and w.requires_grad for w in weights))
+        return False
+    return any(isinstance(weight, Tensor) and weight.requires_grad for weight in weights)
 
 
 class Empty(NamedTuple):
