@@ -172,6 +172,9 @@ class _TrainStep:
 
     def _open_mapped(self, given: Given, one_map: OneMap) -> _Task | None:
         """Take the tensors of all models out of ``torch.vmap``, for a graph that maps."""
+        batch = *_inputs(given[1]), given[2]
+        if not all(isinstance(part, Tensor) for part in batch):
+            return None
         mapped = self.factory.network.fit(given[0]._held("take a step"))
         refuse_foreign(mapped, self.factory._rule, None)
         held = mapped._replace(
@@ -179,19 +182,19 @@ class _TrainStep:
             buffers=map_tree(one_map.out, mapped.buffers),
             state=mapped.state and _each_state(one_map.out, mapped.state),
         )
-        feature, label = map_tensors(one_map.out, given[1:3])
-        batch = [*_inputs(feature), label]
-        if not one_map.mapped or not all(isinstance(part, Tensor) for part in batch):
+        *feature, label = map(one_map.out, batch)
+        if not one_map.mapped:
             return None
-        with outside_transforms():
+        with contextlib.ExitStack() as around:
+            around.enter_context(outside_transforms())
+            whole = given[0], tuple(feature), label, given[3]
             if self.moving is None:
                 first = Parameters._of(map_tree(one_map.first, held))
-                self._learn((first, *map_tensors(one_map.first, (feature, label)), given[3]))
+                self._learn((first, *map_tensors(one_map.first, whole[1:3]), given[3]))
             if self.formula is None or self.factory.network.writes_weights:
                 return None
-            task = self._task((given[0], feature, label, given[3]), held, None, one_map)
-        cast(contextlib.ExitStack, task.around).enter_context(outside_transforms())
-        return task._replace(given=given, held=mapped)
+            task = self._task(whole, held, None, one_map, around)
+            return task._replace(given=given, held=mapped, around=around.pop_all())
 
     def _task(
         self,
@@ -199,6 +202,7 @@ class _TrainStep:
         held: Held,
         first: tuple[Stepped, Mark] | None,
         one_map: OneMap | None = None,
+        around: contextlib.ExitStack | None = None,
     ) -> _Task:
         """Choose the graph that takes the tensors of a value."""
         _, feature, label, seed = given
@@ -222,11 +226,9 @@ class _TrainStep:
             key = *key, dims, one_map.randomness
         if key not in self.graphs:
             self.graphs[key] = Graph(self, settings, *key)
-        around = None
-        if seed is not None or one_map is not None:
-            around = contextlib.ExitStack()
-            if seed is not None:
-                around.enter_context(seeded(seed, held.step_count))
+        if seed is not None:
+            around = around or contextlib.ExitStack()
+            around.enter_context(seeded(seed, held.step_count))
         return _Task(given, held, self.graphs[key], tensors, settings, first, around, one_map)
 
     def _checked(self, parameters: Parameters) -> Held:
@@ -465,7 +467,7 @@ def transformed(
 ) -> Stepped:
     """Take one step with ``torch.func.grad``: a transform keeps the graph of a loss to itself."""
     network, name = factory.network, factory._rule.name
-    held, _ = parameters._bind(network)
+    held = network.fit(parameters._held("take a step"))
     if not isinstance(factory._rule, Formula):
         raise errors.CannotTransform(f"The update rule {name}", "changes tensors in place")
     if network.writes_weights:

@@ -6,7 +6,7 @@ weights, buffers and state; names, rule, step count and settings are static.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.values.held import Content, Held, Names, has_graph
-from fnlib.values.protect import share
+from fnlib.values.protect import share_all
 
 _STACK = "stacked = fnlib.stack([p, q])   # of one factory, after as many steps"
 _UNSTACK = "values = fnlib.unstack(fnlib.stack([p, q]))"
@@ -56,7 +56,7 @@ def apart(content: Content | Apart) -> tuple[list[Any], Any]:
     return _shares(tensors), static
 
 
-def rebuilt(tensors: Iterable[Any], static: Any) -> Any:
+def rebuilt(tensors: Collection[Any], static: Any) -> Any:
     """Undo `apart`, with any leaves: a transform puts in tensors of its own, or none at all."""
     if not isinstance(static, Static):
         return static
@@ -73,8 +73,9 @@ def together(content: Apart) -> Held:
     return Held(weights, buffers, _filled(static.state, leaves), *static[3:], content.graph)
 
 
-def _shares(leaves: Iterable[Any]) -> list[Any]:
-    return [share(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+def _shares(leaves: Collection[Any]) -> list[Any]:
+    shares = iter(share_all([leaf for leaf in leaves if isinstance(leaf, Tensor)]))
+    return [next(shares) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
 
 class _Leaf:
@@ -120,7 +121,7 @@ def stacked(records: Sequence[Held]) -> Held:
         if len({part.shape for part in parts}) > 1:
             shapes = " and ".join(sorted({str(tuple(part.shape)) for part in parts}))
             raise _not_alike(f"'{name}' has shapes {shapes}")
-    return together(rebuilt(map(torch.stack, zip(*tensors, strict=True)), statics[0]))
+    return together(rebuilt(list(map(torch.stack, zip(*tensors, strict=True))), statics[0]))
 
 
 def unstacked(held: Held) -> list[Held]:

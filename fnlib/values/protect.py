@@ -43,10 +43,7 @@ def share(tensor: Tensor) -> Tensor:
     (tensor([1., 1.]), tensor([0., 0.]))
     """
     if active_transform() is not None:
-        if is_wrapped(tensor):  # the transform owns the tensor, and a copy would hide it
-            return tensor
-        with outside_transforms():
-            return share(tensor)
+        return share_all([tensor])[0]
     if lazily_cloned is not None and type(tensor) in (Tensor, torch.nn.Parameter):
         try:
             return lazily_cloned(tensor)
@@ -61,7 +58,14 @@ def share_all(tensors: Collection[Tensor]) -> list[Tensor]:
     >>> share_all([torch.zeros(1), torch.ones(1)])
     [tensor([0.]), tensor([1.])]
     """
-    if lazily_cloned is not None and active_transform() is None:
+    if active_transform() is not None:  # the transform owns its tensors, and a copy would hide them
+        own = [tensor for tensor in tensors if not is_wrapped(tensor)]
+        if not own:
+            return list(tensors)
+        with outside_transforms():
+            shares = iter(share_all(own))
+        return [tensor if is_wrapped(tensor) else next(shares) for tensor in tensors]
+    if lazily_cloned is not None:
         try:
             return list(map(lazily_cloned, tensors))
         except (RuntimeError, NotImplementedError):
