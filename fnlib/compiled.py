@@ -168,60 +168,59 @@ class _TrainStep:
             parameters = self.factory(parameters).parameters
             given = parameters, feature, label, seed
         first = self._learn(given) if self.moving is None else None
-        return self._task(given, self._checked(parameters), first)
+        held = self._checked(parameters)
+        settings = [] if self.formula is None else self._settings_at(held)
+        return self._task(given, held, settings, first)
 
     def _open_mapped(self, given: Given, one_map: OneMap) -> _Task | None:
         """Take the tensors of all models out of ``torch.vmap``, for a graph that maps."""
         batch = *_inputs(given[1]), given[2]
+        held = self.factory.network.fit(given[0]._held("take a step"))
+        refuse_foreign(held, self.factory._rule, None)
+        if self.moving is None:
+            with outside_transforms():
+                of_first = lambda tensor: one_map.first(one_map.out(tensor))  # noqa: E731
+                first = Parameters._of(map_tree(of_first, held))
+                self._learn((first, *map_tensors(of_first, given[1:3]), given[3]))
+        if self.formula is None or self.factory.network.writes_weights:
+            return None
         if not all(isinstance(part, Tensor) for part in batch):
             return None
-        mapped = self.factory.network.fit(given[0]._held("take a step"))
-        refuse_foreign(mapped, self.factory._rule, None)
-        held = mapped._replace(
-            weights=map_tree(one_map.out, mapped.weights),
-            buffers=map_tree(one_map.out, mapped.buffers),
-            state=mapped.state and _each_state(one_map.out, mapped.state),
-        )
-        *feature, label = map(one_map.out, batch)
-        if not one_map.mapped:
-            return None
+        settings = self._settings_at(held)  # in the map, where `groups=` sees one model's weights
         with contextlib.ExitStack() as around:
             around.enter_context(outside_transforms())
-            whole = given[0], tuple(feature), label, given[3]
-            if self.moving is None:
-                first = Parameters._of(map_tree(one_map.first, held))
-                self._learn((first, *map_tensors(one_map.first, whole[1:3]), given[3]))
-            if self.formula is None or self.factory.network.writes_weights:
-                return None
-            task = self._task(whole, held, None, one_map, around)
-            return task._replace(given=given, held=mapped, around=around.pop_all())
+            return self._task(given, held, settings, None, one_map, around)
 
     def _task(
         self,
         given: Given,
         held: Held,
+        settings: list[Settings],
         first: tuple[Stepped, Mark] | None,
         one_map: OneMap | None = None,
         around: contextlib.ExitStack | None = None,
-    ) -> _Task:
-        """Choose the graph that takes the tensors of a value."""
+    ) -> _Task | None:
+        """Choose the graph that takes the tensors of a value; None if no model has its own."""
         _, feature, label, seed = given
         tensors: list[Any] = [*held.weights.values(), *held.buffers.values()]
         key: Any = ()
-        settings: list[Settings] = []
         if self.formula is not None:
             kept = held.state["state"] if held.state else {}
+            if one_map is not None and kept:
+                kept = map_tree(one_map.out, kept)
             entries = [kept.get(name, {}) for name in self.moving or ()]
             steps, index = _counters(entries) if self.formula.counts else ([], ())
             tensors += steps
             if kept:
                 tensors += [v for entry in entries for k, v in entry.items() if k != "step"]
-            settings = self._settings_at(held)
             tensors += self._numbers(settings)
             idle = tuple([group.get("momentum") == 0 for group in settings])
             key = index, tuple(map(tuple, entries)), idle
         tensors += [*self.foreign, *_inputs(feature), label]
         if one_map is not None:
+            tensors = [one_map.out(tensor) for tensor in tensors]
+            if not one_map.mapped:
+                return None
             dims = tuple([0 if id(tensor) in one_map.mapped else None for tensor in tensors])
             key = *key, dims, one_map.randomness
         if key not in self.graphs:
@@ -229,6 +228,7 @@ class _TrainStep:
         if seed is not None:
             around = around or contextlib.ExitStack()
             around.enter_context(seeded(seed, held.step_count))
+        around = around and around.pop_all()
         return _Task(given, held, self.graphs[key], tensors, settings, first, around, one_map)
 
     def _checked(self, parameters: Parameters) -> Held:
@@ -533,11 +533,6 @@ def _counters(entries: list[Mapping[str, Tensor]]) -> tuple[list[Tensor], tuple[
     steps = list({id(counter): counter for counter in counters if counter is not None}.values())
     places = {id(counter): i for i, counter in enumerate(steps)}
     return steps, tuple(places.get(id(counter), -1) for counter in counters)
-
-
-def _each_state(function: Callable[[Tensor], Tensor], state: Any) -> Any:
-    """Apply a function to the moments; the settings hold no tensors."""
-    return {**state, "state": map_tree(function, state["state"])}
 
 
 def _close(stack: contextlib.ExitStack) -> None:

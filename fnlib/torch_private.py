@@ -16,7 +16,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
@@ -67,14 +67,10 @@ active_transform: Callable[[], object] = (
 ) or (lambda: None)
 
 
-@contextlib.contextmanager
-def outside_transforms() -> Iterator[None]:
-    """Leave the transforms of ``torch.func`` that are running, to work on tensors of our own."""
-    if active_transform() is None:
-        yield
-        return
-    with _clear():
-        yield
+# Leaves the transforms of ``torch.func`` that are running, to work on tensors of our own.
+outside_transforms: Callable[[], contextlib.AbstractContextManager[Any]] = (
+    _clear or contextlib.nullcontext
+)
 
 
 class OneMap:

@@ -15,6 +15,7 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.values.held import Content, Held, Names, has_graph
 from fnlib.values.protect import share_all
+from fnlib.values.trees import ATOMS
 
 _STACK = "stacked = fnlib.stack([p, q])   # of one factory, after as many steps"
 _UNSTACK = "values = fnlib.unstack(fnlib.stack([p, q]))"
@@ -91,7 +92,7 @@ def _emptied(tree: Any, leaves: list[Any]) -> Any:
         leaves.append(tree if isinstance(tree, Tensor) else tree.value)
         return Tensor
     if isinstance(tree, dict):
-        return {key: _emptied(value, leaves) for key, value in tree.items()}
+        return {k: v if type(v) in ATOMS else _emptied(v, leaves) for k, v in tree.items()}
     if type(tree) in (list, tuple):
         return type(tree)(_emptied(value, leaves) for value in tree)
     return tree
@@ -103,7 +104,7 @@ def _filled(skeleton: Any, leaves: Iterator[Any]) -> Any:
         leaf = next(leaves)
         return leaf if isinstance(leaf, Tensor) else _Leaf(leaf)
     if isinstance(skeleton, dict):
-        return {key: _filled(value, leaves) for key, value in skeleton.items()}
+        return {k: v if type(v) in ATOMS else _filled(v, leaves) for k, v in skeleton.items()}
     if type(skeleton) in (list, tuple):
         return type(skeleton)(_filled(value, leaves) for value in skeleton)
     return skeleton

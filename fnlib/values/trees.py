@@ -11,7 +11,7 @@ from torch import Tensor
 from fnlib import errors
 from fnlib.values.protect import kept, same_bits
 
-_ATOMS = frozenset({type(None), bool, int, float, str})
+ATOMS = frozenset({type(None), bool, int, float, str})
 
 
 def map_tree(function: Callable[[Tensor], Any], tree: Any) -> Any:
@@ -22,7 +22,7 @@ def map_tree(function: Callable[[Tensor], Any], tree: Any) -> Any:
     """
     if isinstance(tree, Tensor):
         return function(tree)
-    if type(tree) in _ATOMS:
+    if type(tree) in ATOMS:
         return tree
     if isinstance(tree, Mapping):
         return {key: map_tree(function, value) for key, value in tree.items()}

@@ -116,6 +116,10 @@ def by_name(name: str, weight: Tensor) -> dict[str, Any]:
     return {"lr": lambda k: 0.1 / (k + 1)} if name.endswith("bias") else {}
 
 
+def by_shape(name: str, weight: Tensor) -> dict[str, Any]:
+    return {"weight_decay": 0.5} if weight.ndim == 1 else {}
+
+
 @dataclass(frozen=True)
 class Case:
     """One line of the table: what is compiled, and the graphs that it takes."""
@@ -361,6 +365,7 @@ MAPPED = {
     "Adam": (dense, lambda: fnlib.Adam(lr=0.01, amsgrad=True), 3),
     "a schedule": (dense, lambda: fnlib.AdamW(lr=lambda k: 0.01 / (k + 1)), 3),
     "groups scheduled": (dense, lambda: fnlib.SGD(lr=0.1, groups=by_name), 2),
+    "groups by shape": (dense, lambda: fnlib.SGD(lr=0.1, groups=by_shape), 2),
     "a layer without gradient": (Unused, lambda: fnlib.SGD(lr=0.1, momentum=0.9), 3),
     "an attribute of the module": (Masked, lambda: fnlib.SGD(lr=0.1), 2),
     "BatchNorm": (normed, lambda: fnlib.SGD(lr=0.1), 2),
