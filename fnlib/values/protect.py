@@ -43,7 +43,10 @@ def share(tensor: Tensor) -> Tensor:
     (tensor([1., 1.]), tensor([0., 0.]))
     """
     if active_transform() is not None:
-        return share_all([tensor])[0]
+        if is_wrapped(tensor):  # the transform owns the tensor, and a copy would hide it
+            return tensor
+        with outside_transforms():
+            return share(tensor)
     if lazily_cloned is not None and type(tensor) in (Tensor, torch.nn.Parameter):
         try:
             return lazily_cloned(tensor)
@@ -58,7 +61,7 @@ def share_all(tensors: Collection[Tensor]) -> list[Tensor]:
     >>> share_all([torch.zeros(1), torch.ones(1)])
     [tensor([0.]), tensor([1.])]
     """
-    if active_transform() is not None:  # the transform owns its tensors, and a copy would hide them
+    if active_transform() is not None:
         own = [tensor for tensor in tensors if not is_wrapped(tensor)]
         if not own:
             return list(tensors)
