@@ -475,7 +475,7 @@ def transformed(
     refuse_foreign(held, factory._rule, parameters._bound.rule)
     moving: list[str] = []
 
-    def loss_of(trained: Mapping[str, Tensor]) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+    def loss_of(trained: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         # Copies of the buffers, because a forward pass writes to what a transform follows.
         copies = {name: buffer.clone() for name, buffer in held.buffers.items()}
         now = held._replace(weights={**held.weights, **trained}, buffers=copies)
@@ -483,10 +483,11 @@ def transformed(
         output, buffers = model.with_buffers(*_inputs(feature))
         loss = criterion(output, label)
         moving[:] = reached(loss, trained)
-        return loss, (loss, dict(buffers._tensors))
+        return loss, [loss, *buffers._tensors.values()]
 
     trained = {name: held.weights[name] for name in network.trained_names}
-    slopes, (loss, buffers) = torch.func.grad(loss_of, has_aux=True)(trained)
+    slopes, (loss, *after_pass) = torch.func.grad(loss_of, has_aux=True)(trained)
+    buffers = dict(zip(held.buffers, after_pass, strict=True))
     gradient = {name: slopes[name] for name in moving}
     rule = factory._rule.at(held.step_count)
     state = rule.init(held.weights) if held.state is None else held.state

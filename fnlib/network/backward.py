@@ -44,9 +44,9 @@ class Leaves:
         if len(network.trained) < len(self.trained):
             self.trained = tuple([self.all[i] for i in network.trained])
         if in_transform():  # a transform follows its own tensors; ours are marked outside of it
-            with outside_transforms():
-                for leaf in self.trained:
-                    if not is_wrapped(leaf):
+            for leaf in self.trained:
+                if not is_wrapped(leaf):
+                    with outside_transforms():
                         leaf.requires_grad_()
         else:
             for leaf in self.trained:
