@@ -20,6 +20,7 @@ from fnlib.parameters import Parameters
 from fnlib.torch_private import (
     OneMap,
     compiler,
+    fixed_shape,
     flat,
     leave_to_python,
     map_tensors,
@@ -356,7 +357,11 @@ class Graph:
         whole = torch.compiler.allow_in_graph(lambda *tensors: compute(*tensors))
 
         def compiled(*tensors: Any) -> Any:
-            return whole(*tensors) if torch.compiler.is_dynamo_compiling() else None
+            if not torch.compiler.is_dynamo_compiling():
+                return None
+            for tensor in tensors if dims is not None else ():
+                fixed_shape(tensor)  # torch.vmap can't take dropout of a size that varies
+            return whole(*tensors)
 
         # A code object of its own, where the compiler keeps its graphs.
         compiled.__code__ = compiled.__code__.replace()

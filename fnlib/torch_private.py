@@ -261,6 +261,11 @@ def leave_to_python(method: Any) -> Any:
     return method
 
 
+def fixed_shape(tensor: Tensor) -> None:
+    """Let the compiler make a graph of its own for each shape of a tensor, in what it compiles."""
+    torch._dynamo.mark_static(tensor)
+
+
 _set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")
 _strategy = _found("_C._dynamo.eval_frame._FrameExecStrategy")
 _action = _found("_C._dynamo.eval_frame._FrameAction")

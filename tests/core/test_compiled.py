@@ -482,14 +482,14 @@ def test_dropout_of_many_models(randomness: str, seed: int | None) -> None:
     step, backend = fnlib.train_step(ModelFactory, nn.CrossEntropyLoss()), Counting()
     x, y, results = rows(6), torch.zeros(6).long(), []
     for one in (step, torch.compile(step, backend=backend)):
-        mapped = torch.vmap(lambda p: one(p, x, y, seed), randomness=randomness)  # noqa: B023
+        mapped = torch.vmap(one, (0, None, None, None), randomness=randomness)
         value = stack(ModelFactory)
         torch.manual_seed(0)
-        for _ in range(2):
-            value, _ = mapped(value)
+        for size in (6, 6, 4):
+            value, _ = mapped(value, x[:size], y[:size], seed)
         results.append(value)
     assert_same_models(results[1], results[0])
-    assert backend.graphs == 1
+    assert backend.graphs == 2, "one for each batch size"
 
 
 REFUSED: dict[str, tuple[Any, Callable[[Any, Any], Any], Any]] = {
