@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -252,6 +255,29 @@ def test_leaves_are_all_tensors() -> None:
     doubled = pytree.tree_map(lambda a, b: a + b, parameters, parameters)
     assert torch.equal(doubled["0.bias"], 2 * parameters["0.bias"])
     assert pytree.tree_leaves(fnlib.Parameters(seed=0)) == []
+
+
+def test_a_rebuilt_value_is_a_value_before_it_is_read() -> None:
+    """Its tensors get their names when somebody asks for one; until then it says the same."""
+    parameters = trained(fnlib.Factory(normed, optimizer=fnlib.Adam(lr=0.1)), steps=2)
+    rebuilt: Callable[[], fnlib.Parameters] = lambda: pytree.tree_map(torch.clone, parameters)  # noqa: E731
+    assert rebuilt() == parameters and parameters == rebuilt()
+    assert rebuilt().step_count == 2 and str(rebuilt()) == str(parameters)
+    assert (
+        list(rebuilt()) == list(parameters)
+        and rebuilt().buffers.keys() == parameters.buffers.keys()
+    )
+    assert copy.deepcopy(rebuilt()) == parameters
+    assert pickle.loads(pickle.dumps(rebuilt())) == parameters
+
+
+def test_a_graph_in_a_rebuilt_value_is_noticed_anywhere() -> None:
+    """Also when the first to read it is a transform, which follows graphs of its own."""
+    ModelFactory = fnlib.Factory(build)
+    leaves = pytree.tree_map(lambda leaf: leaf.clone().requires_grad_(), trained(ModelFactory))
+    vmap(lambda x: x + leaves["0.bias"].sum())(X)
+    with pytest.raises(fnlib.CarriesGraph):
+        pickle.dumps(leaves)
 
 
 def test_stack_refuses_values_of_two_kinds() -> None:
