@@ -153,31 +153,37 @@ MODELS = 32
 
 
 def stacked(effort: Effort) -> list[Line]:
-    """Measure one vmapped step of many models against stock steps of each."""
+    """Measure one vmapped step of many models against stock steps of each, and the shortest by hand."""
     task = _sgd()
-    sides: dict[str, loops.StockModels | loops.Stacked] = {
+    sides: dict[str, loops.StockModels | loops.Stacked | loops.StackedByHand] = {
         "stock": loops.StockModels(task, MODELS),
         "fnlib": loops.Stacked(task, MODELS),
+        "hand": loops.StackedByHand(task, MODELS, 0.01),
         "compiled": loops.Stacked(task, MODELS, compiled=True),
+        "compiled hand": loops.StackedByHand(task, MODELS, 0.01, compiled=True),
     }
     lines = {
-        "fnlib": Line(f"{MODELS} models of 128-64-10 in one vmapped step", 0.40),
-        "compiled": Line("  the same compiled", 0.14),
+        ("fnlib", "stock"): Line(f"{MODELS} models of 128-64-10 in one vmapped step", 0.40),
+        ("fnlib", "hand"): Line("  the same / by hand with torch.func", 1.30),
+        ("compiled", "stock"): Line("  the same compiled", 0.14),
+        ("compiled", "compiled hand"): Line("  the same compiled / by hand, compiled", 1.60),
     }
-    try:
-        sides["compiled"].step()
-        for name in ("stock", "fnlib"):
+    for name in list(sides):
+        try:
             sides[name].step()
-    except torch._dynamo.exc.BackendCompilerFailed as error:  # torch.compile needs a C++ compiler
-        lines["compiled"].note = f"train_step: {str(error).splitlines()[0][:60]}"
-        del sides["compiled"]
-    few = dataclasses.replace(effort, rounds=max(2, effort.rounds // 5), steps=2, warm_up=2)
+        except torch._dynamo.exc.BackendCompilerFailed as error:  # it needs a C++ compiler
+            for line in [line for pair, line in lines.items() if name in pair]:
+                line.note = f"train_step: {str(error).splitlines()[0][:60]}"
+            del sides[name]
+    # As many steps in a turn as on other lines, because the first ones of a turn take longer.
+    few = dataclasses.replace(effort, rounds=max(2, effort.rounds // 5), warm_up=2)
     taken = interleaved({name: side.step for name, side in sides.items()}, few)
     for name in sides.keys() - {"stock"}:
         loops.same_numbers(sides["stock"].state(), sides[name].state())
-        line = lines[name]
-        line.other, line.ours = taken["stock"], taken[name]
-        line.ratio = taken[name] / taken["stock"]
+    for (ours, other), line in lines.items():
+        if ours in sides and other in sides:
+            line.other, line.ours = taken[other], taken[ours]
+            line.ratio = taken[ours] / taken[other]
     torch.compiler.reset()  # the next measurement compiles as in a process of its own
     return list(lines.values())
 

@@ -173,6 +173,41 @@ class Stacked:
         return self.parameters.state_dict()
 
 
+class StackedByHand:
+    """The shortest vmapped step without fnlib: ``functional_call``, a gradient, new tensors.
+
+    What it takes is the price of ``torch.vmap`` itself. It checks nothing and keeps nothing else. Compiled,
+    nothing is left of ``torch.vmap`` at a step, where fnlib's graph is called from within.
+    """
+
+    def __init__(self, task: Task, models: int, lr: float, compiled: bool = False) -> None:
+        module, stock = task.build(), StockModels(task, models)
+        self.weights = stock.state()
+
+        def step(weights: dict[str, Tensor], feature: Tensor, label: Tensor) -> Any:
+            def loss_of(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+                loss = task.criterion(
+                    torch.func.functional_call(module, weights, (feature,)), label
+                )
+                return loss, loss
+
+            gradient, loss = torch.func.grad(loss_of, has_aux=True)(weights)
+            new = {n: torch.add(w, gradient[n], alpha=-lr) for n, w in weights.items()}
+            return new, loss
+
+        self.train_step = torch.vmap(step, in_dims=(0, None, None))
+        if compiled:
+            self.train_step = torch.compile(self.train_step, options={"cpp_wrapper": True})
+        self.batches = itertools.cycle(task.batches)
+
+    def step(self) -> None:
+        feature, label = next(self.batches)
+        self.weights, losses = self.train_step(self.weights, feature, label)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.weights
+
+
 class Jax:
     """The 128-64-10 network with SGD in JAX and Optax, jitted, from the same weights."""
 

@@ -17,7 +17,7 @@ from tests.benchmarks import bench, loops
 from tests.benchmarks.measure import QUICK, Effort, interleaved
 
 ROOT = Path(__file__).parents[2]
-CASES = 38
+CASES = 40
 
 
 def test_every_line_of_the_table_is_measured(tmp_path: Path) -> None:
