@@ -20,13 +20,13 @@ from fnlib.parameters import Parameters
 from fnlib.torch_private import (
     OneMap,
     compiler,
-    fixed_shape,
     flat,
     leave_to_python,
     map_tensors,
     never_compiled,
     only_map,
     outside_transforms,
+    shape_fixer,
 )
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
@@ -217,11 +217,13 @@ class _TrainStep:
             tensors += self._numbers(settings)
             idle = tuple([group.get("momentum") == 0 for group in settings])
             key = index, tuple(map(tuple, entries)), idle
-        tensors += [*self.foreign, *_inputs(feature), label]
+        batch = [*_inputs(feature), label]
         if one_map is not None:
-            tensors = [one_map.out(tensor) for tensor in tensors]
+            tensors, batch = ([one_map.out(t) for t in part] for part in (tensors, batch))
             if not one_map.mapped:
                 return None
+        tensors += [*self.foreign, *batch]
+        if one_map is not None:
             dims = tuple([0 if id(tensor) in one_map.mapped else None for tensor in tensors])
             key = *key, dims, one_map.randomness
         if key not in self.graphs:
@@ -354,13 +356,14 @@ class Graph:
             mapped = torch.vmap(self.compute, dims, randomness=randomness)
             # A counter that all models share would come out with other strides than it goes in.
             compute = lambda *tensors: tuple([t.contiguous() for t in mapped(*tensors)])  # noqa: E731
+        fix_shape = shape_fixer()
         whole = torch.compiler.allow_in_graph(lambda *tensors: compute(*tensors))
 
         def compiled(*tensors: Any) -> Any:
             if not torch.compiler.is_dynamo_compiling():
                 return None
             for tensor in tensors if dims is not None else ():
-                fixed_shape(tensor)  # torch.vmap can't take dropout of a size that varies
+                fix_shape(tensor)  # torch.vmap can't take dropout of a size that varies
             return whole(*tensors)
 
         # A code object of its own, where the compiler keeps its graphs.

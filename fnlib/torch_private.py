@@ -261,9 +261,10 @@ def leave_to_python(method: Any) -> Any:
     return method
 
 
-def fixed_shape(tensor: Tensor) -> None:
-    """Let the compiler make a graph of its own for each shape of a tensor, in what it compiles."""
-    torch._dynamo.mark_static(tensor)
+def shape_fixer() -> Callable[[Tensor], None]:
+    """Return what makes the compiler keep a graph for each shape of a tensor that it traces."""
+    fixer: Any = _found("_dynamo.mark_static")  # not on import either
+    return fixer or (lambda tensor: None)
 
 
 _set_strategy = _found("_C._dynamo.eval_frame.set_code_exec_strategy")

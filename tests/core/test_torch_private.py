@@ -23,6 +23,7 @@ MAP = [
     "maybe_get_bdim",
     "_add_batch_dim",
     "CVmapInterpreterPtr",
+    "mark_static",
 ]
 NAMES = [
     "_lazy_clone",
