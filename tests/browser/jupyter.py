@@ -36,6 +36,10 @@ UNCHANGED = """(element, [still, limit]) => new Promise(resolve => {
     observer.observe(element, {subtree: true, childList: true, characterData: true, attributes: true});
     function end() { observer.disconnect(); clearTimeout(timer); clearTimeout(last); resolve(); }
 })"""
+# Resolves when the kernel has answered a question, or when the limit is over.
+ANSWERED = """limit => Promise.race([
+    window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestKernelInfo(),
+    new Promise(resolve => setTimeout(resolve, limit))]).then(() => undefined)"""
 # The notebook in front is the one that was asked for, and its kernel waits for work.
 READY = """path => {
     const widget = window.jupyterapp && window.jupyterapp.shell.currentWidget;
@@ -124,13 +128,17 @@ class Notebook:
             if self.state(cell) != before:
                 self.settle(cell)
                 return True
-            time.sleep(0.1)
+            time.sleep(0.03)
         return False
 
     def settle(self, cell: int, seconds: float = 5) -> None:
-        """Waits until the output no longer changes, so that a late drawing is not taken for the next control's effect."""
+        """Waits until the output no longer changes, so that a late drawing is not taken for the next control's effect.
+
+        The kernel answers in the order in which it is asked: with the answer, what was asked before is done.
+        """
+        self.page.evaluate(ANSWERED, seconds * 1000)
         self.page.locator(CODE).nth(cell).locator(".jp-Cell-outputWrapper").evaluate(
-            UNCHANGED, [300, seconds * 1000]
+            UNCHANGED, [100, seconds * 1000]
         )
 
     @contextmanager
