@@ -22,6 +22,18 @@ CONDITION = "if clipping and loss > 1:"
 forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="ranks are children made by fork")
 
 
+# `torchrun` starts a process that starts two, and each loads PyTorch: it's run once as it is, and in other tests
+# its two ranks are forked off this process. What the lesson does with their output stays.
+FORKED = [
+    (
+        """done = subprocess.run([*torchrun, "train.py"], cwd=room.name, env=os.environ | settings,
+                              capture_output=True, text=True, timeout=90, check=True)""",
+        """from tests.distributed import ranks
+        done = ranks.torchrun("train.py", cwd=room.name, env=os.environ | settings)""",
+    )
+]
+
+
 def verdicts(said: str) -> list[str]:
     return re.findall(r"The replicas (?:are the same|part at line \d+, iteration \d+: \S+)", said)
 
@@ -49,15 +61,19 @@ def test_13_the_row_of_the_clipping_parts_the_replicas() -> None:
     assert re.search(r"loss.backward\(\) +! model: 4 gradients +created", tried.said)
 
 
+@forked
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_13_without_the_condition_they_stay_the_same() -> None:
-    tried = Tried("13", STOCK, {"stock": [(CONDITION, "if clipping:")]})
+    tried = Tried("13", STOCK, {"stock": [(CONDITION, "if clipping:")], "launcher": FORKED})
     assert tried.error is None and verdicts(tried.said) == ["The replicas are the same"] * 2
     assert tried.said.count("test images: True") == 2
 
 
+@forked
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_13_the_network_inside_exchanges_nothing() -> None:
     """Both runs part at `loss.backward()`, in the first step; undone, the change leaves no trace."""
-    change = {"stock": [("model(feature)", "model.module(feature)")]}
+    change = {"stock": [("model(feature)", "model.module(feature)")], "launcher": FORKED}
     undone = "\n".join(cell("13", id) for id in ("stock", "functional", "functional-run"))
     tried = Tried("13", STOCK, change, undone)
     assert tried.error is None and "the same weights as DDP: True" in tried.said
@@ -67,9 +83,12 @@ def test_13_the_network_inside_exchanges_nothing() -> None:
         assert "loss.backward()" in first and "nothing reduced them" in table
 
 
+@forked
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_13_running_statistics_part_and_weights_do_not() -> None:
     """In DDP they part; `fnlib` stops at the pass that would drop them, and says so."""
-    change = {"launch": [("nn.Linear(128, 64), ", "nn.Linear(128, 64), nn.BatchNorm1d(64), ")]}
+    statistics = [("nn.Linear(128, 64), ", "nn.Linear(128, 64), nn.BatchNorm1d(64), ")]
+    change = {"launch": statistics, "launcher": FORKED}
     functional = "\n".join(cell("13", id) for id in ("functional", "functional-run"))
     tried = Tried("13", STOCK, change, functional)
     assert tried.error is None
@@ -156,10 +175,14 @@ def test_13_a_flag_lets_all_ranks_decide_alike() -> None:
     on_ranks(2, run, timeout=10)
 
 
+@forked
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_13_runs_again_from_anycell() -> None:
     cells = ("functional", "modify", "make", "shard")
     tried = Tried(
-        "13", (*STOCK, *cells, *reversed(cells), "functional-run", "stock-run", "row"), {}
+        "13",
+        (*STOCK, *cells, *reversed(cells), "functional-run", "stock-run", "row"),
+        {"launcher": FORKED},
     )
     assert tried.error is None
     assert tried.said.count("The replicas part at line") == 2
