@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.chromium import chromium
 from tools.say import ROOT, say
 
 # The flags and their reasons: --nbval-current-env, or nbval asks each notebook for the kernel it was saved with;
@@ -77,14 +76,9 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
         # tests/browser/conftest.py shares the lessons out one by one: a file a worker would leave one of the two idle
         stages["browser"] = [*pytest, "-n", "2", "--durations", "10", "tests/browser"]
     if not arguments and any((ROOT / "lessons").rglob("*.ipynb")):
-        complete = _notebooks("lessons/solutions", "lessons/museum")
-        # the browser runs every lesson for students, which stores no output to compare; without a browser, nbval does
-        stages["notebooks"] = [
-            *pytest,
-            *NBVAL,
-            *(complete if chromium() else _notebooks("lessons")),
-        ]
+        stages["notebooks"] = [*pytest, *NBVAL, *_notebooks("lessons")]
         # the complete notebooks again, rounded as another processor might: their outputs hold there too
+        complete = _notebooks("lessons/solutions", "lessons/museum")
         stages["processor"] = [*pytest, *NBVAL, *complete]
     results = {}
     with tempfile.TemporaryDirectory() as folder:

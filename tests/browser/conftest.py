@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import PROJECTOR, QUIET, Lab, lesson_of
+from tests.browser.jupyter import MISSING, PROJECTOR, QUIET, Lab, chromium, lesson_of
 from tests.browser.server import Server
-from tools.chromium import MISSING, chromium
 from tools.say import ROOT
 
 

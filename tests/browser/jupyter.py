@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,10 @@ import nbformat
 
 from tests.browser.server import TOKEN, Server
 
+MISSING = (
+    "no Chromium was found, so the lessons are not tried in a browser: on Debian `apt-get install -y chromium`, elsewhere "
+    "install Chrome, or point CHROMIUM at the program"
+)
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -64,6 +70,28 @@ def lesson_of(test: str) -> str:
     """
     found = re.search(r"\[(lessons/.+\.ipynb)\]$", test)
     return found.group(1) if found else ""
+
+
+def chromium() -> str | None:
+    """The browser to use: CHROMIUM, or the first that is installed."""
+    names = (
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+        "chrome",
+        "msedge",
+    )
+    places = (
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    )
+    found = [
+        os.environ.get("CHROMIUM"),
+        *map(shutil.which, names),
+        *(place for place in places if Path(place).exists()),
+    ]
+    return next(filter(None, found), None)
 
 
 @dataclass

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from tools.checks import NO_NETWORK
-
 TOKEN = "browser-tests"
 # Windowed notebooks take cells that are out of sight from the page; the tests look at all of them at once.
 SETTINGS = {
@@ -53,9 +51,6 @@ class Server:
         environment.pop(
             "MPLBACKEND", None
         )  # set for the tests themselves; a learner's kernel has the inline backend
-        startup = private / "ipython" / "profile_default" / "startup"
-        startup.mkdir(parents=True)
-        (startup / "00-no-network.py").write_text(NO_NETWORK, encoding="utf-8")
         self.log = private / "server.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(

@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 
 from tests import conftest
-from tests.browser.test_lessons import LESSONS
 from tools import checks
 from tools.say import ROOT
 
@@ -81,39 +79,19 @@ def test_notebooks_run_with_the_flags_that_were_measured() -> None:
     assert "--nbval-lax" not in flags  # stored outputs are compared
 
 
-@pytest.mark.parametrize("browser", ["chromium", None])
-def test_every_notebook_is_run(monkeypatch: pytest.MonkeyPatch, browser: str | None) -> None:
-    """The longest first; a student's lesson by the browser or, where there is none, by nbval."""
-    monkeypatch.setattr(checks, "chromium", lambda: browser)
+def test_the_long_files_and_notebooks_are_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every notebook is run all the same, and no file of the list is one that has gone."""
     _, seen = run(monkeypatch, "no such stage")
-    complete = notebooks("solutions", "museum")
-    every = notebooks(".")
-    for command, wanted in zip(seen[-2:], (complete if browser else every, complete), strict=True):
+    for command, folders in zip(seen[-2:], (["."], ["solutions", "museum"]), strict=True):
         named = [Path(word) for word in command.split() if word.endswith(".ipynb")]
-        assert len(named) == len(wanted) and {*named} == wanted
+        there = {
+            path.relative_to(ROOT)
+            for folder in folders
+            for path in (ROOT / "lessons" / folder).rglob("*.ipynb")
+            if ".ipynb_checkpoints" not in path.parts
+        }
+        assert len(named) == len(there) and {*named} == there
         assert named[0].name[:2] in checks.LONGEST_NOTEBOOKS
-    assert complete | {Path(name) for name in LESSONS} == every
-    assert any("tests/browser" in command for command in seen)
-
-
-def notebooks(*folders: str) -> set[Path]:
-    return {
-        path.relative_to(ROOT)
-        for folder in folders
-        for path in (ROOT / "lessons" / folder).rglob("*.ipynb")
-        if ".ipynb_checkpoints" not in path.parts
-    }
-
-
-def test_a_lesson_for_students_stores_no_output() -> None:
-    """The browser runs it and compares nothing; what is stored would not be looked at."""
-    for path in notebooks(".") - notebooks("solutions", "museum"):
-        cells = nbformat.read(ROOT / path, as_version=4).cells
-        assert not any(cell.get("outputs") for cell in cells), path
-
-
-def test_the_long_files_are_run_first() -> None:
-    """And no file of the list is one that has gone."""
     wanted = [ROOT / "tests" / name for name in conftest.LONGEST] + [Path(__file__)]
     items = [SimpleNamespace(path=path) for path in reversed(wanted)]
     conftest.pytest_collection_modifyitems(items)
