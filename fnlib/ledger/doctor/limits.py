@@ -90,7 +90,8 @@ class ScriptLimits(Limits):
     def over(self) -> bool:
         """Stop after enough steps or seconds."""
         if self.steps >= self.most_steps:
-            self.stopped = f"what ran after {self.steps} optimizer steps (--steps records more)"
+            rest = f"what ran after {self.steps} optimizer steps (--steps records more)"
+            self.stopped = f"{rest}, except aliases loaded at the end"
         elif self.seconds >= self.most_seconds:
             when = f"after {self.steps} optimizer steps" if self.steps else FIRST
             cost = f"{self.most_seconds:g} s of processor time"

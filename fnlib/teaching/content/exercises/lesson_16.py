@@ -431,7 +431,7 @@ def _mend(folder: Path) -> None:
 
 def _still(seen: Any) -> str:
     listed = ", ".join(map(str, sorted(seen.symptoms)))
-    return f"{6 - len(seen.symptoms)} of 6 symptoms are gone. Still there: {listed}."
+    return f"{6 - len(seen.symptoms)} of 6 bugs are gone. Still there: {listed}."
 
 
 EXERCISES = (
@@ -472,7 +472,7 @@ EXERCISES = (
     ),
     Exercise(
         key="16-mended",
-        objective="Given the project, the learner mends it so that none of the six symptoms is left.",
+        objective="Given the project, the learner mends it so that none of the six bugs is left.",
         expects="a function that changes the files in a folder, or the folder",
         try_out=_mended,
         passes=lambda seen: (
@@ -483,7 +483,7 @@ EXERCISES = (
             and seen.steps > 0
         ),
         so_far=_still,
-        because="We ran your copy and measured each symptom: all six are gone, and copies and noise are still there.",
+        because="We ran your copy and looked for each bug: all six are gone, and copies and noise are still there.",
         hints=(
             "One symptom at a time: change its line, then run this cell again.",
             "Symptom 5 takes three places: the function, the line in it, and its call. Symptom 2 takes two.",
@@ -503,13 +503,13 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: seen.symptoms == {1, 2, 3, 4, 5, 6},
-                says="This is the project as it was: all six symptoms are there. Print one of the files in this folder and look for your change.",
+                says="This is the project as it was: all six bugs are there. Print one of the files in this folder and look for your change.",
                 examples=(lambda: _copy(*BUGS),),
             ),
             Mistake(
                 matches=lambda seen: seen.symptoms == {4},
                 slug="state-dict-is-snapshot",
-                says="Five symptoms are gone. `best` is a dictionary of its own now, and its tensors are still the model's: compare their `data_ptr()`.",
+                says="Five bugs are gone. `best` is a dictionary of its own now, and its tensors are still the model's: compare their `data_ptr()`.",
                 examples=(
                     lambda: _copy(4),
                     lambda: _copy(
@@ -521,7 +521,7 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: seen.symptoms == {6},
                 slug="random-layers-repeat",
-                says="Five symptoms are gone. A look at the validation images still draws from, or resets, the generator that training uses: print `torch.get_rng_state().sum()` before and after.",
+                says="Five bugs are gone. A look at the validation images still draws from, or resets, the generator that training uses: print `torch.get_rng_state().sum()` before and after.",
                 examples=(
                     lambda: _copy(6),
                     lambda: _copy(
@@ -539,7 +539,7 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: not seen.symptoms and seen.steps <= 0,
                 slug="weights-are-everything",
-                says='All six symptoms are gone, but a resumed Adam now starts from zero: print `optimizer.state_dict()["state"]` after the resume.',
+                says='All six bugs are gone, but a resumed Adam now starts from zero: print `optimizer.state_dict()["state"]` after the resume.',
                 examples=(
                     lambda: _copy(
                         5,
