@@ -235,8 +235,10 @@ _OF_A_CODE = {
     },
     "training-mode-without-gradient": {"place": "model.dropout"},
     "trained-on-validation-data": {
-        "name": "x",
-        "used": "20",
+        "said": "`x` is bound here for the evaluation at line 20, and the next training step still "
+        "uses it",
+        "because": "Validation and training share a name or a data set, so validation data is "
+        "trained on.",
         "fixed": "for x_val, y_val in validation:\n    loss = evaluate(model, x_val, y_val)",
     },
     "weight-trained-by-nobody": {

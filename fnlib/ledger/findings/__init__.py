@@ -23,6 +23,7 @@ from fnlib.ledger.findings.evaluation import Leftovers, Masks, Stepping, Swapped
 from fnlib.ledger.findings.follows import Follows
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
+from fnlib.ledger.findings.loaders import Loaders
 from fnlib.ledger.findings.modes import Modes
 from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.replicas import Replicas
@@ -61,6 +62,7 @@ RULES = (
     Schedules,
     Draws,
     Batches,
+    Loaders,
     Follows,
     Trained,
     Terms,

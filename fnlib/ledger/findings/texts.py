@@ -310,9 +310,8 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "PKU-YuanGroup/Open-Sora-Plan/issues/186",
     ),
     "trained-on-validation-data": Text(
-        "`{name}` is bound here for the evaluation at line {used}, and the next training step "
-        "still uses it.",
-        "Validation and training share a name, so a validation batch is trained on.",
+        "{said}.",
+        "{because}",
         "{fixed}",
         _GITHUB + "karpathy/llm.c/pull/500",
     ),
