@@ -138,6 +138,10 @@ _OF_A_CODE = {
         "source": 'optimizer.load_state_dict(checkpoint["optimizer"])',
     },
     "never-stepped": {"passes": "20"},
+    "moved-without-gradient": {
+        "zero": "everywhere",
+        "cure": "model[0].weight.grad = None      # the optimizer then skips it",
+    },
     "one-layer-many-times": {
         "source": "layers = [nn.Linear(16, 16)] * 3",
         "name": "layers",

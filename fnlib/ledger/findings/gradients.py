@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing, Deposit, Use
+from fnlib.ledger.findings.texts import code_of
 from fnlib.ledger.findings.story import Rule, Story, norm_after
 
 
@@ -174,4 +175,7 @@ class Gradients(Rule):
             code, severity = "moved-without-gradient", "question"
         else:
             return
-        self.story.report(code, severity, entry, weight, optimizer=optimizer)  # type: ignore[arg-type]
+        cure = f"{code_of(weight)}.grad = None      # the optimizer then skips it"
+        self.story.report(  # type: ignore[arg-type]
+            code, severity, entry, weight, optimizer=optimizer, zero="everywhere", cure=cure
+        )

@@ -208,9 +208,9 @@ TEXTS: dict[str, Text] = {
         many="for part in [{modules}]:\n    part.requires_grad_(False)      # before the forward",
     ),
     "moved-without-gradient": Text(
-        "{optimizer}.step() moves {place}, whose gradient is zero everywhere.",
+        "{optimizer}.step() moves {place}, whose gradient is zero {zero}.",
         "Momentum and weight decay apply to every weight whose gradient is not None.",
-        "{weight}.grad = None      # the optimizer then skips it",
+        "{cure}",
         many="for group in {optimizer}.param_groups:\n    for weight in group['params']:\n"
         "        if weight.grad is not None and not weight.grad.any():\n"
         "            weight.grad = None      # the optimizer then skips it",
@@ -410,7 +410,7 @@ TEXTS: dict[str, Text] = {
     ),
     "gradient-edit-unused": Text(
         "`{source}` changes the gradient of {place}, which is {said}.",
-        "The edit has no effect: no step ever uses the changed gradient.",
+        "No step ever uses the gradient as it was changed.",
         "{cure}",
         _GITHUB + "awslabs/graphstorm/issues/1366",
     ),
