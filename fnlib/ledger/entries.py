@@ -61,7 +61,7 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
                     reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved,
                     if anything watched has changed since the graph was begun. loose: {label: [token]} of the weights
                     reached that no watched module registers; inputs: number of other leaves; loss: its value; autocast: whether
-                    it was on
+                    it was on; squashed: nodes of a loss and of what squashed its input before, and their entries, or None
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
                     that had none, and their shapes; unwatched: number of tensors held that no watched module owns; dead: of these,

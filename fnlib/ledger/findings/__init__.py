@@ -34,7 +34,7 @@ from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.stale import Growing, Stale
 from fnlib.ledger.findings.story import Story
-from fnlib.ledger.findings.terms import Terms
+from fnlib.ledger.findings.terms import Squashed, Terms
 from fnlib.ledger.findings.trained import Trained
 from fnlib.ledger.findings.unused import Unused
 from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
@@ -67,6 +67,7 @@ RULES = (
     Follows,
     Trained,
     Terms,
+    Squashed,
     NeverStepped,
     Zeros,
     Unused,

@@ -27,6 +27,7 @@ _PURE = (_PURE | {"to", "float", "double", "half", "bfloat16", "long", "cuda", "
     *("put", "apply", "map", "set", "requires_grad", "share_memory", "data", "normal", "uniform"),
     *("random", "bernoulli", "rename", "retain_grad", "resize", "copy"),
 }
+_OF_PARTS = re.compile(r"\.(named_)?(parameters|modules|children|buffers)\(|state_dict\(\)\.items")
 ENOUGH = 3  # weights whose new values nobody reads
 _HELD = {"data", "grad", "weight", "bias"}  # attributes that are tensors wherever they are
 
@@ -39,6 +40,8 @@ class Unread(Rule):
         self.flags: list[tuple[Entry, Event]] = []
         self.moved: set[str] = set()
         self.types: dict[tuple[str, str, str], str] = {}
+        self.idle: dict[tuple[str, str, int], list[Entry]] = {}  # calls that were given a model
+        self.acted: set[tuple[str, str, int]] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "attribute":
@@ -93,14 +96,30 @@ class Unread(Rule):
                         because=f"`{node.func.attr}` returns a new tensor and leaves `{owner}` as "
                         "it is.",
                     )  # fmt: skip
+        elif any(self.story.weights_of(one, entry.links) for one in entry.named) and node.args:
+            if entry.events or _acts(entry):
+                self.acted.add(entry.where)
+            else:
+                self.idle.setdefault(entry.where, []).append(entry)
+
+    def unwrapped(self, entry: Entry) -> str:
+        """Write a call that was given a wrapped model with the model inside: its names are others."""
+        for owner in entry.named:
+            parts = {
+                label.removeprefix(f"{owner}.").partition(".")[0]
+                for label in self.story.weights_of(owner, entry.links)
+                if label.startswith(f"{owner}.")
+            }
+            if len(parts) == 1 and parts <= {"module", "_orig_mod"}:
+                return re.sub(rf"\b{re.escape(owner)}\b", f"{owner}.{parts.pop()}", entry.source)
+        return f"{entry.source}      # with a model for which that is true"
 
     def applied(self, entry: Entry, node: ast.Call, function: str) -> None:
         """Ask about a function that is applied to all parts of a model and acts on none."""
         modules = [one for one in entry.named if self.story.weights_of(one, entry.links)]
-        changed = any(change.state not in ("name", "graph") for change in entry.changes)
-        acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
         module = _looks_for(text_of(entry.file), function.rpartition(".")[2])
-        if modules and module and not changed and not acts:
+        acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
+        if modules and module and not acts and not _acts(entry):
             owner, source = min(modules, key=len), ast.unparse(node)
             self.story.report(
                 "set-without-effect", "question", entry, owner, source=source,
@@ -121,6 +140,16 @@ class Unread(Rule):
         self.story.report("set-without-effect", "certain", entry, place, **fields)
 
     def end(self) -> None:
+        for where, entries in self.idle.items():
+            entry = entries[-1]
+            called = ast.unparse(ast.parse(entry.source).body[0].value.func)  # type: ignore[attr-defined]
+            test = _only_if(text_of(entry.file), called.rpartition(".")[2])
+            if where not in self.acted and len(entries) >= ENOUGH and test:
+                self.story.report(
+                    "set-without-effect", "question", entry, called, source=entry.source,
+                    because=f"In {len(entries)} calls `{test}` was never true for a part of the model.",
+                    fixed=self.unwrapped(entry),
+                )  # fmt: skip
         for entry, event in self.flags:
             place, name, value = event.subject, event.data["name"], event.data["value"]
             code = code_of(place)
@@ -163,6 +192,32 @@ def _looks_for(text: str, function: str) -> str:
             if any(isinstance(one, ast.Name) and one.id == name for one in names):
                 return name
     return ""
+
+
+def _only_if(text: str, function: str) -> str:
+    """Return the test on which all writes of a function depend, in a loop over parts of a model.
+
+    >>> _only_if("def f(m):\n    for k, p in m.named_parameters():\n        if k in s:\n            s[k].copy_(p)", "f")
+    'k in s'
+    """
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef) or node.name != function:
+            continue
+        loops = [one for one in ast.walk(node) if isinstance(one, ast.For)]
+        for loop in loops if len(loops) == 1 else ():
+            names = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
+            test = loop.body[0].test if isinstance(loop.body[0], ast.If) else None
+            if len(loop.body) == 1 and test is not None and _OF_PARTS.search(ast.unparse(loop.iter)):
+                if any(isinstance(one, ast.Name) and one.id in names for one in ast.walk(test)):
+                    return ast.unparse(test)
+    return ""
+
+
+def _acts(entry: Entry) -> bool:
+    """Say whether a call changed something, or ran a statement in a loop."""
+    return any(change.state not in ("name", "graph") for change in entry.changes) or any(
+        one.kind == "statement" and one.iterations or _acts(one) for one in entry.inside
+    )
 
 
 def _expression(entry: Entry) -> ast.expr | None:

@@ -122,3 +122,63 @@ def _cut(made: Made) -> str | None:
                 return f"{one.entry.source}      # line {one.entry.line}, outside of no_grad"
         waiting += [part for part in one.parts.values() if not part.nodes]
     return None
+
+
+class Squashed(Rule):
+    """Losses that take softmax or sigmoid of what was squashed before, or no logarithm at all."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.seen: dict[int, int] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        squashed = event.data["squashed"] if event.kind == "backward" else None
+        at = None if squashed is None else self.story.by_index.get(squashed[2], entry)
+        if squashed is None or at is None:
+            return
+        self.seen[at.line] = times = self.seen.get(at.line, 0) + 1
+        if times < ENOUGH:
+            return
+        loss, made = (name.removesuffix("Backward0") for name in squashed[:2])
+        said = f"takes softmax or sigmoid of values that {made.lower()} has made already"
+        because = "This loss expects raw scores; between 0 and 1 their gradient stays small, and the loss never reaches 0."
+        maker = self.story.by_index.get(squashed[3], at)
+        raw = _raw(maker.source)
+        hint = "raw scores" if raw != maker.source else "leave out its last softmax or sigmoid"
+        cure = f"{raw}      # line {maker.line}: {hint}"
+        if loss.startswith("Nll"):
+            said = "takes the logarithm of nothing: nll_loss expects log-probabilities"
+            because = f"It was given what {made.lower()} has made."
+            cure = f"{at.source.replace('NLLLoss', 'CrossEntropyLoss').replace('nll_loss', 'cross_entropy')}      # cross_entropy takes raw scores"
+        self.story.report(
+            "gradient-never-arrives", "question", at, f"`{at.source}`", per="squashed",
+            said=said, because=because, cure=cure,
+        )  # fmt: skip
+
+
+_SPACES = ("F", "torch", "nn", "functional")
+
+
+class _Bare(ast.NodeTransformer):
+    """Replaces a softmax or sigmoid by what it is taken of."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = ast.unparse(node.func)
+        if name.rpartition(".")[2] not in ("softmax", "sigmoid"):
+            return node
+        if isinstance(node.func, ast.Attribute) and name.partition(".")[0] not in _SPACES:
+            return node.func.value
+        return node.args[0] if node.args else node
+
+
+def _raw(source: str) -> str:
+    """Write a statement without the softmax or sigmoid in it.
+
+    >>> _raw("return F.softmax(self.fc(x), dim=1)"), _raw("p = scores.sigmoid()")
+    ('return self.fc(x)', 'p = scores')
+    """
+    try:
+        return ast.unparse(_Bare().visit(ast.parse(source)))
+    except SyntaxError:
+        return source

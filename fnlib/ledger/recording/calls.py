@@ -239,6 +239,8 @@ def _pass(
         inputs=others,
         loss=_plain(roots[0]) if len(roots) == 1 and type(roots[0]) is Tensor else None,
         saved=saved,
+        squashed=graph.squashed
+        and (*graph.squashed[:2], *map(recorder.entry_of_age, graph.squashed[2:])),
         autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
     )
     recorder.passed(data, frozenset(graph.ages))
