@@ -54,7 +54,14 @@ _EXAMPLES = {one: one for one in SEVERAL} | {
 }
 # Where one example doesn't suit every sentence.
 _OF_A_CODE = {
-    "buffers-left-behind": {"copy": "average", "other": "model", "place": "average.1.running_mean"},
+    "buffers-left-behind": {
+        "copy": "average",
+        "other": "model",
+        "place": "average.1.running_mean",
+        "because": "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
+        "cure": "for mine, theirs in zip(average.buffers(), model.buffers()):\n"
+        "    mine.copy_(theirs)      # where the weights are averaged",
+    },
     "data-changed-in-place": {
         "source": "image -= mean",
         "name": "image",
@@ -155,6 +162,9 @@ _OF_A_CODE = {
     "optimizer-made-anew": {
         "number": "3",
         "source": "optimizer = torch.optim.Adam(model.parameters())",
+        "said": "and each new one starts without the moments of the one before",
+        "because": "Momentum and Adam need the moments of many steps.",
+        "fixed": "optimizer = torch.optim.Adam(model.parameters())      # once, before the loop",
     },
     "rate-of-one-group": {
         "group": "0",

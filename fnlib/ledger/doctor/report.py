@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,6 +127,9 @@ class Report(tuple[Finding, ...]):
         """Show nothing: the report was printed when it was made."""
 
 
+_WRITES = re.compile(r"[a-z]_\(|=")
+
+
 def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Finding]:
     """Drop what a recording explains, and give each other finding the line to look at.
 
@@ -153,8 +157,11 @@ def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Fin
         if event.kind == "step" and not event.data["wraps"]
         for weight in event.data["weights"]
     }
+    loaded = any(event.kind == "load_state_dict" for entry in entries for event in entry.events)
     kept = []
     for one in standing:
+        if one.code == "set-without-effect" and loaded:
+            continue  # the padding row of pretrained weights
         start = f"{_label(one)}."
         if one.code.startswith("frozen-") and any(label.startswith(start) for label in thawed):
             continue
@@ -177,6 +184,9 @@ def _located(one: Finding, entries: Sequence[Entry]) -> Finding:
             continue
         if any(change.state == state and _about(change.label, label) for change in entry.changes):
             ranks[0] = entry
+        if one.code == "set-without-effect" and f".{label.rpartition('.')[2]}." in entry.source:
+            if _WRITES.search(entry.source):
+                ranks[0] = entry
         if state == "mode flag" and f"{owner}.train" in entry.reads:
             ranks[1] = entry
         if owner in entry.binds:

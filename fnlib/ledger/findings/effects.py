@@ -308,6 +308,7 @@ class Load:
     copied: bool = False  # it is one weight, set by a copy
 
 
+_COPIED = re.compile(r"=.*deepcopy\(.*state_dict\(\)|= *\{.*clone\(\).*state_dict\(\)")
 _COPY = re.compile(r"\.copy_\(|\.data\s*=|from_numpy\(|from_pretrained\(")
 
 
@@ -322,6 +323,7 @@ class Loads(Rule):
         self.own: list[tuple[Entry, Event, bool]] = []
         self.trained: set[str] = set()
         self.dropped: dict[tuple[str, str, int], tuple[Entry, str]] = {}
+        self.copies: dict[str, tuple[Entry, str]] = {}  # by the name that keeps one
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "load_state_dict" and "missing" in event.data:
@@ -355,6 +357,10 @@ class Loads(Rule):
             name = entry.source.removesuffix("= True").strip().removeprefix("self.")
             if name.isidentifier():
                 self.flags[entry.file, entry.function] = name
+        if _COPIED.search(entry.source) and entry.kind == "statement" and entry.named:
+            self.copies.update(
+                {name: (entry, min(entry.named, key=len)) for name, _ in assigned(entry.source)}
+            )
         loads = any(event.kind == "load_state_dict" for event in entry.all_events)
         steps = any(event.kind == "step" for event in entry.all_events)
         if loads:
@@ -421,6 +427,14 @@ class Loads(Rule):
         if not self.story.reported("snapshot-moved"):
             for entry, event, kept in self.own:
                 self.report_own(entry, event, kept)
+        for name, (entry, place) in self.copies.items():
+            if not _is_read(name, {entry.file, *(one.file for one in self.story.by_index.values())}):
+                self.story.report(
+                    "load-without-effect", "question", entry, place, per=name,
+                    said=f"`{name}` keeps a copy of the weights, and no line reads it",
+                    because="What is evaluated after training are the last weights, not the best.",
+                    fixed=f"{code_of(place)}.load_state_dict({name})      # after the loop",
+                )  # fmt: skip
         for entry, place in self.dropped.values():
             call = ast.unparse(ast.parse(entry.source).body[0])
             made = call.partition(".load_state_dict(")[0]
@@ -483,6 +497,23 @@ class Loads(Rule):
         because = "strict=False passes over names that don't match, and says so only in its result."
         fields = {"said": said, "because": because, "fixed": fixed}
         self.story.report("load-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
+
+
+def _is_read(name: str, files: set[str]) -> bool:
+    """Say whether a program may read a name, or an attribute of that name, anywhere."""
+    last = name.rpartition(".")[2]
+    for file in files:
+        try:
+            nodes = list(ast.walk(ast.parse(text_of(file))))
+        except SyntaxError:  # a notebook's, with commands of its own
+            nodes = []
+        if len(nodes) < 2 or "ipykernel" in file:  # unknown, or a later cell may read it
+            return True
+        for node in nodes:
+            names = (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "value", ""))
+            if last in names and not isinstance(getattr(node, "ctx", None), ast.Store):
+                return True
+    return not last.isidentifier()
 
 
 def _of_nobody(source: str) -> bool:

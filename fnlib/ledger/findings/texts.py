@@ -321,6 +321,7 @@ TEXTS: dict[str, Text] = {
         "{because}",
         "{fixed}",
         _GITHUB + "CSCYQJ/MICCAI23-ProtoContra-SFDA/issues/18",
+        "`{source}` has no effect on {place}.",
     ),
     "load-without-effect": Text(
         "{said}.",
@@ -466,15 +467,13 @@ TEXTS: dict[str, Text] = {
     ),
     "buffers-left-behind": Text(
         "The weights of {copy} follow those of {other}, but {place} {has} never changed.",
-        "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
-        "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
-        "    mine.copy_(theirs)      # where the weights are averaged",
+        "{because}",
+        "{cure}",
     ),
     "optimizer-made-anew": Text(
-        "`{source}` has built an optimizer for the same weights {number} times, and each new one "
-        "starts without the moments of the one before.",
-        "Momentum and Adam need the moments of many steps.",
-        "{source}      # once, before the loop",
+        "`{source}` has built an optimizer for the same weights {number} times, {said}.",
+        "{because}",
+        "{fixed}",
         _GITHUB + "alan-turing-institute/deepsensor/issues/47",
     ),
 }
