@@ -73,7 +73,13 @@ RULES = (
     Unused,
     Replicas,
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
-    *(Unread, Rebound, Loads, Freezes, Places),  # did what was done have an effect, and did it last?
+    *(
+        Unread,
+        Rebound,
+        Loads,
+        Freezes,
+        Places,
+    ),  # did what was done have an effect, and did it last?
     *(References, Repeated, KeptGraphs, Data, Shared, Residuals),  # is what was kept a copy?
     *(Landing, Unsaved, Aside),  # does a checkpoint hold everything, and land where it came from?
 )

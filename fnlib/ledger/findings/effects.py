@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,12 +56,12 @@ class Unread(Rule):
                 self.types[key] = getattr(change.after, "type", "")
         if entry.kind != "statement" or entry.shares_line > 1 or not entry.has_source:
             return
-        if not (entry.binds or "=" in entry.source) or "(" in entry.source or "." in entry.source:
+        if "(" in entry.source or "." in entry.source:
             self.statement(entry)
 
     def statement(self, entry: Entry) -> None:
         """Judge a statement whose value goes nowhere, and one that sets a flag."""
-        if "." not in entry.source or len(entry.source) > 200:
+        if len(entry.source) > 200:
             return
         for path, value in assigned(entry.source) if "grad" in entry.source else ():
             owner, _, name = path.rpartition(".")
@@ -203,14 +203,26 @@ def _only_if(text: str, function: str) -> str:
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.FunctionDef) or node.name != function:
             continue
-        loops = [one for one in ast.walk(node) if isinstance(one, ast.For)]
+        loops = [one for one in _always(node.body) if isinstance(one, ast.For)]
         for loop in loops if len(loops) == 1 else ():
             names = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
             test = loop.body[0].test if isinstance(loop.body[0], ast.If) else None
-            if len(loop.body) == 1 and test is not None and _OF_PARTS.search(ast.unparse(loop.iter)):
+            if (
+                len(loop.body) == 1
+                and test is not None
+                and _OF_PARTS.search(ast.unparse(loop.iter))
+            ):
                 if any(isinstance(one, ast.Name) and one.id in names for one in ast.walk(test)):
                     return ast.unparse(test)
     return ""
+
+
+def _always(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that every call of a function runs, up to one that may end it."""
+    for one in body:
+        if any(isinstance(inner, ast.Return) for inner in ast.walk(one)):
+            return
+        yield from _always(one.body) if isinstance(one, ast.With) else (one,)
 
 
 def _acts(entry: Entry) -> bool:
@@ -308,7 +320,7 @@ class Load:
     copied: bool = False  # it is one weight, set by a copy
 
 
-_COPIED = re.compile(r"=.*deepcopy\(.*state_dict\(\)|= *\{.*clone\(\).*state_dict\(\)")
+_COPIED = re.compile(r"deepcopy\(.*state_dict\(\)|clone\(\).*state_dict\(\)")
 _COPY = re.compile(r"\.copy_\(|\.data\s*=|from_numpy\(|from_pretrained\(")
 
 
@@ -357,10 +369,10 @@ class Loads(Rule):
             name = entry.source.removesuffix("= True").strip().removeprefix("self.")
             if name.isidentifier():
                 self.flags[entry.file, entry.function] = name
-        if _COPIED.search(entry.source) and entry.kind == "statement" and entry.named:
-            self.copies.update(
-                {name: (entry, min(entry.named, key=len)) for name, _ in assigned(entry.source)}
-            )
+        if entry.kind == "statement" and entry.iterations and entry.named:
+            for name, value in assigned(entry.source) if "state_dict()" in entry.source else ():
+                if _COPIED.search(ast.unparse(value)):
+                    self.copies[name] = (entry, min(entry.named, key=len))
         loads = any(event.kind == "load_state_dict" for event in entry.all_events)
         steps = any(event.kind == "step" for event in entry.all_events)
         if loads:
@@ -428,7 +440,7 @@ class Loads(Rule):
             for entry, event, kept in self.own:
                 self.report_own(entry, event, kept)
         for name, (entry, place) in self.copies.items():
-            if not _is_read(name, {entry.file, *(one.file for one in self.story.by_index.values())}):
+            if _is_lost(name, entry, {one.file for one in self.story.by_index.values()}):
                 self.story.report(
                     "load-without-effect", "question", entry, place, per=name,
                     said=f"`{name}` keeps a copy of the weights, and no line reads it",
@@ -499,21 +511,25 @@ class Loads(Rule):
         self.story.report("load-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
 
 
-def _is_read(name: str, files: set[str]) -> bool:
-    """Say whether a program may read a name, or an attribute of that name, anywhere."""
-    last = name.rpartition(".")[2]
+def _is_lost(name: str, kept: Entry, files: set[str]) -> bool:
+    """Say whether a statement keeps what a comparison found best, and no line can read it."""
+    best = False
     for file in files:
         try:
             nodes = list(ast.walk(ast.parse(text_of(file))))
         except SyntaxError:  # a notebook's, with commands of its own
             nodes = []
         if len(nodes) < 2 or "ipykernel" in file:  # unknown, or a later cell may read it
-            return True
+            return False
         for node in nodes:
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Compare):
+                if file == kept.file and node.lineno < kept.line <= node.body[-1].lineno:
+                    best = True
             names = (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "value", ""))
-            if last in names and not isinstance(getattr(node, "ctx", None), ast.Store):
-                return True
-    return not last.isidentifier()
+            if name.rpartition(".")[2] in names:
+                if not isinstance(getattr(node, "ctx", None), ast.Store):
+                    return False
+    return best
 
 
 def _of_nobody(source: str) -> bool:

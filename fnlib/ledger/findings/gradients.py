@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing, Deposit, Use
-from fnlib.ledger.findings.texts import code_of
 from fnlib.ledger.findings.story import Rule, Story, norm_after
+from fnlib.ledger.findings.texts import code_of
 
 
 class Gradients(Rule):
@@ -176,6 +176,5 @@ class Gradients(Rule):
         else:
             return
         cure = f"{code_of(weight)}.grad = None      # the optimizer then skips it"
-        self.story.report(  # type: ignore[arg-type]
-            code, severity, entry, weight, optimizer=optimizer, zero="everywhere", cure=cure
-        )
+        fields = {"optimizer": optimizer, "zero": "everywhere", "cure": cure}
+        self.story.report(code, severity, entry, weight, **fields)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ class Pass:
     """One iterator of a DataLoader, and what was done with its batches."""
 
     entry: Entry
-    data: dict[str, Any]
+    data: Mapping[str, Any]
     trained: bool = False
     evaluated: bool = False
 

@@ -149,7 +149,9 @@ class Squashed(Rule):
         if loss.startswith("Nll"):
             said = "takes the logarithm of nothing: nll_loss expects log-probabilities"
             because = f"It was given what {made.lower()} has made."
-            cure = f"{at.source.replace('NLLLoss', 'CrossEntropyLoss').replace('nll_loss', 'cross_entropy')}      # cross_entropy takes raw scores"
+            fixed = at.source.replace("NLLLoss", "CrossEntropyLoss")
+            fixed = fixed.replace("nll_loss", "cross_entropy")
+            cure = f"{fixed}      # cross_entropy takes raw scores"
         self.story.report(
             "gradient-never-arrives", "question", at, f"`{at.source}`", per="squashed",
             said=said, because=because, cure=cure,

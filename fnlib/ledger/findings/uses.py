@@ -41,7 +41,9 @@ class Edits(Rule):
         self.known: set[int] = set()
         self.clips: dict[tuple[str, str, int], list[tuple[Entry, Event]]] = {}
         self.clipped: dict[str, tuple[str, str, int]] = {}  # gradients, and where they were clipped
-        self.partial: dict[tuple[str, str, int], int] = {}  # clips whose gradient grew before a step
+        self.partial: dict[
+            tuple[str, str, int], int
+        ] = {}  # clips whose gradient grew before a step
         self.step = ""
         self.stepped: set[str] = set()
 

@@ -529,7 +529,7 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
 def _iterator(recorder: Recorder, frame: FrameType) -> None:
     loader = frame.f_locals["self"]
     data, sampler = loader.dataset, getattr(loader.batch_sampler, "sampler", loader.sampler)
-    order = None
+    order: int | str | None = None
     if isinstance(sampler, DistributedSampler):
         order = sampler.epoch if sampler.shuffle else None
     elif isinstance(sampler, RandomSampler | WeightedRandomSampler):
