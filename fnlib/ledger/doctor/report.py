@@ -127,7 +127,7 @@ class Report(tuple[Finding, ...]):
         """Show nothing: the report was printed when it was made."""
 
 
-_WRITES = re.compile(r"[a-z]_\(|=")
+_DRAWS = re.compile(r"(uniform|normal|orthogonal)_\(|rand\w*\(")
 
 
 def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Finding]:
@@ -157,11 +157,13 @@ def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Fin
         if event.kind == "step" and not event.data["wraps"]
         for weight in event.data["weights"]
     }
-    loaded = any(event.kind == "load_state_dict" for entry in entries for event in entry.events)
     kept = []
     for one in standing:
-        if one.code == "set-without-effect" and loaded:
-            continue  # the padding row of pretrained weights
+        if one.code == "set-without-effect":  # a padding row: of pretrained weights it may be meant
+            row = rf"\.{re.escape(_label(one).rpartition('.')[2])}\.weight|\b(?!self)\w+\.weight"
+            at = [e for e in entries if _DRAWS.search(e.source) and re.search(row, e.source)]
+            kept += [replace(one, file=at[-1].file, line=at[-1].line)] if at else []
+            continue
         start = f"{_label(one)}."
         if one.code.startswith("frozen-") and any(label.startswith(start) for label in thawed):
             continue
@@ -184,9 +186,6 @@ def _located(one: Finding, entries: Sequence[Entry]) -> Finding:
             continue
         if any(change.state == state and _about(change.label, label) for change in entry.changes):
             ranks[0] = entry
-        if one.code == "set-without-effect" and f".{label.rpartition('.')[2]}." in entry.source:
-            if _WRITES.search(entry.source):
-                ranks[0] = entry
         if state == "mode flag" and f"{owner}.train" in entry.reads:
             ranks[1] = entry
         if owner in entry.binds:

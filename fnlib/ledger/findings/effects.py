@@ -105,13 +105,9 @@ class Unread(Rule):
     def unwrapped(self, entry: Entry) -> str:
         """Write a call that was given a wrapped model with the model inside: its names are others."""
         for owner in entry.named:
-            parts = {
-                label.removeprefix(f"{owner}.").partition(".")[0]
-                for label in self.story.weights_of(owner, entry.links)
-                if label.startswith(f"{owner}.")
-            }
-            if len(parts) == 1 and parts <= {"module", "_orig_mod"}:
-                return re.sub(rf"\b{re.escape(owner)}\b", f"{owner}.{parts.pop()}", entry.source)
+            for inner in ("module", "_orig_mod"):
+                if any(one.startswith(f"{owner}.{inner}.") for one in entry.links.weights):
+                    return re.sub(rf"\b{re.escape(owner)}\b", f"{owner}.{inner}", entry.source)
         return f"{entry.source}      # with a model for which that is true"
 
     def applied(self, entry: Entry, node: ast.Call, function: str) -> None:

@@ -23,8 +23,9 @@ class Zeroed:
 
     entry: Entry
     where: Tensor
-    writes: int = 1
+    writes: int = 0
     steps: int = 0
+    fresh: bool = False  # written since the last step
     moved: Tensor | None = None  # what they were before the last step, until it is taken back
 
 
@@ -34,15 +35,13 @@ class Places(Rule):
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.stepped: dict[str, str] = {}  # weights, and the optimizer of their last step
-        self.weights: dict[str, Zeroed] = {}
-        self.gradients: dict[str, Zeroed] = {}
-        self.fresh: set[str] = set()  # gradients that were cleared in part since the last step
+        self.zeroed: dict[str, Zeroed] = {}  # by the label of a weight or its gradient
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "step":
             self.stepped.update(dict.fromkeys(event.data["weights"], event.subject))
         elif event.kind == "forward" and event.data["grad_enabled"]:
-            for one in self.gradients.values():
+            for one in self.zeroed.values():
                 one.steps += one.moved is not None
                 one.moved = None
 
@@ -50,73 +49,57 @@ class Places(Rule):
         own = [one for one in self.story.own(entry) if one.state in ("weight", "gradient")]
         kinds = {event.kind for event in entry.all_events} if own else set()
         for change in own:
+            before, after = _numbers(change.before), _numbers(change.after)
+            if before is None or after is None or before.shape != after.shape:
+                continue
             if "step" in kinds and change.state == "weight":
-                self.step(change)
+                self.step(change.label, before, after)
             elif not kinds & {"step", "backward", "zero_grad", "clip", "load_state_dict"}:
-                self.write(entry, change)
+                self.write(entry, change, before, after)
 
-    def write(self, entry: Entry, change: Change) -> None:
+    def write(self, entry: Entry, change: Change, before: Tensor, after: Tensor) -> None:
         """Note numbers that a statement of the program sets to zero, or back to what they were."""
-        weight = change.label.removesuffix(".grad")
-        known = self.gradients.get(weight)
-        if change.state == "weight" and known is not None and known.moved is not None:
-            after = _numbers(change.after)
-            if after is not None and after[known.where].equal(known.moved):
-                known.moved = None
-        if weight not in self.stepped and change.state == "weight":
-            return
-        before, after = _numbers(change.before), _numbers(change.after)
-        if before is None or after is None or before.shape != after.shape:
-            return
+        rows = self.zeroed.get(f"{change.label}.grad")
+        if rows is not None and rows.moved is not None and after[rows.where].equal(rows.moved):
+            rows.moved = None
         zero = (after == 0) & (before != 0)
-        if not LEAST * zero.numel() <= int(zero.sum()) or not bool((after != 0).any()):
+        few = not LEAST * zero.numel() <= int(zero.sum()) or not bool((after != 0).any())
+        if few or not before[~zero].equal(after[~zero]):
             return
-        some = self.weights if change.state == "weight" else self.gradients
-        if not before[~zero].equal(after[~zero]):
-            return
-        one = some.setdefault(weight, Zeroed(entry, after == 0, 0))
-        one.writes += 1
-        one.where = after == 0
-        if change.state == "gradient":
-            self.fresh.add(weight)
+        if change.state == "gradient" or change.label in self.stepped:
+            one = self.zeroed.setdefault(change.label, Zeroed(entry, after == 0))
+            one.writes += 1
+            one.fresh = one.where.equal(after == 0)  # random places are meant to move
 
-    def step(self, change: Change) -> None:
+    def step(self, weight: str, before: Tensor, after: Tensor) -> None:
         """Look at the zeros of a weight, and at the places without gradient, after a step."""
-        before, after = _numbers(change.before), _numbers(change.after)
-        weight, masked = change.label, self.weights.get(change.label)
-        if before is None or after is None:
-            return
-        if masked is not None and 2 * int((after[masked.where] != 0).sum()) > int(
-            masked.where.sum()
-        ):
-            masked.steps += 1
-        if weight in self.fresh:
-            self.fresh.discard(weight)
-            one = self.gradients[weight]
-            if 2 * int((before != after)[one.where].sum()) > int(one.where.sum()):
-                one.moved = before[one.where]
+        mask, rows = self.zeroed.get(weight), self.zeroed.get(f"{weight}.grad")
+        if mask is not None and bool((after[mask.where] != 0).float().mean() > 0.5):
+            mask.steps += 1
+        if rows is not None and rows.fresh:
+            rows.fresh = False
+            if bool((before != after)[rows.where].float().mean() > 0.5):
+                rows.moved = before[rows.where]
 
     def end(self) -> None:
-        lines: dict[tuple[str, str, int], list[str]] = {}
-        for weight, one in self.weights.items():
-            if one.writes == 1 and one.steps >= ENOUGH:
-                lines.setdefault(one.entry.where, []).append(weight)
-        for weights in lines.values():
-            entry = self.weights[weights[0]].entry
-            for weight in weights if len(weights) > 1 else ():  # one alone: rows that begin anew
-                self.story.report(
-                    "set-without-effect", "question", entry, weight, source=entry.source,
-                    because="It sets weights to zero once, and the next steps move them away from it.",
-                    fixed=f"{entry.source}      # after each step",
-                )  # fmt: skip
-        for weight, one in self.gradients.items():
-            if one.steps >= ENOUGH:
-                number, name = int(one.where.sum()), code_of(weight)
+        late = {label: one for label, one in self.zeroed.items() if one.steps >= ENOUGH}
+        masks = {label: one for label, one in late.items() if label in self.stepped}
+        for label, one in late.items():
+            weight = label.removesuffix(".grad")
+            name = code_of(weight)
+            if label != weight:
                 self.story.report(
                     "moved-without-gradient", "question", one.entry, weight, per="rows",
-                    optimizer=self.stepped[weight], zero=f"at {number} of {one.where.numel()} numbers",
+                    optimizer=self.stepped[weight],
+                    zero=f"at {int(one.where.sum())} of {one.where.numel()} numbers",
                     cure=f"kept = {name}.detach().clone()      # before the step; after it:\n"
                     f"with torch.no_grad():\n    {name}[rows] = kept[rows]      # rows: to keep",
+                )  # fmt: skip
+            elif one.writes == 1 and len(masks) > 1:  # one alone: rows that begin anew
+                self.story.report(
+                    "set-without-effect", "question", one.entry, weight, source=one.entry.source,
+                    because="It sets weights to zero once, and the next steps move them again.",
+                    fixed=f"{one.entry.source}      # after each step",
                 )  # fmt: skip
 
 
