@@ -129,29 +129,30 @@ class Squashed(Rule):
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.seen: dict[int, int] = {}
+        self.seen: dict[tuple[str, str, int], int] = {}
 
     def event(self, entry: Entry, event: Event) -> None:
         squashed = event.data["squashed"] if event.kind == "backward" else None
-        at = None if squashed is None else self.story.by_index.get(squashed[2], entry)
-        if squashed is None or at is None:
+        if squashed is None:
             return
-        self.seen[at.line] = times = self.seen.get(at.line, 0) + 1
+        loss, made = (name.removesuffix("Backward0").lower() for name in squashed[:2])
+        user, maker = (self.story.by_index.get(index, entry) for index in squashed[2:])
+        at = user if loss.startswith("nll") else maker
+        self.seen[at.where] = times = self.seen.get(at.where, 0) + 1
         if times < ENOUGH:
             return
-        loss, made = (name.removesuffix("Backward0") for name in squashed[:2])
-        said = f"takes softmax or sigmoid of values that {made.lower()} has made already"
-        because = "This loss expects raw scores; between 0 and 1 their gradient stays small, and the loss never reaches 0."
-        maker = self.story.by_index.get(squashed[3], at)
-        raw = _raw(maker.source)
-        hint = "raw scores" if raw != maker.source else "leave out its last softmax or sigmoid"
-        cure = f"{raw}      # line {maker.line}: {hint}"
-        if loss.startswith("Nll"):
-            said = "takes the logarithm of nothing: nll_loss expects log-probabilities"
-            because = f"It was given what {made.lower()} has made."
-            fixed = at.source.replace("NLLLoss", "CrossEntropyLoss")
-            fixed = fixed.replace("nll_loss", "cross_entropy")
-            cure = f"{fixed}      # cross_entropy takes raw scores"
+        raw = _raw(at.source)
+        hint = "raw scores" if raw != at.source else "without its last softmax or sigmoid"
+        said = f"gives the {made} of its scores to the loss at line {user.line}, which squashes them again"
+        because = "Between 0 and 1 the gradient stays small, and the loss never comes near 0."
+        cure = f"{raw}      # {hint}: the loss takes care of it"
+        if at is user:
+            said = f"gives nll_loss what {made} has made, and it expects log-probabilities"
+            because = "It takes no logarithm, so it isn't bounded below and nothing is normalised."
+            cure = at.source.replace("NLLLoss", "CrossEntropyLoss").replace(
+                "nll_loss", "cross_entropy"
+            )
+            cure += "      # cross_entropy takes raw scores"
         self.story.report(
             "gradient-never-arrives", "question", at, f"`{at.source}`", per="squashed",
             said=said, because=because, cure=cure,
