@@ -367,8 +367,9 @@ class Loads(Rule):
                 self.flags[entry.file, entry.function] = name
         if entry.kind == "statement" and entry.iterations and entry.named:
             for name, value in assigned(entry.source) if "state_dict()" in entry.source else ():
-                if _COPIED.search(ast.unparse(value)):
-                    self.copies[name] = (entry, min(entry.named, key=len))
+                models = [one for one in entry.named if self.story.weights_of(one, entry.links)]
+                if models and _COPIED.search(ast.unparse(value)):
+                    self.copies[name] = (entry, min(models, key=len))
         loads = any(event.kind == "load_state_dict" for event in entry.all_events)
         steps = any(event.kind == "step" for event in entry.all_events)
         if loads:
@@ -436,7 +437,8 @@ class Loads(Rule):
             for entry, event, kept in self.own:
                 self.report_own(entry, event, kept)
         for name, (entry, place) in self.copies.items():
-            if _is_lost(name, entry, {one.file for one in self.story.by_index.values()}):
+            others = {one.file for one in self.story.by_index.values() if one.file[:1] != "<"}
+            if _is_lost(name, entry, {entry.file, *others}):
                 self.story.report(
                     "load-without-effect", "question", entry, place, per=name,
                     said=f"`{name}` keeps a copy of the weights, and no line reads it",

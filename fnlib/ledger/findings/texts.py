@@ -411,7 +411,7 @@ TEXTS: dict[str, Text] = {
     ),
     "gradient-edit-unused": Text(
         "`{source}` changes the gradient of {place}, which is {said}.",
-        "No step ever uses the gradient as it was changed.",
+        "The edit has no effect: no step ever uses the changed gradient.",
         "{cure}",
         _GITHUB + "awslabs/graphstorm/issues/1366",
     ),
