@@ -61,7 +61,7 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
                     reached; labels are "model.0.weight". saved: the same for each watched place that the graph saved,
                     if anything watched has changed since the graph was begun. loose: {label: [token]} of the weights
                     reached that no watched module registers; inputs: number of other leaves; loss: its value; autocast: whether
-                    it was on
+                    it was on; squashed: nodes of a loss and of what squashed its input before, and their entries, or None
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
                     that had none, and their shapes; unwatched: number of tensors held that no watched module owns; dead: of these,
@@ -75,7 +75,10 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``scheduler built`` class name; optimizer; token: of the optimizer; scheduler: token of the scheduler; begins: whether
                     it was given no epoch to go on from
 ``scheduler load``  scheduler label. scheduler: its token
-``iterator``        of a DataLoader, made anew. batches: how many it gives, or None
+``iterator``        of a DataLoader, made anew. batches: how many it gives, or None; order: what decides the order in which
+                    it shuffles (a DistributedSampler's epoch, a generator's state), or None; shuffles: class of the
+                    sampler; weights: number of a weighted sampler's; data, size: token and length of the data set;
+                    whole: token of the one that it is a Subset of
 ``load_state_dict`` module or optimizer label. Of a module: assign; strict; ties: groups of labels that are one weight when
                     it begins; size, given, own: numbers of its own names, of those given, and of values that are
                     its own already; missing: its names that aren't

@@ -182,4 +182,184 @@ for epoch in range(4):"""
     body.requires_grad_(False)
     model.zero_grad()
 """,
+    "the accuracy on what is trained": NET
+    + """
+held = DataLoader(TensorDataset(torch.randn(32, 8), torch.randint(0, 3, (32,))), batch_size=16)
+from torch.utils.data import Subset
+few = DataLoader(Subset(loader.dataset, range(32)), batch_size=16)
+for epoch in range(4):"""
+    + BATCHES
+    + """    with torch.no_grad():
+        for part in (few, held):
+            for x, y in part:
+                print(F.cross_entropy(model(x), y).item())
+""",
+    "a part of the data is trained on first": NET
+    + """
+from torch.utils.data import Subset
+whole = loader
+for part in (Subset(whole.dataset, range(32)), Subset(whole.dataset, range(64)), whole.dataset):
+    loader = DataLoader(part, batch_size=16)
+    for epoch in range(2):
+        for x, y in loader:"""
+    + STEP.replace("\n    ", "\n            ")
+    + """    with torch.no_grad():
+        for x, y in DataLoader(Subset(whole.dataset, range(96)), batch_size=32):
+            print(F.cross_entropy(model(x), y).item())
+""",
+    "a setting of both parts is set before each": NET
+    + """
+from torch.utils.data import random_split
+data = TensorDataset(X, Y)
+data.noise = 0.1
+first, second = random_split(data, [64, 32])
+for epoch in range(3):
+    first.dataset.noise = 0.1
+    for x, y in DataLoader(first, batch_size=16, shuffle=True):
+        x = x + data.noise * torch.randn_like(x)"""
+    + STEP.replace("\n    ", "\n        ")
+    + """    second.dataset.noise = 0.0
+    with torch.no_grad():
+        for x, y in DataLoader(second, batch_size=16):
+            print(F.cross_entropy(model(x), y).item())
+""",
+    "a loader without shuffle and one with a generator": NET
+    + """
+generator = torch.Generator().manual_seed(1)
+mixed = DataLoader(TensorDataset(X, Y), 16, shuffle=True, generator=generator)
+plain = DataLoader(TensorDataset(X, Y), 16)
+for epoch in range(4):
+    for x, y in mixed:"""
+    + STEP.replace("\n    ", "\n        ")
+    + "    for x, y in plain:"
+    + STEP.replace("\n    ", "\n        "),
+    "clips of two networks that each have a loss": """
+a, b = nn.Linear(8, 3), nn.Linear(8, 3)
+one, two = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (a, b))
+for epoch in range(3):
+    for x, y in loader:
+        for net, optimizer in ((a, one), (b, two)):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+""",
+    "rows of a head begin at zero": NET
+    + LOOP
+    + """
+with torch.no_grad():
+    model[2].weight[1:] = 0.0
+"""
+    + LOOP,
+    "weights that are pruned again and again": NET
+    + """
+for round_ in range(3):
+    for x, y in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight *= (layer.weight.abs() > 0.1)
+""",
+    "gradients of random places are dropped": NET
+    + """
+for epoch in range(3):
+    for x, y in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        for weight in model.parameters():
+            weight.grad[torch.rand_like(weight) < 0.3] = 0.0
+        optimizer.step()
+""",
+    "attention, and a logarithm of its own": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.out = nn.Linear(8, 8), nn.Linear(8, 3)
+    def forward(self, x):
+        x = x * torch.sigmoid(self.gate(x)) * torch.softmax(self.gate(x), 1)
+        return torch.log(torch.softmax(self.out(x), dim=1))
+model = Net()
+"""
+    + SGD
+    + LOOP.replace("F.cross_entropy", "F.nll_loss"),
+    "an average that waits for some epochs": NET
+    + """
+kept = {}
+def follow(net, step, first=60):
+    if step < first:
+        return
+    for name, weight in net.named_parameters():
+        if name in kept:
+            kept[name].lerp_(weight.detach(), 0.1)
+for epoch in range(4):
+    for step, (x, y) in enumerate(loader):"""
+    + STEP.replace("\n    ", "\n        ")
+    + "        follow(model, step)\n",
+    "layers of a kind are followed, and there are some": """
+model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.1), nn.Linear(16, 3))
+seen = []
+def note(net, into):
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            into.append(layer.weight.norm().item())
+"""
+    + SGD
+    + LOOP
+    + "    note(model, seen)\n",
+    "phases of training, each with an optimizer": """
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+for part in (model[2], model[0], model):
+    optimizer = torch.optim.Adam(part.parameters(), lr=1e-3)
+    for epoch in range(2):
+        for x, y in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+""",
+    "the best weights are saved under a name": NET
+    + """
+least = 1e9
+for epoch in range(4):"""
+    + BATCHES
+    + """    if loss.item() < least:
+        least, best = loss.item(), copy.deepcopy(model.state_dict())
+torch.save(best, "best.pt")
+""",
+    "a padding row of pretrained weights": """
+model = nn.Sequential(nn.Embedding(30, 8, padding_idx=0), nn.Flatten(), nn.Linear(40, 3))
+other = nn.Sequential(nn.Embedding(30, 8), nn.Flatten(), nn.Linear(40, 3))
+model.load_state_dict(other.state_dict())
+X = torch.randint(0, 30, (96, 5))
+loader = DataLoader(TensorDataset(X, Y), batch_size=16, shuffle=True)
+"""
+    + SGD
+    + LOOP,
+    "a buffer of work that a function fills": NET
+    + """
+work = torch.zeros(16, 8)
+def noisy(values):
+    work.copy_(values)
+    work.add_(torch.randn_like(work), alpha=0.1)
+    return work.clone()
+for epoch in range(3):
+    for x, y in loader:
+        x = noisy(x)"""
+    + STEP.replace("\n    ", "\n        "),
+    "statistics that are estimated anew by hand": """
+model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+"""
+    + SGD
+    + LOOP
+    + """
+def estimate(net):
+    net[1].reset_running_stats()
+    net.train()
+    with torch.no_grad():
+        for x, _ in loader:
+            net(x)
+    net.eval()
+estimate(model)
+""",
 }

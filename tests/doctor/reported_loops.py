@@ -912,4 +912,369 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         + LOOP,
         (('key = self.parts["query"]', 'key = self.parts["key"]'),),
     ),
+    Report(
+        "a generator of the shuffle that is made anew",
+        "draws-repeated",
+        ("for x, y in batches:",),
+        """
+def epoch_of(model, optimizer, seed):
+    generator = torch.Generator().manual_seed(seed)
+    batches = DataLoader(TensorDataset(X, Y), 16, shuffle=True, generator=generator)
+    for x, y in batches:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+model = nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(4):
+    epoch_of(model, optimizer, 7)
+""",
+        (("optimizer, 7)", "optimizer, epoch)"),),
+    ),
+    Report(
+        "a sampler whose epoch is set once",
+        "draws-repeated",
+        ("for number, (x, y) in enumerate(batches):",),
+        """
+from torch.utils.data.distributed import DistributedSampler
+class Job:
+    def __init__(self):
+        self.model = nn.Linear(8, 3)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.order = DistributedSampler(X, num_replicas=2, rank=0, seed=3)
+        self.order.set_epoch(1)
+    def run(self, epochs):
+        batches = DataLoader(TensorDataset(X, Y), batch_size=12, sampler=self.order)
+        for epoch in range(epochs):
+            for number, (x, y) in enumerate(batches):
+                self.optimizer.zero_grad()
+                loss = F.cross_entropy(self.model(x), y)
+                loss.backward()
+                self.optimizer.step()
+Job().run(4)
+""",
+        (("        for number,", "        self.order.set_epoch(epoch)\n            for number,"),),
+    ),
+    Report(
+        "a sampler with a weight for each class",
+        "draws-repeated",
+        ("for x, y in balanced:",),
+        """
+from torch.utils.data import WeightedRandomSampler
+rare = [len(Y) / int((Y == c).sum()) for c in range(3)]
+balanced = DataLoader(
+    TensorDataset(X, Y), 16, sampler=WeightedRandomSampler(rare, 96, replacement=True)
+)
+model = nn.Linear(8, 3)
+optimizer = torch.optim.Adam(model.parameters())
+for epoch in range(2):
+    for x, y in balanced:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+""",
+        (("WeightedRandomSampler(rare,", "WeightedRandomSampler([rare[c] for c in Y],"),),
+    ),
+    Report(
+        "a loader over all of a split data set",
+        "trained-on-validation-data",
+        ("for batch in loaders['train']:",),
+        """
+from torch.utils.data import Subset
+data = TensorDataset(X, Y)
+rest, held = Subset(data, range(64)), Subset(data, range(64, 96))
+loaders = {"train": DataLoader(data, 16, shuffle=True), "held": DataLoader(held, 16)}
+model = nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def validate():
+    with torch.no_grad():
+        return sum(float(F.cross_entropy(model(x), y)) for x, y in loaders["held"])
+for epoch in range(3):
+    for batch in loaders['train']:
+        optimizer.zero_grad()
+        F.cross_entropy(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+    print(validate())
+""",
+        (("DataLoader(data, 16,", "DataLoader(rest, 16,"),),
+    ),
+    Report(
+        "a setting of both parts of a split",
+        "kept-by-reference",
+        ("test_part.dataset.noisy = False",),
+        """
+from torch.utils.data import Dataset, random_split
+class Noisy(Dataset):
+    noisy = True
+    def __len__(self):
+        return 96
+    def __getitem__(self, i):
+        return X[i] + self.noisy * torch.randn(8), Y[i]
+def main():
+    train_part, test_part = random_split(Noisy(), [64, 32])
+    test_part.dataset.noisy = False
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(3):
+        for x, y in DataLoader(train_part, 16, shuffle=True):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for x, y in DataLoader(test_part, 16):
+                print(F.cross_entropy(model(x), y).item())
+main()
+""",
+        (
+            (
+                "    test_part.dataset.noisy",
+                "    test_part.dataset = Noisy()\n    test_part.dataset.noisy",
+            ),
+        ),
+    ),
+    Report(
+        "a clip after each of two losses",
+        "gradient-edit-unused",
+        ("clip_grad_value_(net.parameters(), 0.01)",),
+        """
+from torch.nn.utils import clip_grad_value_
+net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
+opt = torch.optim.RMSprop(net.parameters(), lr=1e-3)
+def learn(chunks):
+    for x, y in chunks:
+        F.cross_entropy(net(x), y).backward()
+        clip_grad_value_(net.parameters(), 0.01)
+    opt.step()
+    opt.zero_grad()
+for turn in range(4):
+    learn([(X[:32], Y[:32]), (X[32:64], Y[32:64]), (X[64:], Y[64:])])
+""",
+        (("        clip_grad_value_", "    clip_grad_value_"),),
+    ),
+    Report(
+        "a mask that is laid on weights once",
+        "set-without-effect",
+        ("layer.weight[layer.weight.abs() < 0.2] = 0.0",),
+        """
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+        + LOOP
+        + """
+for layer in (model[0], model[2]):
+    with torch.no_grad():
+        layer.weight[layer.weight.abs() < 0.2] = 0.0
+for layer in (model[0], model[2]):
+    layer.keep = (layer.weight != 0).float()
+for epoch in range(2):
+    for x, y in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        pass
+        optimizer.step()
+""",
+        (
+            (
+                "        pass\n",
+                "        for layer in (model[0], model[2]):\n            layer.weight.grad.mul_(layer.keep)\n",
+            ),
+        ),
+    ),
+    Report(
+        "rows without gradient that momentum moves",
+        "moved-without-gradient",
+        ("table.weight.grad[:40] *= 0",),
+        """
+table, head = nn.Embedding(48, 8), nn.Linear(8, 3)
+words = torch.randint(0, 48, (96, 6))
+optimizer = torch.optim.SGD([*table.parameters(), *head.parameters()], lr=0.1, weight_decay=0.1)
+for step in range(8):
+    optimizer.zero_grad()
+    F.cross_entropy(head(table(words).mean(1)), Y).backward()
+    table.weight.grad[:40] *= 0
+    optimizer.step()
+""",
+        ((", weight_decay=0.1", ""),),
+    ),
+    Report(
+        "a sigmoid before a loss of raw scores",
+        "gradient-never-arrives",
+        ("p = torch.sigmoid(self.body(x))",),
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+        self.loss = nn.BCEWithLogitsLoss()
+    def forward(self, x, target):
+        p = torch.sigmoid(self.body(x))
+        return self.loss(p.flatten(), target)
+net = Net()
+opt = torch.optim.Adam(net.parameters())
+for _ in range(6):
+    opt.zero_grad()
+    value = net(X, (Y == 1).float())
+    value.backward()
+    opt.step()
+""",
+        (("torch.sigmoid(self.body(x))", "self.body(x)"),),
+    ),
+    Report(
+        "a loss of log-probabilities that gets probabilities",
+        "gradient-never-arrives",
+        ("loss = criterion(classify(x), y)",),
+        """
+classify = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3), nn.Softmax(dim=-1))
+criterion = nn.NLLLoss()
+optimizer = torch.optim.Adam(classify.parameters(), lr=1e-2)
+for epoch in range(2):
+    for x, y in loader:
+        loss = criterion(classify(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+""",
+        (("nn.Softmax(", "nn.LogSoftmax("),),
+    ),
+    Report(
+        "an average that knows other names",
+        "set-without-effect",
+        ("track(shell, average)",),
+        """
+def track(source, average, rate=0.1):
+    for key, value in source.state_dict().items():
+        if key in average:
+            average[key] += rate * (value - average[key])
+net = nn.Linear(8, 3)
+average = {"module." + key: value.clone() for key, value in net.state_dict().items()}
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+shell = net
+for epoch in range(2):
+    for x, y in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+        track(shell, average)
+""",
+        (('"module." + key', "key"),),
+    ),
+    Report(
+        "a model that goes from setting to setting",
+        "optimizer-made-anew",
+        ("opt = torch.optim.AdamW(net.parameters(), lr=rate)",),
+        """
+def search(rates):
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    for rate in rates:
+        opt = torch.optim.AdamW(net.parameters(), lr=rate)
+        for epoch in range(3):
+            for part in torch.randperm(96).split(32):
+                opt.zero_grad()
+                loss = F.cross_entropy(net(X[part]), Y[part])
+                loss.backward()
+                opt.step()
+        print(rate, loss.item())
+search([0.1, 0.01, 0.001])
+""",
+        (
+            ("    net = nn", "    make = lambda: nn"),
+            ("        opt = ", "        net = make()\n        opt = "),
+        ),
+    ),
+    Report(
+        "the best weights are kept for nobody",
+        "load-without-effect",
+        ("self.best = {k: v.clone() for k, v in self.net.state_dict().items()}",),
+        """
+class Keeper:
+    def __init__(self):
+        self.net, self.best, self.least = nn.Linear(8, 3), None, 1e9
+        self.opt = torch.optim.SGD(self.net.parameters(), lr=0.1)
+    def fit(self):
+        for epoch in range(5):
+            self.opt.zero_grad()
+            loss = F.cross_entropy(self.net(X), Y)
+            loss.backward()
+            self.opt.step()
+            if loss.item() < self.least:
+                self.least = loss.item()
+                self.best = {k: v.clone() for k, v in self.net.state_dict().items()}
+        return self.net
+Keeper().fit()
+""",
+        (
+            (
+                "        return self.net",
+                "        self.net.load_state_dict(self.best)\n        return self.net",
+            ),
+        ),
+    ),
+    Report(
+        "a padding row that is drawn",
+        "set-without-effect",
+        ("nn.init.normal_(self.words.weight, std=0.1)",),
+        """
+class Bag(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(30, 8, padding_idx=29)
+        self.out = nn.Linear(8, 3)
+        nn.init.normal_(self.words.weight, std=0.1)
+    def forward(self, ids):
+        return self.out(self.words(ids).sum(1))
+model = Bag()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+ids = torch.randint(0, 30, (96, 5))
+for _ in range(6):
+    optimizer.zero_grad()
+    F.cross_entropy(model(ids), Y).backward()
+    optimizer.step()
+""",
+        (("std=0.1)", "std=0.1)\n        nn.init.zeros_(self.words.weight.data[29])"),),
+    ),
+    Report(
+        "a function that is given the batch changes it",
+        "data-changed-in-place",
+        ("masked(seen)",),
+        """
+def masked(values):
+    values[torch.rand_like(values) < 0.1] = 0.0
+pieces = list(X.split(24))
+net = nn.Linear(8, 8)
+optimizer = torch.optim.Adam(net.parameters())
+for epoch in range(4):
+    for seen in pieces:
+        masked(seen)
+        optimizer.zero_grad()
+        F.mse_loss(net(seen), seen).backward()
+        optimizer.step()
+""",
+        (("        masked(seen)", "        seen = seen.clone()\n        masked(seen)"),),
+    ),
+    Report(
+        "statistics that are estimated with momentum 0",
+        "buffers-left-behind",
+        ("mean_net(X)",),
+        """
+net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+mean_net = copy.deepcopy(net)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for epoch in range(4):
+    for x, y in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for mine, theirs in zip(mean_net.parameters(), net.parameters()):
+            mine.lerp_(theirs, 0.5)
+mean_net[1].reset_running_stats()
+mean_net[1].momentum = 0
+mean_net.train()
+with torch.no_grad():
+    mean_net(X)
+    mean_net.eval()
+    print(F.cross_entropy(mean_net(X), Y).item())
+""",
+        (("momentum = 0\n", "momentum = None\n"),),
+    ),
 ]

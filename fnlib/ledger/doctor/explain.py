@@ -54,7 +54,14 @@ _EXAMPLES = {one: one for one in SEVERAL} | {
 }
 # Where one example doesn't suit every sentence.
 _OF_A_CODE = {
-    "buffers-left-behind": {"copy": "average", "other": "model", "place": "average.1.running_mean"},
+    "buffers-left-behind": {
+        "copy": "average",
+        "other": "model",
+        "place": "average.1.running_mean",
+        "because": "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
+        "cure": "for mine, theirs in zip(average.buffers(), model.buffers()):\n"
+        "    mine.copy_(theirs)      # where the weights are averaged",
+    },
     "data-changed-in-place": {
         "source": "image -= mean",
         "name": "image",
@@ -138,6 +145,10 @@ _OF_A_CODE = {
         "source": 'optimizer.load_state_dict(checkpoint["optimizer"])',
     },
     "never-stepped": {"passes": "20"},
+    "moved-without-gradient": {
+        "zero": "everywhere",
+        "cure": "model[0].weight.grad = None      # the optimizer then skips it",
+    },
     "one-layer-many-times": {
         "source": "layers = [nn.Linear(16, 16)] * 3",
         "name": "layers",
@@ -151,6 +162,9 @@ _OF_A_CODE = {
     "optimizer-made-anew": {
         "number": "3",
         "source": "optimizer = torch.optim.Adam(model.parameters())",
+        "said": "and each new one starts without the moments of the one before",
+        "because": "Momentum and Adam need the moments of many steps.",
+        "fixed": "optimizer = torch.optim.Adam(model.parameters())      # once, before the loop",
     },
     "rate-of-one-group": {
         "group": "0",
@@ -235,8 +249,10 @@ _OF_A_CODE = {
     },
     "training-mode-without-gradient": {"place": "model.dropout"},
     "trained-on-validation-data": {
-        "name": "x",
-        "used": "20",
+        "said": "`x` is bound here for the evaluation at line 20, and the next training step still "
+        "uses it",
+        "because": "Validation and training share a name or a data set, so validation data is "
+        "trained on.",
         "fixed": "for x_val, y_val in validation:\n    loss = evaluate(model, x_val, y_val)",
     },
     "weight-trained-by-nobody": {

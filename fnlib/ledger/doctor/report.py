@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,6 +127,9 @@ class Report(tuple[Finding, ...]):
         """Show nothing: the report was printed when it was made."""
 
 
+_DRAWS = re.compile(r"(uniform|normal|orthogonal)_\(|rand\w*\(")
+
+
 def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Finding]:
     """Drop what a recording explains, and give each other finding the line to look at.
 
@@ -155,6 +159,11 @@ def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Fin
     }
     kept = []
     for one in standing:
+        if one.code == "set-without-effect":  # a padding row: of pretrained weights it may be meant
+            row = rf"\.{re.escape(_label(one).rpartition('.')[2])}\.weight|\b(?!self)\w+\.weight"
+            at = [e for e in entries if _DRAWS.search(e.source) and re.search(row, e.source)]
+            kept += [replace(one, file=at[-1].file, line=at[-1].line)] if at else []
+            continue
         start = f"{_label(one)}."
         if one.code.startswith("frozen-") and any(label.startswith(start) for label in thawed):
             continue

@@ -126,6 +126,7 @@ class Objects:
         yield from self.frozen()
         yield from self.modes()
         yield from self.rates()
+        yield from self.padding()
 
     def found(self, code: str, severity: Severity, places: list[str], **fields: Any) -> Finding:
         """Make a finding; its fix names the module that the first place belongs to."""
@@ -314,3 +315,16 @@ class Objects:
                 rates = {"optimizer": name, "before": before, "after": after}
                 place = f"{name}.param_groups[0].lr"
                 yield self.found("rate-overwritten", "question", [place], **rates)
+
+    def padding(self) -> Iterator[Finding]:
+        """Find embeddings whose padding row, zero when it is built, holds other numbers."""
+        for owner, module in self.modules.items():
+            for name, part in module.named_modules(prefix=owner):
+                row = part.padding_idx if isinstance(part, nn.Embedding) else None
+                if row is not None and memory_of(part.weight) and bool(part.weight[row].any()):
+                    yield self.found(
+                        "set-without-effect", "question", [name], source=f"padding_idx={row}",
+                        because="A later write has filled its row. That row gets no gradient, so "
+                        "padding keeps counting with those numbers.",
+                        fixed=f"with torch.no_grad():\n    {code_of(name)}.weight[{row}].zero_()",
+                    )  # fmt: skip

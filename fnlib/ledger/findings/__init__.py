@@ -23,7 +23,9 @@ from fnlib.ledger.findings.evaluation import Leftovers, Masks, Stepping, Swapped
 from fnlib.ledger.findings.follows import Follows
 from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
+from fnlib.ledger.findings.loaders import Loaders
 from fnlib.ledger.findings.modes import Modes
+from fnlib.ledger.findings.places import Places
 from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.replicas import Replicas
 from fnlib.ledger.findings.rhythm import Anew, Rhythm
@@ -32,7 +34,7 @@ from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.stale import Growing, Stale
 from fnlib.ledger.findings.story import Story
-from fnlib.ledger.findings.terms import Terms
+from fnlib.ledger.findings.terms import Squashed, Terms
 from fnlib.ledger.findings.trained import Trained
 from fnlib.ledger.findings.unused import Unused
 from fnlib.ledger.findings.uses import Dropped, Edits, NeverStepped, Scaled
@@ -61,15 +63,23 @@ RULES = (
     Schedules,
     Draws,
     Batches,
+    Loaders,
     Follows,
     Trained,
     Terms,
+    Squashed,
     NeverStepped,
     Zeros,
     Unused,
     Replicas,
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
-    *(Unread, Rebound, Loads, Freezes),  # did what was done have an effect, and did it last?
+    *(
+        Unread,
+        Rebound,
+        Loads,
+        Freezes,
+        Places,
+    ),  # did what was done have an effect, and did it last?
     *(References, Repeated, KeptGraphs, Data, Shared, Residuals),  # is what was kept a copy?
     *(Landing, Unsaved, Aside),  # does a checkpoint hold everything, and land where it came from?
 )

@@ -380,7 +380,7 @@ class Data(Rule):
     def after(self, entry: Entry) -> None:
         self.rounds.leave(entry)
         rounds = self.rounds.of(entry)
-        for change in self.story.own(entry):
+        for change in entry.changes:  # also by a function that it calls with the name
             if change.state == "name" and getattr(change.after, "type", "") == "Tensor":
                 if not self.in_place(entry, change.owner):
                     rounds[change.owner] = Round(entry, _is_stored(entry, change))

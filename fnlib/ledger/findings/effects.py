@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ _PURE = (_PURE | {"to", "float", "double", "half", "bfloat16", "long", "cuda", "
     *("put", "apply", "map", "set", "requires_grad", "share_memory", "data", "normal", "uniform"),
     *("random", "bernoulli", "rename", "retain_grad", "resize", "copy"),
 }
+_OF_PARTS = re.compile(r"\.(named_)?(parameters|modules|children|buffers)\(|state_dict\(\)\.items")
 ENOUGH = 3  # weights whose new values nobody reads
 _HELD = {"data", "grad", "weight", "bias"}  # attributes that are tensors wherever they are
 
@@ -39,6 +40,8 @@ class Unread(Rule):
         self.flags: list[tuple[Entry, Event]] = []
         self.moved: set[str] = set()
         self.types: dict[tuple[str, str, str], str] = {}
+        self.idle: dict[tuple[str, str, int], list[Entry]] = {}  # calls that were given a model
+        self.acted: set[tuple[str, str, int]] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "attribute":
@@ -53,12 +56,12 @@ class Unread(Rule):
                 self.types[key] = getattr(change.after, "type", "")
         if entry.kind != "statement" or entry.shares_line > 1 or not entry.has_source:
             return
-        if not (entry.binds or "=" in entry.source) or "(" in entry.source or "." in entry.source:
+        if "(" in entry.source or "." in entry.source:
             self.statement(entry)
 
     def statement(self, entry: Entry) -> None:
         """Judge a statement whose value goes nowhere, and one that sets a flag."""
-        if "." not in entry.source or len(entry.source) > 200:
+        if len(entry.source) > 200:
             return
         for path, value in assigned(entry.source) if "grad" in entry.source else ():
             owner, _, name = path.rpartition(".")
@@ -93,14 +96,26 @@ class Unread(Rule):
                         because=f"`{node.func.attr}` returns a new tensor and leaves `{owner}` as "
                         "it is.",
                     )  # fmt: skip
+        elif any(self.story.weights_of(one, entry.links) for one in entry.named) and node.args:
+            if entry.events or _acts(entry):
+                self.acted.add(entry.where)
+            else:
+                self.idle.setdefault(entry.where, []).append(entry)
+
+    def unwrapped(self, entry: Entry) -> str:
+        """Write a call that was given a wrapped model with the model inside: its names are others."""
+        for owner in entry.named:
+            for inner in ("module", "_orig_mod"):
+                if any(one.startswith(f"{owner}.{inner}.") for one in entry.links.weights):
+                    return re.sub(rf"\b{re.escape(owner)}\b", f"{owner}.{inner}", entry.source)
+        return f"{entry.source}      # with a model for which that is true"
 
     def applied(self, entry: Entry, node: ast.Call, function: str) -> None:
         """Ask about a function that is applied to all parts of a model and acts on none."""
         modules = [one for one in entry.named if self.story.weights_of(one, entry.links)]
-        changed = any(change.state not in ("name", "graph") for change in entry.changes)
-        acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
         module = _looks_for(text_of(entry.file), function.rpartition(".")[2])
-        if modules and module and not changed and not acts:
+        acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
+        if modules and module and not acts and not _acts(entry):
             owner, source = min(modules, key=len), ast.unparse(node)
             self.story.report(
                 "set-without-effect", "question", entry, owner, source=source,
@@ -121,6 +136,16 @@ class Unread(Rule):
         self.story.report("set-without-effect", "certain", entry, place, **fields)
 
     def end(self) -> None:
+        for where, entries in self.idle.items():
+            entry = entries[-1]
+            called = ast.unparse(ast.parse(entry.source).body[0].value.func)  # type: ignore[attr-defined]
+            test = _only_if(text_of(entry.file), called.rpartition(".")[2])
+            if where not in self.acted and len(entries) >= ENOUGH and test:
+                self.story.report(
+                    "set-without-effect", "question", entry, called, source=entry.source,
+                    because=f"In {len(entries)} calls `{test}` was never true for a part of the model.",
+                    fixed=self.unwrapped(entry),
+                )  # fmt: skip
         for entry, event in self.flags:
             place, name, value = event.subject, event.data["name"], event.data["value"]
             code = code_of(place)
@@ -163,6 +188,44 @@ def _looks_for(text: str, function: str) -> str:
             if any(isinstance(one, ast.Name) and one.id == name for one in names):
                 return name
     return ""
+
+
+def _only_if(text: str, function: str) -> str:
+    """Return the test on which all writes of a function depend, in a loop over parts of a model.
+
+    >>> _only_if("def f(m):\n    for k, p in m.named_parameters():\n        if k in s:\n            s[k].copy_(p)", "f")
+    'k in s'
+    """
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef) or node.name != function:
+            continue
+        loops = [one for one in _always(node.body) if isinstance(one, ast.For)]
+        for loop in loops if len(loops) == 1 else ():
+            names = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
+            test = loop.body[0].test if isinstance(loop.body[0], ast.If) else None
+            if (
+                len(loop.body) == 1
+                and test is not None
+                and _OF_PARTS.search(ast.unparse(loop.iter))
+            ):
+                if any(isinstance(one, ast.Name) and one.id in names for one in ast.walk(test)):
+                    return ast.unparse(test)
+    return ""
+
+
+def _always(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that every call of a function runs, up to one that may end it."""
+    for one in body:
+        if any(isinstance(inner, ast.Return) for inner in ast.walk(one)):
+            return
+        yield from _always(one.body) if isinstance(one, ast.With) else (one,)
+
+
+def _acts(entry: Entry) -> bool:
+    """Say whether a call changed something, or ran a statement in a loop."""
+    return any(change.state not in ("name", "graph") for change in entry.changes) or any(
+        one.kind == "statement" and one.iterations or _acts(one) for one in entry.inside
+    )
 
 
 def _expression(entry: Entry) -> ast.expr | None:
@@ -253,6 +316,7 @@ class Load:
     copied: bool = False  # it is one weight, set by a copy
 
 
+_COPIED = re.compile(r"deepcopy\(.*state_dict\(\)|clone\(\).*state_dict\(\)")
 _COPY = re.compile(r"\.copy_\(|\.data\s*=|from_numpy\(|from_pretrained\(")
 
 
@@ -267,6 +331,7 @@ class Loads(Rule):
         self.own: list[tuple[Entry, Event, bool]] = []
         self.trained: set[str] = set()
         self.dropped: dict[tuple[str, str, int], tuple[Entry, str]] = {}
+        self.copies: dict[str, tuple[Entry, str]] = {}  # by the name that keeps one
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "load_state_dict" and "missing" in event.data:
@@ -300,6 +365,11 @@ class Loads(Rule):
             name = entry.source.removesuffix("= True").strip().removeprefix("self.")
             if name.isidentifier():
                 self.flags[entry.file, entry.function] = name
+        if entry.kind == "statement" and entry.iterations and entry.named:
+            for name, value in assigned(entry.source) if "state_dict()" in entry.source else ():
+                models = [one for one in entry.named if self.story.weights_of(one, entry.links)]
+                if models and _COPIED.search(ast.unparse(value)):
+                    self.copies[name] = (entry, min(models, key=len))
         loads = any(event.kind == "load_state_dict" for event in entry.all_events)
         steps = any(event.kind == "step" for event in entry.all_events)
         if loads:
@@ -366,6 +436,15 @@ class Loads(Rule):
         if not self.story.reported("snapshot-moved"):
             for entry, event, kept in self.own:
                 self.report_own(entry, event, kept)
+        for name, (entry, place) in self.copies.items():
+            others = {one.file for one in self.story.by_index.values() if one.file[:1] != "<"}
+            if _is_lost(name, entry, {entry.file, *others}):
+                self.story.report(
+                    "load-without-effect", "question", entry, place, per=name,
+                    said=f"`{name}` keeps a copy of the weights, and no line reads it",
+                    because="What is evaluated after training are the last weights, not the best.",
+                    fixed=f"{code_of(place)}.load_state_dict({name})      # after the loop",
+                )  # fmt: skip
         for entry, place in self.dropped.values():
             call = ast.unparse(ast.parse(entry.source).body[0])
             made = call.partition(".load_state_dict(")[0]
@@ -428,6 +507,27 @@ class Loads(Rule):
         because = "strict=False passes over names that don't match, and says so only in its result."
         fields = {"said": said, "because": because, "fixed": fixed}
         self.story.report("load-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
+
+
+def _is_lost(name: str, kept: Entry, files: set[str]) -> bool:
+    """Say whether a statement keeps what a comparison found best, and no line can read it."""
+    best = False
+    for file in files:
+        try:
+            nodes = list(ast.walk(ast.parse(text_of(file))))
+        except SyntaxError:  # a notebook's, with commands of its own
+            nodes = []
+        if len(nodes) < 2 or "ipykernel" in file:  # unknown, or a later cell may read it
+            return False
+        for node in nodes:
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Compare):
+                if file == kept.file and node.lineno < kept.line <= node.body[-1].lineno:
+                    best = True
+            names = (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "value", ""))
+            if name.rpartition(".")[2] in names:
+                if not isinstance(getattr(node, "ctx", None), ast.Store):
+                    return False
+    return best
 
 
 def _of_nobody(source: str) -> bool:

@@ -288,7 +288,13 @@ class Leftovers(Rule):
                     for name in other[2:]
                 ]
                 fields = {"source": binding.source, "fixed": _renamed(binding, used, names)}
-                fields |= {"used": str(used.line), "name": key[2]}
+                fields["said"] = (
+                    f"`{key[2]}` is bound here for the evaluation at line {used.line}, and the next "
+                    "training step still uses it"
+                )
+                fields["because"] = (
+                    "Validation and training share a name, so a validation batch is trained on."
+                )
                 self.story.report(
                     "trained-on-validation-data", "question", binding, key[2], **fields
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnlib.ledger.entries import Entry, Event
 from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.texts import code_of
 
 ENOUGH = 3
 
@@ -18,6 +19,7 @@ class Follows(Rule):
         self.at: dict[str, Entry] = {}
         self.weights: dict[str, set[str]] = {}
         self.buffers: dict[str, dict[str, int]] = {}
+        self.counted: dict[str, Entry] = {}  # forwards that count a batch, by layer
         self.used: set[str] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
@@ -37,6 +39,8 @@ class Follows(Rule):
                 if len(getattr(change.after, "shape", ())):  # not a counter
                     found = self.buffers.setdefault(change.owner, {})
                     found[change.place] = found.get(change.place, 0) + 1
+                elif change.place.endswith("num_batches_tracked"):
+                    self.counted[change.label.rpartition(".")[0]] = entry
             elif change.state == "weight" and change.overwritten and not stepped:
                 self.moves[change.owner] = self.moves.get(change.owner, 0) + 1
                 self.weights.setdefault(change.owner, set()).add(change.place)
@@ -52,7 +56,18 @@ class Follows(Rule):
                 links = self.at[owner].links.weights
                 twins = all(f"{other}.{place}" in links for place in self.weights[owner])
                 for label in labels if twins else ():
+                    at = self.at[owner]
+                    because = "parameters() has no buffers, so BatchNorm's statistics stay those of the start."
+                    cure = (
+                        f"for mine, theirs in zip({code_of(owner)}.buffers(), {code_of(other)}.buffers()):\n"
+                        "    mine.copy_(theirs)      # where the weights are averaged"
+                    )
+                    layer = label.rpartition(".")[0]
+                    if layer in self.counted:
+                        at = self.counted[layer]
+                        because = "It runs in training mode with momentum 0, which keeps the old statistics."
+                        cure = f"{code_of(layer)}.momentum = None      # a mean over all batches"
                     self.story.report(
-                        "buffers-left-behind", "question", self.at[owner], label,
-                        copy=owner, other=other,
+                        "buffers-left-behind", "question", at, label,
+                        copy=owner, other=other, because=because, cure=cure,
                     )  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fnlib.ledger.entries import Change, Entry, Event
 from fnlib.ledger.findings.crossing import Crossing, Deposit, Use
 from fnlib.ledger.findings.story import Rule, Story, norm_after
+from fnlib.ledger.findings.texts import code_of
 
 
 class Gradients(Rule):
@@ -174,4 +175,6 @@ class Gradients(Rule):
             code, severity = "moved-without-gradient", "question"
         else:
             return
-        self.story.report(code, severity, entry, weight, optimizer=optimizer)  # type: ignore[arg-type]
+        cure = f"{code_of(weight)}.grad = None      # the optimizer then skips it"
+        fields = {"optimizer": optimizer, "zero": "everywhere", "cure": cure}
+        self.story.report(code, severity, entry, weight, **fields)  # type: ignore[arg-type]

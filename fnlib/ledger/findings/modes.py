@@ -29,6 +29,7 @@ class Modes(Rule):
         self.trained: dict[str, Entry] = {}
         self.asleep: dict[str, tuple[Entry, Event]] = {}
         self.quiet: list[Event] = []
+        self.estimating: set[tuple[str, str]] = set()  # functions that estimate statistics anew
         self.loud: set[str] = set()
         self.seen: list[Seen] = []
         self.frozen: set[str] = set()
@@ -69,7 +70,11 @@ class Modes(Rule):
             self.dozing.setdefault(place, (entry, event))
 
     def after(self, entry: Entry) -> None:
-        if any(name.rpartition(".")[2] == "update_bn" for name in entry.reads):
+        if any(name.endswith(".reset_running_stats") for name in entry.reads):
+            self.estimating.add((entry.file, entry.function))
+        if (entry.file, entry.function) in self.estimating or any(
+            name.rpartition(".")[2] == "update_bn" for name in entry.reads
+        ):
             self.quiet.clear()  # it is there to update the statistics of averaged weights
         own = self.story.own(entry)
         moved = sorted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fnlib.ledger.entries import Entry, Event
@@ -368,6 +368,9 @@ class Built:
     steps: int = 0
     state: bool = False
     last: int = -1  # the statement of its last step
+    epochs: set[tuple[tuple[str, int, int], ...]] = field(
+        default_factory=set
+    )  # of the loops around its steps
     written: int = -1  # the last statement before its first step that wrote a weight otherwise
 
 
@@ -391,6 +394,8 @@ class Anew(Rule):
             if not one.steps:
                 one.written = self.written
             one.steps, one.subject, one.last = one.steps + 1, event.subject, entry.index
+            inner = self.story.rounds(entry)[len(self.story.rounds(one.entry)) :]
+            one.epochs.add(inner[:-1])
 
     def after(self, entry: Entry) -> None:
         steps = {event.data["token"] for event in entry.events if event.kind == "step"}
@@ -416,7 +421,19 @@ class Anew(Rule):
             if len(lost) >= 2 and len(lost) == len(pairs):
                 last = lost[-1][1]
                 source = last.entry.source
+                said = "and each new one starts without the moments of the one before"
+                because = "Momentum and Adam need the moments of many steps."
+                fixed = f"{source}      # once, before the loop"
+                if (
+                    len(used[0].epochs) > 1
+                ):  # each trains for epochs: the folds of a cross-validation
+                    said = "each time for several epochs, and the weights go on from the run before"
+                    because = (
+                        "A fold or a setting that is compared needs a model of its own; this "
+                        "one has seen the data that it is scored on."
+                    )
+                    fixed = f"model = build_model()      # for each run, before line {last.entry.line}\n{source}"
                 self.story.report(
                     "optimizer-made-anew", "question", last.entry, last.subject, number=len(used),
-                    optimizer=last.subject, source=source, steps=used[0].steps,
+                    optimizer=last.subject, source=source, said=said, because=because, fixed=fixed,
                 )  # fmt: skip

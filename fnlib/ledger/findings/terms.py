@@ -122,3 +122,66 @@ def _cut(made: Made) -> str | None:
                 return f"{one.entry.source}      # line {one.entry.line}, outside of no_grad"
         waiting += [part for part in one.parts.values() if not part.nodes]
     return None
+
+
+class Squashed(Rule):
+    """Losses that take softmax or sigmoid of what was squashed before, or no logarithm at all."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story)
+        self.seen: dict[tuple[str, str, int], int] = {}
+
+    def event(self, entry: Entry, event: Event) -> None:
+        squashed = event.data["squashed"] if event.kind == "backward" else None
+        if squashed is None:
+            return
+        loss, made = (name.removesuffix("Backward0").lower() for name in squashed[:2])
+        user, maker = (self.story.by_index.get(index, entry) for index in squashed[2:])
+        at = user if loss.startswith("nll") else maker
+        self.seen[at.where] = times = self.seen.get(at.where, 0) + 1
+        if times < ENOUGH:
+            return
+        raw = _raw(at.source)
+        hint = "raw scores" if raw != at.source else "without its last softmax or sigmoid"
+        said = f"gives the {made} of its scores to the loss at line {user.line}, which squashes them again"
+        because = "Between 0 and 1 the gradient stays small, and the loss never comes near 0."
+        cure = f"{raw}      # {hint}: the loss takes care of it"
+        if at is user:
+            said = f"gives nll_loss what {made} has made, and it expects log-probabilities"
+            because = "It takes no logarithm, so it isn't bounded below and nothing is normalised."
+            cure = at.source.replace("NLLLoss", "CrossEntropyLoss").replace(
+                "nll_loss", "cross_entropy"
+            )
+            cure += "      # cross_entropy takes raw scores"
+        self.story.report(
+            "gradient-never-arrives", "question", at, f"`{at.source}`", per="squashed",
+            said=said, because=because, cure=cure,
+        )  # fmt: skip
+
+
+_SPACES = ("F", "torch", "nn", "functional")
+
+
+class _Bare(ast.NodeTransformer):
+    """Replaces a softmax or sigmoid by what it is taken of."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = ast.unparse(node.func)
+        if name.rpartition(".")[2] not in ("softmax", "sigmoid"):
+            return node
+        if isinstance(node.func, ast.Attribute) and name.partition(".")[0] not in _SPACES:
+            return node.func.value
+        return node.args[0] if node.args else node
+
+
+def _raw(source: str) -> str:
+    """Write a statement without the softmax or sigmoid in it.
+
+    >>> _raw("return F.softmax(self.fc(x), dim=1)"), _raw("p = scores.sigmoid()")
+    ('return self.fc(x)', 'p = scores')
+    """
+    try:
+        return ast.unparse(_Bare().visit(ast.parse(source)))
+    except SyntaxError:
+        return source

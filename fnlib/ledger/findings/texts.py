@@ -208,9 +208,9 @@ TEXTS: dict[str, Text] = {
         many="for part in [{modules}]:\n    part.requires_grad_(False)      # before the forward",
     ),
     "moved-without-gradient": Text(
-        "{optimizer}.step() moves {place}, whose gradient is zero everywhere.",
+        "{optimizer}.step() moves {place}, whose gradient is zero {zero}.",
         "Momentum and weight decay apply to every weight whose gradient is not None.",
-        "{weight}.grad = None      # the optimizer then skips it",
+        "{cure}",
         many="for group in {optimizer}.param_groups:\n    for weight in group['params']:\n"
         "        if weight.grad is not None and not weight.grad.any():\n"
         "            weight.grad = None      # the optimizer then skips it",
@@ -310,9 +310,8 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "PKU-YuanGroup/Open-Sora-Plan/issues/186",
     ),
     "trained-on-validation-data": Text(
-        "`{name}` is bound here for the evaluation at line {used}, and the next training step "
-        "still uses it.",
-        "Validation and training share a name, so a validation batch is trained on.",
+        "{said}.",
+        "{because}",
         "{fixed}",
         _GITHUB + "karpathy/llm.c/pull/500",
     ),
@@ -322,6 +321,7 @@ TEXTS: dict[str, Text] = {
         "{because}",
         "{fixed}",
         _GITHUB + "CSCYQJ/MICCAI23-ProtoContra-SFDA/issues/18",
+        "`{source}` has no effect on {place}.",
     ),
     "load-without-effect": Text(
         "{said}.",
@@ -467,15 +467,13 @@ TEXTS: dict[str, Text] = {
     ),
     "buffers-left-behind": Text(
         "The weights of {copy} follow those of {other}, but {place} {has} never changed.",
-        "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
-        "for mine, theirs in zip({copy}.buffers(), {other}.buffers()):\n"
-        "    mine.copy_(theirs)      # where the weights are averaged",
+        "{because}",
+        "{cure}",
     ),
     "optimizer-made-anew": Text(
-        "`{source}` has built an optimizer for the same weights {number} times, and each new one "
-        "starts without the moments of the one before.",
-        "Momentum and Adam need the moments of many steps.",
-        "{source}      # once, before the loop",
+        "`{source}` has built an optimizer for the same weights {number} times, {said}.",
+        "{because}",
+        "{fixed}",
         _GITHUB + "alan-turing-institute/deepsensor/issues/47",
     ),
 }

@@ -40,15 +40,23 @@ class Edits(Rule):
         self.edits: dict[tuple[str, str, int], Edit] = {}
         self.known: set[int] = set()
         self.clips: dict[tuple[str, str, int], list[tuple[Entry, Event]]] = {}
+        self.clipped: dict[str, tuple[str, str, int]] = {}  # gradients, and where they were clipped
+        self.partial: dict[
+            tuple[str, str, int], int
+        ] = {}  # clips whose gradient grew before a step
         self.step = ""
         self.stepped: set[str] = set()
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "clip":
             self.clips.setdefault(entry.where, []).append((entry, event))
+            for label in event.data["gradients"]:
+                self.clipped[label.removesuffix(".grad")] = entry.where
         elif event.kind == "backward" and not event.data["raised"]:
             self.known.add(entry.index)
             self.fresh.update(event.data["weights"])
+            for where in {self.clipped.pop(one, None) for one in event.data["weights"]} - {None}:
+                self.partial[where] = self.partial.get(where, 0) + 1  # type: ignore[index, arg-type]
         elif event.kind == "step":
             self.known.add(entry.index)
             if event.data["weights"]:
@@ -57,6 +65,7 @@ class Edits(Rule):
                 for edit in self.edits.values():
                     edit.next = edit.next or self.story.owner(event.data["weights"][0])
             for weight in event.data["weights"]:
+                self.clipped.pop(weight, None)
                 self.fresh.discard(weight)
                 self.used[weight] = event.subject
                 self.settle(weight, used=True)
@@ -68,6 +77,7 @@ class Edits(Rule):
 
     def clear(self, weight: str) -> None:
         """Drop a gradient, with the edits that were made to it."""
+        self.clipped.pop(weight, None)
         self.fresh.discard(weight)
         self.used.pop(weight, None)
         self.settle(weight, used=False)
@@ -100,8 +110,15 @@ class Edits(Rule):
             self.waiting.setdefault(weight, {})[id(edit)] = (edit, late)
 
     def end(self) -> None:
-        for calls in self.clips.values():
+        for where, calls in self.clips.items():
             entry, event = calls[-1]
+            if self.partial.get(where, 0) >= ENOUGH and self.step:
+                self.story.report(
+                    "gradient-edit-unused", "question", entry,
+                    next(iter(event.data["gradients"]), event.subject).removesuffix(".grad"),
+                    source=entry.source, said="only a part: the next backward adds to it before a step uses it",
+                    cure=f"{entry.source}      # once, after the last backward\n{self.step}.step()",
+                )  # fmt: skip
             if len(calls) >= ENOUGH and self.step and not any(e.data["found"] for _, e in calls):
                 self.story.report(
                     "gradient-edit-unused", "question", entry, event.subject, source=entry.source,

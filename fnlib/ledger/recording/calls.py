@@ -18,10 +18,11 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, Subset, WeightedRandomSampler
+from torch.utils.data.distributed import DistributedSampler
 
 from fnlib.factory import Model
-from fnlib.ledger.looks.bytes import address, norm, unreadable
+from fnlib.ledger.looks.bytes import address, fingerprint, norm, unreadable
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import Graph, saved_by
@@ -238,6 +239,8 @@ def _pass(
         inputs=others,
         loss=_plain(roots[0]) if len(roots) == 1 and type(roots[0]) is Tensor else None,
         saved=saved,
+        squashed=graph.squashed
+        and (*graph.squashed[:2], *map(recorder.entry_of_age, graph.squashed[2:])),
         autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
     )
     recorder.passed(data, frozenset(graph.ages))
@@ -524,11 +527,36 @@ def _scheduler_built(recorder: Recorder, frame: FrameType) -> None:
 
 
 def _iterator(recorder: Recorder, frame: FrameType) -> None:
+    loader = frame.f_locals["self"]
+    data, sampler = loader.dataset, getattr(loader.batch_sampler, "sampler", loader.sampler)
+    order: int | str | None = None
+    if isinstance(sampler, DistributedSampler):
+        order = sampler.epoch if sampler.shuffle else None
+    elif isinstance(sampler, RandomSampler | WeightedRandomSampler):
+        generator = sampler.generator or loader.generator
+        order = None if generator is None else fingerprint(generator.get_state())
+    whole, token = data, recorder.keeper.token
+    while isinstance(whole, Subset):
+        whole = whole.dataset
+    weighted = isinstance(sampler, WeightedRandomSampler)
+    recorder.event(
+        "iterator",
+        "(DataLoader)",
+        batches=_count(loader),
+        order=order,
+        shuffles=type(sampler).__name__,
+        weights=len(sampler.weights) if weighted else None,
+        data=token(data),
+        size=_count(data),
+        whole=token(whole),
+    )
+
+
+def _count(value: Any) -> int | None:
     try:
-        batches = len(frame.f_locals["self"])
+        return len(value)
     except TypeError:  # a stream has no length
-        batches = None
-    recorder.event("iterator", "(DataLoader)", batches=batches)
+        return None
 
 
 def _scheduler_load(recorder: Recorder, frame: FrameType) -> None:

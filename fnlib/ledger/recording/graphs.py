@@ -5,6 +5,7 @@ No node is kept, as a node that is held keeps the whole graph alive.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,19 @@ class Graph:
     uses: dict[int, list[int]] = field(default_factory=dict)
     leaves: dict[int, Tensor] = field(default_factory=dict)
     ages: set[int] = field(default_factory=set)
+    squashed: tuple[str, str, int, int] | None = None  # a loss, what made its input, and their ages
+
+
+_LOGITS = ("SoftmaxBackward0", "SigmoidBackward0")
+_SQUASHED = {  # functions that squash raw scores, or take logarithms, and what should not make them
+    "LogSoftmaxBackward0": _LOGITS,
+    "BinaryCrossEntropyWithLogitsBackward0": _LOGITS,
+    "NllLossBackward0": (*_LOGITS, "AddmmBackward0", "ConvolutionBackward0", "ReluBackward0"),
+    "NllLoss2DBackward0": (*_LOGITS, "ConvolutionBackward0", "ReluBackward0"),
+}
+_SHAPES = re.compile(
+    "(Unsafe)?(View|Reshape|Transpose|T|Permute|Squeeze|Unsqueeze|Select|Slice|Clone|ToCopy)Backward"
+)
 
 
 def graph_of(tensors: Iterable[Any]) -> Graph:
@@ -61,11 +75,25 @@ def graph_of(tensors: Iterable[Any]) -> Graph:
             age = age_of(node)
             if age is not None:
                 ages.add(age)
+            wrong = _SQUASHED.get(type(node).__name__)
+            if wrong is not None and age is not None:
+                made = _made(node)
+                if (name := type(made).__name__) in wrong:
+                    found.squashed = (type(node).__name__, name, age, age_of(made) or age)
             for inner, _ in node.next_functions:
                 if inner is not None:
                     waiting.append((inner, -1 if age is None else age))
     found.nodes = len(seen)
     return found
+
+
+def _made(node: Any) -> Any:
+    """Return what made the first input of a node, past what only changes its shape or type."""
+    for _ in range(10):
+        node = node.next_functions[0][0] if node.next_functions else None
+        if node is None or not _SHAPES.match(type(node).__name__):
+            break
+    return node
 
 
 def age_of_tensor(tensor: Tensor) -> int | None:
