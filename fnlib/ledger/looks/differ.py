@@ -127,7 +127,8 @@ class Keeper(Owners):
             replaced = before is not None and (after is None or after.token != before.token)
             if before is not None and replaced and before.token is not None and not before.weak:
                 self.release(before.held)
-            if one.state in _LINKED and (before is None or replaced or not one.copies):
+                before.held = None  # a gradient that is freed is freed here too
+            if one.state in _LINKED and (before is None or replaced or not one.is_copied):
                 relink = True
                 if before is not None and before.token is not None:
                     self.unlabel(before)
@@ -252,7 +253,7 @@ class Keeper(Owners):
     def _share_copy(known: Seen, first: Seen, tensor: Tensor) -> None:
         """Keep one copy for all names of a storage."""
         if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
-            known.copies = first.copies
+            known._copies = first.copies
             if known.form is not None and first.form is not None:
                 known.compare_quickly(tensor, first)
 
@@ -296,7 +297,7 @@ class Keeper(Owners):
             seen.span = span(tensor, spots[0])
             seen.compare_quickly(tensor, twin)
         if twin is None and seen.octets is None:
-            seen.copies = tuple([copied(part) for part in dense])
+            seen._copies = tuple([copied(part) for part in dense])
         seen.share = is_share(tensor)
         return seen
 
