@@ -20,7 +20,13 @@ from fnlib.ledger.entries import Links, State
 from fnlib.ledger.looks.bytes import address, copied, parts, same, span, unreadable
 from fnlib.ledger.looks.owners import Owners, Sites
 from fnlib.ledger.looks.sighting import Delta, Seen, equal, once, rewritten
-from fnlib.ledger.looks.watches import ModuleWatch, OptimizerWatch, TensorWatch, Watch
+from fnlib.ledger.looks.watches import (
+    FOLLOWED,
+    ModuleWatch,
+    OptimizerWatch,
+    TensorWatch,
+    Watch,
+)
 from fnlib.torch_private import is_cow, storage_address
 from fnlib.values.protect import is_share
 
@@ -80,8 +86,9 @@ class Keeper(Owners):
             one.forget()
         self._deltas = []
         self._read(watches)
-        self._finish()
-        self._deltas = []
+        if any([delta.seen.watch.order < FOLLOWED for delta in self._deltas]):
+            self._finish()
+        self._deltas, self._sites = [], None
 
     def close(self) -> None:
         """Let go of everything that was watched, and of the copies; labels stay."""

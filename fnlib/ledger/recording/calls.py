@@ -490,7 +490,7 @@ def _plain(metric: Any) -> float | None:
         return None
     if is_wrapped(metric) or unreadable(metric) or metric.numel() != 1 or metric.is_complex():
         return None
-    return float(metric.detach())
+    return float(metric.item())
 
 
 def _length(scheduler: Any) -> int | None:
