@@ -36,6 +36,7 @@ from fnlib.torch_private import (
     is_wrapped,
     steps_before,
     unsaved_buffers,
+    version_of,
     wrapped_step,
 )
 
@@ -65,6 +66,7 @@ MASKS = (  # of torch.nn.functional; they have an argument `training`, which is 
     *(functional.alpha_dropout, functional.feature_alpha_dropout),
 )
 UNREAD = frozenset({"requires_grad", "train", "eval"})
+FEW = 8  # gradients of unwatched weights that a step tells apart: a norm waits for the device
 NEAR = 12  # calls between a forward and a dropout in it
 
 _alive: list[CodeType] = []  # an identity tells an object only while it lives
@@ -253,6 +255,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
     with_gradient: list[Any] = []
     without: list[Any] = []
     unwatched, dead = 0, 0
+    others: list[Tensor] = []
     shapes: dict[str, tuple[int, ...]] = {}
     held: list[tuple[int | None, ...]] = []
     for group in optimizer.param_groups:
@@ -262,6 +265,8 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
             if label is None:
                 unwatched += 1
                 dead += weight.grad is None
+                if weight.grad is not None and len(others) < FEW:
+                    others.append(weight.grad)
             else:
                 (without if weight.grad is None else with_gradient).append(label)
                 if weight.grad is None:
@@ -276,6 +281,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         shapes=shapes,
         unwatched=unwatched,
         dead=dead,
+        others=tuple([(version_of(one), norm(one)) for one in others if _is_dense(one)]),
         token=recorder.keeper.token(optimizer),
         held=tuple(held),
         closure=closure is not None,
@@ -285,6 +291,10 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         aside={name: tuple(map(norm, some)) for name, some in _aside(optimizer).items()},
     )
     recorder.stepped()
+
+
+def _is_dense(gradient: Tensor) -> bool:
+    return gradient.layout is torch.strided and unreadable(gradient) is None
 
 
 def _aside(optimizer: Optimizer) -> dict[str, list[Tensor]]:
