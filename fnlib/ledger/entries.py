@@ -65,8 +65,9 @@ An `Event` is a call that was seen, in order (``order`` counts over the whole re
 ``grad``            torch.autograd.grad, the same data
 ``step``            optimizer label. weights: labels of watched weights that had a gradient; without: those
                     that had none, and their shapes; unwatched: number of tensors held that no watched module owns; dead: of these,
-                    those without gradient; token: of the optimizer; closure: whether it was given one; wraps: whether it holds
-                    another optimizer; rates; type, with its module; held: a tuple of tokens of weights for each group
+                    those without gradient; others: what tells the first gradients of these apart; token: of the
+                    optimizer; closure: whether it was given one; wraps: whether it holds another optimizer;
+                    rates; type, with its module; held: a tuple of tokens of weights for each group
 ``optimizer built`` class name. token: of the optimizer
 ``zero_grad``       optimizer or module label; weights: labels of the watched weights that it holds
 ``scheduler step``  scheduler label; optimizer: label of its optimizer; early: its first, and before any of the optimizer's;

@@ -68,6 +68,27 @@ def test_uses_the_names_of_the_caller() -> None:
     assert finding.place == "ordereddict" and "net.0.weight" in finding.what
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["a layer", "all"])
+@pytest.mark.parametrize("old", [False, True], ids=["no gradient", "an old gradient"])
+def test_a_layer_replaced_before_a_recording(whole: bool, old: bool) -> None:
+    """The layer's gradient of an earlier pass, which `model.zero_grad()` misses, hides nothing."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if old:
+        model(torch.randn(4, 3)).square().mean().backward()
+    model[1] = nn.Linear(3, 1)
+    if whole:
+        model[0] = nn.Linear(3, 3)
+    with fnlib.Ledger(model=model, optimizer=optimizer) as ledger:
+        for _ in range(3):
+            loss = model(torch.randn(4, 3)).square().mean()
+            model.zero_grad()
+            loss.backward()
+            optimizer.step()
+    found = [(one.code, one.severity) for one in ledger.findings]
+    assert found == [("weight-not-in-optimizer", "question" if old else "certain")]
+
+
 def test_worst_first_and_with_a_recording() -> None:
     model, optimizer = trained(torch.optim.SGD)
     best = model.state_dict()

@@ -124,11 +124,12 @@ def test_a_fault_in_a_look_names_it_and_goes_on(
 
     monkeypatch.setattr(where, name, broken)
     ledger, numbers = recorded()
+    entries = ledger.walk()  # summed up when they're read
     monkeypatch.undo()
     assert all(torch.equal(numbers[key], right[key]) for key in right)
     assert ledger.failure is None, repr(ledger.failure)
     assert [one.source for one in statements(ledger)] == [one.source for one in statements(whole)]
-    summed_up = [change.note for entry in ledger.walk() for change in entry.changes]
+    summed_up = [change.note for entry in entries for change in entry.changes]
     assert failed, "this row breaks nothing"
     assert ledger.faults or any("could not be summed up" in note for note in summed_up)
     for label in ledger.faults:

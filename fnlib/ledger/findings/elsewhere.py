@@ -14,11 +14,16 @@ NAMES = 8  # of one weight that are compared with each other
 
 
 class Held(Rule):
-    """Weights that get a gradient while the optimizers hold tensors that get none."""
+    """Weights that get a gradient while the optimizers hold tensors that get none.
+
+    A tensor may keep the gradient of an earlier pass: nothing has written to it since the last
+    step. Only a question, as copies in full precision may be written to behind PyTorch's back.
+    """
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.reached: dict[str, Entry] = {}
+        self.others: dict[int, tuple[object, ...]] = {}  # gradients at the last step
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "backward" and not event.data.get("raised"):
@@ -27,11 +32,16 @@ class Held(Rule):
             tokens = {token for some in entry.links.held.values() for token in some} | {None}
             dead, weights = event.data.get("dead", 0), entry.links.weights
             loose = [one for one in self.reached if weights.get(one) not in tokens]
+            severity: Severity = "certain" if dead else "question"
+            others = event.data.get("others", ())
+            if others and others == self.others.get(event.data["token"]):
+                dead = event.data["unwatched"]
+            self.others[event.data["token"]] = others
             if dead and event.subject in entry.links.held:
                 fields = {"dead": f"{dead} tensor{'s' * (dead != 1)}", **rule_of(event)}
                 fields["optimizer"] = event.subject
                 for weight in loose:
-                    self.story.report("weight-not-in-optimizer", "certain", entry, weight, **fields)
+                    self.story.report("weight-not-in-optimizer", severity, entry, weight, **fields)
             self.reached.clear()
 
 

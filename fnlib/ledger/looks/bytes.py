@@ -189,12 +189,10 @@ def copied(tensor: Tensor) -> Tensor:
     return lazy_clone(tensor.detach()) if is_cow(tensor) else tensor.clone()
 
 
-def over(octets: bytearray, tensor: Tensor) -> Tensor:
+def over(octets: bytearray, form: Form) -> Tensor:
     """Make a tensor of a gapless one's form over bytes taken from it; nothing is copied."""
-    flat = torch.frombuffer(octets, dtype=tensor.dtype)
-    if tensor.is_contiguous():
-        return flat.view(tensor.shape)
-    return flat.as_strided(tensor.shape, tensor.stride())
+    strides, _, _, shape, dtype = form
+    return torch.frombuffer(octets, dtype=dtype).as_strided(shape, strides)
 
 
 # --- summing up ---------------------------------------------------------------------------------

@@ -20,7 +20,13 @@ from fnlib.ledger.entries import Links, State
 from fnlib.ledger.looks.bytes import address, copied, parts, same, span, unreadable
 from fnlib.ledger.looks.owners import Owners, Sites
 from fnlib.ledger.looks.sighting import Delta, Seen, equal, once, rewritten
-from fnlib.ledger.looks.watches import ModuleWatch, OptimizerWatch, TensorWatch, Watch
+from fnlib.ledger.looks.watches import (
+    FOLLOWED,
+    ModuleWatch,
+    OptimizerWatch,
+    TensorWatch,
+    Watch,
+)
 from fnlib.torch_private import is_cow, storage_address
 from fnlib.values.protect import is_share
 
@@ -80,8 +86,9 @@ class Keeper(Owners):
             one.forget()
         self._deltas = []
         self._read(watches)
-        self._finish()
-        self._deltas = []
+        if any([delta.seen.watch.order < FOLLOWED for delta in self._deltas]):
+            self._finish()
+        self._deltas, self._sites = [], None
 
     def close(self) -> None:
         """Let go of everything that was watched, and of the copies; labels stay."""
@@ -127,7 +134,8 @@ class Keeper(Owners):
             replaced = before is not None and (after is None or after.token != before.token)
             if before is not None and replaced and before.token is not None and not before.weak:
                 self.release(before.held)
-            if one.state in _LINKED and (before is None or replaced or not one.copies):
+                before.held = None  # a gradient that is freed is freed here too
+            if one.state in _LINKED and (before is None or replaced or not one.is_copied):
                 relink = True
                 if before is not None and before.token is not None:
                     self.unlabel(before)
@@ -252,7 +260,7 @@ class Keeper(Owners):
     def _share_copy(known: Seen, first: Seen, tensor: Tensor) -> None:
         """Keep one copy for all names of a storage."""
         if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
-            known.copies = first.copies
+            known._copies = first.copies
             if known.form is not None and first.form is not None:
                 known.compare_quickly(tensor, first)
 
@@ -296,7 +304,7 @@ class Keeper(Owners):
             seen.span = span(tensor, spots[0])
             seen.compare_quickly(tensor, twin)
         if twin is None and seen.octets is None:
-            seen.copies = tuple([copied(part) for part in dense])
+            seen._copies = tuple([copied(part) for part in dense])
         seen.share = is_share(tensor)
         return seen
 

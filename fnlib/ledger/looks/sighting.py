@@ -22,11 +22,14 @@ from fnlib.ledger.looks.bytes import (
 )
 from fnlib.ledger.looks.watches import Membership, Watch
 
-ENOUGH = 1 << 20  # bytes of copies that may wait
+ENOUGH = 1 << 20  # bytes of copies that may wait, if any of them is too large to be kept
 SMALL = (
     1 << 16
 )  # bytes of a tensor whose bytes are kept for the views: they have been copied anyway
 KEPT = 1 << 25  # of these in all
+
+
+_NOBODY = Watch("", None)
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +38,8 @@ class Seen:
 
     ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak
     reference (``weak``) where holding it would hold a graph. ``copies`` are those of its dense
-    parts: one for an ordinary tensor, none for a plain ``value``. Ordinary tensors have a
+    parts: one for an ordinary tensor, made of its ``octets`` when asked for, none for a plain
+    ``value``. Ordinary tensors have a
     ``form`` and can be compared quickly. Where such a one and its copy are single pieces of main
     memory, ``view`` shows its bytes as they are now, and ``octets`` are those of the copy.
     ``share``: the parts are this rank's share of a sharded tensor.
@@ -49,7 +53,7 @@ class Seen:
     weak: bool = False
     token: int | None = None
     spots: tuple[int, ...] = ()
-    copies: tuple[Tensor, ...] = ()
+    _copies: tuple[Tensor, ...] = ()
     value: Any = None
     cow: bool = False
     form: Form | None = None
@@ -59,6 +63,18 @@ class Seen:
     share: bool = False
     summary: Summary | None = None
 
+    @property
+    def copies(self) -> tuple[Tensor, ...]:
+        """Copies of its dense parts; nothing writes to them."""
+        if not self._copies and self.octets is not None and self.form is not None:
+            self._copies = (over(self.octets, self.form),)
+        return self._copies
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether there are copies: it is a tensor whose numbers are followed."""
+        return self.octets is not None or bool(self._copies)
+
     def has_stayed(self, tensor: Tensor) -> bool:
         """Say whether an ordinary tensor is this very object, where it was and as large as it was."""
         held = self.held() if self.weak else self.held
@@ -67,6 +83,10 @@ class Seen:
     def is_of(self, tensor: Tensor) -> bool:
         """Say whether this very object was seen."""
         return (self.held() if self.weak else self.held) is tensor
+
+    def leave(self) -> None:
+        """Let go of the tensor and its watch; the copies stay."""
+        self.held, self.view, self.weak, self.watch = None, None, False, _NOBODY
 
     def size(self) -> int:
         """Return how many bytes its copies take."""
@@ -83,8 +103,6 @@ class Seen:
         if twin is not None or gapless(tensor):
             self.view = view_of(self.spots[0], tensor.nbytes)
             self.octets = bytearray(self.view) if twin is None else twin.octets
-        if twin is None and self.octets is not None:
-            self.copies = (over(self.octets, tensor),)
 
     def unchanged(self, tensor: Tensor) -> bool:
         """Say whether an ordinary tensor that hasn't moved has the bytes that it had."""
@@ -96,10 +114,10 @@ class Seen:
 def rewritten(known: Seen, tensor: Tensor) -> Seen:
     """Return the sight of an ordinary tensor that hasn't moved and has other bytes now."""
     octets = None if known.view is None else bytearray(known.view)
-    copy = tensor.clone() if octets is None else over(octets, tensor)
+    copies = (tensor.clone(),) if octets is None else ()
     return Seen(
         *(known.watch, known.place, known.label, known.state, known.held, known.weak),
-        *(known.token, known.spots, (copy,), known.value, False),
+        *(known.token, known.spots, copies, known.value, False),
         *(known.form, known.span, known.view, octets),
     )
 
@@ -179,12 +197,12 @@ def equal(a: Any, b: Any) -> bool:
 class Pending:
     """Changes whose two sides aren't summed up yet; until they are, their copies are held.
 
-    Norms and checksums of many small tensors in a row take a third of the time that they take
-    between two statements, when PyTorch has just emptied the processor's caches.
+    Small copies are kept for the views in any case, so they wait until the entries are read.
     """
 
     def __init__(self, keep: bool) -> None:
         self._keep, self._bytes, self._kept = keep, 0, 0
+        self._large = False  # whether a copy waits that isn't kept afterwards
         self._waiting: list[tuple[Change, Delta]] = []
 
     def add(self, entry: Entry, deltas: list[Delta], others: list[Change]) -> None:
@@ -192,13 +210,24 @@ class Pending:
         changes = [_change(delta, entry.named) for delta in deltas]
         entry.changes = (*changes, *others)
         self._waiting += zip(changes, deltas, strict=True)
-        self._bytes += sum([delta.seen.size() for delta in deltas])
-        if self._bytes > ENOUGH:
+        sizes = [delta.seen.size() for delta in deltas]
+        self._bytes += sum(sizes)
+        self._large = self._large or max(sizes, default=0) > SMALL
+        if self._bytes > (ENOUGH if self._large else KEPT):
             self.settle()
+
+    def close(self) -> None:
+        """Let go of all that was watched, and of copies that aren't kept."""
+        if self._large:
+            self.settle()
+        for _, delta in self._waiting:
+            for seen in (delta.before, delta.after):
+                if seen is not None:
+                    seen.leave()
 
     def settle(self) -> None:
         """Sum up all that waits."""
-        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        waiting, self._waiting, self._bytes, self._large = self._waiting, [], 0, False
         for change, delta in waiting:
             try:
                 self._sum_up(change, delta)
@@ -216,7 +245,7 @@ class Pending:
         """Return what is kept of one side of a change: a summary of a tensor, or the plain value."""
         if seen is None:
             return None
-        if not seen.copies and seen.token is None:
+        if not seen.is_copied and seen.token is None:
             return str(seen.value) if isinstance(seen.value, Membership) else seen.value
         if seen.summary is None:
             small = not self._keep and self._keeps(seen.size())
@@ -251,7 +280,7 @@ def _kind(before: Seen | None, after: Seen | None) -> tuple[Kind, str]:
         return "replaced", ""
     if before.token != after.token and None not in (before.token, after.token):
         return "replaced", ""
-    moved = bool(before.copies and after.copies) and before.spots != after.spots
+    moved = before.is_copied and after.is_copied and before.spots != after.spots
     if moved and not (before.cow or after.cow):
         return "replaced", "the same tensor object, with other storage (.data, set_ or resize_)"
     return "changed in place", ""

@@ -37,6 +37,7 @@ from fnlib.torch_private import (
     is_wrapped,
     steps_before,
     unsaved_buffers,
+    version_of,
     wrapped_step,
 )
 
@@ -66,6 +67,7 @@ MASKS = (  # of torch.nn.functional; they have an argument `training`, which is 
     *(functional.alpha_dropout, functional.feature_alpha_dropout),
 )
 UNREAD = frozenset({"requires_grad", "train", "eval"})
+FEW = 8  # gradients of unwatched weights that a step tells apart: a norm waits for the device
 NEAR = 12  # calls between a forward and a dropout in it
 
 _alive: list[CodeType] = []  # an identity tells an object only while it lives
@@ -256,6 +258,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
     with_gradient: list[Any] = []
     without: list[Any] = []
     unwatched, dead = 0, 0
+    others: list[Tensor] = []
     shapes: dict[str, tuple[int, ...]] = {}
     held: list[tuple[int | None, ...]] = []
     for group in optimizer.param_groups:
@@ -265,6 +268,8 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
             if label is None:
                 unwatched += 1
                 dead += weight.grad is None
+                if weight.grad is not None and len(others) < FEW:
+                    others.append(weight.grad)
             else:
                 (without if weight.grad is None else with_gradient).append(label)
                 if weight.grad is None:
@@ -279,6 +284,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         shapes=shapes,
         unwatched=unwatched,
         dead=dead,
+        others=tuple([(version_of(one), norm(one)) for one in others if _is_dense(one)]),
         token=recorder.keeper.token(optimizer),
         held=tuple(held),
         closure=closure is not None,
@@ -288,6 +294,10 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         aside={name: tuple(map(norm, some)) for name, some in _aside(optimizer).items()},
     )
     recorder.stepped()
+
+
+def _is_dense(gradient: Tensor) -> bool:
+    return gradient.layout is torch.strided and unreadable(gradient) is None
 
 
 def _aside(optimizer: Optimizer) -> dict[str, list[Tensor]]:
@@ -493,7 +503,7 @@ def _plain(metric: Any) -> float | None:
         return None
     if is_wrapped(metric) or unreadable(metric) or metric.numel() != 1 or metric.is_complex():
         return None
-    return float(metric.detach())
+    return float(metric.item())
 
 
 def _length(scheduler: Any) -> int | None:

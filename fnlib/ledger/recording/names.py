@@ -160,7 +160,6 @@ class _Name:
     """What a name was bound to at the last look; tensors, modules and fnlib values held weakly."""
 
     value: Callable[[], Any]
-    key: int
     bound: Bound
     age: int | None = None
     weak: bool = False
@@ -204,19 +203,23 @@ class Names:
 
     def met(self, path: Path, value: Any) -> None:
         """Begin to watch what a statement names, if objects are to be discovered."""
-        if self.discover and isinstance(value, _DISCOVERED) and not self._is_watched(value):
+        if isinstance(value, _DISCOVERED) and not self._is_watched(value):
             self._discover(_written(path), value)
 
     def rebound(self) -> list[Change]:
         """Return a change for each name with another value than at the last look; follow those."""
         changes: list[Change] = []
-        values = self.scope.find_all(self.names)
+        values, get = self.scope.find_all(self.names), self.known.get
         for name, value in zip(self.names, values, strict=True):
-            known = self.known.get(name)
-            if known is not None and known.key == id(value) and not known.weak:
-                continue  # it is held, so that this is no other object in the same place
+            before = get(name)
             try:
-                self._compare(name, value, known, changes)
+                if before is None:
+                    if value is not MISSING:
+                        self._bind(name, value, None, changes)
+                elif before.value() is not value or (before.weak and value is None):
+                    self._exchange(name, value, before, changes)
+                elif before.weak and isinstance(value, Tensor) and before.age != _age(value):
+                    self._grow(name, value, before, changes)
             except Exception as error:
                 self.keeper.fault(name, error)
         return changes
@@ -233,22 +236,19 @@ class Names:
                         if seen.octets is not None:
                             change.after.contents = checksum(seen.octets)
 
-    def _compare(self, name: str, value: Any, before: _Name | None, changes: list[Change]) -> None:
-        if before is None:
-            if value is not MISSING:
-                self._bind(name, value, None, changes)
-        elif value is MISSING:
+    def _exchange(self, name: str, value: Any, before: _Name, changes: list[Change]) -> None:
+        if value is MISSING:
             del self.known[name]
             self._unfollow(name)
             changes.append(Change(name, "", "name", "removed", before.bound))
-        elif id(value) != before.key or (before.weak and before.value() is not value):
+        else:
             self._bind(name, value, before, changes)
-        elif before.weak and isinstance(value, Tensor) and before.age != _age(value):
-            now = self.known[name] = self._remember(value, before)
-            note = f"{now.bound.nodes} nodes"
-            grown = Change(name, "graph", "graph", "changed in place", before.bound, now.bound)
-            grown.note = note
-            changes.append(grown)
+
+    def _grow(self, name: str, value: Tensor, before: _Name, changes: list[Change]) -> None:
+        now = self.known[name] = self._remember(value, before)
+        grown = Change(name, "graph", "graph", "changed in place", before.bound, now.bound)
+        grown.note = f"{now.bound.nodes} nodes"
+        changes.append(grown)
 
     def graph_behind(self, tensor: Tensor) -> Graph | None:
         """Return the graph behind a named tensor as it was read at the last look."""
@@ -319,7 +319,7 @@ class Names:
             bound.nodes = graph.nodes
             bound.carries_previous = before is not None and before.age in graph.ages
         held = weakref.ref(value) if weak else (lambda: value)
-        return _Name(held, id(value), bound, age, weak, graph)
+        return _Name(held, bound, age, weak, graph)
 
     # --- watching what names are bound to ------------------------------------------------------
 

@@ -137,6 +137,10 @@ class Recorder:
         with quietly():
             self._pending.settle()
 
+    def _release(self) -> None:
+        with quietly():
+            self._pending.close()
+
     # --- start and stop ------------------------------------------------------------------------
 
     def start(self, frame: FrameType | None, *, inside_with: bool) -> None:
@@ -196,7 +200,7 @@ class Recorder:
                 one.frame.f_trace = one.before
                 if not inside:
                     forget_locals(one.frame)
-        self._guard(self._settle)
+        self._guard(self._release)
         self.keeper.close()
 
     def abandon(self) -> None:
@@ -410,13 +414,15 @@ class Recorder:
 
     def _named(self, one: _Frame, statement: Statement) -> frozenset[str]:
         named: set[str] = set()
+        names, owners = one.names, self.keeper.owners
         for path in statement.paths:
             try:
                 for length, value in enumerate(one.scope.along(path), 1):
                     if type(value) in SCALAR:
                         continue  # nobody's
-                    one.names.met(path[:length], value)
-                    named |= self.keeper.owners(value)
+                    if names.discover:
+                        names.met(path[:length], value)
+                    named |= owners(value)
             except Exception as error:
                 self.keeper.fault(str(path[0]), error)
         return frozenset(named)
@@ -462,7 +468,8 @@ class Recorder:
         if self._random is not None:
             moved = self._try("the random state", list, self._random.moved)
         if any(
-            one.before is not None and one.after is not None and one.after.copies for one in deltas
+            one.before is not None and one.after is not None and one.after.is_copied
+            for one in deltas
         ):
             self._changed_at = next_age()
         if not (deltas or moved):
