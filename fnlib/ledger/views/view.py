@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 from fnlib.ledger.entries import (
+    UNOWNED,
     Alias,
     Change,
     Counts,
@@ -67,9 +68,8 @@ class Recording:
         """Return the labels of the places that changed.
 
         Args:
-            states: kinds of state, such as "weight" or "gradient"; all by default. Names and graphs
-                belong to nobody and count only if asked for. A random generator that has moved
-                is ``random.torch``: the next draw is another one.
+            states: kinds of state, such as "weight" or "gradient"; all by default. Names, graphs
+                and random generators belong to nobody and count only if asked for.
             of: only places of this object or part of one, such as "model.head".
 
         Example:
@@ -94,7 +94,7 @@ class Recording:
     def _is_state(self, change: Change) -> bool:
         """Say whether a change is of somebody's state, and not of a tensor that a name is bound to."""
         watched = change.state != "value" or change.owner in self.watched
-        return watched and change.state not in ("name", "graph")
+        return watched and change.state not in UNOWNED
 
     @property
     def aliases(self) -> tuple[Alias, ...]:
