@@ -244,7 +244,7 @@ def average_under_the_same_name():
 
 
 def load_leaves_out():
-    """The names have another prefix: none of the encoder's two weights is loaded, without a word."""
+    """The names have another prefix: of the encoder's two weights, none is loaded, silently."""
     module, pretrained = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)), nn.Linear(8, 8)
     saved = pretrained.state_dict()
     module.load_state_dict(saved, strict=False)
