@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from string import ascii_lowercase
 
 from course.marked import with_block
 from fnlib.teaching.museum import EXHIBITS, ROOMS, Exhibit
@@ -34,11 +33,6 @@ STANDING = """\
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 
 
-def shown(room: str) -> tuple[Exhibit, ...]:
-    """The exhibits of a room; those of the lesson's core hang in the lesson."""
-    return tuple(one for one in EXHIBITS if one.room == room and not one.core)
-
-
 def path_of(room: str) -> Path:
     """The notebook of a room.
 
@@ -48,15 +42,6 @@ def path_of(room: str) -> Path:
     """
     name = room.lower().replace("the functional wing: ", "").replace(",", "").replace(" ", "_")
     return LESSONS / "museum" / f"room_{ROOMS.index(room) + 1:02}_{name}.ipynb"
-
-
-def place(one: Exhibit) -> str:
-    """Where an exhibit hangs: "lesson", or room and letter, as in "5b"."""
-    return (
-        "lesson"
-        if one.core
-        else f"{ROOMS.index(one.room) + 1}{ascii_lowercase[shown(one.room).index(one)]}"
-    )
 
 
 def counts() -> tuple[int, int, int]:
@@ -95,7 +80,7 @@ def markdown(exhibits: tuple[Exhibit, ...] = EXHIBITS, *, folder: str = "museum/
             rows.append((link, f"**{room}**", "", "", "", ""))
         rows += [
             (
-                place(one),
+                "lesson" if one.core else one.place,
                 one.title,
                 one.today,
                 _code(one.finding),

@@ -18,9 +18,9 @@ from nbformat import NotebookNode
 
 from course.editions import SOLUTIONS, dump, read, write_student
 from course.execute import CHECKED, run, stored
-from course.museum_table import in_lesson, in_readme, path_of, place, shown
+from course.museum_table import in_lesson, in_readme, path_of
 from fnlib.teaching import SETUP_CELL, museum
-from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, ROOMS, Exhibit
+from fnlib.teaching.museum import EXHIBITS, FUNCTIONAL, ROOMS, Exhibit, shown
 from fnlib.teaching.notebook import ROOT
 
 LESSON = SOLUTIONS / "09_the_museum_of_silent_bugs.ipynb"
@@ -68,19 +68,22 @@ def _title(room: str) -> str:
         " and says what they show"
         if room in FUNCTIONAL
         else ": those of the loop and of the finding, or of the finding alone if it's outside of `bug`."
-        " Among several, a `>` marks the finding's; the line to change can be another one"
+        " If there are several lines, a `>` marks the one with the finding; the one to change can be another"
     )
+    loud = "" if all(one.harm for one in exhibits) else ", except where PyTorch raises an error"
     lines = [
         f"# Room {number} · {room}",
         "",
         f"{len(exhibits)} exhibits · part of {lesson} · {' · '.join(neighbours)}",
         "",
-        "For each loop, guess what's wrong with it before you open the label. Below the loop you see what its author saw."
+        "Each exhibit is code with a bug. Guess what's wrong with it before you open the label. Below it you see what its"
+        " author saw."
         f" The cell of the cure prints rows of the [ledger](../glossary.md#ledger){rows}."
-        " Then comes the harm as a number, without the cure and with it."
+        f" Then comes the harm as a number, without the cure and with it{loud}."
         " Each exhibit ends with what becomes of its bug in `fnlib`, and why.",
         "",
-        "Every exhibit defines its own `setup`, `bug` and `cure`, so run its cells in order.",
+        "Run the cells from the top: every exhibit defines `setup`, `bug` and `cure` anew, and some use a helper of"
+        " an earlier one.",
     ]
     if core:
         titles = " and ".join(each if each[0] == "`" else f"“{each}”" for each in core)
@@ -93,7 +96,7 @@ def _title(room: str) -> str:
     if room in FUNCTIONAL:
         lines += [
             "",
-            "These loops are meant to change nothing in place. That style has bugs of its own.",
+            "Here, steps return new values in place of changing old ones. That style has bugs of its own.",
         ]
     return "\n".join(lines)
 
@@ -137,7 +140,7 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
     ]
     met = "\n".join(links) or "- We know of no report of it, so we reproduced it for this museum."
     label = [
-        f"## {place(one)} · {one.task}",
+        f"## {one.place} · {one.task}",
         "",
         SAID[one.today],
         "",
@@ -145,21 +148,17 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
     ]
     code = one.code.replace("_", "-")
     cells = [_text(code, "\n".join(label))]
-    for number, part in enumerate(_packed(_parts(one))):
+    needed, cures = _parts(one)
+    for number, part in enumerate(_packed(needed)):
         cells.append(_code(f"{code}-{'parts' if number == 0 else f'parts-{number + 1}'}", part))
     show = _name_in_fnlib(one)
-    cells += [
-        _code(
-            f"{code}-bug",
-            f'{museum.source(one.code)}\n\nvisit.as_written("{one.code}", setup, bug)',
-        ),
-        _code(
-            f"{code}-cure",
-            f'{museum.source(one.code, "cure")}\n\nvisit.cured("{one.code}", setup, bug, cure)',
-            CHECKED,
-        ),
-    ]
-    call = f'visit.in_fnlib("{one.code}", {show}{", setup" if one.functional else ""})'
+    bug = f'{museum.source(one.code)}\n\nvisit.as_written("{one.place}", setup, bug)'
+    cure = f'{museum.source(one.code, "cure")}\n\nvisit.cured("{one.place}", setup, bug, cure)'
+    cells.append(_code(f"{code}-bug", bug))
+    *apart, last = _packed([*cures, cure])
+    cells += [_code(f"{code}-cured-{at}", part) for at, part in enumerate(apart, 1)]
+    cells.append(_code(f"{code}-cure", last, CHECKED))
+    call = f'visit.in_fnlib("{one.place}", {show}{", setup" if one.functional else ""})'
     if show in known:
         again = f"{call}      # as in {known[show]}"
         if len(cells[-1].source.splitlines()) < LINES:
@@ -168,32 +167,41 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
             cells.append(_code(f"{code}-fnlib", again, CHECKED))
         return cells
     if not one.functional:
-        known[show] = place(one)
-    cells += [
-        _code(f"{code}-helper", museum.part_in_fnlib(name))
-        for name in _own(one)
-        if name not in known
-    ]
-    known.update(dict.fromkeys(_own(one), place(one)))
+        known[show] = one.place
+    helpers = [museum.part_in_fnlib(name) for name in _own(one) if name not in known]
+    known.update(dict.fromkeys(_own(one), one.place))
     text = museum.source_in_fnlib(one.code).replace("    import fnlib\n", "")
-    joined = f"{cells[-1].source}\n\n{text}\n\n{call}"
-    if CHECKED in cells[-1].metadata.get("tags", ()) and len(joined.splitlines()) <= LINES:
-        cells[-1].source = joined
-    else:
-        cells.append(_code(f"{code}-fnlib", f"{text}\n\n{call}", CHECKED))
+    for number, part in enumerate([*helpers, f"{text}\n\n{call}"]):
+        joined = f"{cells[-1].source}\n\n{part}"
+        if len(joined.splitlines()) <= LINES:
+            cells[-1].source = joined
+        else:
+            cells.append(_code(f"{code}-helper-{number}", part))
+    if call in cells[-1].source and not cells[-1].id.endswith("-cure"):
+        cells[-1] = _code(f"{code}-fnlib", cells[-1].source, CHECKED)
     return cells
 
 
-def _parts(one: Exhibit) -> list[str]:
-    """What stands in an exhibit's file beside its loop, cure and measure: its parts, in order."""
+def _parts(one: Exhibit) -> tuple[list[str], list[str]]:
+    """What an exhibit's file has beside its loop, cure and measure: what the loop needs, and what only the cure needs."""
     text = one.file.read_text(encoding="utf-8")
-    taken = {"bug", "cure", "harm", "in_fnlib"}
-    return [
-        ast.get_source_segment(text, node) or ""
-        for node in ast.parse(text).body
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign))
-        and getattr(node, "name", "") not in taken
+    body = {getattr(node, "name", ""): node for node in ast.parse(text).body}
+    used, waiting = set(), ["setup", "bug", "in_fnlib"]
+    while waiting:
+        name = waiting.pop()
+        if name in body and name not in used:
+            used.add(name)
+            waiting += _names(ast.unparse(body[name]))
+    parts = [
+        (name, ast.get_source_segment(text, node) or "")
+        for name, node in body.items()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and name not in ("bug", "cure", "harm", "in_fnlib")
     ]
+    return (
+        [part for name, part in parts if name in used],
+        [part for name, part in parts if name not in used],
+    )
 
 
 def _packed(parts: list[str]) -> list[str]:

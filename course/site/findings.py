@@ -73,7 +73,7 @@ def _page(code: str, shows: list[Exhibit], found: Finding | None) -> str:
         [*filter(None, [text.link]), *(address for one in shows for address, _ in one.links)]
     )
     if links:
-        parts += ["## Where it was met", "", *(f"- <{address}>" for address in links), ""]
+        parts += ["## Pages about it", "", *(f"- <{address}>" for address in links), ""]
     return "\n".join(parts)
 
 

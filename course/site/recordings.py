@@ -61,7 +61,7 @@ def link_exhibits(page: NotebookNode, up: str) -> None:
         up: from the page to the top of the site, such as "../".
     """
     named = {one.code.replace("_", "-"): one.code for one in EXHIBITS}
-    core = {name: one.code for one in EXHIBITS if one.core for name in (one.finding, one.code)}
+    core = {one.place: one.code for one in EXHIBITS if one.core}
     cells = []
     for cell in page.cells:
         cells.append(cell)
@@ -71,10 +71,10 @@ def link_exhibits(page: NotebookNode, up: str) -> None:
             )
             before, end, after = cell.source.rpartition("\n</details>")
             cell.source = f"{before}{link}\n{end}{after}"
-        shown = re.search(r'visit\.(?:caught|from_the_museum)\("([a-z_-]+)"', cell.source)
+        shown = re.search(r'visit\.(?:caught|from_the_museum)\("([^"]+)"', cell.source)
         if cell.cell_type == "code" and shown and shown[1] in core:
             text = anchor("This bug as a recording", f"{up}{FOLDER}/{core[shown[1]]}.html")
-            cells.append(nbformat.v4.new_markdown_cell(text, id=f"recording-{shown[1]}"))
+            cells.append(nbformat.v4.new_markdown_cell(text, id=f"recording-{core[shown[1]]}"))
     page.cells = cells
 
 

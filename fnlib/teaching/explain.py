@@ -10,7 +10,7 @@ from fnlib.teaching.museum import EXHIBITS, Exhibit, source
 
 
 def explanation(code: str) -> str:
-    """Explain a finding's code: what, why, fix, an example, and where it was met.
+    """Explain a finding's code: what, why, fix, an example, and pages about it.
 
     Args:
         code: such as "snapshot-moved".
@@ -29,7 +29,7 @@ def explanation(code: str) -> str:
     if example := example_of(code):
         lines += ["", f"Example: {example.title}", *(f"    {line}" for line in cured(example.code))]
     if met := _met(code):
-        lines += ["", "Met in", *(f"    {address}" for address in met)]
+        lines += ["", "Pages about it", *(f"    {address}" for address in met)]
     return "\n".join([*lines, "", one.page])
 
 

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Literal
 
 from fnlib.teaching import records
@@ -74,7 +75,7 @@ class Exhibit:
         task: what its loop is meant to do, without a hint at the bug.
         today: what PyTorch says of it.
         way: the name of a `Way`.
-        core: whether lesson 09 shows it, and its room does not.
+        core: its number in lesson 09, which then shows it instead of its room; 0 if its room does.
         harm: the measured quantity with the bug and with its cure.
         finding: the code that the ledger reports on a recording of ``bug``, "" without one.
         standing: the code that `fnlib.doctor` reports on the variables of ``bug`` at its end and not on those of ``cure``,
@@ -91,7 +92,7 @@ class Exhibit:
     task: str
     today: Today
     way: str
-    core: bool = False
+    core: int = 0
     harm: tuple[float, float] | None = None
     finding: str = ""
     standing: str = ""
@@ -114,6 +115,17 @@ class Exhibit:
     def functional(self) -> bool:
         """Whether it hangs in the functional wing."""
         return self.room in FUNCTIONAL
+
+    @property
+    def place(self) -> str:
+        """Where it hangs: room and letter, as in "5b", or "exhibit 3" in lesson 09.
+
+        >>> exhibit("seed_set_in_the_loop").place, exhibit("eval_forgotten").place
+        ('exhibit 6', '5a')
+        """
+        if self.core:
+            return f"exhibit {self.core}"
+        return f"{ROOMS.index(self.room) + 1}{ascii_lowercase[shown(self.room).index(self)]}"
 
     @property
     def file(self) -> Path:
@@ -155,11 +167,16 @@ _exhibits = records.by("code", map(_exhibit, _read["exhibit"]), FILE)
 EXHIBITS: tuple[Exhibit, ...] = tuple(_exhibits.values())
 
 
+def shown(room: str) -> tuple[Exhibit, ...]:
+    """Return the exhibits of a room; those of the lesson's core hang in the lesson."""
+    return tuple(one for one in EXHIBITS if one.room == room and not one.core)
+
+
 def exhibit(code: str) -> Exhibit:
-    """Find one exhibit by its code.
+    """Find one exhibit by its code or its place.
 
     Args:
-        code: the name of its file, without ``.py``.
+        code: the name of its file, without ``.py``; or where it hangs, as in "5b".
 
     Returns:
         The exhibit.
@@ -170,7 +187,11 @@ def exhibit(code: str) -> Exhibit:
     Example:
         >>> exhibit("best_state_dict").today
         'silent'
+        >>> exhibit("5a").code
+        'eval_forgotten'
     """
+    if code in _places:
+        return _exhibits[_places[code]]
     if code not in _exhibits:
         raise KeyError(f"no exhibit {code!r}; there are {', '.join(_exhibits)}")
     return _exhibits[code]
@@ -282,3 +303,6 @@ def _function(file: Path, name: str) -> str:
         if getattr(node, "name", None) == name:
             return ast.get_source_segment(text, node) or ""
     raise KeyError(f"{file.name} has no {name!r}")
+
+
+_places = {one.place: one.code for one in EXHIBITS}

@@ -50,9 +50,10 @@ def listening() -> Iterator[Losses]:
     def make(*args: Any, **kwargs: Any) -> Tensor:
         loss = mse_loss(*args, **kwargs)
         if loss.requires_grad or torch._C._functorch.is_gradtrackingtensor(loss):
-            numbers = losses.setdefault("loss", [])
+            plain = torch.func.debug_unwrap(loss, recurse=True)
             # Under `vmap` it has one number for each member.
-            numbers.append(torch.func.debug_unwrap(loss, recurse=True).mean().item())
+            numbers = losses.setdefault("members' mean loss" if plain.dim() else "loss", [])
+            numbers.append(plain.mean().item())
             made.append((numbers, loss))
         return loss
 

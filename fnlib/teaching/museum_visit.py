@@ -30,7 +30,7 @@ def as_written(code: str, setup: Setup, bug: Run) -> None:
     written and cured.
 
     Args:
-        code: the exhibit.
+        code: the exhibit, by its place or its code.
         setup: makes the loop's arguments.
         bug: the loop.
 
@@ -56,7 +56,7 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
     """Print a loop's rows, its finding, and the harm without and with the cure.
 
     Args:
-        code: the exhibit.
+        code: the exhibit, by its place or its code.
         setup: makes the loop's arguments.
         bug: the loop as it was written.
         cure: the loop as it should be.
@@ -67,7 +67,7 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
     one = exhibit(code)
     ledger, _ = record(setup, bug)
     rows = _last_round(ledger) if one.rows else _round_of(ledger, one)
-    parts = [f"The loop as written, in the ledger:\n{rows}"]
+    parts = [f"The code as written, in the ledger:\n{rows}"]
     if one.rows:
         parts.append(_wrapped(_shown(one, ledger)))
         parts += [_said(_found(ledger, one.finding))] if one.finding else []
@@ -94,7 +94,7 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
     """Do the same task in ``fnlib``, and print what happens to the bug.
 
     Args:
-        code: the exhibit.
+        code: the exhibit, by its place or its code.
         show: does the task; its docstring says what to see, and what it returns is what it measured.
         setup: makes its arguments, if it has any.
 
@@ -122,11 +122,11 @@ def from_the_museum(code: str) -> None:
     """Show an exhibit the way its room does.
 
     Args:
-        code: the exhibit.
+        code: the exhibit, by its place or its code.
 
     Example:
         >>> from_the_museum("rate_set_on_a_copy")  # doctest: +ELLIPSIS
-        The loop as written, in the ledger:
+        The code as written, in the ledger:
         ...
             as written 0.1, cured 0.025
         ...
@@ -155,20 +155,20 @@ def watch(run: Run) -> tuple[fnlib.Ledger, Any]:
 
 
 def caught(code: str, run: Run) -> Any:
-    """Record a loop and print the row that has a finding.
+    """Record an exhibit's loop and print the row that has its finding.
 
     Args:
-        code: of the finding.
+        code: the exhibit, by its place or its code.
         run: the loop, without arguments.
 
     Returns:
         What the loop returned.
 
     Raises:
-        AssertionError: the ledger has no such finding.
+        AssertionError: the ledger doesn't find what the museum's table says.
     """
     ledger, returned = watch(run)
-    print(row(ledger, code))
+    print(row(ledger, exhibit(code).finding))
     return returned
 
 
@@ -263,7 +263,7 @@ def _shown(one: Exhibit, ledger: fnlib.Ledger) -> str:
     if one.finding:
         return said
     assert not ledger.findings, f"the ledger found {[found.code for found in ledger.findings]}"
-    return f"{said} The ledger has no finding of its own for this one."
+    return f"{said} The ledger has no finding for this one."
 
 
 def _last_round(ledger: fnlib.Ledger) -> str:

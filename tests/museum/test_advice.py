@@ -32,9 +32,11 @@ def names_in(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 
 def as_written(program: str) -> ast.Module:
-    """The program without its cure and what measures it."""
+    """The program without its cure, the cured classes and what measures it."""
     tree = ast.parse(program)
-    tree.body = [one for one in tree.body if getattr(one, "name", "") not in ("cure", "harm")]
+    names = [getattr(one, "name", "") for one in tree.body]
+    cured = [name in ("cure", "harm") or name.startswith("Cured") for name in names]
+    tree.body = [one for one, gone in zip(tree.body, cured, strict=True) if not gone]
     return tree
 
 

@@ -84,9 +84,9 @@ def test_a_curve_shows_what_the_loop_does() -> None:
 def test_a_row_is_printed_only_if_the_finding_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     setup, bug, cure = (function_of("best_state_dict", part) for part in ("setup", "bug", "cure"))
     with pytest.raises(AssertionError, match="not snapshot-moved"):
-        museum_visit.caught("snapshot-moved", lambda: cure(**setup()))
+        museum_visit.caught("best_state_dict", lambda: cure(**setup()))
     assert not capsys.readouterr().out
-    museum_visit.caught("snapshot-moved", lambda: bug(**setup()))
+    museum_visit.caught("best_state_dict", lambda: bug(**setup()))
     assert "CERTAIN snapshot-moved" in capsys.readouterr().out
 
 

@@ -18,13 +18,11 @@ from course.museum_table import (
     in_readme,
     markdown,
     path_of,
-    place,
-    shown,
 )
 from fnlib.ledger.doctor.script import main as doctor
 from fnlib.teaching import museum_visit
 from fnlib.teaching.content.exhibits import in_fnlib
-from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit
+from fnlib.teaching.museum import EXHIBITS, ROOMS, exhibit, shown
 from tests.museum.load import ROOT, load
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,7 +49,7 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
         code = one.code.replace("_", "-")
         label = cells[code].source
         assert (
-            label.startswith(f"## {place(one)} · {one.task}")
+            label.startswith(f"## {one.place} · {one.task}")
             and museum_rooms.SAID[one.today] in label
             and one.title in label
         )
@@ -65,9 +63,9 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
         )  # a task that stands further up already is done in the cell of the cure
         assert (
             "def bug(" in written.source
-            and f'visit.as_written("{one.code}", setup, bug)' in written.source
+            and f'visit.as_written("{one.place}", setup, bug)' in written.source
         )
-        assert "def cure(" in cured.source and f'visit.in_fnlib("{one.code}"' in fnlib.source
+        assert "def cure(" in cured.source and f'visit.in_fnlib("{one.place}"' in fnlib.source
         said = cured.outputs[0].text
         assert (
             f"\nAs written: {'It raises' if one.today == 'raises' else 'It runs to the end'}"
@@ -115,15 +113,16 @@ def test_a_room_keeps_to_the_size_of_a_lesson(room: str) -> None:
 def test_every_exhibit_hangs_in_one_place() -> None:
     hung = [one for room in ROOMS for one in shown(room)] + [one for one in EXHIBITS if one.core]
     assert sorted(one.code for one in hung) == sorted(one.code for one in EXHIBITS)
-    assert len({place(one) for one in EXHIBITS}) == len(EXHIBITS) - 5  # six hang in the lesson
+    assert len({one.place for one in EXHIBITS}) == len(EXHIBITS)
+    assert all(exhibit(one.place) is exhibit(one.code) is one for one in EXHIBITS)
 
 
 def test_the_lesson_shows_its_six() -> None:
     text = museum_rooms.LESSON.read_text(encoding="utf-8")
     for one in EXHIBITS:
         if one.core:
-            shown = (f'caught(\\"{one.finding}\\"', f'from_the_museum(\\"{one.code}\\"')
-            assert any(call in text for call in shown), one.code
+            calls = (f'caught(\\"{one.place}\\"', f'from_the_museum(\\"{one.place}\\"')
+            assert any(call in text for call in calls), one.code
             assert any(link in text for link, _ in one.links), one.code
 
 

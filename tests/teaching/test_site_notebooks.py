@@ -70,8 +70,8 @@ def test_the_label_of_an_exhibit_links_to_its_recording() -> None:
     page = new_notebook(
         cells=[
             new_markdown_cell(label, id=one.code.replace("_", "-")),
-            new_code_cell(f'visit.caught("{core.finding}", train)', id="two"),
-            new_code_cell(f'visit.from_the_museum("{core.code}")', id="three"),
+            new_code_cell(f'visit.caught("{core.place}", train)', id="two"),
+            new_code_cell(f'visit.from_the_museum("{core.place}")', id="three"),
         ]
     )
     recordings.link_exhibits(page, "../")

@@ -99,7 +99,7 @@ _OF_A_CODE = {
     },
     "gradient-edit-unused": {
         "source": "clip_grad_norm_(model.parameters(), 1.0)",
-        "said": "cleared afterwards: optimizer.step() used it before",
+        "said": "too late: optimizer.step() has already used it",
         "cure": "clip_grad_norm_(model.parameters(), 1.0)      # between backward and step\n"
         "optimizer.step()",
     },
@@ -125,8 +125,8 @@ _OF_A_CODE = {
         "fixed": "model = Net()\nmodel.load_state_dict(checkpoint)      # load last",
     },
     "load-without-effect": {
-        "said": "This load reaches 0 of 4 names of model: it has encoder.0.weight, the file has "
-        "module.encoder.0.weight",
+        "said": "This load reaches 0 of 4 names of model: it has encoder.0.weight, the "
+        "state dict has module.encoder.0.weight",
         "because": "strict=False passes over names that don't match; and a load of the model's own "
         "values, or into a model that no name keeps, changes nothing.",
         "fixed": "model.load_state_dict(checkpoint)      # strict, so that it raises",
@@ -138,13 +138,14 @@ _OF_A_CODE = {
     },
     "modes-differ": {"place": "model.dropout"},
     "moments-of-another-weight": {
-        "place": "optimizer.0.weight.exp_avg",
+        "goes": "model.0.weight",
         "other": "old.1.weight",
         "here": "old.0.weight",
+        "more": "",
         "names": '"0.weight", "1.weight"',
         "source": 'optimizer.load_state_dict(checkpoint["optimizer"])',
     },
-    "never-stepped": {"passes": "20"},
+    "never-stepped": {"passes": "20", "cleared": ""},
     "moved-without-gradient": {
         "zero": "everywhere",
         "cure": "model[0].weight.grad = None      # the optimizer then skips it",

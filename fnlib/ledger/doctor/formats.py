@@ -110,7 +110,7 @@ def _rule(code: str) -> dict[str, Any]:
         return {"id": code}
     one = rule(code)
     fix = "\n".join(f"    {line}" for line in one.fix.splitlines())
-    met = f"\n\nMet in {one.link}" if one.link else ""
+    met = f"\n\nSee {one.link}" if one.link else ""
     return {
         "id": code,
         "name": code.title().replace("-", ""),

@@ -59,15 +59,21 @@ class Landing(Rule):
 
     def judge(self) -> None:
         """Compare where the moments came from with where the weight came from."""
+        wrong = []
         for entry, change, weight, came in self.landed:
             origin = self.origins.get(self.weights.get(weight, ()), set())
             if origin and not origin & came:
-                names = ", ".join(f'"{name}"' for name in self.order[change.owner])
-                self.story.report(
-                    "moments-of-another-weight", "certain", entry, change.label, per=change.owner,
-                    optimizer=change.owner, here=min(origin), other=min(came), names=names,
-                    model=self.story.owner(change.place), source=entry.source,
-                )  # fmt: skip
+                wrong.append((entry, change, weight, min(came), min(origin)))
+        for entry, change, weight, other, here in wrong:
+            names = ", ".join(f'"{name}"' for name in self.order[change.owner])
+            others = len({one[2] for one in wrong if one[1].owner == change.owner}) - 1
+            more = f"; {others} more weights get another's, too" if others > 1 else ""
+            more = more or "; 1 more weight gets another's, too" * others
+            self.story.report(
+                "moments-of-another-weight", "certain", entry, change.label, per=change.owner,
+                optimizer=change.owner, goes=weight, here=here, other=other, more=more, names=names,
+                model=self.story.owner(change.place), source=entry.source,
+            )  # fmt: skip
         self.landed.clear()
         self.order.clear()
 

@@ -66,7 +66,7 @@ class Draws(Rule):
                     module = {"numpy": "NumPy", "python": "Python", "torch": "PyTorch"}
                     self.story.report(
                         "draws-repeated", "question", one.setter, f"random.{name}",
-                        source=one.setter.source, fixed=f"{one.setter.source}      # once, before the loop",
+                        source=one.setter.source, fixed=f"{one.setter.source}      # at most once, before the loop",
                         said=f"sets {module.get(name, name)}'s generator back to the same state in "
                         "every round, and training draws from it",
                         because="Each round then draws the same numbers: the same noise, the same "

@@ -502,7 +502,7 @@ class Loads(Rule):
         instead = data["unexpected"][0] if data["unexpected"] else "nothing"
         said = (
             f"This load reaches {reached} of {data['size']} names of {place}: it has "
-            f"{data['missing'][0]}, the file has {instead}"
+            f"{data['missing'][0]}, the state dict has {instead}"
         )
         because = "strict=False passes over names that don't match, and says so only in its result."
         fields = {"said": said, "because": because, "fixed": fixed}

@@ -295,11 +295,14 @@ def _way(rates: list[float]) -> str:
     """Say how a rate goes: to its last value, or up and down.
 
     >>> _way([0.1, 0.01]), _way([0.1, 0.05, 0.0, 0.05, 0.1])
-    ('from 0.1 to 0.01', 'up and down between 0 and 0.1')
+    ('from 0.1 to 0.01', 'up and down between 0 and 0.1, with 1 turn,')
     """
     if sorted(rates) in (rates, rates[::-1]):
         return f"from {rates[0]:.3g} to {rates[-1]:.3g}"
-    return f"up and down between {min(rates):.3g} and {max(rates):.3g}"
+    rises = [b > a for a, b in zip(rates, rates[1:], strict=False) if b != a]
+    turns = sum(a != b for a, b in zip(rises, rises[1:], strict=False))
+    many = f"{turns} turn{'s' * (turns != 1)}"
+    return f"up and down between {min(rates):.3g} and {max(rates):.3g}, with {many},"
 
 
 def _busiest(schedule: list[tuple[Entry, Event]]) -> list[tuple[Entry, Event]]:

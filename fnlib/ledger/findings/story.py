@@ -237,7 +237,8 @@ def finding(
     owners = ("model", "module", "modules", "weight", "place_code", "optimizer", "scheduler")
     fill |= {name: _SECOND.sub("", fill[name]) for name in owners if name in fill}
     what = text.standing if standing else text.what
-    fix = text.many if many and text.many else text.fix
+    several = len(modules) > 1 if "{modules}" in text.many else many and text.many
+    fix = text.many if several else text.fix
     what, why, fix = (sentence.format(**fill) for sentence in (what, text.why, fix))
     fix = _OLD_COMMENT.sub("", fix)
     return Finding(code, severity, line, place, what, why, fix, text.link, file)

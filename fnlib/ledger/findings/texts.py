@@ -1,4 +1,4 @@
-"""What each finding says: what happened, why it matters, the lines to write, where it was met.
+"""What each finding says: what happened, why it matters, the lines to write, a page about it.
 
 The one table for recorded findings and for the doctor's look at objects without a recording.
 """
@@ -98,20 +98,21 @@ TEXTS: dict[str, Text] = {
     ),
     "state-is-the-gradient": Text(
         "{place} {shares} memory with a gradient.",
-        "The next zero_grad or backward overwrites the optimizer's average.",
+        "What is written into this gradient, as by zero_grad(set_to_none=False) or a backward that "
+        "adds to it, overwrites the optimizer's average.",
         'state["average"] = weight.grad.clone()',
         _GITHUB + "yangluo7/CAME/issues/2",
         "{place} {shares} memory with a gradient.",
     ),
     "state-shared": Text(
         "{place} and {other} are one tensor: a step of either optimizer changes both.",
-        "load_state_dict keeps the tensors that it is given.",
+        "load_state_dict keeps the tensors that it is given if their type and device fit.",
         "{optimizer}.load_state_dict(copy.deepcopy({source}.state_dict()))",
         _TORCH + "196083",
         "{place} and {other} are one tensor: a step of either optimizer changes both.",
     ),
     "tie-lost": Text(
-        "{place} and {other} were one weight and are now two.",
+        "One tied weight has become two: {place} and {other}.",
         "Both are trained, so they drift apart. Deep-copy the whole model, and load without "
         "assign=True, to keep ties.",
         "{other_code} = {place_code}      # ties them again",
@@ -203,9 +204,9 @@ TEXTS: dict[str, Text] = {
     ),
     "frozen-after-backward": Text(
         "{optimizer}.step() moves {place}, which {was} frozen only after the backward.",
-        "The optimizer uses a gradient that is already there; requires_grad affects the next forward.",
-        "{module}.requires_grad_(False)      # before the forward",
-        many="for part in [{modules}]:\n    part.requires_grad_(False)      # before the forward",
+        "The optimizer uses a gradient that is already there; requires_grad affects the next backward.",
+        "{module}.requires_grad_(False)      # before the backward",
+        many="for part in [{modules}]:\n    part.requires_grad_(False)      # before the backward",
     ),
     "moved-without-gradient": Text(
         "{optimizer}.step() moves {place}, whose gradient is zero {zero}.",
@@ -225,7 +226,7 @@ TEXTS: dict[str, Text] = {
     "scheduler-reset-rate": Text(
         "Building {scheduler} changes {optimizer}'s rate from {before} to {after}, "
         "after it had been {since}.",
-        "A scheduler sets its first rate when it is built.",
+        "Many schedulers set their first rate when they are built.",
         "{cure}",
         _TORCH + "119168",
     ),
@@ -282,16 +283,17 @@ TEXTS: dict[str, Text] = {
     ),
     # randomness
     "draws-shifted": Text(
-        "After the same seed, this statement draws another number of random values than line "
-        "{earlier} did.",
+        "After the same seed, this statement draws a different number of random values than line "
+        "{earlier}.",
         "All layers draw their initial weights from one generator: "
         "one extra draw shifts all later ones.",
-        "torch.manual_seed({seed})      # before each part that must start alike",
+        "torch.manual_seed({seed})      # before each part that must start alike, in both",
     ),
     "seed-repeated": Text(
-        "The seed is set again, and training then draws the numbers that line {earlier} drew before.",
+        "The seed is set again, so the numbers that line {earlier} drew before are drawn again.",
         "Every round then has the same noise: the same dropout masks, the same order.",
-        "generator = torch.Generator().manual_seed({seed})      # a separate one for what must repeat",
+        "generator = torch.Generator().manual_seed({seed})      # for what must repeat, and for nothing else\n"
+        "# if nothing must repeat: another seed each time, or none",
         "https://tanelp.github.io/posts/a-bug-that-plagues-thousands-of-open-source-ml-projects/",
     ),
     # evaluation: questions of evaluation.py
@@ -331,7 +333,7 @@ TEXTS: dict[str, Text] = {
     ),
     "load-overwritten": Text(
         "The values loaded at line {loaded} don't last: this line {how}.",
-        "The checkpoint lacks what tells that the model is already initialised, or it was loaded "
+        "The checkpoint doesn't record that the model is already initialised, or it was loaded "
         "too early.",
         "{fixed}",
         _GITHUB + "bayesiains/nflows/issues/4",
@@ -352,19 +354,19 @@ TEXTS: dict[str, Text] = {
     ),
     "one-layer-many-times": Text(
         "`{source}` makes one layer and puts it at every place of {name}.",
-        "A list that repeats a name repeats the reference, so all places share one set of weights.",
+        "Every place has a reference to it, so all places share one set of weights.",
         "{fixed}",
         "",
     ),
     "data-changed-in-place": Text(
-        "`{source}` changes `{name}` in place, and it is part of the stored data.",
+        "`{source}` changes `{name}` in place, and `{name}` is part of the stored data.",
         "The next epoch finds data that is already changed, and changes it again.",
         "{fixed}",
         _GITHUB + "pytorch/vision/issues/680",
     ),
     # checkpoints: questions of checkpoints.py
     "moments-of-another-weight": Text(
-        "{place} {was} saved for {other}, but the weight came from {here}.",
+        "{goes} gets moments that were saved for {other}, but its values came from {here}{more}.",
         "An optimizer's state dict goes by position, a module's by name.",
         "weights = dict({model}.named_parameters())\n"
         "{optimizer} = type({optimizer})(      # in the order of the saved one\n"
@@ -393,8 +395,8 @@ TEXTS: dict[str, Text] = {
     ),
     "weight-trained-by-nobody": Text(
         "{place} {gets} a gradient, but no optimizer holds {it}; `{optimizer}` trains {its} neighbours.",
-        "An optimizer trains the parameters that it was built with: not layers in a plain list, "
-        "and not what was added later.",
+        "An optimizer trains the parameters that it is given. parameters() leaves out layers in a "
+        "plain list, and what is added later needs add_param_group.",
         "{cure}",
         _TORCH + "59925",
     ),
@@ -405,8 +407,9 @@ TEXTS: dict[str, Text] = {
     ),
     # each gradient once, as it was made
     "never-stepped": Text(
-        "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps.",
-        "Gradients are computed and cleared, and no weight moves.",
+        "{passes} backward passes compute a gradient for {place}{cleared}, and {optimizer} never "
+        "steps.",
+        "Gradients that no step uses move no weight.",
         "{backward}\n{optimizer}.step()",
     ),
     "gradient-edit-unused": Text(
@@ -418,7 +421,7 @@ TEXTS: dict[str, Text] = {
     "gradient-dropped": Text(
         "Line {clearing} clears the gradients of {dropped} of {passes} backward passes here before "
         "{optimizer}.step() uses them.",
-        "What these batches have to say is computed and thrown away.",
+        "The gradients of these batches are computed and thrown away.",
         "{cure}",
     ),
     "gradient-still-scaled": Text(
@@ -429,14 +432,14 @@ TEXTS: dict[str, Text] = {
     ),
     "stale-weights": Text(
         "This backward uses the values that {place} had before the step at line {step}, {though}.",
-        "{cached}, so every gradient is that of old weights.",
+        "{cached}, so later gradients are those of old weights.",
         "{cure}",
         _GITHUB + "X-GenGroup/Flow-Factory/pull/186",
     ),
     # the rhythm
     "weights-stand-still": Text(
         "{optimizer}.step() moves no bit of {which} {since}, though the gradients are as large as "
-        "at the start. The rate is {rate}.",
+        "at the start. At the last step the rate is {rate}.",
         "An update that is too small for the weight's type is rounded away.",
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
@@ -448,7 +451,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "ivadomed/ivadomed/pull/55",
     ),
     "rate-of-one-group": Text(
-        "The rate of {optimizer}'s group {group} is set again and again, and that of {place} stays "
+        "The rate of {optimizer}'s group {group} is set again and again, and the value of {place} stays "
         "at {rate} for all {steps} steps.",
         "Each group has a rate of its own.",
         "{cure}",

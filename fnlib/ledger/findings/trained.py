@@ -187,7 +187,10 @@ class Trained(Rule):
         elif passed:
             at, last = passed[-1]
             cut = cut_behind(self.story, at, last.subject)
-            fields |= {"said": "are reached by no backward", "cure": cut or _CONNECT}
+            fields |= {
+                "said": "are reached by no backward, this one included",
+                "cure": cut or _CONNECT,
+            }
             self.story.report(
                 "step-without-gradient", severity, at, places[0], found=_never(one), **fields
             )  # fmt: skip

@@ -135,7 +135,7 @@ class Edits(Rule):
             owner = self.story.owner(next(iter(edit.places)))
             cure = source.replace(owner, edit.next) if edit.next else f"{source}      # before step"
             if late:
-                said = f"cleared afterwards: {edit.step}.step() used it before"
+                said = f"too late: {edit.step}.step() has already used it"
                 cure = f"{source}      # between backward and step\n{edit.step}.step()"
             for place in edit.places:
                 self.story.report(
@@ -198,10 +198,11 @@ class NeverStepped(Rule):
                 continue
             if one.cleared >= ENOUGH - 1 or one.passes >= 2 * ENOUGH:
                 at = one.clearing or one.entry
+                cleared = ", which this line clears" if one.clearing else ""
                 for place in one.places:
                     self.story.report(
                         "never-stepped", "question", at, place, optimizer=optimizer,
-                        passes=one.passes, backward=one.entry.source,
+                        passes=one.passes, cleared=cleared, backward=one.entry.source,
                     )  # fmt: skip
 
 

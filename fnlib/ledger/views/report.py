@@ -1,4 +1,4 @@
-"""How findings read: a block each with what, why, the fix as code, and where it was met."""
+"""How findings read: a block each with what, why, the fix as code, and a page about it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@
 Each returns what it measured; tests/museum/test_in_fnlib.py says what that has to be, and the rooms show them.
 """
 
+import copy
+
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import fnlib
 
@@ -29,6 +32,28 @@ def gradient_is_a_value():
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
+def nothing_clears_a_gradient():
+    """A gradient is used after another `backward`, and the step moves all four weights."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    gradient = model.backward(criterion(model(feature), label))
+    model.backward(criterion(model(-feature), label))
+    old, new = model.parameters, model.step(gradient)
+    return sum(not torch.equal(old[name], new[name]) for name in old)
+
+
+def backward_is_for_one_model():
+    """With or without the generator's `backward` before it: one gradient of the discriminator?"""
+    generator = fnlib.Factory(lambda: nn.Linear(4, 2))(fnlib.Parameters(seed=0))
+    discriminator = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))
+    noise, real = torch.randn(16, 4), torch.randn(16, 2)
+    alone = discriminator.backward(-discriminator(real).mean())
+    generator.backward(-discriminator(generator(noise)).mean())
+    after = discriminator.backward(-discriminator(real).mean())
+    return torch.equal(alone["weight"], after["weight"])
+
+
 def factory_copies_its_network():
     """A layer that is replaced later isn't in the model: it has three outputs, not five."""
     layers = network()
@@ -38,24 +63,56 @@ def factory_copies_its_network():
     return model(batch()[0]).shape[1]
 
 
+def weight_norm_comes_too_late():
+    """The layer gets weight normalisation after the factory was made: the model hasn't got it."""
+    layers = network()
+    ModelFactory = fnlib.Factory(layers)
+    weight_norm(layers[0])
+    return list(ModelFactory(fnlib.Parameters(seed=0)).parameters)
+
+
 def rule_holds_no_weights():
-    """One rule serves two models at once, since it holds neither weights nor moments."""
-    rule = fnlib.Adam(lr=0.01)
-    ModelFactory = fnlib.Factory(network, optimizer=rule)
+    """Rule and factory are made before there are weights, and the step moves all four."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
-    steps = []
-    for seed in (0, 1):
-        model = ModelFactory(fnlib.Parameters(seed=seed))
-        steps.append(model.step(model.backward(criterion(model(feature), label))))
-    return [parameters.step_count for parameters in steps]
+    old, new = model.parameters, model.step(model.backward(criterion(model(feature), label)))
+    return sum(not torch.equal(old[name], new[name]) for name in old)
+
+
+def moments_are_in_the_parameters():
+    """A rule is made in each of four epochs, and Adam's moments contain all twelve steps."""
+    parameters = fnlib.Parameters(seed=0)
+    for epoch in range(4):
+        ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.01))
+        for _ in range(3):
+            model = ModelFactory(parameters)
+            feature, label = batch()
+            parameters = model.step(model.backward(criterion(model(feature), label)))
+    return int(parameters.optimizer_state["state"]["0.weight"]["step"])
+
+
+def moments_go_by_name():
+    """The layers are built again in the other order: does each keep its own moments?"""
+    def build(*names):
+        layers = nn.Sequential()
+        for name in names:
+            layers.add_module(name, nn.Linear(8, 8, bias=False))
+        return fnlib.Factory(layers, optimizer=fnlib.Adam(lr=0.1))
+
+    model = build("one", "other")(fnlib.Parameters(seed=0))
+    saved = model.step(model.backward(model(batch()[0]).pow(2).mean()))
+    again = build("other", "one")(saved).parameters
+    old, new = (each.optimizer_state["state"] for each in (saved, again))
+    return all(torch.equal(old[name]["exp_avg"], new[name]["exp_avg"]) for name in old)
 
 
 def parameters_before_a_load():
-    """Parameters are a copy, so a load into the module comes too late for them."""
+    """Parameters are a copy, so a load into the module comes too late: none of four is loaded."""
     module, pretrained = network(), network().state_dict()
     parameters = fnlib.Parameters.from_module(module)
     module.load_state_dict(pretrained, assign=True)
-    return torch.equal(parameters["0.weight"], pretrained["0.weight"])
+    return sum(torch.equal(parameters[name], pretrained[name]) for name in pretrained)
 
 
 def one_gradient_two_steps():
@@ -90,6 +147,13 @@ def tie_is_taken_as_it_is():
     return [list(fnlib.Parameters.from_module(pair)) for pair in (tied, untied)]
 
 
+def parts_are_taken_as_they_are():
+    """The tied teacher has one entry. The student of two copied parts has two, here too."""
+    teacher, student = TiedPair(), TiedPair()
+    student.embed, student.decode = copy.deepcopy(teacher.embed), copy.deepcopy(teacher.decode)
+    return [list(fnlib.Parameters.from_module(pair)) for pair in (teacher, student)]
+
+
 def name_is_a_snapshot():
     """`best = parameters` is enough: training makes new values and leaves the old ones alone."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
@@ -101,6 +165,68 @@ def name_is_a_snapshot():
         loss = criterion(model(feature), label)
         model = ModelFactory(model.step(model.backward(loss)))
     return criterion(ModelFactory(best)(feature), label).item() == best_loss
+
+
+def model_is_a_snapshot():
+    """`best_model = model` is enough: its loss is still the one it had when it was kept."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    best_model, best_loss = model, criterion(model(feature), label)
+    for _ in range(3):
+        loss = criterion(model(feature), label)
+        model = ModelFactory(model.step(model.backward(loss)))
+    return torch.equal(criterion(best_model(feature), label), best_loss)
+
+
+def checkpoint_is_a_name():
+    """The parameters of the second of four steps are kept: Adam's moments in them count 2."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    for index in range(4):
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+        if index == 1:
+            checkpoint = model.parameters
+    return int(checkpoint.optimizer_state["state"]["0.weight"]["step"])
+
+
+def student_starts_from_its_teacher():
+    """The student starts with the teacher's moments and takes 3 steps: they count 3 and 6."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
+
+    def train(parameters):
+        for _ in range(3):
+            model, (feature, label) = ModelFactory(parameters), batch()
+            parameters = model.step(model.backward(criterion(model(feature), label)))
+        return parameters
+
+    teacher = train(fnlib.Parameters(seed=0))
+    states = [each.optimizer_state["state"] for each in (teacher, train(teacher))]
+    return [int(state["0.weight"]["step"]) for state in states]
+
+
+def old_weight_stays():
+    """`before` is the weight itself, and it differs from the weight after three steps."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    before = model.parameters["0.weight"]
+    for _ in range(3):
+        feature, label = batch()
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+    return bool((model.parameters["0.weight"] - before).norm() > 0)
+
+
+def target_stays():
+    """`target_net = policy_net` is enough: after three steps it answers as it did."""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    policy_net = ModelFactory(fnlib.Parameters(seed=0))
+    feature, label = batch()
+    target_net, answer = policy_net, policy_net(feature)
+    for _ in range(3):
+        loss = criterion(policy_net(feature), label)
+        policy_net = ModelFactory(policy_net.step(policy_net.backward(loss)))
+    return torch.equal(target_net(feature), answer)
 
 
 def average_under_the_same_name():
@@ -118,23 +244,24 @@ def average_under_the_same_name():
 
 
 def load_leaves_out():
-    """The names have another prefix, so the module keeps its own weights, and nothing says so."""
+    """The names have another prefix: of the encoder's two weights, none is loaded, silently."""
     module, pretrained = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)), nn.Linear(8, 8)
-    module.load_state_dict(pretrained.state_dict(), strict=False)
+    saved = pretrained.state_dict()
+    module.load_state_dict(saved, strict=False)
     parameters = fnlib.Parameters.from_module(module)
-    return torch.equal(parameters["0.weight"], pretrained.weight)
+    return sum(torch.equal(parameters[f"0.{name}"], saved[name]) for name in saved)
 
 
 def statistics_are_refused():
-    """A forward pass that changes statistics raises, also under `no_grad`."""
+    """A forward pass that changes statistics raises, also under `inference_mode`."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
     model = ModelFactory(fnlib.Parameters(seed=0))
-    with torch.no_grad():
+    with torch.inference_mode():
         return model(batch()[0])
 
 
 def eval_model_trains():
-    """A model in evaluation mode takes a step without a word, and without dropout."""
+    """A model in evaluation mode takes a step without an error, and without dropout."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
     model = ModelFactory(fnlib.Parameters(seed=0)).eval()
     feature = batch()[0]
@@ -143,11 +270,11 @@ def eval_model_trains():
 
 
 def mode_is_training_unless_said():
-    """Dropout is on unless you bind with `training=False`: a different answer each time."""
+    """Dropout is on unless you bind with `training=False`: two calls, two different answers."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature = batch()[0]
-    return torch.equal(model(feature), model(feature))
+    return not torch.equal(model(feature), model(feature))
 
 
 class Dropping(nn.Module):
@@ -158,14 +285,14 @@ class Dropping(nn.Module):
 
 
 def functional_dropout_has_no_mode():
-    """Bound with `training=False`, and `F.dropout` draws a mask each time, here too."""
+    """Bound with `training=False`, and `F.dropout` draws a mask in each of two calls, here too."""
     model = fnlib.Factory(Dropping)(fnlib.Parameters(seed=0), training=False)
     feature = batch()[0]
-    return torch.equal(model(feature), model(feature))
+    return not torch.equal(model(feature), model(feature))
 
 
 def mode_holds_for_one_binding():
-    """A frozen BatchNorm is passed once, and the next binding is in training mode again."""
+    """The frozen mode is passed for one binding, and the next is in training mode again."""
     ModelFactory = fnlib.Factory(
         lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     )
@@ -217,33 +344,39 @@ def zeros_are_an_entry():
     absent = {name: part for name, part in gradient.items() if name.startswith("2.")}
     zeros = {**absent, "0.weight": torch.zeros_like(gradient["0.weight"])}
     before = model.parameters["0.weight"]
-    return [torch.equal(model.step(part)["0.weight"], before) for part in (absent, zeros)]
+    after = [model.step(part)["0.weight"] for part in (absent, zeros)]
+    return ["stays" if torch.equal(each, before) else "moves" for each in after]
 
 
 def freeze_comes_too_late():
-    """A layer that is frozen after `backward` has its entry, and the step moves it."""
+    """The first layer is frozen after `backward`, and a step with that gradient moves it."""
     layers = network()
     model = fnlib.Factory(layers)(fnlib.Parameters.from_module(layers))
     feature, label = batch()
     gradient = model.backward(criterion(model(feature), label))
     layers[0].requires_grad_(False)
-    parameters = fnlib.Factory(layers)(model.step(gradient)).parameters
-    return torch.equal(parameters["0.weight"], model.parameters["0.weight"])
+    frozen = fnlib.Factory(layers)(model.parameters)
+    old, new = frozen.parameters, frozen.step(gradient)
+    return [name for name in old if not torch.equal(old[name], new[name])]
 
 
 def freeze_without_effect():
-    """An attribute of the module freezes nothing; `requires_grad_` before the factory does."""
+    """An attribute of the module freezes nothing: its weights are among the trained ones."""
+    layers = network()
+    layers[0].requires_grad = False
+    model = fnlib.Factory(layers)(fnlib.Parameters.from_module(layers))
     feature, label = batch()
-    with_entry = []
-    for effective in (False, True):
-        layers = network()
-        if effective:
-            layers[0].requires_grad_(False)
-        else:
-            layers[0].requires_grad = False
-        model = fnlib.Factory(layers)(fnlib.Parameters.from_module(layers))
-        with_entry.append(list(model.backward(criterion(model(feature), label))))
-    return with_entry
+    return list(model.backward(criterion(model(feature), label)))
+
+
+def freeze_undone():
+    """The freeze is undone before the factory is made: the layer's weights get a gradient."""
+    layers = network()
+    layers[0].requires_grad_(False)
+    layers.requires_grad_(True)
+    model = fnlib.Factory(layers)(fnlib.Parameters.from_module(layers))
+    feature, label = batch()
+    return list(model.backward(criterion(model(feature), label)))
 
 
 def model_without_gradient():
@@ -257,38 +390,38 @@ def model_without_gradient():
 
 
 def clip_after_the_step():
-    """The gradient is clipped after the step, and the step was as long as without."""
+    """The gradient is clipped after the step, and the step went the whole way, as without."""
     model = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0))
     feature, label = batch()
     gradient = model.backward(criterion(model(feature), label))
-    parameters = model.step(gradient)
+    old, new = model.parameters["0.weight"], model.step(gradient)["0.weight"]
     clipped = gradient.clip_norm(0.001)
-    moved = (parameters["0.weight"] - model.parameters["0.weight"]).norm()
-    return bool(moved > 0.1 * clipped.norm())
+    assert clipped["0.weight"].norm() < gradient["0.weight"].norm()
+    return torch.allclose(old - new, 0.1 * gradient["0.weight"], rtol=1e-3, atol=1e-6)
 
 
 def zero_gradient_decays():
-    """A gradient of zeros is a gradient, so weight decay applies, here too."""
+    """A gradient of zeros is a gradient, so weight decay moves the weight, here too."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.AdamW(lr=0.1, weight_decay=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     zeros = fnlib.Gradient(
         {name: torch.zeros_like(weight) for name, weight in model.parameters.items()}
     )
-    return torch.equal(model.step(zeros)["0.weight"], model.parameters["0.weight"])
+    return not torch.equal(model.step(zeros)["0.weight"], model.parameters["0.weight"])
 
 
 def rate_follows_the_step_count():
-    """The value holds the position in the schedule: a kept one goes on at lr(3)."""
-    used = []
-    rule = fnlib.SGD(lr=lambda step: used.append(step) or 0.1 * 0.5**step)
-    ModelFactory = fnlib.Factory(network, optimizer=rule)
-    model = ModelFactory(fnlib.Parameters(seed=0))
+    """A warm-up to 0.1: the rates of the first step, and of a rule that is made after five."""
+    def warm_up(step):
+        return 0.1 * min(1, 0.01 + 0.2 * step)
+
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=warm_up))
+    model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
-    for _ in range(3):
+    for _ in range(5):
         model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
-    used.clear()
-    model.step(model.backward(criterion(model(feature), label)))
-    return set(used)
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=warm_up))
+    return start.rates, ModelFactory(model.parameters).rates
 
 
 def schedule_counts_steps():
@@ -301,6 +434,21 @@ def schedule_counts_steps():
         rates.add(round(model.rates, 9))
         model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
     return len(rates)
+
+
+def cosine_counts_steps():
+    """A cosine that means four epochs: how often the rate rises in 32 steps."""
+    def cosine(epoch):
+        return 0.05 + 0.05 * torch.cos(torch.tensor(epoch * torch.pi / 4)).item()
+
+    rule = fnlib.SGD(lr=cosine)
+    ModelFactory = fnlib.Factory(network, optimizer=rule)
+    model, rates = ModelFactory(fnlib.Parameters(seed=0)), []
+    for _ in range(32):
+        feature, label = batch()
+        rates.append(model.rates)
+        model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
+    return sum(new > old for old, new in zip(rates, rates[1:]))
 
 
 def new_rule_needs_a_factory():
@@ -380,15 +528,43 @@ def step_between_backwards():
     return torch.allclose(generator.backward(-score)["weight"], right["weight"])
 
 
+def clip_reaches_a_copy():
+    """Weights are clipped through `.data`: is the gradient right, and is the clip lost?"""
+    critic = fnlib.Factory(network)(fnlib.Parameters(seed=0))
+    feature = batch()[0]
+    right = critic.backward(critic(feature).mean())
+    loss, old = critic(feature).mean(), critic.parameters["0.weight"].clone()
+    for weight in critic.parameters.values():
+        weight.data.clamp_(-0.1, 0.1)
+    gradient = critic.backward(loss)
+    return torch.equal(gradient["0.weight"], right["0.weight"]), torch.equal(
+        critic.parameters["0.weight"], old
+    )
+
+
 def activation_can_be_edited():
-    """`.data` of an activation can be overwritten, and the gradient is wrong, here too."""
+    """`.data` of an activation can be overwritten: is the gradient wrong, here too?"""
     model = fnlib.Factory(lambda: nn.Linear(8, 8))(fnlib.Parameters(seed=0))
     feature = batch()[0]
     right = model.backward(torch.exp(model(feature)).sum())
     code = torch.exp(model(feature))
     loss = code.sum()
     code.data.clamp_(max=1.0)
-    return torch.allclose(model.backward(loss)["weight"], right["weight"])
+    gradient = model.backward(loss)
+    return not torch.allclose(gradient["weight"], right["weight"])
+
+
+def data_can_be_edited():
+    """Three passes normalise the data in place: by how much have they shrunk it?"""
+    model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
+    features = 4 * batch()[0] + 5
+    at_first = features.std()
+    for epoch in range(3):
+        for feature in features.split(16):
+            feature -= 5
+            feature /= 4
+            model(feature)
+    return round((at_first / features.std()).item())
 
 
 def total_keeps_graphs():
@@ -441,14 +617,15 @@ def hidden_state_retained():
 
 
 def draws_are_pytorchs():
-    """All initial weights come from one stream: one layer more shifts every later one, here too."""
+    """All initial weights come from one stream: one more layer shifts the later ones, here too."""
     starts = []
     for sizes in ((8, 4, 3), (8, 4, 4, 3)):
         layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
         starts.append(fnlib.Sequential(*layers)(fnlib.Parameters(seed=0)).parameters)
     short, long = starts
-    alike = torch.equal(short["0.weight"], long["0.weight"])
-    return alike, torch.equal(short["1.weight"], long["2.weight"])
+    first = torch.equal(short["0.weight"], long["0.weight"])
+    last = torch.equal(short["1.weight"], long["2.weight"])
+    return ["same" if each else "different" for each in (first, last)]
 
 
 def own_draws():
@@ -576,17 +753,12 @@ def hidden_attribute_is_refused():
 
 
 class Stack(nn.Module):
-    """Keeps its layers in a Python list."""
+    """Keeps two of its layers in a Python list."""
 
     def __init__(self):
         super().__init__()
         self.layers = [nn.Linear(8, 8), nn.Linear(8, 8)]
         self.head = nn.Linear(8, 3)
-
-    def forward(self, x):
-        for layer in self.layers:
-            x = torch.relu(layer(x))
-        return self.head(x)
 
 
 def layers_in_a_list_stay():
@@ -596,7 +768,7 @@ def layers_in_a_list_stay():
 
 
 def step_left_out():
-    """Without a step the model stays what it was."""
+    """Three gradients are computed and none is used: how many different losses?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -608,8 +780,31 @@ def step_left_out():
     return len(losses)
 
 
+def update_binds_a_name():
+    """The update is written by hand and bound to the loop's name: how many weights move?"""
+    model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
+    start, (feature, label) = model.parameters, batch()
+    for _ in range(3):
+        gradient = model.backward(criterion(model(feature), label))
+        for name, weight in model.parameters.items():
+            weight = weight - 0.1 * gradient[name]
+    return sum(not torch.equal(start[name], model.parameters[name]) for name in start)
+
+
+def step_after_the_loop():
+    """Three epochs of four batches, a step for each epoch: how many of 12 gradients are used?"""
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
+    model = ModelFactory(fnlib.Parameters(seed=0))
+    batches = [batch() for _ in range(4)]
+    for epoch in range(3):
+        for feature, label in batches:
+            gradient = model.backward(criterion(model(feature), label))
+        model = ModelFactory(model.step(gradient))
+    return model.parameters.step_count
+
+
 def scaled_gradient_is_yours():
-    """The gradient of 1024 losses is 1024 times that of one."""
+    """The loss times 1024 has a gradient that is 1024 times as long."""
     model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
     feature, label = batch()
     scaled = model.backward(1024 * criterion(model(feature), label))
@@ -617,18 +812,29 @@ def scaled_gradient_is_yours():
     return round((scaled["0.weight"].norm() / plain["0.weight"].norm()).item())
 
 
-def average_takes_the_buffers():
-    """An average of parameters has the statistics of the newest."""
+def average_keeps_its_own_buffers():
+    """`buffers="own"` averages the weights alone: are the statistics those of the start?"""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
-    parameters = ModelFactory(fnlib.Parameters(seed=0)).parameters
-    output, buffers = ModelFactory(parameters).with_buffers(batch()[0])
-    newest = parameters.replace(buffers=buffers)
-    average = parameters.lerp(newest, 0.01)
-    mine, theirs = average.buffers["1.running_mean"], newest.buffers["1.running_mean"]
-    return torch.equal(mine, theirs)
+    start = ModelFactory(fnlib.Parameters(seed=0)).parameters
+    output, buffers = ModelFactory(start).with_buffers(batch()[0] + 3)
+    newest = start.replace(buffers=buffers)
+    average = start.lerp(newest, 0.5, buffers="own")
+    return torch.equal(average.buffers["1.running_mean"], start.buffers["1.running_mean"])
 
 
-def names_are_pythons():
-    """One layer at four places is one layer here too: a list is what you put into it."""
+def layer_repeated():
+    """One layer at four places is one layer here too: how many weights and biases?"""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(*[nn.Linear(8, 8)] * 4))
     return len(ModelFactory(fnlib.Parameters(seed=0)).parameters)
+
+
+def validation_takes_the_names():
+    """A validation batch is bound to the names of the training batch: is it trained on?"""
+    model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
+    train, valid = batch(), batch()
+    feature, label = train
+    feature, label = valid
+    criterion(model(feature), label)
+    gradient = model.backward(criterion(model(feature), label))
+    of_valid = model.backward(criterion(model(valid[0]), valid[1]))
+    return torch.equal(gradient["0.weight"], of_valid["0.weight"])

@@ -8,8 +8,8 @@ def setup():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batches = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(1)]
-    return dict(model=model, optimizer=optimizer, batches=batches * 4)
+    batch = torch.randn(32, 8), torch.randint(0, 3, (32,))
+    return dict(model=model, optimizer=optimizer, batches=[batch] * 4)      # one batch, four times
 
 
 def bug(model, optimizer, batches):

@@ -1,4 +1,4 @@
-"""`inference_mode` doesn't stop running statistics either: every validation batch moves them."""
+"""`inference_mode` stops gradients, not running statistics: every validation batch moves them."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from torch import nn
 def setup():
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Linear(8, 16, bias=False),  # BatchNorm would subtract it again
+        nn.Linear(8, 16, bias=False),  # BatchNorm would subtract a bias again
         nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

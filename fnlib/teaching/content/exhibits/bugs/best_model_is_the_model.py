@@ -1,4 +1,4 @@
-"""`best_model = model` keeps a name, not a copy: the best model is always the last one."""
+"""`best_model = model` makes no copy: the best model is always the last one."""
 
 import copy
 

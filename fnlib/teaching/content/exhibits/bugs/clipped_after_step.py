@@ -1,4 +1,4 @@
-"""The gradient is clipped after the step, and then cleared: no step ever uses the clipped one."""
+"""The gradient is clipped when the step has used it already. No step uses the clipped one."""
 
 import torch
 from torch import nn

@@ -34,12 +34,12 @@ def cure(model, optimizer, scheduler, batches, epochs=4):
 
 
 def harm(run):
-    """Different rates that the steps use (four were asked for)."""
-    things, rates = setup(), set()
+    """Steps, of 32, that have a larger rate than the step before."""
+    things, rates = setup(), []
     optimizer = things["optimizer"]
-    optimizer.register_step_pre_hook(lambda *_: rates.add(round(optimizer.param_groups[0]["lr"], 9)))
+    optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
     run(**things)
-    return len(rates)
+    return sum(new > old for old, new in zip(rates, rates[1:]))
 
 
 if __name__ == "__main__":

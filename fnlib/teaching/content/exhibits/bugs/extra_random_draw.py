@@ -1,4 +1,4 @@
-"""The ablation adds one layer, and every layer built after it starts with other weights as well."""
+"""The variant has one more layer, and every layer built after it starts with different weights, too."""
 
 import torch
 from torch import nn
@@ -12,24 +12,24 @@ def bug(seed):
     torch.manual_seed(seed)
     baseline = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
     torch.manual_seed(seed)
-    ablation = nn.ModuleDict(dict(body=nn.Linear(8, 16), gate=nn.Linear(16, 16),
+    variant = nn.ModuleDict(dict(body=nn.Linear(8, 16), gate=nn.Linear(16, 16),
                                   head=nn.Linear(16, 3)))
-    return baseline, ablation
+    return baseline, variant
 
 
 def cure(seed):
     torch.manual_seed(seed)
     baseline = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
     torch.manual_seed(seed)
-    ablation = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
-    ablation["gate"] = nn.Linear(16, 16)        # drawn last: the others draw what they drew
-    return baseline, ablation
+    variant = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
+    variant["gate"] = nn.Linear(16, 16)        # drawn last: the others draw what they drew
+    return baseline, variant
 
 
 def harm(run):
     """Weights of body and head, of 4, that start the same in both networks."""
-    baseline, ablation = run(**setup())
-    shared = dict(ablation.named_parameters())
+    baseline, variant = run(**setup())
+    shared = dict(variant.named_parameters())
     return sum(torch.equal(weight, shared[name]) for name, weight in baseline.named_parameters())
 
 

@@ -9,14 +9,12 @@ class Network(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(8, 32), nn.Linear(32, 1)
 
-
-class WithoutMode(Network):
     def forward(self, x):
         x = nn.functional.dropout(self.first(x), 0.5)
         return self.second(x)
 
 
-class WithMode(Network):
+class CuredNetwork(Network):
     def forward(self, x):
         x = nn.functional.dropout(self.first(x), 0.5, training=self.training)
         return self.second(x)
@@ -28,7 +26,7 @@ def setup():
 
 
 def bug(feature):
-    model = WithoutMode()
+    model = Network()
     model.eval()
     with torch.no_grad():
         once = model(feature)
@@ -37,7 +35,7 @@ def bug(feature):
 
 
 def cure(feature):
-    model = WithMode()
+    model = CuredNetwork()
     model.eval()
     with torch.no_grad():
         once = model(feature)

@@ -1,4 +1,4 @@
-"""Layers in a Python list aren't part of the model: they get gradients, and no optimizer holds them."""
+"""Layers in a Python list aren't part of the model: `parameters()` leaves them out, and no step moves them."""
 
 import torch
 from torch import nn
@@ -45,8 +45,15 @@ def cure(batches):
 
 
 def harm(run):
-    """Weights that `parameters()` has, of six."""
-    return len(list(run(**setup()).parameters()))
+    """Weights, of 6, that training has moved."""
+    things = setup()
+    torch.manual_seed(1)
+    start = run(things["batches"][:0])
+    torch.manual_seed(1)
+    end = run(things["batches"])
+    layers = [[*model.layers, model.head] for model in (start, end)]
+    pairs = zip(*([weight for layer in some for weight in layer.parameters()] for some in layers))
+    return sum(not torch.equal(old, new) for old, new in pairs)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class Momentum(torch.optim.Optimizer):
             weight.sub_(average, alpha=self.param_groups[0]["lr"])
 
 
-class SavedMomentum(Momentum):
+class CuredMomentum(Momentum):
     def average_of(self, weight):
         return self.state[weight].setdefault("average", torch.zeros_like(weight))
 
@@ -38,6 +38,7 @@ def train(model, optimizer, batches):
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()
         optimizer.step()
+    return model
 
 
 def bug(model, batches):
@@ -48,24 +49,22 @@ def bug(model, batches):
     optimizer = Momentum(resumed.parameters())
     resumed.load_state_dict(checkpoint[0])
     optimizer.load_state_dict(checkpoint[1])
-    train(resumed, optimizer, batches)
-    return resumed
+    return train(resumed, optimizer, batches)
 
 
 def cure(model, batches):
-    optimizer = SavedMomentum(model.parameters())
+    optimizer = CuredMomentum(model.parameters())
     train(model, optimizer, batches)
     checkpoint = copy.deepcopy([model.state_dict(), optimizer.state_dict()])
     resumed = nn.Linear(8, 1)
-    optimizer = SavedMomentum(resumed.parameters())
+    optimizer = CuredMomentum(resumed.parameters())
     resumed.load_state_dict(checkpoint[0])
     optimizer.load_state_dict(checkpoint[1])
-    train(resumed, optimizer, batches)
-    return resumed
+    return train(resumed, optimizer, batches)
 
 
 def harm(run):
-    """Weights, of 2, that end with the bits of a run without a break."""
+    """Weights, of 2, that are bit for bit those of an uninterrupted run."""
     things = setup()
     whole = copy.deepcopy(things["model"])
     train(whole, Momentum(whole.parameters()), 2 * things["batches"])

@@ -26,8 +26,7 @@ def bug(model, optimizer, batches):
 
 
 def cure(model, optimizer, batches):
-    state, noises = torch.get_rng_state(), set()
-    torch.set_rng_state(state)
+    noises = set()
     for feature, label in batches:
         noise = torch.randn(32, 8)
         noises.add(noise.sum().item())

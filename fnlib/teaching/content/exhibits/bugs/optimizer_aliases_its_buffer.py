@@ -5,19 +5,25 @@ from torch import nn
 
 
 class Momentum(torch.optim.Optimizer):
-    def __init__(self, params, lr=0.1, beta=0.9, copy=False):
-        super().__init__(params, dict(lr=lr, beta=beta, copy=copy))
+    def __init__(self, params, lr=0.1, beta=0.9):
+        super().__init__(params, dict(lr=lr, beta=beta))
+
+    def update_of(self, average):
+        return average                              # plain momentum
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
             for weight in group["params"]:
-                state = self.state[weight]
-                average = state.setdefault("average", torch.zeros_like(weight))
+                average = self.state[weight].setdefault("average", torch.zeros_like(weight))
                 average.mul_(group["beta"]).add_(weight.grad)
-                update = average.clone() if group["copy"] else average
-                update.mul_(group["lr"])            # without the copy, this scales the average too
-                weight.sub_(update)
+                update = self.update_of(average)
+                weight.sub_(update.mul_(group["lr"]))
+
+
+class CuredMomentum(Momentum):
+    def update_of(self, average):
+        return average.clone()
 
 
 def setup():
@@ -38,7 +44,7 @@ def bug(model, batches):
 
 
 def cure(model, batches):
-    optimizer = Momentum(model.parameters(), lr=0.1, copy=True)
+    optimizer = CuredMomentum(model.parameters(), lr=0.1)
     for feature, target in batches:
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)

@@ -1,4 +1,4 @@
-"""The optimizer is built on the `meta` device. When the model gets its memory, it gets new tensors."""
+"""The optimizer is built while the weights are on the `meta` device. When the model gets its memory, it gets new tensors."""
 
 import torch
 from torch import nn

@@ -1,12 +1,12 @@
-"""The optimizer keeps `weight.grad` itself as its first average, and the next `zero_grad` sets it to zero."""
+"""The optimizer keeps `weight.grad` itself as its first average, and the next `zero_grad(set_to_none=False)` sets it to zero."""
 
 import torch
 from torch import nn
 
 
 class Momentum(torch.optim.Optimizer):
-    def __init__(self, params, lr=0.1, beta=0.9, copy=False):
-        super().__init__(params, dict(lr=lr, beta=beta, copy=copy))
+    def __init__(self, params, lr=0.1, beta=0.9):
+        super().__init__(params, dict(lr=lr, beta=beta))
 
     @torch.no_grad()
     def step(self):
@@ -14,7 +14,20 @@ class Momentum(torch.optim.Optimizer):
             for weight in group["params"]:
                 state = self.state[weight]
                 if "average" not in state:
-                    state["average"] = weight.grad.clone() if group["copy"] else weight.grad
+                    state["average"] = weight.grad
+                else:
+                    state["average"].mul_(group["beta"]).add_(weight.grad)
+                weight.sub_(state["average"], alpha=group["lr"])
+
+
+class CuredMomentum(Momentum):
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                if "average" not in state:
+                    state["average"] = weight.grad.clone()
                 else:
                     state["average"].mul_(group["beta"]).add_(weight.grad)
                 weight.sub_(state["average"], alpha=group["lr"])
@@ -38,7 +51,7 @@ def bug(model, batches, lr=0.1):
 
 
 def cure(model, batches, lr=0.1):
-    optimizer = Momentum(model.parameters(), lr=lr, copy=True)
+    optimizer = CuredMomentum(model.parameters(), lr=lr)
     for feature, target in batches:
         optimizer.zero_grad(set_to_none=False)
         loss = nn.functional.mse_loss(model(feature), target)
@@ -48,7 +61,7 @@ def cure(model, batches, lr=0.1):
 
 
 def harm(run):
-    """Length of the third step's average, in gradients of one batch (the rule gives 1 + 0.9 + 0.81 = 2.71)."""
+    """Length of the third average, as a multiple of the gradient (measured on one batch at a rate of 1e-6: 1 + 0.9 + 0.81 = 2.71)."""
     things = setup()
     model, (feature, target) = things["model"], things["batches"][0]
     things["batches"] = [(feature, target)] * 3

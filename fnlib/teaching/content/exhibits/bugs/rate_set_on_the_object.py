@@ -1,4 +1,4 @@
-"""`optimizer.lr = 0.01` sets an attribute that no optimizer reads."""
+"""`optimizer.lr = 0.01` sets an attribute that torch's optimizers never read."""
 
 import torch
 from torch import nn

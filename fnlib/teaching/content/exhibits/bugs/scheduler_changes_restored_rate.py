@@ -8,8 +8,8 @@ def setup():
     torch.manual_seed(0)
     model = nn.Linear(8, 1)
     earlier = torch.optim.SGD(nn.Linear(8, 1).parameters(), lr=0.1)
-    warm_up = torch.optim.lr_scheduler.LinearLR(earlier, start_factor=0.01, total_iters=5)
-    for _ in range(5):
+    warm_up = torch.optim.lr_scheduler.LinearLR(earlier, start_factor=0.01, total_iters=4)
+    for _ in range(4):
         earlier.step()
         warm_up.step()
     checkpoint = dict(optimizer=earlier.state_dict(), scheduler=warm_up.state_dict())
@@ -30,7 +30,7 @@ def train(model, optimizer, scheduler, data, epochs):
 def bug(model, checkpoint, data, epochs=3):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optimizer.load_state_dict(checkpoint["optimizer"])      # the warm-up is over: 0.1
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=5)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=4)
     scheduler.load_state_dict(checkpoint["scheduler"])
     train(model, optimizer, scheduler, data, epochs)
     return optimizer
@@ -38,7 +38,7 @@ def bug(model, checkpoint, data, epochs=3):
 
 def cure(model, checkpoint, data, epochs=3):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=5)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=4)
     scheduler.load_state_dict(checkpoint["scheduler"])
     optimizer.load_state_dict(checkpoint["optimizer"])      # last: the warm-up is over, 0.1
     train(model, optimizer, scheduler, data, epochs)

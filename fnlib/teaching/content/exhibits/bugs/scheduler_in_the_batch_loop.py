@@ -34,12 +34,16 @@ def cure(model, optimizer, scheduler, batches, epochs=4):
 
 
 def harm(run):
-    """Different rates that the steps use (two were asked for)."""
-    things, rates = setup(), set()
-    optimizer = things["optimizer"]
-    optimizer.register_step_pre_hook(lambda *_: rates.add(optimizer.param_groups[0]["lr"]))
+    """Steps, of 32, that move a weight."""
+    things, seen = setup(), []
+
+    def look(*_):
+        seen.append([weight.detach().clone() for weight in things["model"].parameters()])
+
+    look()
+    things["optimizer"].register_step_post_hook(look)
     run(**things)
-    return len(rates)
+    return sum(not all(map(torch.equal, old, new)) for old, new in zip(seen, seen[1:]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The step is indented too little: it uses the last batch of each epoch, and the other gradients are cleared."""
+"""The step isn't indented far enough: it uses the gradient of the last batch of each epoch, and the others are cleared."""
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ def cure(model, optimizer, batches, epochs=3):
 
 
 def harm(run):
-    """Steps that use a gradient, of twelve batches."""
+    """Batches, of 12, whose gradient a step uses."""
     things, steps = setup(), []
     things["optimizer"].register_step_pre_hook(lambda *_: steps.append(1))
     run(**things)

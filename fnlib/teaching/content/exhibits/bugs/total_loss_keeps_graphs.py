@@ -1,4 +1,4 @@
-"""`total_loss += loss` keeps the graph of every batch until the epoch ends."""
+"""`total_loss += loss` keeps the graph of every batch as long as the total, or a mean made of it, is kept."""
 
 import torch
 from torch import nn

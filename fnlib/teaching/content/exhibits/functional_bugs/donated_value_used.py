@@ -31,7 +31,7 @@ def bug(network, weights, batches):
 
 def cure(network, weights, batches):
     start = weights
-    weights = step(network, weights, *batches[0])   # wanted later: not given away
+    weights = step(network, weights, *batches[0])   # keeps `start`
     for feature, target in batches[1:]:
         weights = step(network, weights, feature, target, donate=True)
     return sum((weights[name] - start[name]).norm().item() for name in weights)

@@ -1,5 +1,5 @@
-"""`functional_call` swaps weights into one shared module. One thread gets the other's,
-the other gets the module's own, and one set stays in the module."""
+"""`functional_call` swaps weights into one shared module. Here one thread computes with the other's weight,
+the other with the module's own, and one weight stays in the module."""
 
 import threading
 
@@ -51,7 +51,7 @@ def bug(asked):
 
     def work(weight, request):
         weights = {"weight": torch.tensor(weight)}
-        answers[weight] = functional_call(module, weights, (request,)).item()
+        answers[f"asked {weight}"] = functional_call(module, weights, (request,)).item()
 
     at_once(work, asked)
     return answers
@@ -63,7 +63,7 @@ def cure(asked):
     def work(weight, request):
         module = Scale()                            # one for each thread
         weights = {"weight": torch.tensor(weight)}
-        answers[weight] = functional_call(module, weights, (request,)).item()
+        answers[f"asked {weight}"] = functional_call(module, weights, (request,)).item()
 
     at_once(work, asked)
     return answers
@@ -77,7 +77,7 @@ def in_fnlib(asked):
 
     def work(weight, request):
         model = ModelFactory(start.replace(weights={"weight": torch.tensor(weight)}))
-        answers[weight] = model(request).item()
+        answers[f"asked {weight}"] = model(request).item()
 
     at_once(work, asked)
     return answers
@@ -85,7 +85,7 @@ def in_fnlib(asked):
 
 def harm(run):
     """Answers, of 2, that used the weight they were asked for."""
-    return sum(weight == answer for weight, answer in run(**setup()).items())
+    return sum(asked == f"asked {got}" for asked, got in run(**setup()).items())
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def in_fnlib(network, weights, batches):
 
 
 def harm(run):
-    """Earlier steps, of 5, that the newest weights still hold."""
+    """Steps, of 5, whose graph the newest weights still hold."""
     node, steps = run(**setup())["weight"].grad_fn, 0
     while node is not None:
         steps += node.name().startswith("Sub")

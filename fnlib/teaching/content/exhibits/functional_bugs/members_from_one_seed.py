@@ -1,4 +1,4 @@
-"""Each member is drawn from the same seed and sees the same data, so the ensemble is one network, four times."""
+"""Each member is drawn from the same seed and sees the same data, so the ensemble is four copies of one network."""
 
 import torch
 from torch import nn

@@ -29,6 +29,11 @@ def train_step(network, weights, buffers, feature, target):
     return new_weights, buffers
 
 
+def cured_step(network, weights, buffers, feature, target):
+    new_weights, new_buffers = update(network, weights, buffers, feature, target)
+    return new_weights, new_buffers
+
+
 def bug(network, weights, buffers, batches):
     for feature, target in batches:
         weights, buffers = train_step(network, weights, buffers, feature, target)
@@ -37,7 +42,7 @@ def bug(network, weights, buffers, batches):
 
 def cure(network, weights, buffers, batches):
     for feature, target in batches:
-        weights, buffers = update(network, weights, buffers, feature, target)
+        weights, buffers = cured_step(network, weights, buffers, feature, target)
     return buffers
 
 
