@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,11 +88,33 @@ def test_scripts_run_and_are_found(code: str, folder: Path, tmp_path: Path) -> N
         assert {one["code"] for one in json.loads(output.read_text())["findings"]} == codes
 
 
-def test_the_page_is_true(folder: Path) -> None:
-    """The loop on docs/dataset.md is Python and names what is there; the command is the module."""
+def test_the_page_is_true(folder: Path, made: dict[str, Any], tmp_path: Path) -> None:
+    """The program of docs/dataset.md counts stock bugs, cures and programs; here one or two of each."""
     text = (ROOT / "docs" / "dataset.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    compile(code, "dataset.md", "exec")
+    styles = [one["style"] for one in made["exhibits"]]
+    assert f"{styles.count('stock')} loops" in text and f"{styles.count('functional')} are" in text
+    few = [one for one in made["exhibits"] if one["style"] == "functional" or one["id"] in RUN[:2]]
+    few[0] = few[0] | {"finding": "another-code"}
+    museum = {"exhibits": few, "correct": ["correct/mlp_classifier.py"]}
+    (tmp_path / "build").mkdir()
+    shutil.copytree(folder, tmp_path / "build" / "museum")
+    (tmp_path / "build" / "museum" / "museum.json").write_text(json.dumps(museum), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+    assert done.stdout.splitlines() == [
+        "1 of 2 bugs found",
+        "faulty, it says: 0 cures, 0 of 1 programs",
+    ], done.stderr
+
+
+def test_a_full_folder_is_left_alone(folder: Path) -> None:
+    """The command writes into a new folder only."""
     done = subprocess.run(
         [sys.executable, "-m", "course.dataset", str(folder)],
         capture_output=True,

@@ -80,6 +80,31 @@ def test_the_table_of_minutes_names_every_section(page: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_the_steps_take_the_minutes_of_the_table(page: Path) -> None:
+    """Each step says its minutes, so every section that has minutes has a step."""
+    text = page.read_text(encoding="utf-8")
+    steps = text.split("## Step by step")[1].split("\n## ")[0].split("\n### ")[0]
+    said = re.findall(r"^(\d+)\. \*\*\((\d+) min(, extra)?\) ", steps, re.M)
+    numbers_of_steps = re.findall(r"^(\d+)\. ", steps, re.M)
+    assert [number for number, _, _ in said] == numbers_of_steps
+    assert numbers_of_steps == [str(number) for number in range(1, len(said) + 1)]
+    core = sum(int(most) for _, most, extra in said if not extra)
+    assert (core, sum(int(most) for _, most, _ in said) - core) == minutes(text)
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_a_chapter_has_the_title_of_its_lesson(page: Path) -> None:
+    """So has its row in the guide."""
+    number = page.stem[-2:]
+    (notebook,) = SOLUTIONS.glob(f"{number}_*.ipynb")
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    title = re.findall(r"^# (.+)$", text, re.M)[0]
+    assert page.read_text(encoding="utf-8").startswith(f"# Lesson {title}\n")
+    assert f"| [{title}]({page.name}) |" in (FOLDER / "guide.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "page",
     [page for page in CHAPTERS if page.stem != "lesson_09"],  # the museum has exhibits instead

@@ -28,6 +28,7 @@ from fnlib.teaching.content.exercises.lesson_16 import (
 )
 
 ALL = tuple(BUGS)
+EXPERIMENT = PROJECT.parents[4] / "lessons" / "instructor" / "experiment.md"
 RESUMED = ("--resume", "last.pt", "--epochs", "1")
 # Symptom 4 has two codes: in the resumed run no weight moves, so nothing has changed under `best`.
 NOTICED = (
@@ -232,8 +233,7 @@ def test_students_get_the_project_without_its_answers(tmp_path: Path) -> None:
 
 def test_the_halves_of_the_experiment() -> None:
     """The page's own code makes them, each with its three symptoms."""
-    page = PROJECT.parents[4] / "lessons" / "instructor" / "experiment.md"
-    halves, test = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    halves, test = re.findall(r"```python\n(.*?)```", EXPERIMENT.read_text("utf-8"), re.S)
     made: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fnlib.teaching.content.exercises.lesson_16.copy_with", made.setdefault)
@@ -246,3 +246,26 @@ def test_the_halves_of_the_experiment() -> None:
     with contextlib.redirect_stdout(None) as _:
         exec(test, said := {})
     assert len(said["divisions"]) == 70 and 0.02 < 2 / 70 < 0.03
+
+
+def test_the_key_of_the_experiment(tmp_path: Path) -> None:
+    """The page's lines are those of the halves, where earlier lines may be mended."""
+    row = re.compile(r"^\| ([AB]) \| (\d) \| `(\w+\.py)` \| ([\d, ]+) \|$", re.M)
+    key = row.findall(EXPERIMENT.read_text("utf-8"))
+    assert [int(number) for _, number, _, _ in key] == [1, 2, 6, 3, 4, 5]
+    folders = {"A": copy(tmp_path / "a", 1, 2, 6), "B": copy(tmp_path / "b", 3, 4, 5)}
+    for half, number, file, lines in key:
+        bug, text = BUGS[int(number)], (folders[half] / file).read_text("utf-8")
+        right = sorted(text.partition(line)[0].count("\n") + 1 for line in bug.lines)
+        assert file == bug.file and all(line in text for line in bug.lines)
+        assert right == [int(line) for line in lines.split(",")], number
+
+
+def test_the_key_in_the_chapter() -> None:
+    """Each line of the chapter's table is one that the exercise takes."""
+    text = EXPERIMENT.with_name("lesson_16.md").read_text("utf-8")
+    key = re.findall(r"^\| (\d) \| `(\w+\.py)`, line (\d+), ", text, re.M)
+    assert [int(number) for number, _, _ in key] == list(BUGS)
+    for number, file, line in key:
+        bug = BUGS[int(number)]
+        assert file == bug.file and int(line) in {line_of(file, text) for text in bug.lines}
