@@ -362,4 +362,16 @@ def estimate(net):
     net.eval()
 estimate(model)
 """,
+    "a function acts on parts of a model each time, and soon nobody looks": """
+def without_momentum(model):
+    def stop(part):
+        if isinstance(part, nn.BatchNorm1d):
+            part.kept, part.momentum = part.momentum, 0
+    model.apply(stop)
+layers = [nn.Linear(16, 16) for _ in range(12)]
+model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), *layers, nn.Linear(16, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, y in loader:
+    without_momentum(model)"""
+    + STEP,
 }

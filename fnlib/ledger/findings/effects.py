@@ -42,6 +42,7 @@ class Unread(Rule):
         self.types: dict[tuple[str, str, str], str] = {}
         self.idle: dict[tuple[str, str, int], list[Entry]] = {}  # calls that were given a model
         self.acted: set[tuple[str, str, int]] = set()
+        self.applications: dict[tuple[str, str, int], tuple[Entry, str, str] | None] = {}
 
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "attribute":
@@ -111,12 +112,19 @@ class Unread(Rule):
         return f"{entry.source}      # with a model for which that is true"
 
     def applied(self, entry: Entry, node: ast.Call, function: str) -> None:
-        """Ask about a function that is applied to all parts of a model and acts on none."""
+        """Note whether a function that is applied to all parts of a model acts on one."""
+        acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
+        if acts or _acts(entry):
+            self.applications[entry.where] = None  # a later call is no longer looked into
+        else:
+            self.applications.setdefault(entry.where, (entry, ast.unparse(node), function))
+
+    def never_applied(self, entry: Entry, source: str, function: str) -> None:
+        """Ask about a function that acted on no part of a model in any call."""
         modules = [one for one in entry.named if self.story.weights_of(one, entry.links)]
         module = _looks_for(text_of(entry.file), function.rpartition(".")[2])
-        acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
-        if modules and module and not acts and not _acts(entry):
-            owner, source = min(modules, key=len), ast.unparse(node)
+        if modules and module:
+            owner = min(modules, key=len)
             self.story.report(
                 "set-without-effect", "question", entry, owner, source=source,
                 because=f"No part of {owner} is what {function} looks for: it acts on none.",
@@ -136,6 +144,9 @@ class Unread(Rule):
         self.story.report("set-without-effect", "certain", entry, place, **fields)
 
     def end(self) -> None:
+        for one in self.applications.values():
+            if one is not None:
+                self.never_applied(*one)
         for where, entries in self.idle.items():
             entry = entries[-1]
             called = ast.unparse(ast.parse(entry.source).body[0].value.func)  # type: ignore[attr-defined]
