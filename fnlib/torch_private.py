@@ -163,11 +163,6 @@ def waits_for_grad(weight: Tensor) -> bool:
     return bool(getattr(weight, "_post_accumulate_grad_hooks", None))
 
 
-def version_of(tensor: Tensor) -> int | None:
-    """Return how often PyTorch has written to a tensor; ``None`` where it doesn't count."""
-    return None if tensor.is_inference() else getattr(tensor, "_version", None)
-
-
 def is_own(tensor: Tensor) -> bool:
     """Say whether a tensor is known to be no view of another one."""
     return getattr(tensor, "_base", tensor) is None
@@ -329,6 +324,12 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
 
 
 # --- ledger -------------------------------------------------------------------------------------
+
+
+def version_of(tensor: Tensor) -> int | None:
+    """Return how often PyTorch has written to a tensor; ``None`` where it doesn't count."""
+    return None if tensor.is_inference() else getattr(tensor, "_version", None)
+
 
 # Where a storage's bytes begin; asking `data_ptr()` would make a lazy copy real. None: not known.
 data_address: Callable[[Tensor], int] | None = _found("_C._data_address")

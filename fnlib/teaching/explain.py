@@ -20,7 +20,7 @@ def explanation(code: str) -> str:
 
     Example:
         >>> print(explanation("result-ignored").splitlines()[0])
-        result-ignored: the result of `model.step(gradient)` is not bound to a name.
+        result-ignored: the result of `x.clamp(0, 1)` is not bound to a name.
     """
     one = rule(code)
     lines = textwrap.wrap(f"{code}: {one.what[0].lower()}{one.what[1:]}", 96)

@@ -189,7 +189,7 @@ def test_13_runs_again_from_anycell() -> None:
     assert tried.said.count("the same weights as DDP: True") == 1
     seen = rows(tried.names["sharding"])
     replacing = ("fully_shard(large, mesh=mesh)", "loss.backward()")
-    assert all("network weight replaced" in seen[statement] for statement in replacing)
-    assert "network weight replaced" in seen["loss = large(torch.ones(2, 128)).sum()"]
-    assert seen["optimizer.step()"] == {"network weight changed in place"}
+    assert all("large weight replaced" in seen[statement] for statement in replacing)
+    assert "large weight replaced" in seen["loss = large(torch.ones(2, 128)).sum()"]
+    assert seen["optimizer.step()"] == {"large weight changed in place"}
     assert not subprocess._active  # type: ignore[attr-defined]  # nothing is left running

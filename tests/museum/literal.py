@@ -9,6 +9,7 @@ has the unit of the exhibit's `harm`; what fnlib refuses raises. A name is the e
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -482,24 +483,25 @@ def rate_set_on_the_object(it: Things, _: ModuleType) -> float:
     return bound(it.model, rule).rates
 
 
-def _rates(it: Things, schedule: Any) -> float:
-    model, rates = bound(it.model, fnlib.SGD(lr=schedule)), set()
-    for _epoch in range(4):
-        for batch in it.batches:
-            rates.add(f"{model.rates:.9g}")
-            model = train(model, [batch])
-    return len(rates)
-
-
 def scheduler_in_the_batch_loop(it: Things, _: ModuleType) -> float:
-    return _rates(it, lambda epoch: 0.1 * 0.1 ** (epoch // 2))
+    model, moved = bound(it.model, fnlib.SGD(lr=lambda epoch: 0.1 * 0.1 ** (epoch // 2))), 0
+    for batch in it.batches * 4:
+        new = train(model, [batch])
+        pairs = zip(new.parameters.values(), model.parameters.values(), strict=True)
+        moved += any(not torch.equal(a, b) for a, b in pairs)
+        model = new
+    return moved
 
 
 def cosine_in_the_batch_loop(it: Things, _: ModuleType) -> float:
     def cosine(epoch: int) -> float:
         return 0.05 * (1 + math.cos(math.pi * epoch / 4))
 
-    return _rates(it, cosine)
+    model, rates = bound(it.model, fnlib.SGD(lr=cosine)), []
+    for batch in it.batches * 4:
+        rates.append(model.rates)
+        model = train(model, [batch])
+    return sum(new > old for old, new in itertools.pairwise(rates))
 
 
 def rate_of_one_group(it: Things, _: ModuleType) -> float:

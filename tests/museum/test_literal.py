@@ -42,7 +42,7 @@ def test_the_verdict_is_what_a_translation_does(one: Exhibit) -> None:
 @pytest.mark.parametrize("one", BY_NAME, ids=lambda one: one.code)
 def test_a_line_that_asks_for_the_harm_does_it(one: Exhibit) -> None:
     """A bug that the translation doesn't have comes back if a line asks for it, and the room names that line."""
-    assert one.fnlib == "does no harm" and "`replace(" in one.because
+    assert one.fnlib == "does no harm" and "replace(" in one.because
     assert one.harm is not None and measured(one, "_by_name") == pytest.approx(one.harm[0])
 
 

@@ -117,7 +117,7 @@ EXHIBIT = records.read("museum.toml", "room", "exhibit", "way", "source")["exhib
         ({"harm": 3}, r'"harm" must be two numbers, such as \[1, 2\], not 3'),
         ({"harm": [1]}, '"harm" must be two numbers'),
         ({"today": "quiet"}, "\"today\" must be one of 'silent', 'warns', 'raises', not 'quiet'"),
-        ({"core": "yes"}, '"core" must be true or false'),
+        ({"core": "yes"}, '"core" must be a whole number'),
         ({"sources": "pytorch"}, '"sources" must be a list'),
         ({"room": "Attic"}, 'there is no room "Attic" in this file'),
         ({"way": "none"}, 'there is no way "none"'),

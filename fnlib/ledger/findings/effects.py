@@ -181,7 +181,7 @@ class Unread(Rule):
 
 
 def _looks_for(text: str, function: str) -> str:
-    """Return the argument that a function tests before it does anything; "" for another function.
+    r"""Return the argument that a function tests before it does anything; "" for another function.
 
     >>> _looks_for("def f(m):\n    if isinstance(m, str):\n        m.zero_()", "f")
     'm'
@@ -202,7 +202,7 @@ def _looks_for(text: str, function: str) -> str:
 
 
 def _only_if(text: str, function: str) -> str:
-    """Return the test on which all writes of a function depend, in a loop over parts of a model.
+    r"""Return the test on which all writes of a function depend, in a loop over parts of a model.
 
     >>> _only_if("def f(m):\n    for k, p in m.named_parameters():\n        if k in s:\n            s[k].copy_(p)", "f")
     'k in s'
