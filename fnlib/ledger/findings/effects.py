@@ -114,13 +114,12 @@ class Unread(Rule):
     def applied(self, entry: Entry, node: ast.Call, function: str) -> None:
         """Note whether a function that is applied to all parts of a model acts on one."""
         acts = any(one.source not in ("return", "return None", "pass") for one in entry.inside)
-        if acts or _acts(entry):
-            self.applications[entry.where] = None  # a later call is no longer looked into
-        else:
-            self.applications.setdefault(entry.where, (entry, ast.unparse(node), function))
+        again = entry.where in self.applications  # a later call may no longer be looked into
+        one = None if again or acts or _acts(entry) else (entry, ast.unparse(node), function)
+        self.applications[entry.where] = one
 
     def never_applied(self, entry: Entry, source: str, function: str) -> None:
-        """Ask about a function that acted on no part of a model in any call."""
+        """Ask about a function that was applied once and acted on no part of a model."""
         modules = [one for one in entry.named if self.story.weights_of(one, entry.links)]
         module = _looks_for(text_of(entry.file), function.rpartition(".")[2])
         if modules and module:
