@@ -48,8 +48,11 @@ class Graphs(Rule):
                     "PyTorch doesn't notice changes through .data or a fused step, "
                     "so the gradient is wrong"
                 )
+            earlier = self.story.line(used[-1])
+            if self.story.rounds(self.story.by_index[used[-1]]) < self.story.rounds(entry):
+                earlier = f"{earlier} in an earlier iteration"
             self.story.report(
-                code, "certain", entry, place, earlier=self.story.line(used[-1]), noticed=noticed,
+                code, "certain", entry, place, earlier=earlier, noticed=noticed,
                 cure=self.cure(entry, change, self.story.by_index[when]), backward=entry.source,
                 moved=self.story.line(when),
             )  # fmt: skip
@@ -119,7 +122,13 @@ class Graphs(Rule):
         if self.passes > since:
             grown.append(entry)
         if len(grown) == 2:
-            fields = {"name": name, "nodes": now.nodes, "fixed": _without_graph(entry.source, name)}
+            when = f"in iteration {entry.iteration}" if entry.iteration else "by now"
+            fields = {
+                "name": name,
+                "nodes": now.nodes,
+                "when": when,
+                "fixed": _without_graph(entry.source, name),
+            }
             self.story.report("graph-kept", "certain", entry, name, **fields)
 
 
