@@ -312,6 +312,7 @@ def _gathered(cells: Iterable[Cell]) -> list[Cell]:
                 else f"{cell.over}, ..."
             )
             way = f"{before}, {between}, {after}" if before == after else f"{before} to {after}"
+            way = after if before == "nothing" else way  # the cell says that it was created
             cell.what = f"{what} {way}" + (f" ({many}" if many else "")
         last = found[-1] if found else None
         if last is not None and _is_name(cell) and cell.done == last.done:

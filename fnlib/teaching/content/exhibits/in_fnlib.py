@@ -489,7 +489,7 @@ def groups_have_their_own_rates():
 
 
 def rate_of_the_factory_counts():
-    """Parameters trained at one rate, bound to a factory with another: whose rate applies?"""
+    """The same parameters in factories with rates 0.1 and 0.001: the ratio of their steps."""
     feature, label = batch()
     first = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0))
     trained = first.step(first.backward(criterion(first(feature), label)))
@@ -581,7 +581,7 @@ def total_keeps_graphs():
 
 
 def hidden_state_stops_at_the_weights():
-    """Without `detach` and with it: equal gradients? Nodes of the graph behind `hidden`?"""
+    """Without `detach`, then with it: equal gradients? How many nodes behind `hidden`?"""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     chunks = torch.randn(2, 2, 5, 4)
     gradients, nodes = [], []
