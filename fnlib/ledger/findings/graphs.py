@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Story, in_iteration
 from fnlib.ledger.findings.texts import right_side
 
 IN_PLACE = "modified by an inplace operation"
@@ -48,7 +48,7 @@ class Graphs(Rule):
                     "PyTorch doesn't notice changes through .data or a fused step, "
                     "so the gradient is wrong"
                 )
-            earlier = self.story.line(used[-1])
+            earlier = str(self.story.line(used[-1]))
             if self.story.rounds(self.story.by_index[used[-1]]) < self.story.rounds(entry):
                 earlier = f"{earlier} in an earlier iteration"
             self.story.report(
@@ -122,11 +122,10 @@ class Graphs(Rule):
         if self.passes > since:
             grown.append(entry)
         if len(grown) == 2:
-            when = f"in iteration {entry.iteration}" if entry.iteration else "by now"
             fields = {
                 "name": name,
                 "nodes": now.nodes,
-                "when": when,
+                "when": in_iteration(entry),
                 "fixed": _without_graph(entry.source, name),
             }
             self.story.report("graph-kept", "certain", entry, name, **fields)
