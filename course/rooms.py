@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
+from itertools import chain
 
 import nbformat
 from nbformat import NotebookNode
@@ -36,14 +37,14 @@ SAID = {
 
 def notebook(room: str) -> NotebookNode:
     """A room as a notebook that has not been run."""
+    known: dict[str, str] = {}
+    exhibits = [_exhibit(one, known) for one in shown(room)]
     cells = [
-        _text("title", _title(room)),
+        _text("title", _title(room, _lean_on_others(exhibits))),
         _code("setup", SETUP_CELL, folded=True),
         _code("imports", _imports(room)),
+        *chain.from_iterable(exhibits),
     ]
-    known: dict[str, str] = {}
-    for one in shown(room):
-        cells += _exhibit(one, known)
     for cell in cells:
         if (
             cell.cell_type == "code"
@@ -56,10 +57,10 @@ def notebook(room: str) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=cells)
 
 
-def _title(room: str) -> str:
+def _title(room: str, lean_on_others: bool) -> str:
     number, exhibits = ROOMS.index(room) + 1, shown(room)
     core = [one.title for one in EXHIBITS if one.room == room and one.core]
-    beside = [("room before", number - 2), ("next room", number)]
+    beside = [("previous room", number - 2), ("next room", number)]
     neighbours = [
         f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)
     ]
@@ -67,38 +68,58 @@ def _title(room: str) -> str:
     rows = (
         " and says what they show"
         if room in FUNCTIONAL
-        else ": those of the loop and of the finding, or of the finding alone if it's outside of `bug`."
-        " If there are several lines, a `>` marks the one with the finding; the one to change can be another"
+        else ": those of the loop (of all of `bug`, if it has no loop) and the finding's, or only the finding's if its"
+        " line is outside `bug`. If there are several lines, a `>` marks the one with the finding; the one to change can be another"
     )
+    borrowed = ", and some use a helper of an earlier one" if lean_on_others else ""
     loud = "" if all(one.harm for one in exhibits) else ", except where PyTorch raises an error"
     lines = [
         f"# Room {number} · {room}",
         "",
         f"{len(exhibits)} exhibits · part of {lesson} · {' · '.join(neighbours)}",
         "",
-        "Each exhibit is code with a bug. Guess what's wrong with it before you open the label. Below it you see what its"
-        " author saw."
+        "Each exhibit is code with a bug. Guess what's wrong with it before you open the label. Under the code you see"
+        " what its author saw."
         f" The cell of the cure prints rows of the [ledger](../glossary.md#ledger){rows}."
         f" Then comes the harm as a number, without the cure and with it{loud}."
         " Each exhibit ends with what becomes of its bug in `fnlib`, and why.",
         "",
-        "Run the cells from the top: every exhibit defines `setup`, `bug` and `cure` anew, and some use a helper of"
-        " an earlier one.",
+        f"Run the cells from the top: every exhibit defines `setup`, `bug` and `cure` anew{borrowed}.",
     ]
     if core:
         titles = " and ".join(each if each[0] == "`" else f"“{each}”" for each in core)
-        counted = (
-            "One exhibit of this room is"
-            if len(core) == 1
-            else f"{len(core)} exhibits of this room are"
-        )
+        counted = ("One exhibit of this room is", "Two exhibits of this room are")[len(core) - 1]
         lines += ["", f"{counted} in the lesson itself: {titles}."]
     if room in FUNCTIONAL:
         lines += [
             "",
-            "Here, steps return new values in place of changing old ones. That style has bugs of its own.",
+            "Here, functions return new values instead of changing old ones. That style has bugs of its own.",
         ]
     return "\n".join(lines)
+
+
+def _lean_on_others(exhibits: list[list[NotebookNode]]) -> bool:
+    """Whether an exhibit's cells use a function or class that only the cells of an earlier one define."""
+    earlier: set[str] = set()
+    for cells in exhibits:
+        tree = ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+        defined = {getattr(node, "name", "") for node in tree.body}
+        nodes = list(ast.walk(tree))
+        read = {
+            node.id
+            for node in nodes
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
+        bound = defined | {node.arg for node in nodes if isinstance(node, ast.arg)}
+        bound |= {
+            node.id
+            for node in nodes
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        if (read - bound) & earlier:
+            return True
+        earlier |= defined
+    return False
 
 
 def _imports(room: str) -> str:
@@ -138,7 +159,7 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
             kinds, one.sources + one.related, one.links, strict=True
         )
     ]
-    met = "\n".join(links) or "- We know of no report of it, so we reproduced it for this museum."
+    met = "\n".join(links) or "- We know of no report of it; we built it for this museum."
     label = [
         f"## {one.place} · {one.task}",
         "",

@@ -110,7 +110,10 @@ def in_fnlib(code: str, show: Run, setup: Setup | None = None) -> None:
         parts.append(_wrapped(ledger.raised).rstrip())
     else:
         assert ledger.raised is None, ledger.raised
-        if said := _plain(measured):
+        if one.functional:
+            harm, words = harm_of(code)
+            parts[0] += f"\n{words}\n    in fnlib {harm(show):.4g}"
+        elif said := _plain(measured):
             parts[0] += f"\n{show.__name__}() gives {said}"
         if one.fnlib == "can still be written":
             codes = dict.fromkeys(finding.code for finding in ledger.findings)

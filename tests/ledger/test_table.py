@@ -215,6 +215,21 @@ def test_a_title_of_many_names_goes_on_in_the_next_line() -> None:
     ) <= 100 and "critic_of_agent_7; 2 iterations folded" in " ".join(shown.split())
 
 
+def test_a_shared_gradient_has_a_name_that_can_be_typed() -> None:
+    """A module has no attribute `grad`: one gradient is its weight's, several are those of the module."""
+    head = nn.Linear(2, 1)
+    single = nn.Linear(2, 1, bias=False)
+    with Ledger(
+        model=nn.Sequential(head), head=head, other=nn.Sequential(single), single=single
+    ) as ledger:
+        single(torch.ones(2)).sum().backward()
+        head(torch.ones(2)).sum().backward()
+    cells = [f"{cell.what} {cell.done}" for row in rows_of(ledger.entries) for cell in row.cells]
+    said = " / ".join(cells)
+    assert "single.weight.grad shares its memory" in said, said
+    assert "gradients of head share their memory" in said, said
+
+
 def test_a_loop_over_the_weights_takes_a_row_a_statement() -> None:
     """A loop over the weights takes one row for each statement, not for each weight."""
     model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))

@@ -34,7 +34,7 @@ MEASURED: dict[str, Any] = {
     "student_starts_from_its_teacher": [3, 6],
     "old_weight_stays": True,
     "target_stays": True,
-    "average_under_the_same_name": True,
+    "average_under_the_same_name": 4,  # weights that the next step moves from the average
     "load_leaves_out": 0,
     "statistics_are_refused": fnlib.StateDropped,
     "mode_is_training_unless_said": True,
@@ -65,7 +65,6 @@ MEASURED: dict[str, Any] = {
     "functional_dropout_has_no_mode": True,
     "own_rule_has_an_attribute": 0,
     "total_keeps_graphs": True,
-    "hidden_state_stops_at_the_weights": True,
     "draws_are_pytorchs": ["same", "different"],
     "own_draws": 1,
     "seed_is_folded": [1, 5],  # different masks in five steps, without `seed=` and with it
@@ -98,6 +97,11 @@ def test_stock_bugs_in_fnlib(way: str) -> None:
         assert show() == expected, show.__doc__
 
 
+def test_a_hidden_state_keeps_its_graph_without_an_error() -> None:
+    equal, (kept, cut) = in_fnlib.hidden_state_stops_at_the_weights()
+    assert equal and kept > cut
+
+
 def test_a_retained_graph_grows() -> None:
     first, second, third = in_fnlib.hidden_state_retained()
     assert first < second < third
@@ -119,7 +123,8 @@ def test_the_functional_wing_in_fnlib(one: museum.Exhibit) -> None:
 
 
 def test_every_verdict_is_shown_and_used() -> None:
-    shown = {*MEASURED, "hidden_state_retained", *(one.code for one in EXHIBITS if one.functional)}
+    graphs = {"hidden_state_retained", "hidden_state_stops_at_the_weights"}
+    shown = {*MEASURED, *graphs, *(one.code for one in EXHIBITS if one.functional)}
     assert shown == set(WAYS) == {one.way for one in EXHIBITS}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 import pytest
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from course import rooms as museum_rooms
 from course.editions import read
@@ -86,7 +86,7 @@ def test_a_room_names_each_of_its_exhibits_in_the_lesson(room: str) -> None:
     said = next((line for line in title.splitlines() if "in the lesson itself: " in line), "")
     core = [one.title for one in EXHIBITS if one.room == room and one.core]
     assert bool(said) == bool(core) and all(each in said for each in core)
-    assert said.startswith({0: "", 1: "One exhibit "}.get(len(core), f"{len(core)} exhibits "))
+    assert said.startswith(("", "One exhibit ", "Two exhibits ")[len(core)])
 
 
 @each_room
@@ -108,6 +108,20 @@ def test_a_room_keeps_to_the_size_of_a_lesson(room: str) -> None:
             assert not re.search(r"/tmp/|ipykernel|0x[0-9a-f]{6}", output.text), (
                 "what changes from run to run"
             )
+
+
+def test_a_room_says_that_it_borrows_only_if_it_does() -> None:
+    """A name that an exhibit takes from an earlier one is told apart from one that it defines itself."""
+    earlier, borrows, defines = (
+        [new_code_cell(source)]
+        for source in (
+            "def helper():\n    return 1",
+            "helper()",
+            "def helper():\n    return 2\n\nhelper()",
+        )
+    )
+    assert museum_rooms._lean_on_others([earlier, borrows])
+    assert not museum_rooms._lean_on_others([earlier, defines])
 
 
 def test_every_exhibit_hangs_in_one_place() -> None:

@@ -21,6 +21,7 @@ _EXAMPLES = {one: one for one in SEVERAL} | {
     "call": "train",
     "dead": "4 tensors",
     "earlier": "12",
+    "here": "14",
     "kind": "torch.optim.Adam",
     "larger": "optimizer",
     "made": "made at line 12",
@@ -109,7 +110,7 @@ _OF_A_CODE = {
         "scaler": "scaler",
         "cure": "scaler.unscale_(optimizer)\nclip_grad_norm_(model.parameters(), 1.0)",
     },
-    "graph-kept": {"name": "total", "fixed": "total += loss.item()"},
+    "graph-kept": {"name": "total", "when": "in iteration 3", "fixed": "total += loss.item()"},
     "graph-used-twice": {
         "because": "State that is carried from batch to batch keeps the graph of the previous "
         "batch.",
@@ -234,8 +235,7 @@ _OF_A_CODE = {
     "statistics-moved-without-gradient": {"place": "model.1.running_mean"},
     "step-without-gradient": {
         "found": "has stepped 20 times and never found a gradient",
-        "dead": "4 weights",
-        "said": "are all frozen",
+        "said": "its 4 weights are all frozen",
         "cure": "model.requires_grad_(True)      # before the forward",
     },
     "tie-lost": {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.story import Rule, Scopes, Story
+from fnlib.ledger.findings.story import Rule, Scopes, Story, in_iteration
 from fnlib.ledger.findings.texts import assigned, code_of
 
 # Calls that give the same memory, or a container with the same tensors.
@@ -341,7 +341,7 @@ class KeptGraphs(Rule):
         if times == 3:
             self.story.report(
                 "graph-kept", "question", entry, where, name=where, nodes=times * nodes,
-                fixed=_put(entry.source, name, f"{name}.detach()"),
+                when=in_iteration(entry), fixed=_put(entry.source, name, f"{name}.detach()"),
             )  # fmt: skip
 
 

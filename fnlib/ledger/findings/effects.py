@@ -651,7 +651,7 @@ class Freezes(Rule):
                 for label in labels:
                     freeze, thaw = self.thawed[label]
                     self.story.report(
-                        "freeze-undone", "question", thaw, label, earlier=freeze.line,
+                        "freeze-undone", "question", thaw, label, earlier=freeze.line, here=thaw.line,
                         source=_first_line(freeze.source),
                     )  # fmt: skip
         self.thawed.clear()

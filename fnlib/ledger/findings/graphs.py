@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from fnlib.ledger.entries import Change, Entry, Event
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Story, in_iteration
 from fnlib.ledger.findings.texts import right_side
 
 IN_PLACE = "modified by an inplace operation"
@@ -48,8 +48,11 @@ class Graphs(Rule):
                     "PyTorch doesn't notice changes through .data or a fused step, "
                     "so the gradient is wrong"
                 )
+            earlier = str(self.story.line(used[-1]))
+            if self.story.rounds(self.story.by_index[used[-1]]) < self.story.rounds(entry):
+                earlier = f"{earlier} in an earlier iteration"
             self.story.report(
-                code, "certain", entry, place, earlier=self.story.line(used[-1]), noticed=noticed,
+                code, "certain", entry, place, earlier=earlier, noticed=noticed,
                 cure=self.cure(entry, change, self.story.by_index[when]), backward=entry.source,
                 moved=self.story.line(when),
             )  # fmt: skip
@@ -119,7 +122,12 @@ class Graphs(Rule):
         if self.passes > since:
             grown.append(entry)
         if len(grown) == 2:
-            fields = {"name": name, "nodes": now.nodes, "fixed": _without_graph(entry.source, name)}
+            fields = {
+                "name": name,
+                "nodes": now.nodes,
+                "when": in_iteration(entry),
+                "fixed": _without_graph(entry.source, name),
+            }
             self.story.report("graph-kept", "certain", entry, name, **fields)
 
 

@@ -161,10 +161,11 @@ class Rhythm(Rule):
         falls = constant and rates[-1] <= LOWEST * rates[0]
         turns = event.data["type"] == "CosineAnnealingLR" and any(drop > 1 for drop in drops)
         if falls or turns:
+            said = f"steps after every batch{', more often than T_max' * turns}"
             self.story.report(
                 "rate-out-of-range", "question", at, event.subject,
                 optimizer=steps[-1].event.subject, way=_way(rates), steps=len(steps),
-                scheduler=event.subject, said="steps after every batch", because=_COUNTS,
+                scheduler=event.subject, said=said, because=_COUNTS,
                 cure=_slower(schedule, steps[-1], steps[0]),
             )  # fmt: skip
 
@@ -271,7 +272,7 @@ class Rhythm(Rule):
                     f"sets the rate of the optimizer that it was given at line {entry.line}, "
                     "which never steps"
                 )
-                cure = f"{entry.source}      # after the optimizer that steps is built"
+                cure = f"{entry.source}      # move it below the optimizer that steps"
                 self.story.report("scheduler-without-effect", "question", at, own[-1][1].subject,
                                   because=_LOST, said=said, optimizer=optimizer, cure=cure)  # fmt: skip
 

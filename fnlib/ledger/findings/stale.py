@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnlib.ledger.entries import Entry, Event
-from fnlib.ledger.findings.story import Rule, Story
+from fnlib.ledger.findings.story import Rule, Story, in_iteration
 
 ENOUGH = 3  # backward passes that reach more than the one before
 
@@ -94,6 +94,7 @@ class Growing(Rule):
             for place in event.data["weights"]:
                 self.story.report(
                     "graph-kept", "question", entry, place, name=name, nodes=event.data["nodes"],
+                    when=in_iteration(entry),
                     fixed=f"{entry.source}\n{name} = {name}.detach()      # its next graph starts here"
                     if event.subject
                     else "loss.backward()      # of this batch only\ntotal += loss.item()",

@@ -285,6 +285,11 @@ def rule_of(step: Event) -> dict[str, str]:
     }
 
 
+def in_iteration(entry: Entry) -> str:
+    """Say in which iteration a statement ran; "by now" outside of loops."""
+    return f"in iteration {entry.iteration}" if entry.iteration else "by now"
+
+
 def norm_after(change: Change) -> float | None:
     """Return the norm of a place's tensor after a change; ``None`` without a tensor."""
     return getattr(change.after, "norm", None)

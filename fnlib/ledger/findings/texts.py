@@ -40,7 +40,7 @@ _ONE_ONLY = (  # `larger` gives up the weights that `smaller` holds
     "    group['params'] = [w for w in group['params'] if id(w) not in held]"
 )
 _EVAL_FROZEN = (
-    "for part in {model}.modules():      # after every {model}.train()\n"
+    "for part in {model}.modules():      # after every train()\n"
     "    flags = [weight.requires_grad for weight in part.parameters()]\n"
     "    if flags and not any(flags):\n        part.eval()"
 )
@@ -251,7 +251,7 @@ TEXTS: dict[str, Text] = {
     ),
     "rate-set-on-the-object": Text(
         "`{source}` sets an attribute that {optimizer} never reads.",
-        "torch's optimizers read their settings from param_groups only.",
+        "torch's optimizers read `{name}` from param_groups only.",
         'for group in {optimizer}.param_groups:\n    group["{name}"] {assigned}',
         _GITHUB + "pytorch/examples/issues/64",
         "`{place}` is an attribute that torch's optimizers never read.",
@@ -270,7 +270,7 @@ TEXTS: dict[str, Text] = {
         "{cure}",
     ),
     "graph-kept": Text(
-        "`{name}` grows by the graph of every loss ({nodes} nodes by now).",
+        "`{name}` grows by the graph of every loss ({nodes} nodes {when}).",
         "A running total of losses keeps their graphs alive, so memory grows with every batch.",
         "{fixed}",
         _GITHUB + "google/brax/pull/152",
@@ -305,7 +305,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "delip/PyTorchNLPBook/issues/28",
     ),
     "changed-to-evaluate": Text(
-        "{place} {is} overwritten here to evaluate, and training goes on from these values.",
+        "{place} {is} overwritten here for the evaluation, and training goes on from these values.",
         "The weights that the optimizer was training are lost unless they are copied back.",
         "kept = copy.deepcopy({model}.state_dict())\n{source}      # evaluate\n"
         "{model}.load_state_dict(kept)      # before training goes on",
@@ -341,9 +341,9 @@ TEXTS: dict[str, Text] = {
     "freeze-undone": Text(
         "{place} {is} trainable again, though `{source}` froze {it} at line {earlier}.",
         "No step ran in between, so the freeze has no effect.",
-        "{module}.requires_grad_(False)      # after this line",
+        "{module}.requires_grad_(False)      # move it below line {here}",
         "",
-        many="for part in [{modules}]:\n    part.requires_grad_(False)      # after this line",
+        many="for part in [{modules}]:      # move it below line {here}\n    part.requires_grad_(False)",
     ),
     # copies: questions of copies.py
     "kept-by-reference": Text(
@@ -353,7 +353,7 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "MedMNIST/experiments/issues/8",
     ),
     "one-layer-many-times": Text(
-        "`{source}` makes one layer and puts it at every place of {name}.",
+        "`{source}` makes one layer and puts it in every place of {name}.",
         "Every place has a reference to it, so all places share one set of weights.",
         "{fixed}",
         "",
@@ -377,7 +377,7 @@ TEXTS: dict[str, Text] = {
         "Steps change {place}, and `{source}` doesn't have it.",
         "An optimizer's state dict has `state` and `param_groups` only, so a resumed run starts "
         "with new moments.",
-        'average = self.state[weight].setdefault("average", torch.zeros_like(weight))      # in step',
+        'average = self.state[weight].setdefault("average", torch.zeros_like(weight))      # where it is kept',
     ),
     # the functional style
     "result-ignored": Text(
@@ -388,13 +388,13 @@ TEXTS: dict[str, Text] = {
     ),
     # who is trained
     "step-without-gradient": Text(
-        "{optimizer} {found}: its {dead} {said}.",
+        "{optimizer} {found}: {said}.",
         "A step skips every weight whose gradient is None, without a warning.",
         "{cure}",
         _GITHUB + "isayev/ReLeaSE/issues/39",
     ),
     "weight-trained-by-nobody": Text(
-        "{place} {gets} a gradient, but no optimizer holds {it}; `{optimizer}` trains {its} neighbours.",
+        "{place} {gets} a gradient, but no optimizer holds {it}; `{optimizer}` trains other weights.",
         "An optimizer trains the parameters that it is given. parameters() leaves out layers in a "
         "plain list, and what is added later needs add_param_group.",
         "{cure}",
@@ -407,8 +407,7 @@ TEXTS: dict[str, Text] = {
     ),
     # each gradient once, as it was made
     "never-stepped": Text(
-        "{passes} backward passes compute a gradient for {place}{cleared}, and {optimizer} never "
-        "steps.",
+        "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps{cleared}.",
         "Gradients that no step uses move no weight.",
         "{backward}\n{optimizer}.step()",
     ),
@@ -425,7 +424,7 @@ TEXTS: dict[str, Text] = {
         "{cure}",
     ),
     "gradient-still-scaled": Text(
-        "`{source}` {verb} the gradient of {place} while it is multiplied by {scaler}'s scale.",
+        "`{source}` {verb} the gradient of {place} while it is still scaled by {scaler}.",
         "backward of a scaled loss makes gradients that are too large by the scale until they are "
         "unscaled.",
         "{cure}",
@@ -439,8 +438,8 @@ TEXTS: dict[str, Text] = {
     # the rhythm
     "weights-stand-still": Text(
         "{optimizer}.step() moves no bit of {which} {since}, though the gradients are as large as "
-        "at the start. At the last step the rate is {rate}.",
-        "An update that is too small for the weight's type is rounded away.",
+        "at the start. The last {optimizer}.step() used the rate {rate}.",
+        "An update that is too small beside the weight is rounded away.",
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
     ),

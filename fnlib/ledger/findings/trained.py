@@ -178,7 +178,7 @@ class Trained(Rule):
         if one.starved and not any(flags.get(label, True) for label in one.starved):
             self.story.report(
                 "step-without-gradient", severity, entry, places[0], **fields, found=_never(one),
-                said="are all frozen", cure=_thaw(self.story, one.starved),
+                said=f"its {fields['dead']} are all frozen", cure=_thaw(self.story, one.starved),
             )  # fmt: skip
         elif self.forgotten(loose):
             for label in self.forgotten(loose):
@@ -188,7 +188,7 @@ class Trained(Rule):
             at, last = passed[-1]
             cut = cut_behind(self.story, at, last.subject)
             fields |= {
-                "said": "are reached by no backward, this one included",
+                "said": f"no backward reaches its {fields['dead']}, this one included",
                 "cure": cut or _CONNECT,
             }
             self.story.report(
@@ -202,9 +202,9 @@ class Trained(Rule):
             place = min(known)
             self.story.report(
                 "step-without-gradient", "question", self.frozen.get(place, one.entry), place,
-                optimizer=one.event.subject, dead=f"{len(known)} weights",
+                optimizer=one.event.subject,
                 found=f"steps on and finds no gradient in its latest {one.idle} steps",
-                said="have been frozen here and never thawed", cure=_thaw(self.story, known),
+                said=f"its {len(known)} weights have been frozen here and never thawed", cure=_thaw(self.story, known),
             )  # fmt: skip
 
     def forgotten(self, loose: list[str]) -> list[str]:

@@ -198,7 +198,8 @@ class NeverStepped(Rule):
                 continue
             if one.cleared >= ENOUGH - 1 or one.passes >= 2 * ENOUGH:
                 at = one.clearing or one.entry
-                cleared = ", which this line clears" if one.clearing else ""
+                times = "once" if one.cleared == 1 else f"{one.cleared} times"
+                cleared = f"; this line clears their gradients {times}" if one.clearing else ""
                 for place in one.places:
                     self.story.report(
                         "never-stepped", "question", at, place, optimizer=optimizer,

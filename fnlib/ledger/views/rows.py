@@ -216,11 +216,14 @@ def _counted(owner: str, state: str, number: int, *, flags: bool) -> str:
 def _also(changes: list[Change]) -> str:
     """Name the other owners of the same memory: `; best shares its memory`."""
     labels = [label for change in changes for label in change.also]
-    owners = ((label.partition(".")[0], label.endswith(".grad")) for label in labels)
+    owners: dict[tuple[str, bool], list[str]] = {}
+    for label in dict.fromkeys(labels):
+        owner = label.partition(".")[0]
+        if owner != changes[0].owner:
+            owners.setdefault((owner, label.endswith(".grad")), []).append(label)
     names = [
-        owner + ".grad" * gradient
-        for owner, gradient in dict.fromkeys(owners)
-        if owner != changes[0].owner
+        (of[0] if len(of) == 1 else f"gradients of {owner}") if gradient else owner
+        for (owner, gradient), of in owners.items()
     ]
     if not names:
         return ""
@@ -230,7 +233,7 @@ def _also(changes: list[Change]) -> str:
     memory = "its memory" if len(changes) == 1 else "their memory"
     if sharing < len(changes):
         memory = f"memory with {sharing} of them"
-    verb = "shares" if len(names) == 1 else "share"
+    verb = "shares" if len(names) == 1 and " of " not in names[0] else "share"
     return f"; {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} {verb} {memory}"
 
 
@@ -309,6 +312,7 @@ def _gathered(cells: Iterable[Cell]) -> list[Cell]:
                 else f"{cell.over}, ..."
             )
             way = f"{before}, {between}, {after}" if before == after else f"{before} to {after}"
+            way = after if before == "nothing" else way  # the cell says that it was created
             cell.what = f"{what} {way}" + (f" ({many}" if many else "")
         last = found[-1] if found else None
         if last is not None and _is_name(cell) and cell.done == last.done:

@@ -44,7 +44,7 @@ def nothing_clears_a_gradient():
 
 
 def backward_is_for_one_model():
-    """With or without the generator's `backward` before it: one gradient of the discriminator?"""
+    """Is the discriminator's gradient the same with the generator's `backward` before it?"""
     generator = fnlib.Factory(lambda: nn.Linear(4, 2))(fnlib.Parameters(seed=0))
     discriminator = fnlib.Factory(lambda: nn.Linear(2, 1))(fnlib.Parameters(seed=0))
     noise, real = torch.randn(16, 4), torch.randn(16, 2)
@@ -81,7 +81,7 @@ def rule_holds_no_weights():
 
 
 def moments_are_in_the_parameters():
-    """A rule is made in each of four epochs, and Adam's moments contain all twelve steps."""
+    """A rule is made in each of four epochs, and Adam's step count goes on to twelve."""
     parameters = fnlib.Parameters(seed=0)
     for epoch in range(4):
         ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.01))
@@ -148,7 +148,7 @@ def tie_is_taken_as_it_is():
 
 
 def parts_are_taken_as_they_are():
-    """The tied teacher has one entry. The student of two copied parts has two, here too."""
+    """The tied teacher has one entry. A student made of two copied parts has two, here too."""
     teacher, student = TiedPair(), TiedPair()
     student.embed, student.decode = copy.deepcopy(teacher.embed), copy.deepcopy(teacher.decode)
     return [list(fnlib.Parameters.from_module(pair)) for pair in (teacher, student)]
@@ -180,7 +180,7 @@ def model_is_a_snapshot():
 
 
 def checkpoint_is_a_name():
-    """The parameters of the second of four steps are kept: Adam's moments in them count 2."""
+    """The parameters after the second of four steps are kept: Adam's step count in them is 2."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -192,7 +192,7 @@ def checkpoint_is_a_name():
 
 
 def student_starts_from_its_teacher():
-    """The student starts with the teacher's moments and takes 3 steps: they count 3 and 6."""
+    """The student takes 3 more steps: the teacher's moments count 3 steps, the student's 6."""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.1))
 
     def train(parameters):
@@ -230,17 +230,18 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """The average is bound to validate, under the name that goes on training."""
+    """The average is bound to validate: how many of 4 weights take the next step from it?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
-    model = ModelFactory(fnlib.Parameters(seed=0))
-    average = model.parameters
+    model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
     for _ in range(2):
         model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
-    average = average.lerp(model.parameters, 0.5)
+    average = start.parameters.lerp(model.parameters, 0.5)
     model = ModelFactory(average)
-    criterion(model(feature), label)
-    return torch.equal(model.parameters["0.weight"], average["0.weight"])
+    gradient = model.backward(criterion(model(feature), label))
+    after = model.step(gradient)
+    from_it = {name: average[name] - 0.1 * gradient[name] for name in average}
+    return sum(torch.allclose(after[name], from_it[name]) for name in average)
 
 
 def load_leaves_out():
@@ -270,7 +271,7 @@ def eval_model_trains():
 
 
 def mode_is_training_unless_said():
-    """Dropout is on unless you bind with `training=False`: two calls, two different answers."""
+    """Nobody said `training=False` or `eval()`, so two calls give two different answers."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature = batch()[0]
@@ -361,7 +362,7 @@ def freeze_comes_too_late():
 
 
 def freeze_without_effect():
-    """An attribute of the module freezes nothing: its weights are among the trained ones."""
+    """An attribute of the module freezes nothing: its weights still get a gradient."""
     layers = network()
     layers[0].requires_grad = False
     model = fnlib.Factory(layers)(fnlib.Parameters.from_module(layers))
@@ -390,7 +391,7 @@ def model_without_gradient():
 
 
 def clip_after_the_step():
-    """The gradient is clipped after the step, and the step went the whole way, as without."""
+    """The gradient is clipped after the step, and the step is as long as without clipping."""
     model = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0))
     feature, label = batch()
     gradient = model.backward(criterion(model(feature), label))
@@ -411,7 +412,7 @@ def zero_gradient_decays():
 
 
 def rate_follows_the_step_count():
-    """A warm-up to 0.1: the rates of the first step, and of a rule that is made after five."""
+    """A warm-up to 0.1: the rates of the first step, and of a rule made after five steps."""
     def warm_up(step):
         return 0.1 * min(1, 0.01 + 0.2 * step)
 
@@ -425,7 +426,7 @@ def rate_follows_the_step_count():
 
 
 def schedule_counts_steps():
-    """A schedule that means two epochs falls every two steps: four rates in eight steps."""
+    """A schedule written for two epochs falls every two steps: four rates in eight steps."""
     rule = fnlib.SGD(lr=lambda epoch: 0.1 * 0.1 ** (epoch // 2))
     ModelFactory = fnlib.Factory(network, optimizer=rule)
     model, rates = ModelFactory(fnlib.Parameters(seed=0)), set()
@@ -437,7 +438,7 @@ def schedule_counts_steps():
 
 
 def cosine_counts_steps():
-    """A cosine that means four epochs: how often the rate rises in 32 steps."""
+    """A cosine written for four epochs: how often the rate rises in 32 steps."""
     def cosine(epoch):
         return 0.05 + 0.05 * torch.cos(torch.tensor(epoch * torch.pi / 4)).item()
 
@@ -464,7 +465,7 @@ def new_rule_needs_a_factory():
 
 
 def schedule_is_part_of_its_rule():
-    """The rule is replaced, and its schedule goes with it: the new rule keeps its first rate."""
+    """The rule is replaced, and its schedule is gone too: the new rule's rate never changes."""
     rule = fnlib.SGD(lr=lambda step: 0.1 * 0.5**step)
     rule = fnlib.Adam(lr=0.01)
     ModelFactory = fnlib.Factory(network, optimizer=rule)
@@ -488,7 +489,7 @@ def groups_have_their_own_rates():
 
 
 def rate_of_the_factory_counts():
-    """Parameters trained at one rate, bound to a factory with another: the factory's counts."""
+    """The same parameters in factories with rates 0.1 and 0.001: the ratio of their steps."""
     feature, label = batch()
     first = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))(fnlib.Parameters(seed=0))
     trained = first.step(first.backward(criterion(first(feature), label)))
@@ -555,7 +556,7 @@ def activation_can_be_edited():
 
 
 def data_can_be_edited():
-    """Three passes normalise the data in place: by how much have they shrunk it?"""
+    """Three passes normalise the data in place: by what factor have they shrunk it?"""
     model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
     features = 4 * batch()[0] + 5
     at_first = features.std()
@@ -580,17 +581,18 @@ def total_keeps_graphs():
 
 
 def hidden_state_stops_at_the_weights():
-    """A hidden state without `detach`: no error, and the same gradient as with it."""
+    """Without `detach`, then with it: equal gradients? How many nodes behind `hidden`?"""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     chunks = torch.randn(2, 2, 5, 4)
-    gradients = []
+    gradients, nodes = [], []
     for detach in (False, True):
         model = ModelFactory(fnlib.Parameters(seed=0))
         output, hidden = model(chunks[0])
         model = ModelFactory(model.step(model.backward(output.pow(2).mean())))
         output, hidden = model(chunks[1], hidden.detach() if detach else hidden)
         gradients.append(model.backward(output.pow(2).mean()))
-    return all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+        nodes.append(size_of_graph(hidden))
+    return all(torch.equal(gradients[0][n], gradients[1][n]) for n in gradients[0]), nodes
 
 
 def size_of_graph(tensor):
@@ -605,7 +607,7 @@ def size_of_graph(tensor):
 
 
 def hidden_state_retained():
-    """With `retain_graph=True` the old graph works, since no weight has changed. It grows."""
+    """With `retain_graph=True` there is no error either: nodes of the graph after each batch."""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     model, hidden, nodes = ModelFactory(fnlib.Parameters(seed=0)), None, []
     for _ in range(3):
@@ -629,7 +631,7 @@ def draws_are_pytorchs():
 
 
 def own_draws():
-    """The generator is set back before each draw, so all four noises are one, here too."""
+    """The generator is set back before each draw, so all four noises are the same, here too."""
     state, noises = torch.get_rng_state(), set()
     model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
     for _ in range(4):
@@ -823,7 +825,7 @@ def average_keeps_its_own_buffers():
 
 
 def layer_repeated():
-    """One layer at four places is one layer here too: how many weights and biases?"""
+    """One layer in four places is one layer here too: how many weights and biases?"""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(*[nn.Linear(8, 8)] * 4))
     return len(ModelFactory(fnlib.Parameters(seed=0)).parameters)
 

@@ -33,7 +33,7 @@ def cure(model, pretrained, batches):
 
 
 def harm(run):
-    """Weights, of 4, that training has moved."""
+    """How many of 4 weights has training moved?"""
     things = setup()
     before = {name: weight.clone() for name, weight in things["pretrained"].items()}
     run(**things)

@@ -44,7 +44,7 @@ def cure(model, optimizer, average, data, epochs=3):
 
 
 def harm(run):
-    """Weights, of 2, that are the average's when the next epoch begins."""
+    """How many of 2 weights are the average's when the next epoch begins?"""
     things = setup()
     run(**things)
     pairs = zip(things["model"].parameters(), things["average"].module.parameters())

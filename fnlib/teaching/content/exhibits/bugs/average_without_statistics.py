@@ -40,7 +40,7 @@ def cure(model, average, optimizer, batches):
 
 
 def harm(run):
-    """Statistics of the average that are those of the model, of two."""
+    """How many of the average's 2 statistics are those of the model?"""
     things = setup()
     run(**things)
     mine, theirs = things["average"][1], things["model"][1]

@@ -30,7 +30,7 @@ def cure(model, clean, noisy):
 
 
 def harm(run):
-    """Is the gradient that of the loss? (1 yes, 0 no)"""
+    """Is the gradient the gradient of the loss? (1 yes, 0 no)"""
     things = setup()
     model = things["model"].eval()
     right = torch.autograd.grad(model(things["clean"]).pow(2).mean(), model[0].weight)[0]

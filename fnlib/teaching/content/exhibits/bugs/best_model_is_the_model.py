@@ -43,7 +43,7 @@ def cure(model, optimizer, data, epochs=4):
 
 
 def harm(run):
-    """Weights, of 2, of the kept model that are the last ones."""
+    """How many of the kept model's 2 weights are the last ones?"""
     things = setup()
     kept = run(**things)
     pairs = zip(kept.parameters(), things["model"].parameters())

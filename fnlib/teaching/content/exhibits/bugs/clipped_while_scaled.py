@@ -1,4 +1,4 @@
-"""The gradient is clipped while it is multiplied by the scaler's scale, so the steps are far too small."""
+"""The gradient is clipped while it's still scaled (1024 times too large), so the steps are far too small."""
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ def cure(model, optimizer, scaler, batches):
 
 
 def harm(run):
-    """Steps with a gradient whose norm is less than 0.001, of four."""
+    """How many of 4 steps use a gradient whose norm is less than 0.001?"""
     things, short = setup(), []
     weights = list(things["model"].parameters())
     things["optimizer"].register_step_pre_hook(

@@ -35,7 +35,7 @@ def cure(encoder, decoder, optimizer, batches):
 
 
 def harm(run):
-    """Is the encoder's gradient that of the loss? (1 yes, 0 no)"""
+    """Is the encoder's gradient the gradient of the loss? (1 yes, 0 no)"""
     things = setup()
     things["batches"] = things["batches"][:1]
     encoder, decoder, (batch,) = things["encoder"], things["decoder"], things["batches"]

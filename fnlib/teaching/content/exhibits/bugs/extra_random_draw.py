@@ -1,4 +1,4 @@
-"""The variant has one more layer, and every layer built after it starts with different weights, too."""
+"""The variant has one more layer, and every layer built after it starts with different weights."""
 
 import torch
 from torch import nn
@@ -22,12 +22,12 @@ def cure(seed):
     baseline = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
     torch.manual_seed(seed)
     variant = nn.ModuleDict(dict(body=nn.Linear(8, 16), head=nn.Linear(16, 3)))
-    variant["gate"] = nn.Linear(16, 16)        # drawn last: the others draw what they drew
+    variant["gate"] = nn.Linear(16, 16)        # last, so the others get the same numbers
     return baseline, variant
 
 
 def harm(run):
-    """Weights of body and head, of 4, that start the same in both networks."""
+    """How many of the 4 weights of body and head start the same in both networks?"""
     baseline, variant = run(**setup())
     shared = dict(variant.named_parameters())
     return sum(torch.equal(weight, shared[name]) for name, weight in baseline.named_parameters())

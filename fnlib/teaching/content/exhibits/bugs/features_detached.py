@@ -1,4 +1,4 @@
-"""The features are taken through `.data`: the encoder is called, held and never trained."""
+"""The features are taken through `.data`: the encoder runs, and the optimizer has its weights, but they're never trained."""
 
 import torch
 from torch import nn

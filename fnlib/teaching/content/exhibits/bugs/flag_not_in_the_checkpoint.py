@@ -52,7 +52,7 @@ def cure(saved, feature):
 
 
 def harm(run):
-    """Loaded scales, of 8, that are overwritten."""
+    """How many of 8 loaded scales are overwritten?"""
     return int((run(**setup()).scale != 2).sum())
 
 

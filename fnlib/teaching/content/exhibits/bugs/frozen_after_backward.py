@@ -33,7 +33,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Steps that moved the layer (1 was meant to)."""
+    """Steps that moved the layer (1 should have)."""
     things = setup()
     model, optimizer, moved = things["model"], things["optimizer"], []
     before = [None]

@@ -38,7 +38,7 @@ def cure(backbone, head, batches):
 
 
 def harm(run):
-    """Tensors of the frozen backbone, of 7, that stayed as they were."""
+    """How many of the frozen backbone's 7 tensors stayed as they were?"""
     things = setup()
     before = {name: value.clone() for name, value in things["backbone"].state_dict().items()}
     run(**things)

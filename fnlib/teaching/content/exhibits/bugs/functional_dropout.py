@@ -44,7 +44,7 @@ def cure(feature):
 
 
 def harm(run):
-    """Predictions, of 16, that differ between two evaluations."""
+    """How many of 16 predictions differ between two evaluations?"""
     once, again = run(**setup())
     return int((once != again).sum())
 

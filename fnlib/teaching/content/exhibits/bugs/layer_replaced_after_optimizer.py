@@ -32,7 +32,7 @@ def cure(model, batches):
 
 
 def harm(run):
-    """Weights of the new layer, of 2, that training has moved."""
+    """How many of the new layer's 2 weights has training moved?"""
     things = setup()
     torch.manual_seed(1)
     run(**things)

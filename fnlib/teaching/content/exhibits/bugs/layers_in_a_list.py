@@ -45,7 +45,7 @@ def cure(batches):
 
 
 def harm(run):
-    """Weights, of 6, that training has moved."""
+    """How many of 6 weights has training moved?"""
     things = setup()
     torch.manual_seed(1)
     start = run(things["batches"][:0])

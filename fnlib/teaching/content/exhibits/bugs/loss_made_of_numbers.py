@@ -1,4 +1,4 @@
-"""The loss is added up from numbers: its graph has no weight, and no gradient arrives."""
+"""The loss is added up from numbers: no weight is in its graph, so no weight gets a gradient."""
 
 import torch
 from torch import nn

@@ -64,7 +64,7 @@ def cure(model, batches):
 
 
 def harm(run):
-    """Weights, of 2, that are bit for bit those of an uninterrupted run."""
+    """How many of 2 weights are bit for bit those of an uninterrupted run?"""
     things = setup()
     whole = copy.deepcopy(things["model"])
     train(whole, Momentum(whole.parameters()), 2 * things["batches"])

@@ -44,7 +44,7 @@ def cure(feature):
 
 
 def harm(run):
-    """Weights, of 2, with the moments of the other one."""
+    """How many of 2 weights have the moments of the other one?"""
     model, optimizer = run(**setup())
     moments = {
         name: optimizer.state[layer.weight]["exp_avg"].norm() for name, layer in model.items()

@@ -34,7 +34,7 @@ def cure(model, pretrained, feature):
 
 
 def harm(run):
-    """Weights, of 2, that were loaded."""
+    """How many of 2 weights were loaded?"""
     things = setup()
     run(**things)
     pairs = zip(things["model"].encoder.parameters(), things["pretrained"].parameters())

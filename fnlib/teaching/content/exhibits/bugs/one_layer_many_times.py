@@ -1,4 +1,4 @@
-"""`[nn.Linear(8, 8)] * 4` is one layer at four places."""
+"""`[nn.Linear(8, 8)] * 4` is one layer in four places."""
 
 import torch
 from torch import nn

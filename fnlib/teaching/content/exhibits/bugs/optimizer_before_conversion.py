@@ -45,7 +45,7 @@ def cure(batches):
 
 
 def harm(run):
-    """Weights, of 4, that training has moved."""
+    """How many of 4 weights has training moved?"""
     things = setup()
     torch.manual_seed(1)
     trained = run(**things)

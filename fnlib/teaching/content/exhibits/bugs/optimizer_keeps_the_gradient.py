@@ -1,4 +1,5 @@
-"""The optimizer keeps `weight.grad` itself as its first average, and the next `zero_grad(set_to_none=False)` sets it to zero."""
+"""The optimizer keeps `weight.grad` itself as its first average, and the next `zero_grad(set_to_none=False)` sets it to zero.
+The two stay one tensor: each later step scales it by 0.9 and adds it to itself, which makes 1.8 gradients."""
 
 import torch
 from torch import nn

@@ -34,7 +34,7 @@ def cure(model, batches, epochs=4):
 
 
 def harm(run):
-    """Steps that Adam's moments contain at the end."""
+    """Adam's step count at the end (12 steps were taken)."""
     things = setup()
     optimizer = run(**things)
     return optimizer.state[things["model"][0].weight]["step"].item()

@@ -33,7 +33,7 @@ def cure(model, optimizer, data, epochs=3):
 
 
 def harm(run):
-    """Frozen weights, of 2, that move."""
+    """How many of 2 frozen weights move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"][0].parameters()]
     run(**things)

@@ -31,7 +31,7 @@ def cure(model, optimizer, batches, epochs=3):
 
 
 def harm(run):
-    """Batches, of 12, whose gradient a step uses."""
+    """How many of 12 batches have a gradient that a step uses?"""
     things, steps = setup(), []
     things["optimizer"].register_step_pre_hook(lambda *_: steps.append(1))
     run(**things)

@@ -42,7 +42,7 @@ def cure(policy_net, optimizer, batches):
 
 
 def harm(run):
-    """Weights of the target network, of 4, that stayed as they were between two updates."""
+    """How many of the target network's 4 weights did a training step leave as they were?"""
     things = setup()
     before = [weight.clone() for weight in things["policy_net"].parameters()]
     target_net = run(**things)

@@ -1,4 +1,4 @@
-"""Encoder and decoder share a weight. Copied one by one, they have two."""
+"""The embedding and the decoder share a weight. Copied one by one, they have two."""
 
 import copy
 

@@ -35,7 +35,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Batches, of 5, whose graph the mean loss still holds."""
+    """Of how many of 5 batches does the mean loss still hold the graph?"""
     mean = run(**setup())
     found, queue = set(), [getattr(mean, "grad_fn", None)]
     while queue:

@@ -43,7 +43,7 @@ def cure(model, optimizer, train_data, test_data, epochs=3):
 
 
 def harm(run):
-    """Training batches, of 6, that saw dropout."""
+    """How many of 6 training batches saw dropout?"""
     things = setup()
     seen = []
     things["model"][2].register_forward_hook(

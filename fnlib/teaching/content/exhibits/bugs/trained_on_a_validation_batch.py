@@ -1,4 +1,4 @@
-"""Validation binds the names of the training batch. The next step trains on the validation batch, and the training batch is lost."""
+"""Validation rebinds the training batch's names. The next step trains on the validation batch, and the training batch is lost."""
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ def cure(model, optimizer, train, valid, steps=8):
 
 
 def harm(run):
-    """Steps, of 8, that train on a validation batch in place of a training batch."""
+    """How many of 8 steps train on a validation batch instead of a training batch?"""
     things, used = setup(), []
 
     def watch(model, arguments):

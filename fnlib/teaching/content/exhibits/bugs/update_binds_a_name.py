@@ -32,7 +32,7 @@ def cure(model, batches, lr=0.1):
 
 
 def harm(run):
-    """Weights, of 2, that training has moved."""
+    """How many of 2 weights has training moved?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"].parameters()]
     run(**things)

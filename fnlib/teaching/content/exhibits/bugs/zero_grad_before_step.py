@@ -29,7 +29,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Weights, of 4, that three steps have moved."""
+    """How many of 4 weights have three steps moved?"""
     things = setup()
     before = [weight.clone() for weight in things["model"].parameters()]
     run(**things)

@@ -33,7 +33,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Weights of the first layer, of 2, that stayed as they were."""
+    """How many of the first layer's 2 weights stayed as they were?"""
     things = setup()
     before = [weight.clone() for weight in things["model"][0].parameters()]
     run(**things)

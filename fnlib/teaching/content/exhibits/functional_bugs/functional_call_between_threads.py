@@ -1,5 +1,5 @@
 """`functional_call` swaps weights into one shared module. Here one thread computes with the other's weight,
-the other with the module's own, and one weight stays in the module."""
+the other with the module's own, and the first thread's weight is left in the module."""
 
 import threading
 
@@ -84,7 +84,7 @@ def in_fnlib(asked):
 
 
 def harm(run):
-    """Answers, of 2, that used the weight they were asked for."""
+    """How many of 2 answers used the weight they were asked for?"""
     return sum(asked == f"asked {got}" for asked, got in run(**setup()).items())
 
 

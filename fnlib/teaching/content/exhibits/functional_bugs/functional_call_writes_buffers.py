@@ -35,7 +35,7 @@ def in_fnlib(network, state, feature):
 
 
 def harm(run):
-    """Tensors of the kept state, of 7, that stayed as they were."""
+    """How many of the kept state's 7 tensors stayed as they were?"""
     things = setup()
     before = {name: value.clone() for name, value in things["state"].items()}
     start = run(**things)

@@ -44,7 +44,7 @@ def in_fnlib(network, weights, batches):
 
 
 def harm(run):
-    """Steps, of 5, whose graph the newest weights still hold."""
+    """Of how many of 5 steps do the newest weights still hold the graph?"""
     node, steps = run(**setup())["weight"].grad_fn, 0
     while node is not None:
         steps += node.name().startswith("Sub")

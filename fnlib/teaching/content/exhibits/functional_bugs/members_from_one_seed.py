@@ -51,7 +51,7 @@ def in_fnlib(network, batches, seed=42):
 
 
 def harm(run):
-    """Different members of four."""
+    """How many different networks are among the 4 members?"""
     members = run(**setup())
     return len({tuple(member.flatten().tolist()) for member in members["weight"]})
 

@@ -39,7 +39,7 @@ def in_fnlib(network, members, feature):
 
 
 def harm(run):
-    """Different answers of four members."""
+    """How many different answers do 4 members give?"""
     return len(set(run(**setup())))
 
 

@@ -1,4 +1,4 @@
-"""The optimizer's new state is dropped, so every step is the first one and the schedule never moves."""
+"""The optimizer's new state is dropped, so the schedule takes every step for the first one, and the rate never changes."""
 
 import torch
 from torch import nn
@@ -56,7 +56,7 @@ def in_fnlib(network, weights, state, batches):
 
 
 def harm(run):
-    """Rate after four steps (0.00625 by the schedule)."""
+    """Rate after four steps (the schedule gives 0.00625)."""
     return run(**setup())
 
 

@@ -8,7 +8,7 @@ from torch.func import functional_call, grad
 def setup():
     torch.manual_seed(0)
     network = nn.Linear(8, 1)
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     batches = [(torch.randn(32, 8), torch.randn(32, 1)) for _ in range(3)]
     return dict(network=network, weights=weights, batches=batches)
 
@@ -44,7 +44,7 @@ def in_fnlib(network, weights, batches):
 
 
 def harm(run):
-    """Weights, of 2, that training has moved."""
+    """How many of 2 weights has training moved?"""
     things = setup()
     before = things["weights"]
     after = run(**things)

@@ -1,4 +1,4 @@
-"""The forward pass returns new statistics beside its output, and the loop keeps the output alone."""
+"""The forward pass returns new statistics beside its output, and the loop keeps only the output."""
 
 import torch
 from torch import nn
