@@ -21,7 +21,7 @@ VERDICTS = """\
 The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib` line by line:
 
 - *does no harm*: the translation runs, and the harm isn't there.
-  `parameters.replace` swaps tensors by hand; where that would bring the harm back, the room says so.
+  (By hand you can still swap tensors, with `parameters.replace`. If that would bring the harm back, the room says so.)
 - *refused*: the translation raises an error of `fnlib`, which says what to write.
 - *can still be written*: the translation runs and does the harm, always or under a condition. The exhibit's room or this lesson says which.
 
@@ -29,7 +29,8 @@ The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib
 is one layer here, too. Tests run these translations."""
 STANDING = """\
 *The ledger finds* names a finding from a recording of the loop, if there is one. *Seen without a recording* says *yes* if \
-`fnlib.doctor`, given all variables of the loop's function at its end, reports something that it doesn't report for the cure."""
+`fnlib.doctor`, given all variables of the loop's function at its end, reports something that it \
+doesn't report when given those of the cured loop."""
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 
 
