@@ -110,6 +110,18 @@ def test_12_without_the_list_no_guard_fails() -> None:
     assert tried.error is None and tried.names["stock"].after_step == [2] * 12
 
 
+def test_12_no_guard_checks_what_a_step_changes() -> None:
+    """A pure step has guards, on what it reads from outside, and none of them fails."""
+    more = """
+with torch.compiler.set_stance("fail_on_recompile"):
+    weights, loss = compiled_plain(weights, feature, label, 0.1)
+    parameters, loss = compiled_values(parameters, feature, label)
+"""
+    assert Tried("12", (*STOCK, "plain", "functional"), {}, more).error is None
+    changed = Tried("12", (*STOCK, "plain", "functional"), {}, more.replace("0.1)", "0.2)"))
+    assert isinstance(changed.error, RuntimeError)
+
+
 def test_12_the_old_versions_stay() -> None:
     graphs, seen = _Graphs(), []  # type: ignore[var-annotated]
     compiled = torch.compile(lambda x: x * len(seen), backend=graphs)

@@ -192,4 +192,6 @@ def test_13_runs_again_from_anycell() -> None:
     assert all("large weight replaced" in seen[statement] for statement in replacing)
     assert "large weight replaced" in seen["loss = large(torch.ones(2, 128)).sum()"]
     assert seen["optimizer.step()"] == {"large weight changed in place"}
+    held = tried.names["optimizer"].param_groups[0]["params"]
+    assert all(a is b for a, b in zip(held, tried.names["large"].parameters(), strict=True))
     assert not subprocess._active  # type: ignore[attr-defined]  # nothing is left running

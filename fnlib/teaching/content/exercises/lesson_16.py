@@ -442,7 +442,7 @@ EXERCISES = (
         try_out=_points,
         passes=lambda seen: seen.points >= ENOUGH,
         so_far=_scored,
-        because="That's 20 points or more. Whether each line is the right one, you'll see when you mend it.",
+        because="That's 20 points or more. You'll see whether each line is the right one when you mend it.",
         hints=(
             "Begin with the findings: each names a file and a line, and the bug is there or on the way there.",
             "For the others, follow the symptom: which lines run only with the option that it mentions?",
