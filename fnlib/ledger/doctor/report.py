@@ -127,9 +127,6 @@ class Report(tuple[Finding, ...]):
         """Show nothing: the report was printed when it was made."""
 
 
-_DRAWS = re.compile(r"(uniform|normal|orthogonal)_\(|rand\w*\(")
-
-
 def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Finding]:
     """Drop what a recording explains, and give each other finding the line to look at.
 
@@ -160,9 +157,8 @@ def explained(standing: Iterable[Finding], entries: Sequence[Entry]) -> list[Fin
     kept = []
     for one in standing:
         if one.code == "set-without-effect":  # a padding row: of pretrained weights it may be meant
-            row = rf"\.{re.escape(_label(one).rpartition('.')[2])}\.weight|\b(?!self)\w+\.weight"
-            at = [e for e in entries if _DRAWS.search(e.source) and re.search(row, e.source)]
-            kept += [replace(one, file=at[-1].file, line=at[-1].line)] if at else []
+            at = _draw_of(_label(one), entries)
+            kept += [] if at is None else [replace(one, file=at.file, line=at.line)]
             continue
         start = f"{_label(one)}."
         if one.code.startswith("frozen-") and any(label.startswith(start) for label in thawed):
@@ -199,6 +195,17 @@ def _located(one: Finding, entries: Sequence[Entry]) -> Finding:
 def _label(one: Finding) -> str:
     """Return the first place of a finding, without "and 3 more"."""
     return one.place.split(" ")[0].rstrip(",")
+
+
+def _draw_of(embedding: str, entries: Sequence[Entry]) -> Entry | None:
+    """Return the last statement that draws the weight of an embedding, or of a layer that a loop names."""
+    name = re.escape(embedding.rpartition(".")[2])
+    weight = re.compile(rf"\.{name}\.weight|\b(?!self)\w+\.weight")
+    draws = [one for one in entries if _DRAWS.search(one.source) and weight.search(one.source)]
+    return draws[-1] if draws else None
+
+
+_DRAWS = re.compile(r"(uniform|normal|orthogonal)_\(|rand\w*\(")
 
 
 def _about(label: str, other: str) -> bool:

@@ -25,7 +25,7 @@ from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.loaders import Loaders
 from fnlib.ledger.findings.modes import Modes
-from fnlib.ledger.findings.places import Places
+from fnlib.ledger.findings.pruning import Pruning
 from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.replicas import Replicas
 from fnlib.ledger.findings.rhythm import Anew, Rhythm
@@ -73,13 +73,8 @@ RULES = (
     Unused,
     Replicas,
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
-    *(
-        Unread,
-        Rebound,
-        Loads,
-        Freezes,
-        Places,
-    ),  # did what was done have an effect, and did it last?
+    *(Unread, Rebound, Loads, Freezes),  # did what was done have an effect, and did it last?
+    Pruning,
     *(References, Repeated, KeptGraphs, Data, Shared, Residuals),  # is what was kept a copy?
     *(Landing, Unsaved, Aside),  # does a checkpoint hold everything, and land where it came from?
 )

@@ -86,9 +86,8 @@ class Batches(Rule):
 def _iterator(entry: Entry) -> str:
     """Return what makes an iterator anew in a statement, or in a function that it calls."""
     for one in (entry, *entry.inside):
-        for node in ast.walk(
-            ast.parse(one.source if one.kind == "statement" else f"{one.source} 0")
-        ):
+        code = one.source if one.kind == "statement" else f"{one.source} 0"  # a loop's first line
+        for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.For):
                 return f"iter({ast.unparse(node.iter)})"
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "iter":

@@ -67,8 +67,8 @@ class Landing(Rule):
         for entry, change, weight, other, here in wrong:
             names = ", ".join(f'"{name}"' for name in self.order[change.owner])
             others = len({one[2] for one in wrong if one[1].owner == change.owner}) - 1
-            more = f"; {others} more weights get another's, too" if others > 1 else ""
-            more = more or "; 1 more weight gets another's, too" * others
+            get = "weights get" if others > 1 else "weight gets"
+            more = f"; {others} more {get} another's, too" if others else ""
             self.story.report(
                 "moments-of-another-weight", "certain", entry, change.label, per=change.owner,
                 optimizer=change.owner, goes=weight, here=here, other=other, more=more, names=names,

@@ -372,9 +372,7 @@ class Built:
     steps: int = 0
     state: bool = False
     last: int = -1  # the statement of its last step
-    epochs: set[tuple[tuple[str, int, int], ...]] = field(
-        default_factory=set
-    )  # of the loops around its steps
+    epochs: set[Any] = field(default_factory=set)  # iterations of the loops around its steps
     written: int = -1  # the last statement before its first step that wrote a weight otherwise
 
 
@@ -428,9 +426,7 @@ class Anew(Rule):
                 said = "and each new one starts without the moments of the one before"
                 because = "Momentum and Adam need the moments of many steps."
                 fixed = f"{source}      # once, before the loop"
-                if (
-                    len(used[0].epochs) > 1
-                ):  # each trains for epochs: the folds of a cross-validation
+                if len(used[0].epochs) > 1:  # as the folds of a cross-validation
                     said = "each time for several epochs, and the weights go on from the run before"
                     because = (
                         "A fold or a setting that is compared needs a model of its own; this "

@@ -7,6 +7,7 @@ first four rules of the order are in `gradients`; here are edits and what is mis
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +42,7 @@ class Edits(Rule):
         self.known: set[int] = set()
         self.clips: dict[tuple[str, str, int], list[tuple[Entry, Event]]] = {}
         self.clipped: dict[str, tuple[str, str, int]] = {}  # gradients, and where they were clipped
-        self.partial: dict[
-            tuple[str, str, int], int
-        ] = {}  # clips whose gradient grew before a step
+        self.partial: Counter[tuple[str, str, int]] = Counter()  # clips of what then grew
         self.step = ""
         self.stepped: set[str] = set()
 
@@ -55,8 +54,8 @@ class Edits(Rule):
         elif event.kind == "backward" and not event.data["raised"]:
             self.known.add(entry.index)
             self.fresh.update(event.data["weights"])
-            for where in {self.clipped.pop(one, None) for one in event.data["weights"]} - {None}:
-                self.partial[where] = self.partial.get(where, 0) + 1  # type: ignore[index, arg-type]
+            clipped = self.clipped.keys() & event.data["weights"]
+            self.partial.update({self.clipped.pop(one) for one in clipped})
         elif event.kind == "step":
             self.known.add(entry.index)
             if event.data["weights"]:
@@ -112,7 +111,7 @@ class Edits(Rule):
     def end(self) -> None:
         for where, calls in self.clips.items():
             entry, event = calls[-1]
-            if self.partial.get(where, 0) >= ENOUGH and self.step:
+            if self.partial[where] >= ENOUGH and self.step:
                 self.story.report(
                     "gradient-edit-unused", "question", entry,
                     next(iter(event.data["gradients"]), event.subject).removesuffix(".grad"),

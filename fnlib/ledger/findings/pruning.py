@@ -29,7 +29,7 @@ class Zeroed:
     moved: Tensor | None = None  # what they were before the last step, until it is taken back
 
 
-class Places(Rule):
+class Pruning(Rule):
     """Masks that are laid on weights once, and rows whose gradient is cleared by hand."""
 
     def __init__(self, story: Story) -> None:
