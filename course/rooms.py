@@ -105,17 +105,10 @@ def _lean_on_others(exhibits: list[list[NotebookNode]]) -> bool:
         tree = ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
         defined = {getattr(node, "name", "") for node in tree.body}
         nodes = list(ast.walk(tree))
-        read = {
-            node.id
-            for node in nodes
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        }
-        bound = defined | {node.arg for node in nodes if isinstance(node, ast.arg)}
-        bound |= {
-            node.id
-            for node in nodes
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        }
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        read = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+        bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        bound |= defined | {node.arg for node in nodes if isinstance(node, ast.arg)}
         if (read - bound) & earlier:
             return True
         earlier |= defined
@@ -198,7 +191,7 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
             cells[-1].source = joined
         else:
             cells.append(_code(f"{code}-helper-{number}", part))
-    if call in cells[-1].source and not cells[-1].id.endswith("-cure"):
+    if not cells[-1].id.endswith("-cure"):
         cells[-1] = _code(f"{code}-fnlib", cells[-1].source, CHECKED)
     return cells
 

@@ -163,8 +163,7 @@ ROOMS = tuple(room.name for room in _rooms)
 FUNCTIONAL = tuple(room.name for room in _rooms if room.functional)
 WAYS = records.by("name", [record.make(Way) for record in _read["way"]], FILE)
 SOURCES = records.by("name", [record.make(Source) for record in _read["source"]], FILE)
-_exhibits = records.by("code", map(_exhibit, _read["exhibit"]), FILE)
-EXHIBITS: tuple[Exhibit, ...] = tuple(_exhibits.values())
+EXHIBITS = tuple(records.by("code", map(_exhibit, _read["exhibit"]), FILE).values())
 
 
 def shown(room: str) -> tuple[Exhibit, ...]:
@@ -190,11 +189,10 @@ def exhibit(code: str) -> Exhibit:
         >>> exhibit("5a").code
         'eval_forgotten'
     """
-    if code in _places:
-        return _exhibits[_places[code]]
-    if code not in _exhibits:
-        raise KeyError(f"no exhibit {code!r}; there are {', '.join(_exhibits)}")
-    return _exhibits[code]
+    for one in EXHIBITS:
+        if code == one.code or code == one.place:
+            return one
+    raise KeyError(f"no exhibit {code!r}; there are {', '.join(one.code for one in EXHIBITS)}")
 
 
 def source(code: str, part: str = "bug") -> str:
@@ -303,6 +301,3 @@ def _function(file: Path, name: str) -> str:
         if getattr(node, "name", None) == name:
             return ast.get_source_segment(text, node) or ""
     raise KeyError(f"{file.name} has no {name!r}")
-
-
-_places = {one.place: one.code for one in EXHIBITS}

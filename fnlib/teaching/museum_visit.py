@@ -249,7 +249,7 @@ def _shown(one: Exhibit, ledger: fnlib.Ledger) -> str:
     rows = one.rows
     shown = "\n".join(
         f"{row.code}\n" + "".join(f"  {cell.what}  {cell.done}  \n" for cell in row.cells)
-        for row in rows_of([replace(one, inside=()) for one in _entries_of_last_round(ledger)])
+        for row in rows_of([replace(entry, inside=()) for entry in _entries_of_last_round(ledger)])
     )
     assert rows is not None and rows.present in shown and rows.absent not in shown, (
         f"the rows do not show what is said of them:\n{shown}"

@@ -120,7 +120,8 @@ def test_no_page_is_wider_than_a_phone(site: Path, page: Any) -> None:
     parts = ("*.html", "findings/*.html", "lessons/**/*.html", "reference/*.html", "teach/*.html")
     pages = [one for part in parts for one in sorted(site.glob(part)) if one.name not in printed]
     wide = {}
-    for script in ("**/*fontawesome*", "**/searchindex.js*"):  # half of the time, and no part of it
+    # These take half of the time and set no width.
+    for script in ("**/*fontawesome*", "**/searchindex.js*"):
         page.route(script, lambda route: route.abort())
     for one in pages:
         page.goto(one.as_uri(), wait_until="domcontentloaded")

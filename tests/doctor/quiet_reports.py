@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 from tests.doctor.reported_loops import BATCHES, LOOP
 
 NET = """
@@ -13,6 +15,7 @@ STEP = """
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
 """
+INNER = indent(STEP, "    ")
 SGD = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
 
 
@@ -202,7 +205,7 @@ for part in (Subset(whole.dataset, range(32)), Subset(whole.dataset, range(64)),
     loader = DataLoader(part, batch_size=16)
     for epoch in range(2):
         for x, y in loader:"""
-    + STEP.replace("\n    ", "\n            ")
+    + indent(INNER, "    ")
     + """    with torch.no_grad():
         for x, y in DataLoader(Subset(whole.dataset, range(96)), batch_size=32):
             print(F.cross_entropy(model(x), y).item())
@@ -217,7 +220,7 @@ for epoch in range(3):
     first.dataset.noise = 0.1
     for x, y in DataLoader(first, batch_size=16, shuffle=True):
         x = x + data.noise * torch.randn_like(x)"""
-    + STEP.replace("\n    ", "\n        ")
+    + INNER
     + """    second.dataset.noise = 0.0
     with torch.no_grad():
         for x, y in DataLoader(second, batch_size=16):
@@ -230,9 +233,9 @@ mixed = DataLoader(TensorDataset(X, Y), 16, shuffle=True, generator=generator)
 plain = DataLoader(TensorDataset(X, Y), 16)
 for epoch in range(4):
     for x, y in mixed:"""
-    + STEP.replace("\n    ", "\n        ")
+    + INNER
     + "    for x, y in plain:"
-    + STEP.replace("\n    ", "\n        "),
+    + INNER,
     "clips of two networks that each have a loss": """
 a, b = nn.Linear(8, 3), nn.Linear(8, 3)
 one, two = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (a, b))
@@ -253,12 +256,9 @@ with torch.no_grad():
     + LOOP,
     "weights that are pruned again and again": NET
     + """
-for round_ in range(3):
-    for x, y in loader:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    with torch.no_grad():
+for round_ in range(3):"""
+    + BATCHES
+    + """    with torch.no_grad():
         for layer in (model[0], model[2]):
             layer.weight *= (layer.weight.abs() > 0.1)
 """,
@@ -295,7 +295,7 @@ def follow(net, step, first=60):
             kept[name].lerp_(weight.detach(), 0.1)
 for epoch in range(4):
     for step, (x, y) in enumerate(loader):"""
-    + STEP.replace("\n    ", "\n        ")
+    + INNER
     + "        follow(model, step)\n",
     "layers of a kind are followed, and there are some": """
 model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.1), nn.Linear(16, 3))
@@ -313,11 +313,8 @@ model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
 for part in (model[2], model[0], model):
     optimizer = torch.optim.Adam(part.parameters(), lr=1e-3)
     for epoch in range(2):
-        for x, y in loader:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-""",
+        for x, y in loader:"""
+    + indent(INNER, "    "),
     "the best weights are saved under a name": NET
     + """
 least = 1e9
@@ -346,7 +343,7 @@ def noisy(values):
 for epoch in range(3):
     for x, y in loader:
         x = noisy(x)"""
-    + STEP.replace("\n    ", "\n        "),
+    + INNER,
     "statistics that are estimated anew by hand": """
 model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
 """

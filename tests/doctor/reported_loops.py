@@ -84,12 +84,8 @@ model = Net()
 optimizer = configure(model)
 for epoch in range(5):
     if epoch == 1:
-        model.unfreeze()
-    for x, y in loader:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-""",
+        model.unfreeze()"""
+        + BATCHES,
         (("model.unfreeze()", "model.unfreeze(); optimizer = configure(model)"),),
     ),
     Report(
@@ -534,12 +530,9 @@ model.requires_grad_(True)
 with torch.no_grad():
     ema = EMA(model)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for epoch in range(3):
-    for x, y in loader:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-        ema.update(model)
+for epoch in range(3):"""
+        + BATCHES
+        + """        ema.update(model)
 """,
         (("e.set_(p.detach())", "e.copy_(p.detach())"),),
     ),
@@ -726,12 +719,9 @@ model = nn.Linear(8, 3)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 epochs = 12
 sched = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * len(loader))
-for epoch in range(epochs):
-    for x, y in loader:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    sched.step()
+for epoch in range(epochs):"""
+        + BATCHES
+        + """    sched.step()
 """,
         (("T_max=epochs * len(loader)", "T_max=epochs"),),
     ),

@@ -19,7 +19,7 @@ from tests.museum.load import ROOT
 
 @pytest.mark.parametrize("code", TEXTS)
 def test_every_code_is_explained(code: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each page says what, why and fix with an example for each field, and the fix is Python."""
+    """Each page says what, why and fix, with an example in each field, and the fix is Python."""
     assert main(["explain", code]) == 0
     said = capsys.readouterr().out
     one = rule(code)
