@@ -552,7 +552,7 @@ def _iterator(recorder: Recorder, frame: FrameType) -> None:
     recorder.event(
         "iterator",
         "(DataLoader)",
-        batches=_count(loader),
+        batches=_batches(loader),
         order=order,
         shuffles=type(sampler).__name__,
         weights=len(sampler.weights) if weighted else None,
@@ -562,10 +562,18 @@ def _iterator(recorder: Recorder, frame: FrameType) -> None:
     )
 
 
+def _batches(loader: Any) -> int | None:
+    """Count a loader's batches; a note that it was counted would have it warn about its stream."""
+    before = dict(vars(loader))
+    found = _count(loader)
+    vars(loader).update(before)
+    return found
+
+
 def _count(value: Any) -> int | None:
     try:
         return len(value)
-    except TypeError:  # a stream has no length
+    except Exception:  # a stream has no length, and each class says so in its own way
         return None
 
 
