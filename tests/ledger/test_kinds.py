@@ -434,3 +434,25 @@ def test_a_graph_that_grows_under_a_name_is_told() -> None:
     ]
     grown = [source for source, owner in graphs if owner == "total"]
     assert grown == ["total += loss", "total.detach_()"]
+
+
+UNWATCHED = {
+    "dense": lambda: (nn.Linear(2, 1), torch.ones(1, 2)),
+    "sparse": lambda: (nn.Embedding(3, 2, sparse=True), torch.tensor([0, 2])),
+    "complex": lambda: (nn.Linear(2, 1, dtype=torch.complex64), torch.ones(1, 2) + 0j),
+}
+
+
+@pytest.mark.parametrize("kind", UNWATCHED)
+def test_a_step_tells_new_gradients_of_unwatched_weights(kind: str) -> None:
+    """A gradient that no pass has written to since the last step is the same; any other isn't."""
+    model, x = UNWATCHED[kind]()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Ledger(optimizer=optimizer) as ledger:
+        model(x).abs().sum().backward()
+        optimizer.step()
+        optimizer.step()
+        model(x).abs().sum().backward()
+        optimizer.step()
+    first, second, third = (e.data["others"] for e in ledger.events if e.kind == "step")
+    assert first and first == second != third

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, RandomSampler, Subset, WeightedRandomSa
 from torch.utils.data.distributed import DistributedSampler
 
 from fnlib.factory import Model
-from fnlib.ledger.looks.bytes import address, fingerprint, norm, unreadable
+from fnlib.ledger.looks.bytes import address, fingerprint, norm, parts, unreadable
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import Graph, saved_by
@@ -268,7 +268,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
             if label is None:
                 unwatched += 1
                 dead += weight.grad is None
-                if weight.grad is not None and len(others) < FEW:
+                if weight.grad is not None and len(others) < FEW and not unreadable(weight.grad):
                     others.append(weight.grad)
             else:
                 (without if weight.grad is None else with_gradient).append(label)
@@ -284,7 +284,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         shapes=shapes,
         unwatched=unwatched,
         dead=dead,
-        others=tuple([(version_of(one), norm(one)) for one in others if _is_dense(one)]),
+        others=tuple([(version_of(one), *map(norm, parts(one))) for one in others]),
         token=recorder.keeper.token(optimizer),
         held=tuple(held),
         closure=closure is not None,
@@ -294,10 +294,6 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         aside={name: tuple(map(norm, some)) for name, some in _aside(optimizer).items()},
     )
     recorder.stepped()
-
-
-def _is_dense(gradient: Tensor) -> bool:
-    return gradient.layout is torch.strided and unreadable(gradient) is None
 
 
 def _aside(optimizer: Optimizer) -> dict[str, list[Tensor]]:
