@@ -64,7 +64,7 @@ class Gradient(Unassignable, Tensors):
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
         self._tensors, self._network = tensors, network
-        self._ties = ties or {} if network is None else network.names.ties
+        self._ties = (ties or {}) if network is None else network.names.ties
         return self
 
     def __getitem__(self, name: str) -> Tensor:
