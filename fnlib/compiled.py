@@ -217,13 +217,11 @@ class _TrainStep:
             tensors += self._numbers(settings)
             idle = tuple([group.get("momentum") == 0 for group in settings])
             key = index, tuple(map(tuple, entries)), idle
-        batch = [*_inputs(feature), label]
+        tensors += [*self.foreign, *_inputs(feature), label]
         if one_map is not None:
-            tensors, batch = ([one_map.out(t) for t in part] for part in (tensors, batch))
+            tensors = [one_map.out(tensor) for tensor in tensors]
             if not one_map.mapped:
                 return None
-        tensors += [*self.foreign, *batch]
-        if one_map is not None:
             dims = tuple([0 if id(tensor) in one_map.mapped else None for tensor in tensors])
             key = *key, dims, one_map.randomness
         if key not in self.graphs:

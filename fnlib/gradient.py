@@ -64,7 +64,7 @@ class Gradient(Unassignable, Tensors):
         """Take tensors that nobody else will write to."""
         self = cls.__new__(cls)
         self._tensors, self._network = tensors, network
-        self._ties = ties or {} if network is None else network.names.ties
+        self._ties = (ties or {}) if network is None else network.names.ties
         return self
 
     def __getitem__(self, name: str) -> Tensor:
@@ -138,7 +138,9 @@ class Gradient(Unassignable, Tensors):
         if not isinstance(other, Gradient):
             return NotImplemented
         network = self._network if self._network is other._network else None
-        tensors, ties = added(self._tensors, other._tensors), {**self._ties, **other._ties}
+        tensors = added(self._tensors, other._tensors)
+        # A tie of one network doesn't hide the entry that the name has in the other.
+        ties = {n: first for n, first in {**self._ties, **other._ties}.items() if n not in tensors}
         return Gradient._of(tensors, network, ties)
 
     __radd__ = __add__

@@ -12,6 +12,7 @@ _RESIZING = frozenset({"resize_", "resize_as_", "set_"})
 
 
 def is_code(value: Any) -> bool:
+    """Say whether an attribute of a class is code, and no state."""
     return isinstance(
         value, (type, types.FunctionType, types.ModuleType, staticmethod, classmethod)
     ) or hasattr(type(value), "__get__")

@@ -187,6 +187,7 @@ def entries_changed(label: str, container: Any, before: Any) -> list[str]:
 
 
 def equal(a: Any, b: Any) -> bool:
+    """Compare as `==` does; what can't be compared is another thing."""
     try:
         return a is b or bool(a == b)
     except (RuntimeError, ValueError):

@@ -245,7 +245,7 @@ def used(number: Any) -> bool:
 
 def place(out: Tensor | None) -> Tensor | None:
     """Return where a result goes: a transform of torch.func makes a new tensor each time."""
-    return None if out is None or is_wrapped(out) else out
+    return None if out is None or in_transform() else out
 
 
 def add(a: Tensor, factor: Any, b: Tensor, out: Tensor | None = None) -> Tensor:

@@ -55,7 +55,7 @@ def save(held: Held, path: str | os.PathLike[str]) -> None:
 def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file from the tensors' own memory.
 
-    Without NumPy, which PyTorch and fnlib can do without, and safetensors' `save_file` can't.
+    Unlike safetensors' `save_file`, it needs no NumPy.
 
     Args:
         path: the file. It keeps its rights, or gets those of an ordinary new file.

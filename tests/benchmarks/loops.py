@@ -176,8 +176,8 @@ class Stacked:
 class StackedByHand:
     """The shortest vmapped step without fnlib: ``functional_call``, a gradient, new tensors.
 
-    What it takes is the price of ``torch.vmap`` itself. It checks nothing and keeps nothing else. Compiled,
-    nothing is left of ``torch.vmap`` at a step, where fnlib's graph is called from within.
+    Its time is the price of ``torch.vmap`` itself: it checks nothing and keeps nothing but the
+    weights. Compiled, it runs without ``torch.vmap``, in which fnlib's compiled step is called.
     """
 
     def __init__(self, task: Task, models: int, lr: float, compiled: bool = False) -> None:

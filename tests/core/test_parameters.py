@@ -454,6 +454,20 @@ def test_both_names_of_a_tie_are_read_everywhere(holder: str) -> None:
     assert (torch.as_tensor(found[second]) == torch.as_tensor(found[first])).all()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_tie_hides_no_entry_of_a_sum(sign: int) -> None:
+    """Each entry is read under its own name, whichever of the two gradients it comes from."""
+    gradient = holders("gradient")
+    other = fnlib.Gradient({f"{i}.weight": torch.full((3,), i + 1.0) for i in range(2)})
+    for found, expected in (
+        (gradient + sign * other, gradient["0.weight"] + sign),
+        (sign * other + gradient, gradient["0.weight"] + sign),
+    ):
+        assert torch.equal(found["0.weight"], expected)
+        assert torch.equal(found["1.weight"], torch.full((3,), sign * 2.0))
+        assert torch.equal(pickle.loads(pickle.dumps(found))["1.weight"], found["1.weight"])
+
+
 def test_buffers_given_on_purpose_are_taken() -> None:
     """What the errors about dropped buffers call right, done."""
     ModelFactory, parameters = trained()

@@ -81,6 +81,32 @@ def test_an_ensemble() -> None:
         assert torch.allclose(output, ModelFactory(member)(X), atol=1e-6)
 
 
+RULES: dict[str, Callable[[], Any]] = {
+    "SGD": lambda: fnlib.SGD(lr=0.1, weight_decay=0.1),
+    "momentum": lambda: fnlib.SGD(lr=0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda: fnlib.Adam(lr=0.01, amsgrad=True),
+    "a schedule": lambda: fnlib.AdamW(lr=lambda k: 0.01 / (k + 1)),
+}
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("rule", RULES)
+def test_one_value_takes_a_step_on_each_of_many_batches(rule: str, steps: int) -> None:
+    """Only the batches differ, so moments that begin or are kept are those of all models."""
+    Ours = fnlib.Factory(build, optimizer=RULES[rule]())
+    step = fnlib.train_step(Ours, nn.functional.l1_loss)
+    parameters = Ours(fnlib.Parameters(seed=0)).parameters
+    for _ in range(steps):
+        parameters, _ = step(parameters, X, Y)
+    features, labels = torch.stack([X, -X, 2 * X]), torch.stack([Y, Y + 1, -Y])
+    many, _ = vmap(step, (None, 0, 0))(parameters, features, labels)
+    for one, x, y in zip(fnlib.unstack(many), features, labels, strict=True):
+        expected, _ = step(parameters, x, y)
+        assert one.step_count == steps + 1
+        torch.testing.assert_close(dict(one), dict(expected))
+        torch.testing.assert_close(one.optimizer_state, expected.optimizer_state)
+
+
 def test_second_derivatives_and_directions() -> None:
     parameters = value()
     weights = dict(parameters)

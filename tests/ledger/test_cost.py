@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from fnlib.ledger import Ledger, Summary
+from fnlib.ledger.looks import sighting
 
 
 def trained(**how: Any) -> Ledger:
@@ -81,6 +83,49 @@ def test_memory_of_an_iteration_does_not_grow() -> None:
     assert (
         long < 15 * short and long < 1000 * 12_000
     )  # about 5 KB for an iteration of three entries
+
+
+WAITING: dict[str, tuple[dict[str, int], int]] = {
+    "few bytes of small copies": ({}, 0),
+    "more than are kept": ({"KEPT": 1000}, 10),
+    "few bytes of large copies": ({"SMALL": 10}, 0),
+    "more than may wait": ({"SMALL": 10, "ENOUGH": 1000}, 10),
+}
+
+
+@pytest.mark.parametrize("case", WAITING)
+def test_copies_wait_until_they_are_read_or_too_many(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 10 changes of 400 bytes each, 9 are summed up early where 1,000 bytes may wait."""
+    limits, early = WAITING[case]
+    for name, value in limits.items():
+        monkeypatch.setattr(sighting, name, value)
+    norms, original = list[float](), sighting.summarise
+
+    def counted(*given: Any) -> Summary:
+        norms.append(0.0 if not given[0] else float(given[0][0].norm()))
+        return original(*given)
+
+    monkeypatch.setattr(sighting, "summarise", counted)
+    weight = torch.zeros(100)
+    with Ledger(weight=weight) as ledger:
+        for _ in range(10):
+            weight.add_(1)
+        assert len(norms) == early
+    assert len(ledger.entries) >= 10 and norms == [10.0 * i for i in range(11)]
+
+
+def test_loading_often_leaves_no_references_behind() -> None:
+    """What asks whether a loaded module ends with its statement goes with the statement."""
+    model = nn.Linear(2, 1)
+    with Ledger(model=model):
+        model.load_state_dict(model.state_dict())
+        once = weakref.getweakrefcount(model)
+        for _ in range(10):
+            model.load_state_dict(model.state_dict())
+        often = weakref.getweakrefcount(model)
+    assert often == once
 
 
 def test_watching_less_looks_at_less_and_still_sees_it() -> None:

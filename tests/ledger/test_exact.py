@@ -6,13 +6,15 @@ import contextlib
 import copy
 import gc
 import sys
+import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 import fnlib
 from fnlib.ledger import Ledger
@@ -112,6 +114,44 @@ def test_a_plain_tensor_does_not_become_copy_on_write() -> None:
     assert not torch._C._is_cow_tensor(model.weight) and model.weight.data_ptr() == address
     model.weight.data[0, 0] = 7
     assert array[0, 0] == 7  # NumPy still sees the same memory
+
+
+class Stream(IterableDataset[int]):
+    """Six items, of which it promises another number."""
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(6))
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise NotImplementedError
+        return self.length
+
+
+LOADERS: dict[str, tuple[Callable[[], DataLoader[Any]], int | None]] = {
+    "a list": (lambda: DataLoader([1, 2, 3], batch_size=2), 2),
+    "batches by hand": (lambda: DataLoader([1, 2, 3], batch_sampler=[[0, 1], [2]]), 2),
+    "items by hand": (lambda: DataLoader([1, 2, 3], sampler=(i for i in range(3))), None),
+    "no batches": (lambda: DataLoader([1, 2, 3], batch_size=None), 3),
+    "a stream longer than it says": (lambda: DataLoader(Stream(4)), 4),
+    "a stream of no length": (lambda: DataLoader(Stream(None)), None),
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_counting_batches_leaves_the_loader_alone(name: str) -> None:
+    """No warning that the plain loop doesn't give, and no fault."""
+    build, batches = LOADERS[name]
+    loader = build()
+    with warnings.catch_warnings(), Ledger() as ledger:
+        warnings.simplefilter("error")
+        for _ in loader:
+            pass
+    assert not ledger.faults
+    assert [e.data["batches"] for e in ledger.events if e.kind == "iterator"] == [batches]
 
 
 def test_autograd_is_left_alone() -> None:

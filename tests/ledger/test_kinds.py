@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import fnlib
 from fnlib.ledger import Entry, Ledger
@@ -434,3 +436,52 @@ def test_a_graph_that_grows_under_a_name_is_told() -> None:
     ]
     grown = [source for source, owner in graphs if owner == "total"]
     assert grown == ["total += loss", "total.detach_()"]
+
+
+UNWATCHED = {
+    "dense": lambda: (nn.Linear(2, 1), torch.ones(1, 2)),
+    "sparse": lambda: (nn.Embedding(3, 2, sparse=True), torch.tensor([0, 2])),
+    "complex": lambda: (nn.Linear(2, 1, dtype=torch.complex64), torch.ones(1, 2) + 0j),
+}
+
+
+@pytest.mark.parametrize("kind", UNWATCHED)
+def test_a_step_tells_new_gradients_of_unwatched_weights(kind: str) -> None:
+    """A gradient that no pass has written to since the last step is the same; any other isn't."""
+    model, x = UNWATCHED[kind]()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Ledger(optimizer=optimizer) as ledger:
+        model(x).abs().sum().backward()
+        optimizer.step()
+        optimizer.step()
+        model(x).abs().sum().backward()
+        optimizer.step()
+    first, second, third = (e.data["others"] for e in ledger.events if e.kind == "step")
+    assert first and first == second != third
+
+
+FLAT = nn.Linear(4, 3)
+ROWS, PIXELS = torch.zeros(5, dtype=torch.long), torch.zeros(5, 2, dtype=torch.long)
+SQUASHED: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "softmax twice": (lambda x: F.cross_entropy(FLAT(x).softmax(1), ROWS), "Softmax"),
+    "of some rows": (lambda x: F.cross_entropy(FLAT(x).softmax(1)[ROWS > -1], ROWS), "Softmax"),
+    "of one row": (lambda x: F.cross_entropy(FLAT(x).softmax(1).unbind()[0], ROWS[0]), "Softmax"),
+    "converted": (lambda x: F.cross_entropy(FLAT(x).softmax(1).double(), ROWS), "Softmax"),
+    "expanded": (lambda x: F.cross_entropy(FLAT(x).softmax(1).expand(5, 3), ROWS), "Softmax"),
+    "raw scores": (lambda x: F.nll_loss(FLAT(x), ROWS), "Addmm"),
+    "without a bias": (lambda x: F.nll_loss(F.linear(x, FLAT.weight), ROWS), "Mm"),
+    "of each pixel": (
+        lambda x: F.nll_loss(FLAT(torch.stack([x, x], 1)).movedim(2, 1), PIXELS), "Addmm",
+    ),
+    "as it should be": (lambda x: F.nll_loss(FLAT(x).log_softmax(1)[ROWS > -1], ROWS), ""),
+    "a logarithm": (lambda x: F.nll_loss(FLAT(x).softmax(1).log(), ROWS), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SQUASHED)
+def test_a_backward_tells_what_made_the_scores_of_a_loss(case: str) -> None:
+    loss_of, made = SQUASHED[case]
+    with Ledger(model=FLAT) as ledger:
+        loss_of(torch.ones(5, 4)).backward()
+    (squashed,) = (e.data["squashed"] for e in ledger.events if e.kind == "backward")
+    assert squashed[1] == f"{made}Backward0" if made else squashed is None

@@ -12,6 +12,7 @@ from torch import nn
 
 import fnlib
 from fnlib.ledger import Ledger
+from fnlib.ledger.looks.bytes import checksum
 
 loss = torch.ones(2)
 total = 7.0
@@ -198,3 +199,28 @@ def test_state_is_named_after_a_weight_that_is_watched_by_itself() -> None:
         optimizer.step()
     (entry,) = ledger.entries
     assert "optimizer.weight.momentum_buffer" in {change.label for change in entry.changes}
+
+
+def test_contents_are_those_of_a_drawn_tensor() -> None:
+    """Not of its gradient, nor of a tensor in a dict."""
+
+    def drawn() -> torch.Tensor:
+        weight = torch.randn(2, requires_grad=True)
+        weight.grad = torch.ones(2)
+        return weight
+
+    with Ledger() as ledger:
+        x = torch.randn(3)
+        weight = drawn()
+        both = {"drawn": torch.randn(2), "mask": torch.ones(2)}
+    found = {
+        change.owner: change.after.contents
+        for entry in ledger.entries
+        for change in entry.changes
+        if change.state == "name"
+    }
+    wanted = {
+        name: checksum(bytearray(one.detach().numpy().tobytes()))
+        for name, one in {"x": x, "weight": weight}.items()
+    }
+    assert found == {**wanted, "both": None} and both

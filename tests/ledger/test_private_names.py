@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 # A row for each private name that the ledger reads, and what the recording loses without it.
 NAMES: dict[str, str] = {
@@ -16,6 +20,7 @@ NAMES: dict[str, str] = {
     "_cdata": "",
     "_data_address": "",
     "_dispatch_keys": "",
+    "Python": "",
     "_indices": "",
     "_values": "",
     "is_functorch_wrapped_tensor": "",
@@ -29,6 +34,7 @@ NAMES: dict[str, str] = {
     "_saved_training": "",
     "profile_hook_step": "",
     "_initial_step": "first step",
+    "_version": "",
     "_DropoutNd": "",
     "_NormBase": "",
     "_count": "",
@@ -61,6 +67,8 @@ def record():
     scaler.scale(torch.ones(1))
     sparse = torch.sparse_coo_tensor([[0, 1]], [1.0, 2.0], (3,)).coalesce()
     x = torch.ones(4, 2)
+    loose = torch.ones(1, requires_grad=True)
+    plain = torch.optim.SGD([loose], lr=0.1)
     with fnlib.Ledger(model=model, optimizer=optimizer, scaler=scaler, sparse=sparse) as ledger:
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
         for _ in range(2):
@@ -69,6 +77,8 @@ def record():
             loss.backward()
             optimizer.step()
             scheduler.step()
+        loose.sum().backward()
+        plain.step()
         sparse.values().mul_(2)
         model.eval()
         random.random()
@@ -144,3 +154,18 @@ def test_without_a_private_name(answers: dict[str, str], name: str) -> None:
     else:
         assert part[1] == whole[1]
     assert whole[2] == 4 and part[2] == (0 if NAMES[name] == "graphs" else 4)
+
+
+def test_the_table_is_whole() -> None:
+    """Every private name that `torch_private` looks up in the ledger's part is in the table."""
+    source = (ROOT / "fnlib" / "torch_private.py").read_text()
+    first = source[: source.index("# --- ledger")].count("\n")
+    looked_up = {
+        text.value.rpartition(".")[2]
+        for call in ast.walk(ast.parse(source))
+        if isinstance(call, ast.Call) and call.lineno > first
+        if getattr(call.func, "id", "") in ("getattr", "_found")
+        for text in call.args
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    }
+    assert "_version" in looked_up and looked_up <= NAMES.keys()

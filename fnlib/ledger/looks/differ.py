@@ -19,7 +19,7 @@ from torch import Tensor
 from fnlib.ledger.entries import Links, State
 from fnlib.ledger.looks.bytes import address, copied, parts, same, span, unreadable
 from fnlib.ledger.looks.owners import Owners, Sites
-from fnlib.ledger.looks.sighting import Delta, Seen, equal, once, rewritten
+from fnlib.ledger.looks.sighting import NOBODY, Delta, Seen, equal, once, rewritten
 from fnlib.ledger.looks.watches import (
     FOLLOWED,
     ModuleWatch,
@@ -38,7 +38,6 @@ _ORDINARY = frozenset(
 )
 _LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
 _VALUE = 1  # the order of fnlib values, which give a new copy-on-write copy at each look
-_NOBODY = Watch("", None)
 Flat = tuple[list[Any], list[Tensor]]
 
 
@@ -60,7 +59,7 @@ class Keeper(Owners):
         self._sites: Sites | None = None
         self._new = False
         self._deltas: list[Delta] = []
-        self._watch, self._now = _NOBODY, dict[str, Seen]()
+        self._watch, self._now = NOBODY, dict[str, Seen]()
         self._was: dict[int, Seen | None] = {}
 
     def look(self) -> list[Delta]:

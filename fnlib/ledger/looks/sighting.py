@@ -23,13 +23,10 @@ from fnlib.ledger.looks.bytes import (
 from fnlib.ledger.looks.watches import Membership, Watch
 
 ENOUGH = 1 << 20  # bytes of copies that may wait, if any of them is too large to be kept
-SMALL = (
-    1 << 16
-)  # bytes of a tensor whose bytes are kept for the views: they have been copied anyway
+SMALL = 1 << 16  # bytes of a tensor that are kept for the views: they have been copied anyway
 KEPT = 1 << 25  # of these in all
 
-
-_NOBODY = Watch("", None)
+NOBODY = Watch("", None)
 
 
 @dataclass(eq=False, slots=True)
@@ -39,10 +36,9 @@ class Seen:
     ``label`` is that of the place: ``model.0.weight``. ``held`` is the tensor itself, or a weak
     reference (``weak``) where holding it would hold a graph. ``copies`` are those of its dense
     parts: one for an ordinary tensor, made of its ``octets`` when asked for, none for a plain
-    ``value``. Ordinary tensors have a
-    ``form`` and can be compared quickly. Where such a one and its copy are single pieces of main
-    memory, ``view`` shows its bytes as they are now, and ``octets`` are those of the copy.
-    ``share``: the parts are this rank's share of a sharded tensor.
+    ``value``. Ordinary tensors have a ``form`` and can be compared quickly. Where such a one and
+    its copy are single pieces of main memory, ``view`` shows its bytes as they are now, and
+    ``octets`` are those of the copy. ``share``: the parts are this rank's share of a sharded tensor.
     """
 
     watch: Watch
@@ -86,7 +82,7 @@ class Seen:
 
     def leave(self) -> None:
         """Let go of the tensor and its watch; the copies stay."""
-        self.held, self.view, self.weak, self.watch = None, None, False, _NOBODY
+        self.held, self.view, self.weak, self.watch = None, None, False, NOBODY
 
     def size(self) -> int:
         """Return how many bytes its copies take."""

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, RandomSampler, Subset, WeightedRandomSa
 from torch.utils.data.distributed import DistributedSampler
 
 from fnlib.factory import Model
-from fnlib.ledger.looks.bytes import address, fingerprint, norm, unreadable
+from fnlib.ledger.looks.bytes import address, fingerprint, norm, parts, unreadable
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.looks.watches import wrapped_by
 from fnlib.ledger.recording.graphs import Graph, saved_by
@@ -268,7 +268,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
             if label is None:
                 unwatched += 1
                 dead += weight.grad is None
-                if weight.grad is not None and len(others) < FEW:
+                if weight.grad is not None and len(others) < FEW and not unreadable(weight.grad):
                     others.append(weight.grad)
             else:
                 (without if weight.grad is None else with_gradient).append(label)
@@ -284,7 +284,7 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         shapes=shapes,
         unwatched=unwatched,
         dead=dead,
-        others=tuple([(version_of(one), norm(one)) for one in others if _is_dense(one)]),
+        others=tuple([(version_of(one), *map(norm, parts(one))) for one in others]),
         token=recorder.keeper.token(optimizer),
         held=tuple(held),
         closure=closure is not None,
@@ -294,10 +294,6 @@ def _step(recorder: Recorder, frame: FrameType) -> None:
         aside={name: tuple(map(norm, some)) for name, some in _aside(optimizer).items()},
     )
     recorder.stepped()
-
-
-def _is_dense(gradient: Tensor) -> bool:
-    return gradient.layout is torch.strided and unreadable(gradient) is None
 
 
 def _aside(optimizer: Optimizer) -> dict[str, list[Tensor]]:
@@ -552,7 +548,7 @@ def _iterator(recorder: Recorder, frame: FrameType) -> None:
     recorder.event(
         "iterator",
         "(DataLoader)",
-        batches=_count(loader),
+        batches=_batches(loader),
         order=order,
         shuffles=type(sampler).__name__,
         weights=len(sampler.weights) if weighted else None,
@@ -562,10 +558,18 @@ def _iterator(recorder: Recorder, frame: FrameType) -> None:
     )
 
 
+def _batches(loader: Any) -> int | None:
+    """Count a loader's batches; a note that it was counted would have it warn about its stream."""
+    before = dict(vars(loader))
+    found = _count(loader)
+    vars(loader).update(before)
+    return found
+
+
 def _count(value: Any) -> int | None:
     try:
         return len(value)
-    except TypeError:  # a stream has no length
+    except Exception:  # a stream has no length, and each class says so in its own way
         return None
 
 

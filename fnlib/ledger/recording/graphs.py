@@ -39,14 +39,16 @@ class Graph:
 
 
 _LOGITS = ("SoftmaxBackward0", "SigmoidBackward0")
+_SCORES = ("AddmmBackward0", "MmBackward0", "ConvolutionBackward0", "ReluBackward0")
 _SQUASHED = {  # functions that squash raw scores, or take logarithms, and what should not make them
     "LogSoftmaxBackward0": _LOGITS,
     "BinaryCrossEntropyWithLogitsBackward0": _LOGITS,
-    "NllLossBackward0": (*_LOGITS, "AddmmBackward0", "ConvolutionBackward0", "ReluBackward0"),
-    "NllLoss2DBackward0": (*_LOGITS, "ConvolutionBackward0", "ReluBackward0"),
+    "NllLossBackward0": (*_LOGITS, *_SCORES),
+    "NllLoss2DBackward0": (*_LOGITS, *_SCORES),
 }
 _SHAPES = re.compile(
-    "(Unsafe)?(View|Reshape|Transpose|T|Permute|Squeeze|Unsqueeze|Select|Slice|Clone|ToCopy)Backward"
+    "(Unsafe)?(View|Reshape|Transpose|T|Permute|Squeeze|Unsqueeze|Expand|Clone|ToCopy"
+    "|Select|Slice|Index|IndexSelect|Unbind)Backward"
 )
 
 
@@ -88,7 +90,7 @@ def graph_of(tensors: Iterable[Any]) -> Graph:
 
 
 def _made(node: Any) -> Any:
-    """Return what made the first input of a node, past what only changes its shape or type."""
+    """Return what made the first input of a node, past what only selects, shapes or converts it."""
     for _ in range(10):
         node = node.next_functions[0][0] if node.next_functions else None
         if node is None or not _SHAPES.match(type(node).__name__):

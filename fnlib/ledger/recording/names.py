@@ -202,7 +202,7 @@ class Names:
             self._unfollow(name)
 
     def met(self, path: Path, value: Any) -> None:
-        """Begin to watch what a statement names, if objects are to be discovered."""
+        """Begin to watch what a statement names, if it's a module, an optimizer or the like."""
         if isinstance(value, _DISCOVERED) and not self._is_watched(value):
             self._discover(_written(path), value)
 
@@ -227,14 +227,14 @@ class Names:
     def drawn(self, changes: list[Change]) -> None:
         """Note the contents of the tensors without a graph that a drawing statement has bound.
 
-        Of others nobody asks, and a checksum of each large batch is 6 % of a recorded step.
+        Nobody asks about others, and a checksum of each large batch is 6 % of a recorded step.
         """
         for change in changes:
             if change.state == "name" and change.after is not None and not change.after.nodes:
-                for one in self.followed.get(change.owner, ())[:1]:
-                    for seen in one.seen.values():
-                        if seen.octets is not None:
-                            change.after.contents = checksum(seen.octets)
+                for one in self.followed.get(change.owner, ()):
+                    seen = one.seen.get("")  # of a tensor by itself
+                    if seen is not None and seen.octets is not None:
+                        change.after.contents = checksum(seen.octets)
 
     def _exchange(self, name: str, value: Any, before: _Name, changes: list[Change]) -> None:
         if value is MISSING:

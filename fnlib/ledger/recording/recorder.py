@@ -57,6 +57,7 @@ class _Open:
     events: list[Event] = field(default_factory=list)
     passes: list[tuple[dict[str, Any], frozenset[int]]] = field(default_factory=list)
     inside: list[Entry] = field(default_factory=list)
+    ends: list[weakref.ref[Any]] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
@@ -116,7 +117,6 @@ class Recorder:
         self._handlers = handlers()
         self._previous: Trace | None = None
         self._trace: Trace | None = None
-        self._ends: list[weakref.ref[Any]] = []
         self._random = RandomState() if "random state" in keeper.kinds else None
         self._paused = 0.0
         self._fresh: _Open | None = None  # opened, and its time does not run yet
@@ -517,11 +517,15 @@ class Recorder:
     def dies(self, value: Any, data: dict[str, Any]) -> None:
         """Have a call's data say, as ``gone``, whether an object ends with the statement that runs."""
         running, data["gone"] = self._running(), False
+        if running is None:
+            return
+        entry = running.entry
 
         def gone(_: Any) -> None:
-            data["gone"] = self._running() is running
+            now = self._running()
+            data["gone"] = now is not None and now.entry is entry
 
-        self._ends.append(weakref.ref(value, gone))
+        running.ends.append(weakref.ref(value, gone))
 
     def passed(self, data: dict[str, Any], ages: frozenset[int]) -> None:
         """Note that a backward pass went through the nodes of these ages."""
