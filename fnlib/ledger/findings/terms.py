@@ -147,7 +147,7 @@ class Squashed(Rule):
         because = "Between 0 and 1 the gradient stays small, and the loss never comes near 0."
         cure = f"{raw}      # {hint}: the loss takes care of it"
         if at is user:
-            said = f"gives nll_loss what {made} has made, and it expects log-probabilities"
+            said = f"gives nll_loss what {_LAYERS.get(made, made)} has made, and it expects log-probabilities"
             because = "It takes no logarithm, so it isn't bounded below and nothing is normalised."
             cure = at.source.replace("NLLLoss", "CrossEntropyLoss").replace(
                 "nll_loss", "cross_entropy"
@@ -159,6 +159,7 @@ class Squashed(Rule):
         )  # fmt: skip
 
 
+_LAYERS = {"addmm": "a linear layer", "mm": "a linear layer", "convolution": "a convolution"}
 _SPACES = ("F", "torch", "nn", "functional")
 
 
