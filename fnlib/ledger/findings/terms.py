@@ -149,10 +149,9 @@ class Squashed(Rule):
         if at is user:
             said = f"gives nll_loss what {_LAYERS.get(made, made)} has made, and it expects log-probabilities"
             because = "It takes no logarithm, so it isn't bounded below and nothing is normalised."
-            cure = at.source.replace("NLLLoss", "CrossEntropyLoss").replace(
-                "nll_loss", "cross_entropy"
-            )
-            cure += "      # cross_entropy takes raw scores"
+            cure = at.source.replace("nll_loss", "cross_entropy")
+            cure = cure if cure != at.source else "criterion = nn.CrossEntropyLoss()"
+            cure += "      # cross entropy takes raw scores"
         self.story.report(
             "gradient-never-arrives", "question", at, f"`{at.source}`", per="squashed",
             said=said, because=because, cure=cure,
