@@ -107,11 +107,22 @@ class Replay(Tabular):
             return Table(f"Bit for bit: {counted(self.steps, 'step')} replayed")
         rows = [(str(found), found.stored, found.replayed)]
         rows += [(name, *values) for name, values in self.environment.items()]
-        notes = [f"{found.tensors[0]} of {counted(found.tensors[1], 'entry of the state')} differ"]
+        notes = [_differ(found.tensors, "entry of the state", "entries of the state")]
         if found.element is not None:
-            notes[:0] = [f"{found.count[0]:,} of {counted(found.count[1], 'element')} differ here"]
+            notes[:0] = [f"{_differ(found.count, 'element', 'elements')} here"]
         if not self.environment:
             cause = "randomness or data that the step doesn't take from its arguments"
             notes.append(f"The environment is the same: look for {cause}.")
         title = f"State {self.index} differs: the first bits that the replay doesn't repeat"
         return Table(title, {"what": "<", "stored": ">", "replayed": ">"}, {"": rows}, notes)
+
+
+def _differ(count: tuple[int, int], one: str, several: str) -> str:
+    """Say how many of all things differ.
+
+    >>> _differ((1, 31), "entry", "entries"), _differ((12, 31), "entry", "entries")
+    ('1 of 31 entries differs', '12 of 31 entries differ')
+    """
+    part, whole = count
+    verb = "differs" if part == 1 else "differ"
+    return f"{part:,} of {whole:,} {one if whole == 1 else several} {verb}"

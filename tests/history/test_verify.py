@@ -96,6 +96,12 @@ CHANGED: dict[str, Row] = {
     ),
     "a container": ("param_groups", tuple, STATE, None, (0, 0)),
 }
+SAID = {
+    (1, 1): "1 of 1 element differs here",
+    (1, 3): "1 of 3 elements differs here",
+    (1, 6): "1 of 6 elements differs here",
+    (3, 3): "3 of 3 elements differ here",
+}
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -111,6 +117,10 @@ def test_the_first_difference_is_named(what: str, every: int, tmp_path: Path) ->
     assert difference.element == element and difference.count == count
     text = repr(found)
     assert "State 4 differs" in text and difference.stored in text
+    differ, entries = difference.tensors
+    verb = "differs" if differ == 1 else "differ"
+    assert f"{differ} of {entries} entries of the state {verb}" in text
+    assert SAID.get(count, "") in text
     assert "The environment is the same: look for randomness or data" in text
     assert "State 4 differs" in found._repr_html_()
 
