@@ -300,8 +300,8 @@ def where_state_lives() -> str:
     """Lesson 07: more kinds of state than weights."""
     rows = [
         ("running statistics", "buffers of the module", "in parameters, from with_buffers"),
-        ("train or eval", "a flag on every submodule", "an argument of the bind"),
-        ("randomness", "one global generator", "seed= of the bind"),
+        ("train or eval", "a flag on every submodule", "training=, when you bind"),
+        ("randomness", "one global generator", "seed=, when you bind"),
     ]
     parts = [
         text(20, 40, "Where state lives", size=20, bold=True, anchor="start"),
@@ -319,7 +319,7 @@ def where_state_lives() -> str:
         ]
     said = (
         "Three kinds of state. Running statistics: stock, buffers of the module; functional, in parameters, from with_buffers. Train or eval: stock, a flag "
-        "on every submodule; functional, an argument of the bind. Randomness: stock, one global generator; functional, the seed of the bind."
+        "on every submodule; functional, training=, when you bind. Randomness: stock, one global generator; functional, seed=, when you bind."
     )
     return picture(800, 332, "Where state lives", said, *parts)
 

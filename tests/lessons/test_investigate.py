@@ -511,29 +511,38 @@ def test_06_the_graph_keeps_the_old_weights() -> None:
 
 
 def test_06_the_first_step_of_adam_can_leave_its_value_alone() -> None:
-    """06-bill: kept to the end, the value that came in makes it 5 copies; kept later, 7."""
+    """06-bill: what a loop of Adam holds that keeps no value, the first, a later one, or a copy; `foreach` adds one."""
     loop = """
-def keeping(step_kept):
-    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.001))
+def keeping(foreach, step_kept, step_copied=None):
+    ModelFactory = fnlib.Factory(network, optimizer=fnlib.Adam(lr=0.001, foreach=foreach))
     parameters = fnlib.Parameters(seed=0)
     model = ModelFactory(parameters)
-    kept = model.parameters
     for step, (feature, label) in enumerate(batches):
         if step == step_kept:
             kept = model.parameters
+        if step == step_copied:
+            copied = model.parameters.state_dict()
         gradient = model.backward(criterion(model(feature), label))
         parameters = model.step(gradient, donate=step != step_kept)
         model = ModelFactory(parameters)
         del gradient
     return parameters
-peaks = []
-for step in (0, 1):
-    rounds = teaching.memory.record(keeping, step).rounds
-    peaks.append(max(each.peak for each in rounds) / copy)
+def peak(*given):
+    return max(each.peak for each in teaching.memory.record(keeping, *given).rounds) / copy
+peaks = {
+    foreach: [peak(foreach, *given) for given in ((None,), (0,), (1,), (None, 1))]
+    for foreach in (False, True)
+}
+whole = {
+    foreach: held(functional, batches, fnlib.Adam(lr=0.001, foreach=foreach)).peak / copy
+    for foreach in (False, True)
+}
 """
     tried = Tried("06", HELD, {}, loop)
     assert tried.error is None
-    assert [round(peak) for peak in tried.names["peaks"]] == [5, 7]
+    rounded = {key: list(map(round, peaks)) for key, peaks in tried.names["peaks"].items()}
+    assert rounded == {False: [4, 5, 7, 5], True: [5, 6, 8, 6]}
+    assert {key: round(peak) for key, peak in tried.names["whole"].items()} == {False: 7, True: 8}
 
 
 def test_06_a_list_keeps_values_alive() -> None:
