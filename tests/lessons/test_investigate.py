@@ -16,6 +16,7 @@ import torch
 import fnlib
 from course.editions import SOLUTIONS, numbers, read
 from fnlib import teaching
+from fnlib.teaching.museum import EXHIBITS
 from fnlib.teaching.questions import questions
 from tests.lessons.tried import Change, Tried, cell, rows
 
@@ -701,21 +702,34 @@ def test_08_without_detach_stock_raises_and_the_graph_grows() -> None:
     assert tried.error is None
     (finding,) = tried.names["ledger"].findings
     assert finding.code == "graph-used-twice"
+    changed = [
+        change.label
+        for entry in tried.names["ledger"].iteration(2).entries
+        if entry.source.strip() == "loss.backward()"
+        for change in entry.changes
+        if change.state == "gradient"
+    ]
+    assert changed == ["network.head.weight.grad", "network.head.bias.grad"], (
+        "both gradients of head"
+    )
     losses = tried.names["losses"]
     assert losses[:5] == losses[5:] and len(losses) == 10
     assert "[74, 149, 224, 299, 374]" in tried.said and not any(tried.names["network"].buffers())
 
 
 def test_08_without_detach_and_without_a_step_both_raise() -> None:
-    """The table: one model that reads two pieces meets its own used graph."""
+    """The table: one model's second `backward` meets a used graph; one `backward` of both losses passes."""
     more = """
 model = ModelFactory(fnlib.Parameters(seed=0))
 state = None
+losses = []
 for feature, label in pieces[:2]:
     output, state = model(feature, state)
-    model.backward(criterion(output, label))
+    losses.append(criterion(output, label))
 """
-    tried = Tried("08", (*READ, "functional-bug"), {}, more)
+    reads = Tried("08", (*READ, "functional-bug"), {}, more + "model.backward(sum(losses))")
+    assert reads.error is None
+    tried = Tried("08", (*READ, "functional-bug"), {}, more + "    model.backward(losses[-1])")
     assert isinstance(tried.error, fnlib.GraphUsedUp)
 
 
@@ -851,6 +865,18 @@ def test_09_half_a_cure_trains_in_evaluation_mode() -> None:
     assert Tried("09", ("one-predict", "four-row"), change, more).names["codes"] == {
         "trained-in-eval-mode"
     }
+
+
+def test_09_a_loop_has_a_harm_unless_it_raises() -> None:
+    """What the lesson says of the rooms."""
+    assert all((one.harm is None) == (one.today == "raises") for one in EXHIBITS)
+
+
+def test_09_a_second_unscale_needs_an_update() -> None:
+    """What the comment beside `scaler.update()` says."""
+    change = {"state-run": [("    scaler.update()", "    # scaler.update()")]}
+    tried = Tried("09", ("one-predict", "state-run"), change)
+    assert "unscale_() has already been called" in str(tried.error)
 
 
 def test_09_runs_again_from_anycell() -> None:
