@@ -35,7 +35,9 @@ FORKED = [
 
 
 def verdicts(said: str) -> list[str]:
-    return re.findall(r"The replicas (?:are the same|part at line \d+, iteration \d+: \S+)", said)
+    return re.findall(
+        r"The replicas (?:are the same|diverge at line \d+, iteration \d+: \S+)", said
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -77,8 +79,8 @@ def test_13_the_network_inside_exchanges_nothing() -> None:
     undone = "\n".join(cell("13", id) for id in ("stock", "functional", "functional-run"))
     tried = Tried("13", STOCK, change, undone)
     assert tried.error is None and "the same weights as DDP: True" in tried.said
-    assert all("part at line" in verdict for verdict in verdicts(tried.said))
-    for table in tried.said.split("The replicas part")[1:]:
+    assert all("diverge at line" in verdict for verdict in verdicts(tried.said))
+    for table in tried.said.split("The replicas diverge")[1:]:
         first = table.splitlines()[2]
         assert "loss.backward()" in first and "nothing reduced them" in table
 
@@ -185,7 +187,7 @@ def test_13_runs_again_from_anycell() -> None:
         {"launcher": FORKED},
     )
     assert tried.error is None
-    assert tried.said.count("The replicas part at line") == 2
+    assert tried.said.count("The replicas diverge at line") == 2
     assert tried.said.count("the same weights as DDP: True") == 1
     seen = rows(tried.names["sharding"])
     replacing = ("fully_shard(large, mesh=mesh)", "loss.backward()")

@@ -1,4 +1,4 @@
-"""Where replicas part: the recordings of all ranks, compared row by row."""
+"""Where replicas diverge: the recordings of all ranks, compared row by row."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Row = list[Write | None]  # what one run of a statement wrote to a place, on eac
 
 @dataclass(repr=False)
 class Ranks(Tabular):
-    """Where the ranks part, made by `across_ranks`; true if they don't.
+    """Where the ranks diverge, made by `across_ranks`; true if they don't.
 
     Args:
         size: how many ranks there are.
@@ -77,7 +77,7 @@ class Ranks(Tabular):
         columns = {"line": ">", "statement": "<"}
         columns |= {f"rank {rank}": "<" for rank in range(self.size)}
         rows = [(str(said.line), said.source.splitlines()[0], *cells) for said, cells in self.rows]
-        title = f"The replicas part {where}: {self.label}"
+        title = f"The replicas diverge {where}: {self.label}"
         return Table(title, columns, {"": rows}, notes, code=("statement",))
 
 
@@ -85,10 +85,11 @@ def across_ranks(ledger: Recording) -> Ranks:
     """Compare the recordings of all ranks and find the statement that made replicas differ.
 
     Every rank calls it, after its ``with Ledger(...)`` block. Weights, moments and buffers are
-    compared after each statement that wrote to them. Where a weight parts because its gradient did,
-    the statement that parted the gradients is named. Ranks that a broadcast brings together count
-    from there on. Where each rank holds its share of a sharded weight (FSDP), nothing can be compared;
-    the table says at how many places. While such a weight is whole, in a forward pass, it is.
+    compared after each statement that wrote to them. Where a weight differs because its gradient
+    did, the statement that made the gradients differ is named. Ranks that a broadcast brings
+    together count from there on. Where each rank holds its share of a sharded weight (FSDP),
+    nothing can be compared; the table says at how many places. While such a weight is whole, in a
+    forward pass, it is.
 
     Args:
         ledger: this rank's recording of the same loop.
@@ -233,7 +234,7 @@ def _held(rows: Sequence[Row], start: Sequence[str]) -> Iterable[list[str]]:
 
 
 def _first_difference(rows: Sequence[Row]) -> int | None:
-    """Return the row that parts the ranks; -1: they differ from the start; None: they don't part.
+    """Return the row where the ranks diverge; -1: before the first; None: nowhere.
 
     Ranks that start apart and are brought together (a broadcast writes on some of them alone) count
     from there on.
@@ -289,7 +290,7 @@ def _explained(
         grads.append(_since(theirs, label + ".grad", before, row[rank]))
     last = {grad[-1].after if grad else "none" for grad in grads}
     if state != "weight" or len(last) == 1:
-        why = f"The gradients were the same, so this statement parts {label} by itself."
+        why = f"The gradients were the same, so this statement alone makes {label} differ."
         return Ranks(size, label, said, [written], why)
     merged = _merged(grads)
     held = list(_held(merged, ["none"] * size))
