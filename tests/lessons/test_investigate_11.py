@@ -74,7 +74,7 @@ for i, (feature, label) in enumerate(batches):
 def test_11_each_network_is_its_stock_twin() -> None:
     tried = Tried("11", TRAINED, {})
     assert tried.error is None
-    assert "32 networks, weights of stock to 0.0001: True" in tried.said
+    assert "32 networks, weights within 0.0001 of stock: True" in tried.said
     assert "32 copies: all agree on 1000 of 1000 images" in tried.said
     assert tried.names["far"] and len(tried.names["starts"]) == 32
 
@@ -221,7 +221,7 @@ def test_11_runs_again_from_any_cell() -> None:
     cells = (*PULLED, "breaks", "valley", "modify", "make")
     tried = Tried("11", (*cells, *reversed(cells[1:]), *cells[1:]), {})
     assert tried.error is None
-    assert tried.said.count("weights of stock to 0.0001: True") == 3
+    assert tried.said.count("weights within 0.0001 of stock: True") == 3
     assert tried.said.count("fnlib, 32 networks: old tensor([0]) new tensor([1])") == 3
 
 
