@@ -320,7 +320,7 @@ EXERCISES = (
     ),
     Exercise(
         key="14-rate",
-        objective="Given the slope of the loss along the learning rate, the learner writes a rule that tunes its own rate.",
+        objective="Given the slope of the loss with respect to the learning rate, the learner writes a rule that tunes its own rate.",
         expects="a pair, the new weight and the new state",
         try_out=_tune,
         passes=lambda seen: _same_run(seen, _tune(_with())) and not seen.wrote,
