@@ -20,6 +20,7 @@ from fnlib.ledger.doctor.script import main
 from fnlib.teaching.content.exercises.lesson_16 import (
     BUGS,
     FILES,
+    FINDERS,
     KINDS,
     PROJECT,
     copy_with,
@@ -201,6 +202,39 @@ def test_the_doctor_names_three_of_six(tmp_path: Path, capsys: pytest.CaptureFix
     assert set(codes) == set(NOTICED)
 
 
+REPORTED = {
+    "data-changed-in-place": 1,
+    "load-without-effect": 4,
+    "snapshot-moved": 4,
+    "snapshot-shares-memory": 4,
+    "weight-not-in-optimizer": 5,
+}
+
+
+def test_a_finder_of_any_run_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However many steps it records, the doctor finds each bug as the exercise takes it."""
+    folder = copy(tmp_path, *ALL)
+    for command in (
+        ("--steps", "20", "train.py"),
+        ("train.py",),
+        ("--steps", "200", "train.py"),
+        ("train.py", *RESUMED),
+    ):
+        doctor(folder, *command)
+        found = re.findall(r"^(CERTAIN|QUESTION) ([a-z-]+)", capsys.readouterr().err, re.M)
+        assert len(found) >= 2, command
+        assert all(sure.lower() in BUGS[REPORTED[code]].finders for sure, code in found), command
+
+
+def test_4_is_certain_if_its_load_is_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With 200 steps the recording reaches line 79, after `best` has changed."""
+    assert doctor(copy(tmp_path, 4), "--steps", "200", "train.py") == 1
+    said = capsys.readouterr().err
+    assert "CERTAIN snapshot-moved, train.py:" in said and "1 certain, 0 questions" in said
+
+
 # --- what is shipped -------------------------------------------------------------------------------
 
 
@@ -209,7 +243,7 @@ def test_a_bug_is_at_each_line_that_counts() -> None:
         assert all(line_of(bug.file, text) for text in bug.lines) and set(bug.kinds) <= set(KINDS)
         assert all(any(text in one for one in texts(PROJECT)) for text in bug.near)
     assert len({kind for bug in BUGS.values() for kind in bug.kinds}) == 6 < len(KINDS)
-    assert {bug.finder for bug in BUGS.values()} == {"certain", "question", "ledger", "reading"}
+    assert {one for bug in BUGS.values() for one in bug.finders} == set(FINDERS)
 
 
 def test_each_line_that_a_cure_changes_counts() -> None:

@@ -14,7 +14,7 @@ class Digits:
         self.images, self.labels, self.noise = images, labels, noise
 
     def batches(self, size):
-        """Yield all images once, in another order each time."""
+        """Yield all images once, in a new order each time."""
         order = torch.randperm(len(self.labels))
         self.images, self.labels = self.images[order], self.labels[order]
         for start in range(0, len(order), size):
