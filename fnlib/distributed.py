@@ -128,7 +128,7 @@ def same_everywhere(value: Parameters | Gradient) -> None:
 
     Args:
         value: parameters, of which all is compared (weights, buffers, moments, step count), or a
-            gradient, to find the line at which ranks part.
+            gradient, to find the line at which ranks diverge.
 
     Raises:
         ReplicasDiffer: they differ; the message names the first weight, the ranks and the step.

@@ -88,7 +88,7 @@ def test_13_the_network_inside_exchanges_nothing() -> None:
 @forked
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_13_running_statistics_part_and_weights_do_not() -> None:
-    """In DDP they part; `fnlib` stops at the pass that would drop them, and says so."""
+    """In DDP they diverge; `fnlib` stops at the pass that would drop them, and says so."""
     statistics = [("nn.Linear(128, 64), ", "nn.Linear(128, 64), nn.BatchNorm1d(64), ")]
     change = {"launch": statistics, "launcher": FORKED}
     functional = "\n".join(cell("13", id) for id in ("functional", "functional-run"))
