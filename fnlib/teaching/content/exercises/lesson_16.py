@@ -105,7 +105,7 @@ BUGS = {
         "train.py",
         ("best, best_accuracy = dict(",),
         ("alias",),
-        ("question", "certain"),  # certain if it records the load of `best`
+        ("question", "certain"),  # which of them depends on the run
         (
             ("train.py", "dict(model.state_dict())", "copy.deepcopy(model.state_dict())"),
             ("train.py", "import argparse\n", "import argparse\nimport copy\n"),
