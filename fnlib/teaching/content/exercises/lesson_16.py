@@ -242,7 +242,7 @@ def solved() -> dict[int, tuple[str, int, str, str]]:
     }
 
 
-def _findings() -> dict[int, tuple[str, int, str, str]]:
+def _findings() -> dict[int, Any]:
     """Answers that take the doctor's lines for the causes, and leave symptom 2 open."""
     lines = {4: "model.load_state_dict(best)", 5: "optimizer.step()"}
     shown = {
