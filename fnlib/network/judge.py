@@ -25,7 +25,7 @@ from fnlib.torch_private import flat, forward_hook_dicts, map_tensors
 from fnlib.values.protect import in_transform, same_bits, share, share_all
 
 _ADDED = "adds or removes them while it runs"
-_AGAIN = "gives a different output when it runs again on the same input"
+_AGAIN = "gives a different output when it runs again with the same parameters and input"
 _TWICE = "replaces one of two references to the same tensor"
 
 

@@ -91,6 +91,8 @@ This loss doesn't depend on the weights of this model: {}.
 
     loss = criterion(model(feature), label)
     gradient = model.backward(loss)   # right
+If `model` did compute it, something cut the graph on the way: .item(), .data, .detach(),
+torch.tensor(...) or no_grad.
 
 [HiddenByCheckpoint]
 torch.utils.checkpoint with use_reentrant=True writes `.grad` instead of joining the graph, so a

@@ -66,7 +66,7 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
     """
     one = exhibit(code)
     ledger, _ = record(setup, bug)
-    rows = _last_round(ledger) if one.rows else _round_of(ledger, one)
+    rows = _table(_loop_of(ledger), ledger) if one.rows else _round_of(ledger, one)
     parts = [f"The code as written, in the ledger:\n{rows}"]
     if one.rows:
         parts.append(_wrapped(_shown(one, ledger)))
@@ -249,7 +249,7 @@ def _shown(one: Exhibit, ledger: fnlib.Ledger) -> str:
     rows = one.rows
     shown = "\n".join(
         f"{row.code}\n" + "".join(f"  {cell.what}  {cell.done}  \n" for cell in row.cells)
-        for row in rows_of([replace(entry, inside=()) for entry in _entries_of_last_round(ledger)])
+        for row in rows_of([replace(entry, inside=()) for entry in _loop_of(ledger)])
     )
     assert rows is not None and rows.present in shown and rows.absent not in shown, (
         f"the rows do not show what is said of them:\n{shown}"
@@ -269,19 +269,12 @@ def _shown(one: Exhibit, ledger: fnlib.Ledger) -> str:
     return f"{said} The ledger has no finding for this one."
 
 
-def _last_round(ledger: fnlib.Ledger) -> str:
-    return _table(_entries_of_last_round(ledger), ledger)
-
-
-def _entries_of_last_round(ledger: fnlib.Ledger) -> list[Entry]:
-    """Return the statements of the loop's last iteration, or all if there is no loop."""
-    inside = [entry for entry in ledger.walk() if entry.function == "bug"]
-    rounds = [entry.iterations for entry in inside if entry.iterations]
-    return [
-        entry
-        for entry in inside
-        if entry.kind == "statement" and (not rounds or entry.iterations == rounds[-1])
+def _loop_of(ledger: fnlib.Ledger) -> list[Entry]:
+    """Return the statements of the loop, or all of `bug` if it has none."""
+    inside = [
+        entry for entry in ledger.walk() if entry.function == "bug" and entry.kind == "statement"
     ]
+    return [entry for entry in inside if entry.iterations] or inside
 
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:

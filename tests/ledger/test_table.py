@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fnlib.ledger import Ledger
-from fnlib.ledger.views.rows import rows_of
+from fnlib.ledger.views.rows import cells_of, rows_of
 from fnlib.show.table import wrapped
 
 SETUP = """
@@ -228,6 +228,27 @@ def test_a_shared_gradient_has_a_name_that_can_be_typed() -> None:
     said = " / ".join(cells)
     assert "single.weight.grad shares its memory" in said, said
     assert "gradients of head share their memory" in said, said
+
+
+def test_a_name_of_a_called_loop_shares_one_at_a_time() -> None:
+    """A called function's loop binds its name to one weight after the other; a dictionary has all."""
+    model = nn.Linear(2, 2)
+    best = model.state_dict()
+
+    def halve() -> None:
+        for weight in model.parameters():
+            weight.data.mul_(0.5)
+
+    with Ledger(depth=1) as ledger:
+        halve()
+        del best
+        halve()
+    shown = [" ".join(f"{cell.what} {cell.how}".split()) for cell in cells_of(ledger.entries[0])]
+    assert shown == ["model: 2 weights changed in place; best and weight share their memory"]
+    shown = [" ".join(f"{cell.what} {cell.how}".split()) for cell in cells_of(ledger.entries[2])]
+    assert shown == [
+        "model: 2 weights changed in place; weight shares their memory, one at a time"
+    ]
 
 
 def test_a_loop_over_the_weights_takes_a_row_a_statement() -> None:

@@ -231,8 +231,11 @@ def _also(changes: list[Change]) -> str:
         names[2:] = [f"{len(names) - 2} more"]
     sharing = sum(bool(change.also) for change in changes)
     memory = "its memory" if len(changes) == 1 else "their memory"
+    contents = {getattr(change.after, "fingerprint", None) for change in changes}
     if sharing < len(changes):
         memory = f"memory with {sharing} of them"
+    elif len(contents) > 1 and not any("." in label for label in labels):
+        memory += ", one at a time"  # a single tensor, which a called function's loop rebinds
     verb = "shares" if len(names) == 1 and " of " not in names[0] else "share"
     return f"; {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} {verb} {memory}"
 

@@ -230,7 +230,7 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """The average is bound to validate: how many of 4 weights take the next step from it?"""
+    """The average is bound for validation: how many of the 4 weights start the next step from it?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -286,7 +286,7 @@ class Dropping(nn.Module):
 
 
 def functional_dropout_has_no_mode():
-    """Bound with `training=False`, and `F.dropout` draws a mask in each of two calls, here too."""
+    """Bound with `training=False`, and `F.dropout` still draws a mask in each of two calls."""
     model = fnlib.Factory(Dropping)(fnlib.Parameters(seed=0), training=False)
     feature = batch()[0]
     return not torch.equal(model(feature), model(feature))
@@ -426,19 +426,19 @@ def rate_follows_the_step_count():
 
 
 def schedule_counts_steps():
-    """A schedule written for two epochs falls every two steps: four rates in eight steps."""
+    """A rate that should fall every two epochs falls every two steps: four rates in eight steps."""
     rule = fnlib.SGD(lr=lambda epoch: 0.1 * 0.1 ** (epoch // 2))
     ModelFactory = fnlib.Factory(network, optimizer=rule)
     model, rates = ModelFactory(fnlib.Parameters(seed=0)), set()
     for _ in range(8):
         feature, label = batch()
-        rates.add(round(model.rates, 9))
+        rates.add(round(model.rates, 9))        # the rate of its next step
         model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
     return len(rates)
 
 
 def cosine_counts_steps():
-    """A cosine written for four epochs: how often the rate rises in 32 steps."""
+    """A cosine meant for four epochs: how often does the rate rise in 32 steps?"""
     def cosine(epoch):
         return 0.05 + 0.05 * torch.cos(torch.tensor(epoch * torch.pi / 4)).item()
 
@@ -485,7 +485,7 @@ def groups_have_their_own_rates():
     feature, label = batch()
     for _ in range(3):
         model = ModelFactory(model.step(model.backward(criterion(model(feature), label))))
-    return sorted(set(model.rates.values()))
+    return sorted(model.rates.values())         # one rate for each group
 
 
 def rate_of_the_factory_counts():
@@ -631,7 +631,7 @@ def draws_are_pytorchs():
 
 
 def own_draws():
-    """The generator is set back before each draw, so all four noises are the same, here too."""
+    """The generator is reset before each draw, so in `fnlib`, too, all four noises are the same."""
     state, noises = torch.get_rng_state(), set()
     model = fnlib.Factory(network)(fnlib.Parameters(seed=0))
     for _ in range(4):
@@ -750,7 +750,9 @@ class Scale(nn.Module):
 
 def hidden_attribute_is_refused():
     """The flag is an attribute of the module, which parameters can't hold."""
-    model = fnlib.Factory(Scale)(fnlib.Parameters.from_module(Scale()))
+    module = Scale()
+    module.load_state_dict({"scale": torch.full((8,), 2.0)})
+    model = fnlib.Factory(Scale)(fnlib.Parameters.from_module(module))
     return model(batch()[0])
 
 
@@ -815,7 +817,7 @@ def scaled_gradient_is_yours():
 
 
 def average_keeps_its_own_buffers():
-    """`buffers="own"` averages the weights alone: are the statistics those of the start?"""
+    """`buffers="own"` averages the weights alone: are the statistics still the initial ones?"""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
     start = ModelFactory(fnlib.Parameters(seed=0)).parameters
     output, buffers = ModelFactory(start).with_buffers(batch()[0] + 3)
@@ -825,7 +827,7 @@ def average_keeps_its_own_buffers():
 
 
 def layer_repeated():
-    """One layer in four places is one layer here too: how many weights and biases?"""
+    """One layer in four places is one layer in `fnlib` as well: how many weights and biases?"""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(*[nn.Linear(8, 8)] * 4))
     return len(ModelFactory(fnlib.Parameters(seed=0)).parameters)
 

@@ -1,4 +1,5 @@
-"""One autocast around the loop keeps the cast weights of the first forward pass, and every later forward pass uses them."""
+"""`autocast` keeps its casts of the weights until it ends or its cache is cleared, so every forward pass here uses the
+first ones."""
 
 import torch
 from torch import nn
@@ -37,7 +38,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Different losses in four steps on one batch."""
+    """How many different losses are there in four steps on one batch?"""
     return len(set(run(**setup())))
 
 

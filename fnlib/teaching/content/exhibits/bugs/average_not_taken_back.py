@@ -1,4 +1,4 @@
-"""Averaged weights are loaded to validate, and training goes on from them."""
+"""Averaged weights are loaded for validation, and training continues from them."""
 
 import copy
 
@@ -44,7 +44,7 @@ def cure(model, optimizer, average, data, epochs=3):
 
 
 def harm(run):
-    """How many of 2 weights are the average's when the next epoch begins?"""
+    """How many of the 2 weights are the average's when the next epoch begins?"""
     things = setup()
     run(**things)
     pairs = zip(things["model"].parameters(), things["average"].module.parameters())

@@ -1,4 +1,5 @@
-"""A moving average of the weights leaves out BatchNorm's statistics, which stay those of the start."""
+"""The averaged weights follow training, and BatchNorm's statistics keep their initial values. (The losses are those of the
+trained model. The harm is in the average.)"""
 
 import copy
 
@@ -40,7 +41,7 @@ def cure(model, average, optimizer, batches):
 
 
 def harm(run):
-    """How many of the average's 2 statistics are those of the model?"""
+    """Of the average's running mean and variance, how many equal the model's?"""
     things = setup()
     run(**things)
     mine, theirs = things["average"][1], things["model"][1]

@@ -1,4 +1,4 @@
-"""`best_model = model` makes no copy: the best model is always the last one."""
+"""An assignment makes no copy, so the best model is always the last one."""
 
 import copy
 
@@ -21,7 +21,7 @@ def bug(model, optimizer, data, epochs=4):
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()
         optimizer.step()
-        if epoch == 1:      # the best so far
+        if epoch == 1:      # say, the best on validation data
             best_model = model
     with torch.no_grad():
         best_model(feature)
@@ -35,7 +35,7 @@ def cure(model, optimizer, data, epochs=4):
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()
         optimizer.step()
-        if epoch == 1:      # the best so far
+        if epoch == 1:      # say, the best on validation data
             best_model = copy.deepcopy(model)
     with torch.no_grad():
         best_model(feature)
@@ -43,7 +43,7 @@ def cure(model, optimizer, data, epochs=4):
 
 
 def harm(run):
-    """How many of the kept model's 2 weights are the last ones?"""
+    """How many of the kept model's 2 weights equal the final ones?"""
     things = setup()
     kept = run(**things)
     pairs = zip(kept.parameters(), things["model"].parameters())

@@ -1,4 +1,4 @@
-"""The gradient is clipped after the step has used it. No step uses the clipped gradient."""
+"""Each step has already used the long gradient, and no later step uses the clipped one."""
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """How many of 4 steps use a gradient whose norm is more than 1?"""
+    """How many of the 4 steps use a gradient whose norm is more than 1?"""
     things, long = setup(), []
     weights = list(things["model"].parameters())
     things["optimizer"].register_step_pre_hook(

@@ -1,4 +1,5 @@
-"""The gradient is clipped while it's still scaled (1024 times too large), so the steps are far too small."""
+"""The scaled gradient's norm is 1024 times too large when it's clipped, so the steps are far too small. (There's no
+`autocast` here, so all numbers are float32. The losses shown are the scaled ones.)"""
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def cure(model, optimizer, scaler, batches):
 
 
 def harm(run):
-    """How many of 4 steps use a gradient whose norm is less than 0.001?"""
+    """How many of the 4 steps use a gradient whose norm is less than 0.001?"""
     things, short = setup(), []
     weights = list(things["model"].parameters())
     things["optimizer"].register_step_pre_hook(

@@ -1,4 +1,4 @@
-"""A cosine meant for four epochs is stepped after every batch: the rate falls and rises again and again."""
+"""The scheduler counts each batch as an epoch, so a cosine of four epochs falls and rises again and again."""
 
 import torch
 from torch import nn
@@ -34,7 +34,7 @@ def cure(model, optimizer, scheduler, batches, epochs=4):
 
 
 def harm(run):
-    """How many of 32 steps have a larger rate than the step before?"""
+    """How many of the 32 steps have a larger rate than the step before?"""
     things, rates = setup(), []
     optimizer = things["optimizer"]
     optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))

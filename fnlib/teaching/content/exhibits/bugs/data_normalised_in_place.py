@@ -1,4 +1,4 @@
-"""Each epoch normalises the data in place, so the next one finds data that is already normalised."""
+"""`feature` is a view of the stored data, so each epoch finds data that the last one has already normalised."""
 
 import torch
 from torch import nn

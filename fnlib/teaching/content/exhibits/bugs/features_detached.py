@@ -1,4 +1,4 @@
-"""The features are taken through `.data`: the encoder runs, and the optimizer has its weights, but they're never trained."""
+"""The encoder runs, and the optimizer has its weights, but its features leave the graph, so it's never trained."""
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ def cure(encoder, head, batches):
 
 
 def harm(run):
-    """Weights of the encoder that training has moved."""
+    """How many of the encoder's 2 weights did training move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["encoder"].parameters()]
     run(**things)

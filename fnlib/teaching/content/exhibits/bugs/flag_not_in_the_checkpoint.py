@@ -1,4 +1,5 @@
-"""A Python flag is not in the checkpoint, so the first forward overwrites what was loaded."""
+"""A module's plain attribute isn't in its state dict, so the first forward pass initialises again and overwrites what was
+loaded."""
 
 import torch
 from torch import nn
@@ -52,7 +53,7 @@ def cure(saved, feature):
 
 
 def harm(run):
-    """How many of 8 loaded scales are overwritten?"""
+    """How many of the 8 loaded scales are overwritten?"""
     return int((run(**setup()).scale != 2).sum())
 
 

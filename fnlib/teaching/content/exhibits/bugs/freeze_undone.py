@@ -1,4 +1,5 @@
-"""A layer is frozen, and the next line makes the whole model trainable again."""
+"""A layer is frozen, and the next line makes the whole model trainable again. (The cured loop trains one layer instead of
+two, so its loss ends higher.)"""
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def cure(model, optimizer, data, epochs=3):
 
 
 def harm(run):
-    """How many of 2 frozen weights move?"""
+    """How many of the 2 frozen weights move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"][0].parameters()]
     run(**things)

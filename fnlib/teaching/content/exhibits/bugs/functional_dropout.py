@@ -1,4 +1,4 @@
-"""`F.dropout(x, 0.5)` draws a mask in evaluation mode too."""
+"""The default is `training=True`, so a mask is drawn in evaluation mode, too."""
 
 import torch
 from torch import nn
@@ -44,7 +44,7 @@ def cure(feature):
 
 
 def harm(run):
-    """How many of 16 predictions differ between two evaluations?"""
+    """How many of the 16 predictions differ between two evaluations?"""
     once, again = run(**setup())
     return int((once != again).sum())
 

@@ -1,4 +1,4 @@
-"""Layers in a Python list aren't part of the model: `parameters()` leaves them out, and no step moves them."""
+"""`parameters()` leaves out layers that a model keeps in a plain list, so no step moves them."""
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def cure(batches):
 
 
 def harm(run):
-    """How many of 6 weights has training moved?"""
+    """How many of the 6 weights did training move?"""
     things = setup()
     torch.manual_seed(1)
     start = run(things["batches"][:0])

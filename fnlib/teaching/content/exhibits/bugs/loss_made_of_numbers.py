@@ -1,4 +1,4 @@
-"""The loss is added up from numbers: no weight is in its graph, so no weight gets a gradient."""
+"""`.item()` returns a Python number, so no weight is in the loss's graph, and none gets a gradient."""
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ def cure(model, optimizer, data, epochs=5):
 
 
 def harm(run):
-    """Weights that training has moved."""
+    """How many of the 4 weights did training move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"].parameters()]
     run(**things)

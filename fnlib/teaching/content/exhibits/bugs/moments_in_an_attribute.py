@@ -1,4 +1,4 @@
-"""The optimizer keeps its averages in an attribute, so its state dict doesn't have them, and a resumed run starts with zeros."""
+"""The state dict has `state` and `param_groups` only, so it loses the averages, and a resumed run starts with zeros."""
 
 import copy
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Momentum(torch.optim.Optimizer):
-    def __init__(self, params, lr=0.1):
+    def __init__(self, params, lr=0.01):
         super().__init__(params, dict(lr=lr))
         self.averages = {}
 
@@ -64,7 +64,7 @@ def cure(model, batches):
 
 
 def harm(run):
-    """How many of 2 weights are bit for bit those of an uninterrupted run?"""
+    """How many of the 2 weights are bit for bit those of an uninterrupted run?"""
     things = setup()
     whole = copy.deepcopy(things["model"])
     train(whole, Momentum(whole.parameters()), 2 * things["batches"])

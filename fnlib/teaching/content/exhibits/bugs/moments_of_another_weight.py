@@ -1,4 +1,4 @@
-"""An optimizer's state dict goes by position: moments land on another weight of the same shape."""
+"""An optimizer's state dict is matched by position, so moments land on another weight of the same shape."""
 
 import copy
 
@@ -44,7 +44,7 @@ def cure(feature):
 
 
 def harm(run):
-    """How many of 2 weights have the moments of the other one?"""
+    """How many of the 2 weights have the other one's moments?"""
     model, optimizer = run(**setup())
     moments = {
         name: optimizer.state[layer.weight]["exp_avg"].norm() for name, layer in model.items()

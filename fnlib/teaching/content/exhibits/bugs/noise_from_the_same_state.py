@@ -1,4 +1,4 @@
-"""The generator is set back before each draw: every step adds the same noise."""
+"""Each round restores the same random state, so every step adds the same noise."""
 
 import torch
 from torch import nn
@@ -38,7 +38,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Different noises in four steps."""
+    """How many different noises are there in four steps? (The loop returns this number.)"""
     return run(**setup())
 
 

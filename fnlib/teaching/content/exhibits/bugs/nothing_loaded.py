@@ -1,4 +1,4 @@
-"""`strict=False` passes over names with another prefix, and nothing is loaded."""
+"""`load_state_dict` skips names that the model doesn't have, so nothing is loaded."""
 
 import torch
 from torch import nn
@@ -34,7 +34,7 @@ def cure(model, pretrained, feature):
 
 
 def harm(run):
-    """How many of 2 weights were loaded?"""
+    """How many of the encoder's 2 weights were loaded?"""
     things = setup()
     run(**things)
     pairs = zip(things["model"].encoder.parameters(), things["pretrained"].parameters())

@@ -1,4 +1,4 @@
-"""`[nn.Linear(8, 8)] * 4` is one layer in four places."""
+"""Multiplying a list copies references, so there's one layer in four places."""
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ def cure(feature):
 
 
 def harm(run):
-    """Weights and biases that can be trained (8 were meant)."""
+    """Weights and biases that can be trained (8 were intended)."""
     return len(list(run(**setup()).parameters()))
 
 

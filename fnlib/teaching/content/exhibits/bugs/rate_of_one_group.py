@@ -1,4 +1,4 @@
-"""The rate of group 0 is set, and that of group 1 stays."""
+"""The loop sets the rate of group 0, and group 1 keeps its old one."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`layer.requires_grad = False` sets an attribute that nobody reads."""
+"""The assignment sets an attribute that nobody reads. (The cured loop trains one layer instead of two, so its loss ends higher.)"""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def cure(model, optimizer, data, epochs=3):
 
 
 def harm(run):
-    """How many of 2 frozen weights move?"""
+    """How many of the 2 frozen weights move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"][0].parameters()]
     run(**things)

@@ -1,4 +1,4 @@
-"""A schedule meant for epochs is stepped after every batch: soon the rate is too small to move a weight."""
+"""The scheduler counts each batch as an epoch, so soon the rate is too small to change a weight."""
 
 import torch
 from torch import nn
@@ -34,7 +34,7 @@ def cure(model, optimizer, scheduler, batches, epochs=4):
 
 
 def harm(run):
-    """How many of 32 steps move a weight?"""
+    """How many of the 32 steps move a weight?"""
     things, seen = setup(), []
 
     def look(*_):

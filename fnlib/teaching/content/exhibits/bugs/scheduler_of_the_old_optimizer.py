@@ -1,4 +1,4 @@
-"""The scheduler belongs to an optimizer that was replaced: it sets a rate that no step uses."""
+"""`scheduler` sets the rate of the first optimizer, and only the second one steps."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The step isn't indented far enough: it uses the gradient of the last batch of each epoch, and the others are cleared."""
+"""`optimizer.step()` isn't indented far enough: it uses the gradient of each epoch's last batch, and the others are cleared."""
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ def cure(model, optimizer, batches, epochs=3):
 
 
 def harm(run):
-    """How many of 12 batches have a gradient that a step uses?"""
+    """How many of the 12 batches have a gradient that a step uses?"""
     things, steps = setup(), []
     things["optimizer"].register_step_pre_hook(lambda *_: steps.append(1))
     run(**things)

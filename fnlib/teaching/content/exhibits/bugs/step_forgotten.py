@@ -1,4 +1,4 @@
-"""`step` is forgotten: gradients are computed and cleared, and no weight moves."""
+"""Gradients are computed and cleared, and no weight moves."""
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Weights that training has moved."""
+    """How many of the 4 weights did training move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"].parameters()]
     run(**things)

@@ -42,7 +42,7 @@ def cure(model, optimizer, train, valid, steps=8):
 
 
 def harm(run):
-    """How many of 8 steps train on a validation batch instead of a training batch?"""
+    """How many of the 8 steps train on a validation batch instead of a training batch?"""
     things, used = setup(), []
 
     def watch(model, arguments):

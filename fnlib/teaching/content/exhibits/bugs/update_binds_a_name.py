@@ -1,4 +1,4 @@
-"""`weight = weight - ...` makes a new tensor and binds the loop's own name to it; the model keeps the old one."""
+"""The assignment makes a new tensor and binds the loop's own name to it; the model keeps the old one."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def cure(model, batches, lr=0.1):
 
 
 def harm(run):
-    """How many of 2 weights has training moved?"""
+    """How many of the 2 weights did training move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"].parameters()]
     run(**things)

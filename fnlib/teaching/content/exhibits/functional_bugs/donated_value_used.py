@@ -50,7 +50,7 @@ def in_fnlib(network, weights, batches):
 
 
 def harm(run):
-    """Does the loop report that the weights moved? (1 yes, 0 no)"""
+    """Is the returned distance more than 0? (1 yes, 0 no)"""
     return float(run(**setup()) > 0)
 
 

@@ -1,5 +1,5 @@
-"""`functional_call` swaps weights into one shared module. Here one thread computes with the other's weight,
-the other with the module's own, and the first thread's weight is left in the module."""
+"""`functional_call` swaps weights into the module, and back. Here the first thread computes with the second's weight, the
+second with the module's own, and the first one's weight is left in the module."""
 
 import threading
 
@@ -51,7 +51,7 @@ def bug(asked):
 
     def work(weight, request):
         weights = {"weight": torch.tensor(weight)}
-        answers[f"asked {weight}"] = functional_call(module, weights, (request,)).item()
+        answers[f"for weight {weight}"] = functional_call(module, weights, (request,)).item()
 
     at_once(work, asked)
     return answers
@@ -63,29 +63,29 @@ def cure(asked):
     def work(weight, request):
         module = Scale()                            # one for each thread
         weights = {"weight": torch.tensor(weight)}
-        answers[f"asked {weight}"] = functional_call(module, weights, (request,)).item()
+        answers[f"for weight {weight}"] = functional_call(module, weights, (request,)).item()
 
     at_once(work, asked)
     return answers
 
 
 def in_fnlib(asked):
-    """No harm: each call works with the parameters it was bound to."""
+    """No harm: each model computes with the parameters it was bound to."""
     import fnlib
     ModelFactory, answers = fnlib.Factory(Scale), {}
     start = fnlib.Parameters.from_module(Scale())
 
     def work(weight, request):
         model = ModelFactory(start.replace(weights={"weight": torch.tensor(weight)}))
-        answers[f"asked {weight}"] = model(request).item()
+        answers[f"for weight {weight}"] = model(request).item()
 
     at_once(work, asked)
     return answers
 
 
 def harm(run):
-    """How many of 2 answers used the weight they were asked for?"""
-    return sum(asked == f"asked {got}" for asked, got in run(**setup()).items())
+    """How many of the 2 answers were computed with the weight that was asked for?"""
+    return sum(asked == f"for weight {got}" for asked, got in run(**setup()).items())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Each member is drawn from the same seed and sees the same data, so the ensemble is four copies of one network."""
+"""Equal seeds draw equal weights, and all members see the same data, so the ensemble is four copies of one network."""
 
 import torch
 from torch import nn
@@ -51,7 +51,7 @@ def in_fnlib(network, batches, seed=42):
 
 
 def harm(run):
-    """How many different networks are among the 4 members?"""
+    """Among the 4 members, how many distinct networks are there?"""
     members = run(**setup())
     return len({tuple(member.flatten().tolist()) for member in members["weight"]})
 

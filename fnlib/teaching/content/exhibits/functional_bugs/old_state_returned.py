@@ -1,4 +1,5 @@
-"""The step computes new statistics and returns the old ones, as an official guide once did."""
+"""The step computes new statistics and returns the old ones, as an official guide once did. (In training mode BatchNorm uses
+those of its batch, so the losses don't show it.)"""
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ def cure(network, weights, buffers, batches):
 
 
 def in_fnlib(network, weights, buffers, batches):
-    """Can be written: `step` takes the buffers that you pass, and these are the old ones."""
+    """Can still be written: `step` takes the buffers that you pass, and these are the old ones."""
     import fnlib
     ModelFactory = fnlib.Factory(network)
     model = ModelFactory(fnlib.Parameters.from_module(network))
@@ -59,7 +60,7 @@ def in_fnlib(network, weights, buffers, batches):
 
 
 def harm(run):
-    """Batches that went into the statistics (there were 3)."""
+    """How many of the 3 batches went into the statistics?"""
     return run(**setup())["1.num_batches_tracked"].item()
 
 

@@ -1,4 +1,4 @@
-"""`randomness="same"` draws once for all members: each of them drops the same units."""
+"""The random numbers are drawn once for all members, so each of them drops the same units."""
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def in_fnlib(network, members, feature):
 
 
 def harm(run):
-    """How many different answers do 4 members give?"""
+    """How many different answers do the 4 members give?"""
     return len(set(run(**setup())))
 
 

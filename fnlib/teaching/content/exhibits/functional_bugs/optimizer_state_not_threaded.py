@@ -1,4 +1,4 @@
-"""The optimizer's new state is dropped, so the schedule takes every step for the first one, and the rate never changes."""
+"""The new step count is dropped, so to the schedule every step looks like the first, and the rate never changes."""
 
 import torch
 from torch import nn

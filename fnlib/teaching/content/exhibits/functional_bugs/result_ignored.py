@@ -1,4 +1,4 @@
-"""The step's result gets no name, so every step starts from the first weights."""
+"""The new weights are thrown away, so every step starts from the first ones."""
 
 import torch
 from torch import nn
@@ -44,7 +44,7 @@ def in_fnlib(network, weights, batches):
 
 
 def harm(run):
-    """How many of 2 weights has training moved?"""
+    """How many of the 2 weights did training move?"""
     things = setup()
     before = things["weights"]
     after = run(**things)

@@ -1,4 +1,5 @@
-"""The seed is an argument, and the loop passes the same one each time: the same dropout mask in every step."""
+"""The seed is an argument that the loop never changes, so each step has the same dropout mask. (`nn.Dropout` takes no
+generator, so the cure changes the seed.)"""
 
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ def cure(network, weights, feature, seed=42):
 
 
 def in_fnlib(network, weights, feature, seed=42):
-    """Can be written if the loop takes no step: then the step count stays the same, too."""
+    """Can be written if the loop takes no step, since the step count then stays the same."""
     import fnlib
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)))
     parameters, outputs = fnlib.Parameters.from_module(network), []
@@ -41,7 +42,7 @@ def in_fnlib(network, weights, feature, seed=42):
 
 
 def harm(run):
-    """Different dropout masks in five steps."""
+    """How many different dropout masks are there in five steps?"""
     return len(set(run(**setup())))
 
 

@@ -1,4 +1,5 @@
-"""The forward pass returns new statistics beside its output, and the loop keeps only the output."""
+"""The forward pass returns new statistics along with its output, and the loop keeps only the output. (In training mode
+BatchNorm uses those of its batch, so the losses don't show it.)"""
 
 import torch
 from torch import nn
