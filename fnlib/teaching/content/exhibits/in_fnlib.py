@@ -230,7 +230,7 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """The average is bound for validation: how many of the 4 weights start the next step from it?"""
+    """The average is bound to validate: how many of the 4 weights start the next step from it?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -279,7 +279,7 @@ def mode_is_training_unless_said():
 
 
 class Dropping(nn.Module):
-    """Drops half of its input by a function."""
+    """Drops half of its input with a function."""
 
     def forward(self, x):
         return nn.functional.dropout(x, 0.5)

@@ -1,4 +1,4 @@
-"""Each step has already used the long gradient, and no later step uses the clipped one."""
+"""Each step has already used the unclipped gradient, and no later step uses the clipped one."""
 
 import torch
 from torch import nn
