@@ -246,9 +246,7 @@ def test_a_name_of_a_called_loop_shares_one_at_a_time() -> None:
     shown = [" ".join(f"{cell.what} {cell.how}".split()) for cell in cells_of(ledger.entries[0])]
     assert shown == ["model: 2 weights changed in place; best and weight share their memory"]
     shown = [" ".join(f"{cell.what} {cell.how}".split()) for cell in cells_of(ledger.entries[2])]
-    assert shown == [
-        "model: 2 weights changed in place; weight shares their memory, one at a time"
-    ]
+    assert shown == ["model: 2 weights changed in place; weight shares their memory, one at a time"]
 
 
 def test_a_loop_over_the_weights_takes_a_row_a_statement() -> None:

@@ -59,7 +59,7 @@ _OF_A_CODE = {
         "copy": "average",
         "other": "model",
         "place": "average.1.running_mean",
-        "because": "parameters() has no buffers, so BatchNorm's statistics stay those of the start.",
+        "because": "parameters() has no buffers, so BatchNorm's statistics keep their initial values.",
         "cure": "for mine, theirs in zip(average.buffers(), model.buffers()):\n"
         "    mine.copy_(theirs)      # where the weights are averaged",
     },
@@ -128,7 +128,7 @@ _OF_A_CODE = {
     "load-without-effect": {
         "said": "This load reaches 0 of 4 names of model: it has encoder.0.weight, the "
         "state dict has module.encoder.0.weight",
-        "because": "strict=False passes over names that don't match; and a load of the model's own "
+        "because": "strict=False skips names that don't match; and a load of the model's own "
         "values, or into a model that no name keeps, changes nothing.",
         "fixed": "model.load_state_dict(checkpoint)      # strict, so that it raises",
     },
@@ -250,7 +250,7 @@ _OF_A_CODE = {
     },
     "training-mode-without-gradient": {"place": "model.dropout"},
     "trained-on-validation-data": {
-        "said": "`x` is bound here for the evaluation at line 20, and the next training step still "
+        "said": "This line binds `x` for the evaluation at line 20, and the next training step still "
         "uses it",
         "because": "Validation and training share a name or a data set, so validation data is "
         "trained on.",

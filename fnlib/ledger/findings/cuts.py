@@ -95,4 +95,4 @@ def cut_behind(story: Story, entry: Entry, name: str, *, within: str = "") -> st
 
 def _mended(entry: Entry) -> str:
     fixed = mended(entry.source) if entry.kind == "statement" else None
-    return f"{fixed}      # line {entry.line}, which cuts the graph" if fixed else ""
+    return f"{fixed}      # instead of line {entry.line}, which cuts the graph" if fixed else ""

@@ -67,8 +67,8 @@ class Draws(Rule):
                     self.story.report(
                         "draws-repeated", "question", one.setter, f"random.{name}",
                         source=one.setter.source, fixed=f"{one.setter.source}      # at most once, before the loop",
-                        said=f"sets {module.get(name, name)}'s generator back to the same state in "
-                        "every round, and training draws from it",
+                        said=f"resets {module.get(name, name)}'s generator to the same state in every "
+                        "round, and training draws from it",
                         because="Each round then draws the same numbers: the same noise, the same "
                         "augmentation.",
                     )  # fmt: skip

@@ -514,7 +514,7 @@ class Loads(Rule):
             f"This load reaches {reached} of {data['size']} names of {place}: it has "
             f"{data['missing'][0]}, the state dict has {instead}"
         )
-        because = "strict=False passes over names that don't match, and says so only in its result."
+        because = "strict=False skips names that don't match and reports them only in its result."
         fields = {"said": said, "because": because, "fixed": fixed}
         self.story.report("load-without-effect", severity, entry, place, per=place, **fields)  # type: ignore[arg-type]
 

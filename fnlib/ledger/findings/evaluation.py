@@ -289,7 +289,7 @@ class Leftovers(Rule):
                 ]
                 fields = {"source": binding.source, "fixed": _renamed(binding, used, names)}
                 fields["said"] = (
-                    f"`{key[2]}` is bound here for the evaluation at line {used.line}, and the next "
+                    f"This line binds `{key[2]}` for the evaluation at line {used.line}, and the next "
                     "training step still uses it"
                 )
                 fields["because"] = (

@@ -57,7 +57,7 @@ class Follows(Rule):
                 twins = all(f"{other}.{place}" in links for place in self.weights[owner])
                 for label in labels if twins else ():
                     at = self.at[owner]
-                    because = "parameters() has no buffers, so BatchNorm's statistics stay those of the start."
+                    because = "parameters() has no buffers, so BatchNorm's statistics keep their initial values."
                     cure = (
                         f"for mine, theirs in zip({code_of(owner)}.buffers(), {code_of(other)}.buffers()):\n"
                         "    mine.copy_(theirs)      # where the weights are averaged"

@@ -14,7 +14,7 @@ ENOUGH = 3
 LONG = 8  # steps in which a weight does not move
 LOWEST = 1e-2  # of the first rate; only questions ask it
 _COUNTS = "A scheduler counts its own steps, whatever they are meant to be."
-_LOST = "The rates that it computes reach no step."
+_LOST = "No step uses the rates that it computes."
 _FACTOR = "LambdaLR multiplies the optimizer's rate by what its function returns."
 
 

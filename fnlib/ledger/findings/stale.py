@@ -44,7 +44,7 @@ class Stale(Rule):
     def report(self, entry: Entry, event: Event, place: str) -> None:
         """Report the backward that follows old weights."""
         step = self.story.by_index[self.stepped[place].entry]
-        cached = "autocast keeps its casts of the weights until it ends"
+        cached = "autocast keeps its casts of the weights until it ends or its cache is cleared"
         if event.data["autocast"]:
             cure = f"{step.source}\ntorch.clear_autocast_cache()      # or enter autocast for each forward anew"
         else:

@@ -306,7 +306,7 @@ TEXTS: dict[str, Text] = {
     ),
     "changed-to-evaluate": Text(
         "{place} {is} overwritten here for the evaluation, and training goes on from these values.",
-        "The weights that the optimizer was training are lost unless they are copied back.",
+        "The weights that the optimizer was training are lost unless a copy of them is loaded back.",
         "kept = copy.deepcopy({model}.state_dict())\n{source}      # evaluate\n"
         "{model}.load_state_dict(kept)      # before training goes on",
         _GITHUB + "PKU-YuanGroup/Open-Sora-Plan/issues/186",
@@ -333,7 +333,7 @@ TEXTS: dict[str, Text] = {
     ),
     "load-overwritten": Text(
         "The values loaded at line {loaded} don't last: this line {how}.",
-        "The checkpoint doesn't record that the model is already initialised, or it was loaded "
+        "The checkpoint doesn't record that the model is already initialised, or the load came "
         "too early.",
         "{fixed}",
         _GITHUB + "bayesiains/nflows/issues/4",
@@ -366,8 +366,8 @@ TEXTS: dict[str, Text] = {
     ),
     # checkpoints: questions of checkpoints.py
     "moments-of-another-weight": Text(
-        "{goes} gets moments that were saved for {other}, but its values came from {here}{more}.",
-        "An optimizer's state dict goes by position, a module's by name.",
+        "{goes} gets its values from {here} and its moments from {other}{more}.",
+        "An optimizer's state dict is matched by position, a module's by name.",
         "weights = dict({model}.named_parameters())\n"
         "{optimizer} = type({optimizer})(      # in the order of the saved one\n"
         "    [weights[name] for name in ({names},)], **{optimizer}.defaults\n)\n{source}",
@@ -377,7 +377,7 @@ TEXTS: dict[str, Text] = {
         "Steps change {place}, and `{source}` doesn't have it.",
         "An optimizer's state dict has `state` and `param_groups` only, so a resumed run starts "
         "with new moments.",
-        'average = self.state[weight].setdefault("average", torch.zeros_like(weight))      # where it is kept',
+        'average = self.state[weight].setdefault("average", torch.zeros_like(weight))      # in the optimizer',
     ),
     # the functional style
     "result-ignored": Text(
@@ -408,7 +408,7 @@ TEXTS: dict[str, Text] = {
     # each gradient once, as it was made
     "never-stepped": Text(
         "{passes} backward passes compute a gradient for {place}, and {optimizer} never steps{cleared}.",
-        "Gradients that no step uses move no weight.",
+        "A gradient moves no weight until a step uses it.",
         "{backward}\n{optimizer}.step()",
     ),
     "gradient-edit-unused": Text(
@@ -418,8 +418,8 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "awslabs/graphstorm/issues/1366",
     ),
     "gradient-dropped": Text(
-        "Line {clearing} clears the gradients of {dropped} of {passes} backward passes here before "
-        "{optimizer}.step() uses them.",
+        "This line runs {passes} backward passes, and line {clearing} clears the gradients of {dropped} of them "
+        "before {optimizer}.step() uses them.",
         "The gradients of these batches are computed and thrown away.",
         "{cure}",
     ),
@@ -437,9 +437,9 @@ TEXTS: dict[str, Text] = {
     ),
     # the rhythm
     "weights-stand-still": Text(
-        "{optimizer}.step() moves no bit of {which} {since}, though the gradients are as large as "
-        "at the start. The last {optimizer}.step() used the rate {rate}.",
-        "An update that is too small beside the weight is rounded away.",
+        "{optimizer}.step() doesn't change a single bit of {which} {since}, though the gradients are "
+        "as large as at the start. The last {optimizer}.step() used the rate {rate}.",
+        "An update that is too small compared with the weight is rounded away.",
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
     ),

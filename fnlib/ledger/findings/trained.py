@@ -188,7 +188,7 @@ class Trained(Rule):
             at, last = passed[-1]
             cut = cut_behind(self.story, at, last.subject)
             fields |= {
-                "said": f"no backward reaches its {fields['dead']}, this one included",
+                "said": f"neither this backward nor another one reaches its {fields['dead']}",
                 "cure": cut or _CONNECT,
             }
             self.story.report(
