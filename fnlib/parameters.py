@@ -48,9 +48,8 @@ _one_at_a_time = threading.Lock()
 class Parameters(Unassignable, Mapping[str, Tensor]):
     """All that training changes, in one value: weights, buffers, optimizer state, step count.
 
-    Parameters map weight names, as in ``named_parameters()``, to tensors. Nothing changes them: a
-    tensor that they hand out is copy-on-write, so a write to it does not reach them.
-    ``Parameters()`` is empty: a factory that binds it draws the initial weights.
+    Parameters map weight names, as in ``named_parameters()``, to copy-on-write tensors, so no write
+    reaches them. ``Parameters()`` is empty: a factory that binds it draws the initial weights.
 
     Args:
         seed: draw the weights that ``torch.manual_seed(seed)`` and building the network would give;
@@ -97,10 +96,10 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
 
     @classmethod
     def from_module(cls, module: nn.Module) -> Parameters:
-        """Copy the weights and buffers of a stock module into a value of their own.
+        """Copy the weights and buffers of a stock module.
 
         Args:
-            module: any module; it is only read. Tied weights become one entry, under the first name.
+            module: any module. Tied weights become one entry, under the first name.
 
         Raises:
             WrongParameters: this is no module.
@@ -182,17 +181,14 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         buffers: Mapping[str, Tensor] | None = None,
         optimizer_state: Any = KEEP,
     ) -> Parameters:
-        """Make a value with some of its parts replaced.
+        """Return parameters with some parts replaced.
 
         Args:
-            weights: new weights for all or some of the names; shapes and kinds must stay. Those
-                that carry a graph keep it: a loss can be differentiated through them.
-            buffers: new buffers, likewise.
-            optimizer_state: new state of the update rule, which the next step checks; ``None``
-                starts the rule afresh.
-
-        Returns:
-            New parameters; these stay as they are.
+            weights: for all or some of the names, of the same shapes and kinds. Those that carry a
+                graph keep it: a loss can be differentiated through them.
+            buffers: likewise.
+            optimizer_state: state of the update rule, which the next step checks; ``None`` starts
+                the rule afresh.
 
         Raises:
             WrongParameters: a name is unknown, a shape, kind or device differs, or two names of one
@@ -215,11 +211,10 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         *,
         buffers: Literal["other", "own", "lerp"] = "other",
     ) -> Parameters:
-        """Move a part of the way to another value: moving averages, momentum encoders.
+        """Return parameters on the way to others: moving averages, momentum encoders.
 
-        ``w <- w + weight * (other - w)``, with the bits of ``torch.lerp``. An average with decay
-        0.99 is ``average.lerp(parameters, 1 - 0.99)``, as in ``torch.optim.swa_utils``. Optimizer
-        state and step count stay this value's.
+        ``w + weight * (other - w)``, with the bits of ``torch.lerp``. An average with decay 0.99 is
+        ``average.lerp(parameters, 1 - 0.99)``. Optimizer state and step count stay this value's.
 
         Args:
             other: parameters of the same names and shapes.
@@ -244,12 +239,11 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         return Parameters._of(interpolated(*pair, weight, buffers))
 
     def to(self, target: Target) -> Parameters:
-        """Make a value on another device or of another dtype.
+        """Return parameters on another device or of another dtype.
 
         Args:
-            target: a device or a dtype. A dtype converts floating weights, buffers and moments, and
-                never counters (integers, and the ``step`` entries of optimizers, which also stay on
-                their device, as in ``torch.optim``).
+            target: a device or a floating dtype. Counters (integers, and the ``step`` entries of
+                optimizers) keep their dtype; ``step`` stays on its device, as in ``torch.optim``.
 
         Raises:
             WrongParameters: a dtype that is not of floating numbers.
@@ -277,11 +271,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     # --- comparing --------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        """Compare all state, byte for byte (NaN equals NaN).
-
-        The hash is that of the object, so equal values may have different hashes: a set or a dict
-        tells apart what ``==`` does not.
-        """
+        """Compare all state, byte for byte (NaN equals NaN). The hash is the object's."""
         if not isinstance(other, Parameters):
             return NotImplemented
         return self is other or same(self._open(), other._open())
@@ -323,14 +313,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     # --- leaving ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse ``model.parameters()``, and say what to write instead.
-
-        Args:
-            args, kwargs: anything.
-
-        Raises:
-            NotCallable: always.
-        """
+        """Refuse ``model.parameters(args, kwargs)``, and say what to write instead."""
         raise errors.NotCallable
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -349,13 +332,11 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         """Write everything to one safetensors file; loading it back gives an equal value.
 
         Args:
-            path: the file. An older one is replaced when the new one is complete, and keeps its
-                rights.
+            path: the file. An older one stays until the new one is complete.
 
         Raises:
-            EmptyParameters, Donated: there is nothing to save.
-            CannotStore: a tensor of a sparse layout.
-            CarriesGraph: `replace` gave it weights that carry a graph.
+            EmptyParameters, Donated, CarriesGraph: there is nothing to save, or not only numbers.
+            CannotStore: a tensor is sparse or sharded.
             OSError: the file cannot be written.
         """
         files.save(refuse_graph(self._held("be saved"), "be saved"), path)
