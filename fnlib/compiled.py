@@ -15,7 +15,7 @@ from fnlib.factory import Factory
 from fnlib.gradient import Gradient
 from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
-from fnlib.network.randomness import Mark, other_generators, seeded
+from fnlib.network.randomness import other_generators, preserved, seeded
 from fnlib.parameters import Parameters
 from fnlib.torch_private import (
     OneMap,
@@ -53,21 +53,17 @@ def train_step(factory: Factory, criterion: Criterion) -> Step:
     """Make one training step a pure function: forward, loss, backward, step, buffers included.
 
     Called as it is, it does what the five lines of the functional loop do, bit for bit. Under
-    ``torch.compile`` the arithmetic becomes one graph. Scheduled numbers enter it as tensors, so
-    a schedule compiles nothing again. Results agree with the plain step to the tolerance of float32
-    arithmetic in another order: 1e-5 relative after a step of a well-scaled network. On a CPU
-    ``options={"cpp_wrapper": True}`` takes a tenth less for a small network, because PyTorch then
-    calls the kernels from C++.
+    ``torch.compile`` the arithmetic becomes one graph, which scheduled numbers enter as tensors. Its
+    results agree with the plain step to 1e-5 relative after a step of a well-scaled network. On a CPU
+    ``options={"cpp_wrapper": True}`` takes a tenth less for a small network.
 
     ``torch.vmap(torch.compile(step), (0, None, None))`` takes the steps of stacked parameters in one
-    graph, where feature and label are tensors; ``torch.compile(torch.vmap(step, ...))`` does too, a
-    little slower. Such a step is compiled for each batch size, and for no more of them than
-    ``torch._dynamo.config.recompile_limit`` says (8); batches of any other size take the plain step.
-    Inside another transform nothing is compiled.
+    graph, where feature and label are tensors. It is compiled for each batch size, up to
+    ``torch._dynamo.config.recompile_limit`` of them (8); others take the plain step. Inside another
+    transform nothing is compiled.
 
-    The first call also takes a plain step, to learn which weights the loss depends on and which
-    tensors `criterion` holds. The graph reads those tensors anew at each step; a tensor that is
-    put in the place of one later isn't noticed.
+    The first compiled call also takes a plain step, to learn which weights the loss depends on and
+    which tensors `criterion` holds. A tensor that is put in the place of one later isn't noticed.
 
     Args:
         factory: the structure and the update rule.
@@ -101,8 +97,7 @@ class _Task(NamedTuple):
     graph: Graph
     tensors: list[Any]
     settings: list[Settings]  # of each group, for this step
-    first: tuple[Stepped, Mark] | None  # the plain step that the first call takes, and what it drew
-    around: contextlib.ExitStack | None  # what lasts while the graph runs
+    around: contextlib.ExitStack  # what lasts while the graph runs
     one_map: OneMap | None  # the torch.vmap that the step is called in
 
 
@@ -116,8 +111,6 @@ class _TrainStep:
         self.moving: list[str] | None = None  # the weights that the loss depends on
         self.foreign: list[Tensor] = []  # tensors that module and criterion hold
         self.scheduled: list[str] = []  # settings that enter the graph as tensors
-        self.constant: list[Settings] | None = None  # of each group, where nothing is scheduled
-        self.numbers: tuple[list[Any], list[Any]] = [], []  # scheduled, the last ones as tensors
         self.group_of: list[int] = []  # the group of each moving weight
         self.graphs: dict[Any, Graph] = {}
         self.inside = in_transform()  # then factory and criterion may hold tensors of a transform
@@ -126,52 +119,58 @@ class _TrainStep:
         self, parameters: Parameters, feature: Any, label: Any, seed: int | None = None
     ) -> Stepped:
         """Take one step. See `train_step`."""
-        compiling = callable(compiler())  # asked here: there's none in what is never compiled
-        task = self._open((parameters, feature, label, seed), compiling)
+        given = parameters, feature, label, seed
+        # Asked here: there's no compiler in what is never compiled.
+        task = self._open(given) if callable(compiler()) else None
         if task is None:
-            return transformed(self.factory, self.criterion, parameters, feature, label, seed)
+            return self._plain(given)
         try:
             results = task.graph.compiled(*task.tensors)
         except Exception:
-            if task.around is not None and task.one_map is not None:
+            if task.one_map is not None:
                 _close(task.around)  # where a layer doesn't map, PyTorch's own error says so
-                transformed(self.factory, self.criterion, parameters, feature, label, seed)
+                self._plain(given)
             if task.graph.refused is not None:  # the compiler wraps it in an error of its own
                 raise task.graph.refused from None
             raise
         finally:
-            if task.around is not None:
-                _close(task.around)
-        return self._stepped(task, results)
+            _close(task.around)
+        return self._plain(task.given) if results is None else self._stepped(task, results)
 
-    def _plain(
-        self, given: Given, watching: contextlib.AbstractContextManager[Any] | None = None
+    def _plain(self, given: Given) -> Stepped:
+        """Take the step as the functional loop writes it."""
+        if in_transform():
+            return transformed(self.factory, self.criterion, *given)
+        return self._watched(given, contextlib.nullcontext())[0]
+
+    def _watched(
+        self, given: Given, watching: contextlib.AbstractContextManager[Any]
     ) -> tuple[Stepped, Gradient]:
-        """Take the step as the functional loop writes it, with its forward pass watched."""
+        """Take a step with its forward pass watched."""
         parameters, feature, label, seed = given
         model = self.factory(parameters, seed=seed)
-        with watching or contextlib.nullcontext():
+        with watching:
             output, buffers = model.with_buffers(*_inputs(feature))
             loss = self.criterion(output, label)
         gradient = model.backward(loss)
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
-    def _open(self, given: Given, compiling: bool) -> _Task | None:
+    def _open(self, given: Given) -> _Task | None:
         """Take a value apart, and choose the graph that takes its tensors.
 
         None: the step runs in a transform, and nothing is compiled.
         """
         if in_transform():
-            one_map = only_map() if compiling and not self.inside else None
+            one_map = None if self.inside else only_map()
             return None if one_map is None else self._open_mapped(given, one_map)
         parameters, feature, label, seed = given
         if not len(parameters):
             parameters = self.factory(parameters).parameters
             given = parameters, feature, label, seed
-        first = self._learn(given) if self.moving is None else None
+        if self.moving is None:
+            self._learn(given)
         held = self._checked(parameters)
-        settings = [] if self.formula is None else self._settings_at(held)
-        return self._task(given, held, settings, first)
+        return self._task(given, held, self._settings_at(held), contextlib.ExitStack())
 
     def _open_mapped(self, given: Given, one_map: OneMap) -> _Task | None:
         """Take the tensors of all models out of ``torch.vmap``, for a graph that maps."""
@@ -190,16 +189,15 @@ class _TrainStep:
         settings = self._settings_at(held)  # in the map, where `groups=` sees one model's weights
         with contextlib.ExitStack() as around:
             around.enter_context(outside_transforms())
-            return self._task(given, held, settings, None, one_map, around)
+            return self._task(given, held, settings, around, one_map)
 
     def _task(
         self,
         given: Given,
         held: Held,
         settings: list[Settings],
-        first: tuple[Stepped, Mark] | None,
+        around: contextlib.ExitStack,
         one_map: OneMap | None = None,
-        around: contextlib.ExitStack | None = None,
     ) -> _Task | None:
         """Choose the graph that takes the tensors of a value; None if no model has its own."""
         _, feature, label, seed = given
@@ -227,10 +225,8 @@ class _TrainStep:
         if key not in self.graphs:
             self.graphs[key] = Graph(self, settings, *key)
         if seed is not None:
-            around = around or contextlib.ExitStack()
             around.enter_context(seeded(seed, held.step_count))
-        around = around and around.pop_all()
-        return _Task(given, held, self.graphs[key], tensors, settings, first, around, one_map)
+        return _Task(given, held, self.graphs[key], tensors, settings, around.pop_all(), one_map)
 
     def _checked(self, parameters: Parameters) -> Held:
         """Return what a value holds, in the order of the network."""
@@ -240,15 +236,13 @@ class _TrainStep:
         refuse_foreign(held, self.factory._rule, parameters._bound.rule)
         return held
 
-    def _learn(self, given: Given) -> tuple[Stepped, Mark]:
+    def _learn(self, given: Given) -> None:
         """Take a plain step: it refuses what cannot be pure, and shows what the graph is made of."""
         held, leaves = given[0]._bind(self.factory.network)
         tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
-        before = Mark(tensors)
         recording = _Recording([*tensors, *flat(given[1:3])[0]])
-        stepped, gradient = self._plain(given, recording)
-        after = Mark(tensors)
-        before.restore()
+        with preserved():
+            _, gradient = self._watched(given, recording)
         self.moving = [name for name in held.weights if name in gradient]
         self.foreign = recording.foreign()
         weights = [held.weights[name] for name in self.moving]
@@ -259,16 +253,13 @@ class _TrainStep:
             groups = [names for _, names in self.formula.partition(held.weights)]
             group = {name: i for i, names in enumerate(groups) for name in names}
             self.group_of = [group[name] for name in self.moving]
-        return stepped, after
 
     def _settings_at(self, held: Held) -> list[Settings]:
         """Return the settings of each group at the step that these parameters take."""
-        rule = cast(Formula, self.formula).at(held.step_count)
-        if rule is self.formula and self.constant is not None:
-            return self.constant
-        settings = [settings for settings, _ in rule.partition(held.weights)]
-        self.constant = settings if rule is self.formula else None
-        return settings
+        if self.formula is None:
+            return []
+        rule = self.formula.at(held.step_count)
+        return [settings for settings, _ in rule.partition(held.weights)]
 
     def _numbers(self, settings: list[Settings]) -> list[Tensor]:
         """Return what is scheduled as one tensor, in double precision, as Python computes.
@@ -278,23 +269,12 @@ class _TrainStep:
         if not self.scheduled:
             return []
         numbers = [n for group in settings for key in self.scheduled for n in _pair(group[key])]
-        last, tensors = self.numbers  # read once: another thread may be at another step
-        if numbers != last:
-            tensors = [torch.tensor(numbers, dtype=torch.float64)]
-            self.numbers = numbers, tensors
-        return tensors
+        return [torch.tensor(numbers, dtype=torch.float64)]
 
-    def _stepped(self, task: _Task, found: tuple[Tensor, ...] | None) -> Stepped:
+    def _stepped(self, task: _Task, found: tuple[Tensor, ...]) -> Stepped:
         """Put a value together again."""
         if task.one_map is not None:
-            if found is None:
-                return transformed(self.factory, self.criterion, *task.given)
             found = tuple([task.one_map.into(tensor) for tensor in found])
-        if found is None:  # nothing is compiled here
-            if task.first is None:
-                return self._plain(task.given)[0]
-            task.first[1].restore()
-            return task.first[0]
         network, moving = self.factory.network, cast(list[str], self.moving)
         held, graph = task.held, task.graph
         tensors = iter(found)
@@ -547,7 +527,7 @@ def _close(stack: contextlib.ExitStack) -> None:
 
 
 # What runs around a graph, and what a transform follows.
-never_compiled(_TrainStep._open, _TrainStep._stepped, _close, transformed)
+never_compiled(_TrainStep._open, _TrainStep._stepped, _TrainStep._plain, _close, transformed)
 
 
 class _Recording(TorchFunctionMode):

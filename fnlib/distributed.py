@@ -4,9 +4,8 @@ The engine is ``torch.distributed``; start it with ``torchrun`` and ``init_proce
 process group each function returns what it was given, so that a script runs alone unchanged.
 
 Every call first exchanges 24 bytes: which function, and a hash of the names and shapes. Ranks that
-call different functions or hold different parameters then get a named error. Without that check
-gloo would abort the process, and other backends would wait. A rank that dies or hangs is an error
-after the timeout of the group (``init_process_group(..., timeout=timedelta(minutes=2))``).
+don't do the same then get a named error, where gloo would abort and other backends would wait. A
+rank that dies or hangs is an error after the timeout of the group.
 """
 
 from __future__ import annotations
@@ -52,17 +51,13 @@ class Entry(NamedTuple):
 def all_reduce(value: Exchanged) -> Exchanged:
     """Return the mean over all ranks: a value in, a value out.
 
-    An entry that a rank lacks counts as zero there, as in ``DistributedDataParallel``; one that
-    every rank lacks stays absent. For two ranks the bits are those of ``DistributedDataParallel``.
-
-    ``mean = (1/n) * g_0 + ... + (1/n) * g_(n-1)``, divided first, so that a sum can't overflow.
+    ``mean = (1/n) * g_0 + ... + (1/n) * g_(n-1)``. An entry that a rank lacks counts as zero there;
+    one that every rank lacks stays absent. For two ranks the bits are those of
+    ``DistributedDataParallel``, and all ranks always get the same.
 
     Args:
         value: what ``model.backward`` or ``model.with_buffers`` returned. Of buffers, floating ones
             are averaged; counters stay this rank's.
-
-    Returns:
-        A value of the same kind, with the same bits on every rank. Nothing that was given changes.
 
     Raises:
         RanksDisagree: another rank calls something else, or its tensors have other shapes.
@@ -96,11 +91,8 @@ def broadcast(value: Exchanged) -> Exchanged:
     """Return the value of rank 0 on every rank.
 
     Args:
-        value: parameters, which may be empty on all ranks but 0, or the buffers that
+        value: parameters (with all state, and on other ranks perhaps empty), or the buffers that
             ``model.with_buffers`` returned.
-
-    Returns:
-        What rank 0 gave: all state of parameters, moments and step count included.
 
     Raises:
         RanksDisagree, RankLost, CannotReduce, CannotStore: see `all_reduce`.
@@ -127,8 +119,7 @@ def same_everywhere(value: Parameters | Gradient) -> None:
     """Check that every rank holds the same value, byte for byte.
 
     Args:
-        value: parameters, of which all is compared (weights, buffers, moments, step count), or a
-            gradient, to find the line at which ranks diverge.
+        value: parameters, with all state, or a gradient, to find the line at which ranks diverge.
 
     Raises:
         ReplicasDiffer: they differ; the message names the first weight, the ranks and the step.

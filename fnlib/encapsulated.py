@@ -1,8 +1,7 @@
 """The encapsulated proposal: a closed box that owns its loss, its update rule and its parameters.
 
-Between the stateful and the functional one, ``step`` and ``fit`` change the box. Inside they run the
-functional loop, and what the box holds is one value, so ``box.parameters`` can be kept, compared and
-put back.
+``step`` and ``fit`` change the box. Inside they run the functional loop, and what the box holds is
+one value, so ``box.parameters`` can be kept, compared and put back.
 """
 
 from __future__ import annotations
@@ -61,11 +60,7 @@ class Sequential:
         self.loss_curve_: list[float] = []
 
     def step(self, feature: Any, label: Any) -> Tensor:
-        """Take one training step: forward, loss, backward, step, all inside.
-
-        Args:
-            feature: a batch.
-            label: its labels.
+        """Take one training step on a batch, its ``feature`` and its ``label``.
 
         Returns:
             The loss before the step, without a graph (``float(loss)`` is the number).
@@ -89,16 +84,15 @@ class Sequential:
     ) -> Sequential:  # noqa: N803
         """Train on all examples for some epochs.
 
-        A second ``fit`` goes on from where the first ended. scikit-learn's ``MLPClassifier.fit``
-        starts from new weights each time, unless it was made with ``warm_start=True``. An interrupted
-        one keeps its last whole step. tqdm, if it's installed, shows a progress bar after two seconds.
+        A second ``fit`` goes on from where the first ended, as scikit-learn's does with
+        ``warm_start=True``. tqdm, if it's installed, shows a progress bar after two seconds.
 
         Args:
             X: examples.
             y: labels, as many.
             epochs: how often to go through all examples.
             batch_size: examples a step; the last batch of an epoch may be smaller.
-            seed: the order of the examples; without it the order comes from PyTorch's generator.
+            seed: of the order of the examples; without it PyTorch's generator draws the order.
             restart: begin with the weights that the box was made with.
 
         Returns:
@@ -132,21 +126,12 @@ class Sequential:
         return self
 
     def __call__(self, feature: Any) -> Tensor:
-        """Return the output of the network in evaluation, without a graph.
-
-        Args:
-            feature: a batch.
-        """
+        """Return the output of the network for ``feature`` in evaluation, without a graph."""
         with torch.no_grad():
             return self.factory(self.parameters, training=False)(_tensor(feature))
 
     def predict(self, X: Any) -> Tensor:  # noqa: N803
-        """Return the class with the greatest output, an integer for each example.
-
-        For a network that does not classify, call the box.
-
-        Args:
-            X: examples.
+        """Return the class with the greatest output, an integer for each example of ``X``.
 
         >>> import fnlib
         >>> box = fnlib.encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss())
@@ -156,14 +141,10 @@ class Sequential:
         return self(X).argmax(dim=1)
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
-        """Return the share of examples whose label is predicted, from 0 to 1.
-
-        Args:
-            X: examples.
-            y: their labels, as `predict` returns them: one class for each example.
+        """Return the share of examples ``X`` whose label in ``y`` is predicted, from 0 to 1.
 
         Raises:
-            WrongParameters: y has another shape; a comparison would broadcast it.
+            WrongParameters: y is not one class for each example; a comparison would broadcast it.
         """
         predicted, label = self.predict(X), _tensor(y)
         if predicted.shape != label.shape:

@@ -22,9 +22,8 @@ from fnlib.values.vectors import added, factor, mapped, norm, same_kind
 class Gradient(Unassignable, Tensors):
     """For each weight that a loss depends on, the derivative of the loss with respect to it.
 
-    A weight without an entry (where PyTorch's ``.grad`` is ``None``) is left as it is by ``step``.
-    Gradients add, scale and negate like vectors; an absent entry is zero. The results are new
-    values. Equality compares names and bytes, the hash is that of the object.
+    ``step`` leaves a weight without an entry (where PyTorch's ``.grad`` is ``None``) as it is.
+    Gradients add, scale and negate like vectors; an absent entry is zero.
 
     Args:
         mapping: weight names to tensors of the weights' shapes.
@@ -82,11 +81,7 @@ class Gradient(Unassignable, Tensors):
     # --- measuring --------------------------------------------------------------------------------
 
     def norm(self) -> Tensor:
-        """Return the Euclidean length over all entries.
-
-        Returns:
-            A tensor without dimensions, with the bits that ``torch.nn.utils.clip_grad_norm_``
-            returns.
+        """Return the Euclidean length over all entries, with the bits of ``clip_grad_norm_``.
 
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
@@ -94,17 +89,9 @@ class Gradient(Unassignable, Tensors):
         return norm(list(self._tensors.values()))
 
     def clip_norm(self, max_norm: float) -> Gradient:
-        """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
+        """Shorten to a length of at most `max_norm`, with the bits of ``clip_grad_norm_``.
 
-        Args:
-            max_norm: the greatest length.
-
-        Returns:
-            A new gradient, with the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in
-            ``.grad``.
-
-        >>> clipped = Gradient({"w": torch.tensor([3.0, 4.0])}).clip_norm(1.0)
-        >>> clipped["w"]
+        >>> Gradient({"w": torch.tensor([3.0, 4.0])}).clip_norm(1.0)["w"]
         tensor([0.6000, 0.8000])
         """
         return clip_norm(max_norm, self)[0]
@@ -114,9 +101,6 @@ class Gradient(Unassignable, Tensors):
 
         Args:
             function: from a tensor to one of the same shape and dtype.
-
-        Returns:
-            A new gradient with the same names.
 
         Raises:
             WrongParameters: the function returned something else.
@@ -169,12 +153,12 @@ class Gradient(Unassignable, Tensors):
     # --- being a value ----------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        """Compare names and bytes (NaN equals NaN)."""
+        """Compare names and bytes (NaN equals NaN). The hash is the object's."""
         if not isinstance(other, Gradient):
             return NotImplemented
         return same_tree(self._tensors, other._tensors)
 
-    __hash__ = object.__hash__  # by identity: equal gradients may have different hashes
+    __hash__ = object.__hash__
 
     def __reduce__(self) -> Any:
         return Gradient._of, (dict(detached(self._tensors)), None, dict(self._ties))
@@ -197,8 +181,7 @@ def clip_norm(max_norm: float, *gradients: Gradient) -> tuple[Gradient, ...]:
         gradients: of several models, as ``fnlib.backward(loss, a, b)`` returns them.
 
     Returns:
-        New gradients in the same order, with the bits of ``torch.nn.utils.clip_grad_norm_``, given
-        the parameters of all models.
+        New gradients, with the bits of ``clip_grad_norm_`` over the parameters of all models.
 
     Raises:
         WrongParameters: one of them is no gradient.

@@ -55,9 +55,8 @@ class Found(int):
 class History(Tabular, Sequence[Parameters]):
     """Keep every state of a run in a folder, as a list of parameters.
 
-    State 0 is the first that you append. A tensor is stored once, however many states have it, and
-    each state is a file of its own. A crash, even of the machine, loses at most the state that is
-    being written. Opening a history only reads; the first `append` makes you its one writer.
+    A tensor is stored once, however many states have it. A crash, even of the machine, loses at most
+    the state that is being written. The first `append` makes you the one writer.
 
     Args:
         path: the folder. The first `append` makes it; opened again, the run goes on.
@@ -131,10 +130,7 @@ class History(Tabular, Sequence[Parameters]):
             self._length += 1
 
     def cost(self, parameters: Parameters) -> int:
-        """Return how many bytes storing these parameters as the next state would take.
-
-        Args:
-            parameters: what `append` would get.
+        """Return how many bytes storing these `parameters` as the next state would take.
 
         >>> import fnlib, tempfile, torch
         >>> parameters = fnlib.Parameters.from_module(torch.nn.Linear(1000, 10))
@@ -149,10 +145,7 @@ class History(Tabular, Sequence[Parameters]):
             return self._store.cost(self._length, _held(parameters, "be appended"))
 
     def close(self) -> None:
-        """Write the latest state, if `every` left it out, and let others append.
-
-        A ``with`` block does so at its end.
-        """
+        """Write the latest state, if `every` left it out, and let others append."""
         with self._writing:
             if self._latest is not None:
                 self._store.write(self._length - 1, self._latest)
@@ -236,9 +229,9 @@ class History(Tabular, Sequence[Parameters]):
         """Start another run from a state of this one.
 
         Args:
-            index: the state to start from, the last one of the branch until you append to it.
-            path: the branch's folder, which isn't there yet. It shares this run's files up to
-                `index`, and neither run can change what the other has.
+            index: the state to start from.
+            path: a new folder, which shares this run's files up to `index`. Neither run can change
+                what the other has.
             step: the step of the branch, by default that of this run. It replays shared states too.
 
         Raises:
@@ -274,13 +267,11 @@ class History(Tabular, Sequence[Parameters]):
         return History(to, self._every, self._step if step is None else step)
 
     def bisect(self, predicate: Callable[[Parameters], object]) -> Found:
-        """Find the first state for which a predicate is no longer true.
-
-        It looks at about log2(len(history)) states: 12 of 1,000. The predicate has to be true up to
-        some state and false from there on; a loss that comes back down misleads it.
+        """Find the first state for which a predicate is no longer true, by halving.
 
         Args:
-            predicate: a function of parameters, true where the run is still sound.
+            predicate: a function of parameters, true up to some state and false from there on; a
+                loss that comes back down misleads it.
 
         Raises:
             WrongHistory: the predicate is true of the last state too, or there is no state.
@@ -352,8 +343,8 @@ class History(Tabular, Sequence[Parameters]):
         """Replay the run and compare every stored state, bit for bit.
 
         Returns:
-            What was found, true if nothing differs. It prints as "Bit for bit" or names the first
-            state, tensor and element that differ, and what differs in the environment.
+            What was found, true if nothing differs. It names the first state, tensor and element
+            that differ, and what differs in the environment.
 
         Raises:
             WrongHistory: the history was opened without `step`.

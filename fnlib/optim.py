@@ -6,15 +6,13 @@ A rule is any object with two methods:
     update(weights, gradient, state) -> (weights, state)    at each step
 
 It may also have a `name`, which values show, and a method `at(step_count)`, which returns the rule for
-one step of a schedule (docs/functional.md).
+one step of a schedule (docs/functional.md). The tensors that it gets are copy-on-write, so it may
+work in place.
 
-The tensors that your own rule gets are copy-on-write, so it may work in place. SGD and Adam are one
-formula each, `move`, for one weight `w` with gradient `g`; AdamW is Adam with two other defaults.
-Each has a class in torch.optim, its `like`, which takes the steps that PyTorch computes in another
-order: half precision, sparse gradients, ``foreach``, accelerators. A rule without such a class is no
-formula: write its `init` and `update`. The order of operations is that of ``torch.optim``, because it
-decides the last bit. ``out=out(w)`` reuses the memory of `w` if
-that has been donated, and makes a new tensor otherwise.
+SGD and Adam are one formula each, `move`, for one weight `w` with gradient `g`, in the order of
+operations of ``torch.optim``, which decides the last bit. The class of torch.optim that a formula is
+`like` takes the steps that PyTorch computes in another order: half precision, sparse gradients,
+``foreach``, accelerators. ``out=out(w)`` reuses the memory of `w` if that has been donated.
 
 Any number among the settings may be a function of the step count: the first step uses ``f(0)``.
 """

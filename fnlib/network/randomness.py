@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fnlib import errors
 
@@ -79,17 +78,3 @@ def other_generators() -> tuple[Any, ...]:
         return (random.getstate(),)
     _, words, position, *_ = numpy.random.get_state()
     return random.getstate(), words.tobytes(), position
-
-
-class Mark:
-    """The state of PyTorch's generators, to go back to."""
-
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self.device = tensors[0].device if tensors and tensors[0].is_cuda else None
-        self.state: Tensor = torch.get_rng_state()
-        self.cuda_state = torch.cuda.get_rng_state(self.device) if self.device else None
-
-    def restore(self) -> None:
-        torch.set_rng_state(self.state)
-        if self.cuda_state is not None:
-            torch.cuda.set_rng_state(self.cuda_state, self.device or "cuda")
