@@ -43,14 +43,12 @@ class Leaves:
         self.trained: tuple[Any, ...] = tuple(self.all)
         if len(network.trained) < len(self.trained):
             self.trained = tuple([self.all[i] for i in network.trained])
-        if in_transform():  # a transform follows its own tensors; ours are marked outside of it
-            for leaf in self.trained:
-                if not is_wrapped(leaf):
-                    with outside_transforms():
-                        leaf.requires_grad_()
-        else:
-            for leaf in self.trained:
+        for leaf in self.trained:
+            if not in_transform():
                 leaf.requires_grad_()
+            elif not is_wrapped(leaf):  # a transform follows its own tensors, not ours
+                with outside_transforms():
+                    leaf.requires_grad_()
         self.contiguous = all(map(Tensor.is_contiguous, self.trained))
         if network.hooks:
             for name, leaf in zip(network.weights, self.all, strict=True):
@@ -81,14 +79,10 @@ class Leaves:
 
     def _switched(self) -> dict[str, Tensor]:
         """Return the leaves whose ``requires_grad`` is no longer the network's."""
-        trained, named = (
-            set(self.network.trained_names),
-            zip(self.network.weights, self.all, strict=True),
-        )
         return {
             name: leaf
-            for name, leaf in named
-            if leaf.is_leaf and not is_wrapped(leaf) and leaf.requires_grad != (name in trained)
+            for (name, weight), leaf in zip(self.network.weights.items(), self.all, strict=True)
+            if leaf.is_leaf and not is_wrapped(leaf) and leaf.requires_grad != weight.requires_grad
         }
 
     def switch_back(self) -> list[str]:
@@ -148,11 +142,11 @@ def gradients(
     results, named = iter(found), []
     for some in leaves:
         own = list(itertools.islice(results, len(some.trained)))
+        # Those of leaves that were set aside, in the order of the leaves that replaced them.
         for i, tensor in enumerate(itertools.islice(results, len(some.aside))):
-            # Those of leaves that were set aside, in the order of the leaves that replaced them.
-            before, place = own[i % len(own)], i % len(own)
             if tensor is not None:
-                own[place] = tensor if before is None else before + tensor
+                before = own[i % len(own)]
+                own[i % len(own)] = tensor if before is None else before + tensor
         named.append((_named(some, own, loss), some.network))
     return named
 

@@ -119,9 +119,7 @@ class Attributes:
         own = vars(part)
         if isinstance(part, nn.RNNBase):
             keep_rnn_lists(part)
-            self._watch(path, without(own, RNN_LISTS))
-        else:
-            self._watch(path, own)
+        self._watch(path, without(own, RNN_LISTS) if isinstance(part, nn.RNNBase) else own)
         for name, value in list(own.items()):
             if name not in OF_EVERY_MODULE or name == "training":
                 self._visit(value, _joined(path, name), own, name)
@@ -248,8 +246,8 @@ class Attributes:
     def remember(self) -> None:
         """Note the state of everything, to compare with later and to go back to."""
         self.containers = [container for _, container, _ in self.watched]
-        self.keys = [tuple(registry) for registry in self.registries]
-        self.sizes = [len(registry) for registry in self.registries]
+        self.keys = list(map(tuple, self.registries))
+        self.sizes = list(map(len, self.registries))
         self.first = self.note()
         self.flags, self.origins = self.first.flags, self.first.tensors
         self.before = self.first.contents[: len(self.watched)]
@@ -259,10 +257,6 @@ class Attributes:
         yield from self.watched
         yield from self.late
         yield from self.outside
-
-    def note_outside(self) -> list[Any]:
-        """Note what closures, classes and global variables hold now."""
-        return [content_of(container) for _, container, _ in self.outside]
 
     def changed(self, outside: list[Any] | None = None) -> list[str]:
         """Name the attributes that differ from what was noted.
@@ -334,11 +328,9 @@ class Attributes:
             if part.training is not flag:
                 part.training = flag
 
-    @property
-    def identities(self) -> Iterator[Any]:
-        """Everything that two networks could share."""
-        yield from (container for _, container, _ in self.watched)
-        yield from (tensor for _, tensor in self.tensors)
+    def identities(self) -> list[int]:
+        """Identify everything that two networks could share."""
+        return [id(thing[1]) for thing in (*self.watched, *self.tensors)]
 
 
 def _joined(path: str, name: Any) -> str:

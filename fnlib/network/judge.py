@@ -12,12 +12,13 @@ import copy
 import io
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fnlib import errors
+from fnlib.network.containers import content_of
 from fnlib.network.hidden_state import OF_EVERY_MODULE, State
 from fnlib.network.pool import Call, Tree
 from fnlib.network.randomness import preserved
@@ -52,19 +53,18 @@ class Record:
             self.outside = None
             return None
         self.due = False
-        self.outside = tree.attributes.note_outside()
+        self.outside = [content_of(container) for _, container, _ in tree.attributes.outside]
         return _copied(call, tree)
 
     def _keep(self, tree: Tree, before: State, fresh: State) -> None:
         """Keep the attributes after a judged pass, without graphs, and what counts passes."""
         now, first = tree.attributes.note(), tree.attributes.first
-        steps = zip(first.contents, fresh.contents, before.contents, now.contents, strict=True)
+        noted = [map(_entries, state.contents) for state in (first, fresh, before, now)]
         self.counters = {
             (i, key): (a[key], b[key] - a[key])
-            for i, (a, b, c, d) in enumerate(steps)
-            for key in _keys(a)
-            if _are_numbers(*(some := [_at(x, key) for x in (a, b, c, d)]))
-            and some[1] - some[0] == some[3] - some[2] != 0
+            for i, (a, b, c, d) in enumerate(zip(*noted, strict=True))
+            for key in a
+            if _count(a[key], b.get(key), c.get(key), d.get(key))
         }
         contents = [_without_graph(content, tree) for content in now.contents]
         self.earlier = now._replace(contents=contents)
@@ -77,21 +77,15 @@ class Record:
         return state._replace(contents=contents)
 
 
-def _keys(content: Any) -> Any:
-    if isinstance(content, list):
-        return range(len(content))
-    return list(content) if isinstance(content, dict) else ()
+def _entries(content: Any) -> dict[Any, Any]:
+    content = dict(enumerate(content)) if isinstance(content, list) else content
+    return content if isinstance(content, dict) else {}
 
 
-def _at(content: Any, key: Any) -> Any:
-    try:
-        return content[key]
-    except (LookupError, TypeError):
-        return None
-
-
-def _are_numbers(*values: Any) -> bool:
-    return type(values[0]) in (int, float) and all(type(v) is type(values[0]) for v in values)
+def _count(a: Any, b: Any, c: Any, d: Any) -> bool:
+    """Say whether a number moves as much from a to b as from c to d."""
+    alike = type(a) in (int, float) and type(a) is type(b) is type(c) is type(d)
+    return alike and b - a == d - c != 0
 
 
 def judge(
@@ -162,13 +156,13 @@ def _without_graph(content: Any, tree: Tree) -> Any:
     return [detached(value) for value in content] if type(content) is list else content
 
 
-class _Start:
+class _Start(NamedTuple):
     """Tensors and arguments from which copies of a pass run, as often as needed."""
 
-    def __init__(
-        self, tree: Tree, weights: list[Tensor], buffers: list[Tensor], call: Call
-    ) -> None:
-        self.tree, self.weights, self.buffers, self.call = tree, weights, buffers, call
+    tree: Tree
+    weights: list[Tensor]
+    buffers: list[Tensor]
+    call: Call
 
     def run(self, state: State, call: Call | None = None) -> Any:
         """Run a pass with the attributes of a state, and leave those that it makes."""

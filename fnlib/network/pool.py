@@ -179,8 +179,9 @@ class Network:
     def check_left(self) -> None:
         """Refuse a backward that changed buffers: it came after the pass that returned them."""
         for tree in list(self.left):
-            now = zip(self.buffers, tree.buffers_in_place(), tree.after, strict=True)
-            names = [name for name, new, old in now if not unchanged(new, old)]
+            now = tree.read(tree.buffer_places, tree.after)
+            named = zip(self.buffers, now, tree.after, strict=True)
+            names = [name for name, new, old in named if not unchanged(new, old)]
             if names:
                 with contextlib.suppress(ValueError):
                     self.left.remove(tree)
@@ -267,27 +268,18 @@ class Tree:
 
     def fill(self, weights: list[Tensor], buffers: list[Tensor]) -> None:
         """Put tensors into their places."""
-        for container, key, i in self.weight_places:
-            container[key] = weights[i]
-        for container, key, i in self.buffer_places:
-            container[key] = buffers[i]
-        for container, key, i in self.second_places[0]:
-            container[key] = weights[i]
-        for container, key, i in self.second_places[1]:
-            container[key] = buffers[i]
+        for places in (self.weight_places, self.second_places[0]):
+            for container, key, i in places:
+                container[key] = weights[i]
+        for places in (self.buffer_places, self.second_places[1]):
+            for container, key, i in places:
+                container[key] = buffers[i]
 
     def clear(self) -> None:
         """Take the tensors out again."""
         self.given = self.found = self.after_pass = _NOTHING
         self.after = _NOTHING[0]
         self.fill(*self.network.placeholders)
-
-    def buffers_in_place(self) -> list[Tensor]:
-        """Return the buffers that are in their places now."""
-        found: list[Any] = [None] * len(self.network.buffers)
-        for container, key, i in self.buffer_places:
-            found[i] = container.get(key)
-        return found
 
     @staticmethod
     def read(places: list[Place], placed: list[Tensor]) -> list[Tensor]:
@@ -340,17 +332,14 @@ class Tree:
         self._choose_places()
 
     def _choose_places(self) -> None:
-        def is_blank(place: Place, empty: list[Tensor]) -> bool:
-            container, key, i = place
-            try:
-                return container[key] is empty[i]
-            except LookupError:
-                return False
-
-        self.second_places = tuple(  # type: ignore[assignment]
-            [place for place in places if is_blank(place, empty)]
-            for places, empty in zip(self.all_second_places, self.network.placeholders, strict=True)
-        )
+        for places, every, empty in zip(
+            self.second_places, self.all_second_places, self.network.placeholders, strict=True
+        ):
+            places.clear()
+            for container, key, i in every:
+                with contextlib.suppress(LookupError):
+                    if container[key] is empty[i]:
+                        places.append((container, key, i))
 
     def restore(self) -> None:
         """Undo what a pass changed in attributes of the network's own."""
@@ -361,9 +350,9 @@ class Tree:
 
     def _shared(self) -> frozenset[int]:
         other = self.network.borrow(self.mode)
-        ids = [{*map(id, tree.attributes.identities)} for tree in (self, other)]
+        ids = frozenset(self.attributes.identities())
         self.network.give_back(other, [])
-        return frozenset(ids[0] & ids[1])
+        return ids.intersection(other.attributes.identities())
 
 
 def _indices(tensors: Mapping[str, Tensor]) -> dict[int, int]:
