@@ -156,10 +156,7 @@ class _TrainStep:
         return (model.step(gradient, buffers=buffers), loss.detach()), gradient
 
     def _open(self, given: Given) -> _Task | None:
-        """Take a value apart, and choose the graph that takes its tensors.
-
-        None: the step runs in a transform, and nothing is compiled.
-        """
+        """Choose the graph that takes a value's tensors; None where a transform runs."""
         if in_transform():
             one_map = None if self.inside else only_map()
             return None if one_map is None else self._open_mapped(given, one_map)
@@ -262,10 +259,7 @@ class _TrainStep:
         return [settings for settings, _ in rule.partition(held.weights)]
 
     def _numbers(self, settings: list[Settings]) -> list[Tensor]:
-        """Return what is scheduled as one tensor, in double precision, as Python computes.
-
-        PyTorch would compile for the value of a tensor without dimensions.
-        """
+        """Return what is scheduled as one tensor: a 0-dim one would be compiled for its value."""
         if not self.scheduled:
             return []
         numbers = [n for group in settings for key in self.scheduled for n in _pair(group[key])]
@@ -307,8 +301,8 @@ number at every step. Draw from PyTorch's, or leave the step uncompiled:
 class Graph:
     """The arithmetic of a step for one set of moments: before the first step there are none.
 
-    The compiler is told to take it as one operation and looks inside when it compiles. Traced line
-    by line, every name and layer would be checked at each step, which takes half as long again.
+    The compiler takes it as one operation. Traced line by line, every name and layer would be
+    checked at each step, which takes half as long again.
     """
 
     def __init__(

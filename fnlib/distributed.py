@@ -158,10 +158,7 @@ def same_everywhere(value: Parameters | Gradient) -> None:
 
 
 def _template(tensors: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
-    """Return tensors like all that a gradient may have, in the order of the network.
-
-    A value may have been converted to another dtype than its network was built with.
-    """
+    """Return tensors like all that a gradient may have, in order, of the value's dtypes."""
     dtypes = {network.weights[name].dtype: tensors[name].dtype for name in tensors}
     like = {name: network.weights[name] for name in network.trained_names}
     return {
@@ -173,10 +170,7 @@ def _template(tensors: Mapping[str, Tensor], network: Network) -> dict[str, Tens
 def _mean(
     call: str, tensors: Mapping[str, Tensor], template: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Average tensors over all ranks, each with a mark that says whether it is there.
-
-    The template has tensors like those that any rank may have, in one order.
-    """
+    """Average tensors like those of a template, each with a mark that says whether it is there."""
     entries = _agree(call, [_entry(name, tensor) for name, tensor in template.items()])
     size = dist.get_world_size()
     found: dict[str, Tensor] = {}
@@ -354,11 +348,7 @@ def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def meet(call: str, digest: bytes = b"") -> list[bytes]:
-    """Tell all ranks what this one is about to do, and return what each says.
-
-    Raises:
-        RanksDisagree: another rank is about to do something else.
-    """
+    """Tell all ranks what this one is about to do, and return what each says if they agree."""
     said = hashlib.sha256(call.encode()).digest()[:8] + digest.ljust(16, b"\0")
     mine = torch.tensor(list(said), dtype=torch.uint8, device=_device())
     everybody = [torch.empty_like(mine) for _ in range(dist.get_world_size())]

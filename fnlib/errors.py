@@ -25,10 +25,7 @@ __all__ = [
 
 
 class FnlibError(Exception):
-    """Base of every exception that fnlib raises on purpose.
-
-    Its arguments fill the places of its text; a list of names is written out.
-    """
+    """Base of every exception that fnlib raises on purpose; its arguments fill its text."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*(words.names(p) if isinstance(p, list) else p for p in parts))

@@ -132,8 +132,7 @@ def gradients_of(
 ) -> Sequence[Tensor | None]:
     """Return ``torch.autograd.grad(loss, leaves, retain, create, allow_unused=True)``.
 
-    Its Python front takes 10 of the 95 us of a whole step of the 128-64-10 network, so the engine
-    is called directly.
+    Its Python front takes 10 of the 95 us of a step of the 128-64-10 network.
     """
     if _run_backward is None or active_transform() is not None:
         return torch.autograd.grad(
@@ -221,10 +220,9 @@ def weak_references(module: nn.Module) -> int:
 
 
 def keep_rnn_lists(rnn: nn.RNNBase) -> None:
-    """Keep an RNN from rebuilding ``_flat_weights`` at every step.
+    """Keep an RNN from rebuilding ``_flat_weights``: the old list keeps the last weights alive.
 
-    The old list would keep the previous weights alive. An RNN still rebuilds it where it needs
-    to: for weights that are computed (weight norm) and on CUDA, which wants them in one piece.
+    It still does for weights that are computed (weight norm) and on CUDA, which wants one piece.
     """
     names = getattr(rnn, "_flat_weights_names", None)
     if names is None or getattr(rnn, "_flat_weight_refs", None) is None:
@@ -248,9 +246,8 @@ def keep_rnn_lists(rnn: nn.RNNBase) -> None:
 def leave_to_python(method: Any) -> Any:
     """Let ``torch.compile`` run a method as it is, and compile what it calls.
 
-    ``torch.compiler.disable(recursive=False)`` does the same, but asks again at each call, which
-    takes longer than a step. Here only the code is marked: ``torch.compile`` would wrap a function
-    that is marked itself.
+    ``torch.compiler.disable(recursive=False)`` asks again at each call, longer than a step takes.
+    Only the code is marked: ``torch.compile`` would wrap a function that is marked itself.
     """
     skip = _found("_dynamo.decorators.skip")  # not on import: it loads the compiler, for a second
     if skip is None:
@@ -276,7 +273,6 @@ def never_compiled(*functions: Any) -> None:
     """Keep `torch.compile` out of functions and all that they call.
 
     `torch.compiler.disable` does the same for 4 us a call, more than a trace function takes.
-    Without the private names, PyTorch may compile them, which is slow and changes no result.
     """
     if None not in (_set_strategy, _strategy, _action):
         for function in functions:

@@ -64,8 +64,7 @@ class Leaves:
     def written(self, origins: Mapping[str, Tensor]) -> list[str]:
         """Name the leaves that somebody outside wrote to or froze.
 
-        A leaf is intact while it shares the memory of its origin. A version counter would miss
-        ``.data``, and would blame kernels that ask for writable memory and only read it.
+        A leaf is intact while it shares the memory of its origin. A version would miss ``.data``.
         """
         if not self.shown:
             return []
@@ -105,11 +104,7 @@ class Leaves:
         self._take(weights)
 
     def give_away(self, error: errors.Donated) -> None:
-        """Let go of the memory, which would be copied on the first write if a leaf shared it.
-
-        A backward that still needs one of these weights fails and finds the error, instead of
-        reading what the next step wrote.
-        """
+        """Let go of the memory, and make a backward that still needs a leaf fail with the error."""
         self.shown = []
         for leaf in self.all:
             torch.autograd.graph.increment_version(leaf)
@@ -120,10 +115,7 @@ class Leaves:
 def gradients(
     loss: Tensor, leaves: Sequence[Leaves], retain_graph: bool, create_graph: bool = False
 ) -> list[tuple[dict[str, Tensor], Network]]:
-    """Return the gradient of a loss with respect to each set of leaves, by name, and its network.
-
-    Raises what `fnlib.backward` announces.
-    """
+    """Return the gradient of a loss for each set of leaves, by name, and its network."""
     trained = tuple([leaf for some in leaves for leaf in (*some.trained, *some.aside)])
     runs_again = [some for some in leaves if some.network.left]
     # A checkpoint runs parts again in backward, and draws again what the first pass drew.
@@ -203,10 +195,7 @@ def _named(leaves: Leaves, found: Sequence[Tensor | None], loss: Tensor) -> dict
 
 
 def reached(loss: Tensor, leaves: Mapping[str, Tensor]) -> list[str]:
-    """Name the leaves that a loss depends on, inside of ``torch.func.grad``.
-
-    ``torch.func.grad`` has zeros for the others, and weight decay or momentum would move those.
-    """
+    """Name the leaves that a loss depends on: ``torch.func.grad`` has zeros for the others."""
     variables = {id(getattr(node, "variable", None)) for node in _nodes(loss.grad_fn)}
     return [name for name, leaf in leaves.items() if id(leaf) in variables]
 

@@ -22,8 +22,7 @@ class Bound(NamedTuple):
     def to(self, network: Network, held: Held) -> tuple[Held, Leaves, Bound]:
         """Check once that a record is one of a network.
 
-        Returns the record in the order of the network, the leaves of all models of this value, and
-        what is known now.
+        Returns it in the network's order, the leaves of the value's models, and what is known now.
         """
         known, rule, leaves = self
         if known is not network:

@@ -9,6 +9,7 @@ import sys
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from fnlib.torch_private import registries, unsaved_buffers
 CONTAINERS = (dict, list, set, deque)
 
 
+@dataclass(eq=False)
 class Fields:
     """What has no dict of its own, seen as one: slots, cells, a class, global variables.
 
@@ -27,19 +29,9 @@ class Fields:
         set, delete: change one of them.
     """
 
-    def __init__(
-        self,
-        read: Callable[[], dict[str, Any]],
-        set: Callable[[str, Any], object],
-        delete: Callable[[str], None],
-    ) -> None:
-        self.read, self.set, self.delete = read, set, delete
-
-    def items(self) -> list[tuple[str, Any]]:
-        return list(self.read().items())
-
-    def get(self, key: str) -> Any:
-        return self.read().get(key)
+    read: Callable[[], dict[str, Any]]
+    set: Callable[[str, Any], object]
+    delete: Callable[[str], None]
 
     def write(self, content: dict[str, Any]) -> None:
         now = self.read()
@@ -54,8 +46,6 @@ class Fields:
 
     def __eq__(self, other: object) -> bool:
         return self.read() == other
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def without(own: dict[str, Any], left_out: frozenset[str]) -> Fields:

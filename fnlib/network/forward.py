@@ -23,10 +23,7 @@ _NONE: Mapping[str, Any] = {}
 
 
 class Buffers(Tensors):
-    """The buffers after some forward passes, with any weights that the passes themselves changed.
-
-    Made by ``model.with_buffers``. A model has one too: where its next pass starts.
-    """
+    """The buffers after some forward passes, with any weights that the passes changed."""
 
     __slots__ = ("behind", "passes", "resized", "weights")
 
@@ -55,8 +52,7 @@ def at_first(held: Held) -> Buffers:
 def taken(given: Mapping[str, Tensor], before: Buffers, network: Network, right: str) -> Buffers:
     """Check buffers that a user passes on and take them over, in the order of the network.
 
-    They are what `with_buffers` returned, or a mapping that somebody made on purpose. `before` are
-    the model's own; an error shows the line `right`.
+    `before` are the model's own; an error shows the line `right`.
     """
     ours = isinstance(given, Buffers)
     tensors = given._tensors if isinstance(given, Buffers) else given

@@ -1,8 +1,7 @@
 """Judging whether attributes that a forward pass changed are state: run copies, and compare.
 
-The copies start from the weights and buffers before the pass, and from copies of its arguments,
-without the user's hooks. Nothing that they do reaches the user: attributes, arguments, generators
-of random numbers and what is printed are as they were.
+The copies start from the weights, buffers and arguments before the pass, without the user's hooks.
+Nothing that they do reaches the user: attributes, arguments, generators, what is printed.
 """
 
 from __future__ import annotations
@@ -44,10 +43,7 @@ class Record:
         self.outside: list[Any] | None = None
 
     def begin(self, tree: Tree, call: Call) -> Call | Exception | None:
-        """Copy the arguments of a pass that is to be judged; None if it is not.
-
-        Passes 1, 2, 4, 8 ... are, and one after new attributes have changed.
-        """
+        """Copy the arguments of pass 1, 2, 4, 8 ... or of one after new attributes have changed."""
         self.count += 1
         if self.count & (self.count - 1) and not self.due:
             self.outside = None

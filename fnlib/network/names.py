@@ -50,11 +50,7 @@ class NamedTensors(NamedTuple):
 
 
 def named_tensors(module: nn.Module) -> NamedTensors:
-    """Name the weights and buffers of a module.
-
-    Raises:
-        LazyModule, UnsupportedModule: some of them have no shape yet, or belong to a transform.
-    """
+    """Name the weights and buffers of a module; refuse what no value can hold."""
     _refuse_sharded(module)
     weights: dict[str, Tensor] = dict(module.named_parameters())
     buffers = dict(module.named_buffers())
@@ -108,10 +104,7 @@ def held_by(module: nn.Module) -> Held:
 
 
 def taken_from(tensors: NamedTensors, *targets: Target | None) -> Held:
-    """Copy named tensors into a record, moved to devices and dtypes, and let go of each.
-
-    Where nothing else refers to them, memory holds one copy of all and a second of one tensor.
-    """
+    """Copy named tensors into a record, moved to devices and dtypes, and let go of each at once."""
     refuse_hidden_ties(tensors)
     with torch.inference_mode(False):
         weights, buffers = (

@@ -18,12 +18,8 @@ _CODE = (type, types.ModuleType, types.CodeType, types.FrameType, types.BuiltinF
 def held_elsewhere(box: list[nn.Module]) -> bool:
     """Say whether anything outside of a network leads to one of its modules or tensors.
 
-    A build may keep what it returns, or networks may share a backbone. This counts as Python's
-    cycle collector does: an object with more references than those from inside of the network is
-    held by somebody else.
-
-    Args:
-        box: holds the network, and is the only thing of ours that refers to it.
+    This counts as Python's cycle collector does: an object with more references than those from
+    inside of the network is held by somebody else. Only the `box` may refer to the network.
     """
     inside = {id(box[0]): 1}
     found: list[Any] = list(box)

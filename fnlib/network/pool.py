@@ -151,10 +151,9 @@ class Network:
             return Tree(self, self._another(), mode)
 
     def give_back(self, tree: Tree, buffers: list[Tensor]) -> None:
-        """Put an unused tree back into the pool.
+        """Put a tree back into the pool, or keep its tensors in place for a graph or an output.
 
-        If a graph or an output still refers to it, its tensors stay in place: checkpointing runs
-        parts of a module again in backward, and a pass may return a function of its module.
+        Checkpointing runs parts of a module again in backward; an output may be one of its methods.
         """
         tree.restore()
         if tree.is_referenced():
@@ -230,10 +229,7 @@ class Tree:
         return sum(map(sys.getrefcount, self.attributes.parts))
 
     def call(self, weights: list[Tensor], buffers: list[Tensor], call: Call) -> Any:
-        """Run a forward pass, and read into `found` the tensors that are in place afterwards.
-
-        After an error the tree is not to be used again.
-        """
+        """Run a forward pass, and read into `found` the tensors that are in place afterwards."""
         if self.references is None:
             self.references = self._count_references()
         self.given = weights, buffers
@@ -250,11 +246,7 @@ class Tree:
         return output
 
     def _run_method(self, method: str, args: Any, kwargs: Any) -> Any:
-        """Run a method that only computes: later models get this tree and these weights too.
-
-        Raises:
-            UnsupportedModule: it changed what the network is made of, or every module has it.
-        """
+        """Run a method that only computes: later models get this tree and these weights too."""
         function, parts = getattr(self.module, method), self.attributes.parts
         if getattr(function, "__func__", function) is vars(nn.Module).get(method):
             what = "is a method of every nn.Module, not one that your class adds"
@@ -293,11 +285,7 @@ class Tree:
         return found
 
     def changed_attributes(self, outside: list[Any] | None) -> list[str]:
-        """Name the attributes that the pass changed; tensors in places do not count.
-
-        Args:
-            outside: what closures, classes and global variables held before the pass.
-        """
+        """Name the attributes that the pass changed; tensors in places do not count."""
         self.grown = self.attributes.grew()
         self.exchanged = self.blank()
         names = [*self.grown, *self.attributes.changed(outside)]
@@ -309,11 +297,7 @@ class Tree:
         return names
 
     def blank(self) -> list[str]:
-        """Take the tensors out of second places, where a pass has not put in others.
-
-        Returns:
-            The places that still hold the old tensor, where the pass exchanged it elsewhere.
-        """
+        """Take the tensors out of second places, and name those that a pass left behind."""
         exchanged = []
         for places, found, given, empty in zip(
             self.second_places, self.found, self.given, self.network.placeholders, strict=True

@@ -22,12 +22,7 @@ from fnlib.values.protect import in_transform
 
 
 class Source:
-    """Makes the module trees that forward passes run on, and initial weights.
-
-    Args:
-        build: builds the network when called without arguments, or a module instance, which is
-            only read.
-    """
+    """Makes the module trees that forward passes run on, and initial weights."""
 
     def __init__(self, build: Callable[[], nn.Module] | nn.Module) -> None:
         self.instance: nn.Module | None = None
@@ -101,10 +96,7 @@ class Source:
         return module
 
     def _taken_apart(self, box: list[nn.Module], elsewhere: bool | None = None) -> Network:
-        """Take the module in a box apart, or copies where the build returns modules that it keeps.
-
-        The box is emptied: a network counts references to its trees from when others can see it.
-        """
+        """Take the module in a box apart, or copies where the build keeps what it returns."""
         if held_elsewhere(box) if elsewhere is None else elsewhere:
             with preserved(), outside_transforms():
                 another = self._built()
@@ -141,8 +133,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList)
 def redraw(module: nn.Module) -> nn.Module:
     """Copy a module instance with the initial weights that building it anew would give.
 
-    It is an ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one such layer.
-    Anything else could come out different: `CannotRedraw`.
+    Only an ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one layer, surely does.
     """
     shared: set[int] = set()
     for path, part in module.named_modules(remove_duplicate=False):

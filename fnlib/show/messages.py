@@ -1,7 +1,6 @@
 """What each named error says: what happened, why, the wrong line and the right one.
 
-The arguments of the error fill the places in braces. Indented lines are code. Prose and code are set
-apart by a blank line, and a terminal wraps the prose at its own width.
+The arguments of the error fill the places in braces. Indented lines are code.
 """
 
 from __future__ import annotations

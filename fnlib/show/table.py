@@ -197,10 +197,7 @@ def wrapped(cell: str, width: int) -> list[str]:
 
 
 def _widths(rows: Iterable[Sequence[str]], least: int) -> list[int]:
-    """Give each column the room it needs, and take from the widest ones until a row fits.
-
-    The last column gives way first, down to ``least`` columns.
-    """
+    """Give each column the room it needs; the last, then the widest give way until a row fits."""
     widths = [
         max(len(line) for cell in column for line in cell.splitlines() or [""])
         for column in zip(*rows, strict=True)

@@ -34,9 +34,9 @@ def checked_rule(rule: Any) -> Any:
 
 
 def rule_of_step(rule: Any, held: Held, lr: Any, known: str | None) -> Any:
-    """Return a factory's rule as it is at the step of a value, whose state it must be able to read.
+    """Return a rule as it is at the step of a value, whose state it must be able to read.
 
-    The rate may have been decided outside; `known` is the rule that the state was checked for.
+    `lr` is a rate decided outside; `known` is the rule that the state was checked for.
     """
     rule = rule.at(held.step_count)
     if lr is not None:

@@ -22,11 +22,7 @@ def pure(rule: UpdateRule) -> Rule | OwnRule:
 
 
 class OwnRule:
-    """A rule of anybody's, with the interface of `Rule`.
-
-    Args:
-        rule: an object with ``init`` and ``update``, and perhaps ``at``.
-    """
+    """A rule of anybody's, with ``init``, ``update`` and perhaps ``at``, as a `Rule`."""
 
     takes_objective = needs_objective = takes_both = False
 

@@ -1,8 +1,7 @@
 """wrap: any class of torch.optim, or of a third party, as an update rule.
 
-An optimizer object is made for one step, given the weights, the gradient and everything that its
-predecessor kept, stepped, and read out again. The object does what it always did, so the bits are its own;
-what it keeps becomes a value.
+An optimizer object is given the weights, the gradient and what its predecessor kept, stepped, and
+read out again, so the bits are its own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A record taken apart into its tensors and all the rest, and put together again.
-
-This is what makes ``fnlib.Parameters`` a tree for ``torch.func``: its leaves are the tensors of
-weights, buffers and state; names, rule, step count and settings are static.
-"""
+"""A record taken apart into tensors and all the rest, as ``torch.func`` takes a tree apart."""
 
 from __future__ import annotations
 

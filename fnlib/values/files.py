@@ -53,9 +53,7 @@ def save(held: Held, path: str | os.PathLike[str]) -> None:
 
 
 def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file from the tensors' own memory.
-
-    Unlike safetensors' `save_file`, it needs no NumPy.
+    """Write a safetensors file from the tensors' own memory, where `save_file` needs NumPy.
 
     Args:
         path: the file. It keeps its rights, or gets those of an ordinary new file.

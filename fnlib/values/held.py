@@ -1,7 +1,4 @@
-"""What a value holds: one record that is saved, compared, moved and stepped.
-
-It knows no network and no face. `fnlib.Parameters` is the class around it that people use.
-"""
+"""What a value holds: one record that is saved, compared, moved and stepped."""
 
 from __future__ import annotations
 
@@ -44,10 +41,7 @@ class Held(NamedTuple):
 
 
 def with_graph(held: Held) -> Held:
-    """Note whether weights of a new record carry a graph: those of replace and lerp may.
-
-    Inside of a transform the flag stays.
-    """
+    """Note whether weights of a new record carry a graph; inside of a transform the flag stays."""
     return held if in_transform() else held._replace(graph=has_graph(held.weights.values()))
 
 
@@ -105,10 +99,7 @@ def same(a: Content, b: Content) -> bool:
 
 
 def check_dtype(target: Target | None, what: str, right: str) -> None:
-    """Refuse a dtype that would make weights another kind of number.
-
-    The error says `what` was asked for and the `right` line.
-    """
+    """Refuse a dtype that would make weights another kind of number."""
     if isinstance(target, torch.dtype) and not target.is_floating_point:
         raise errors.WrongParameters(what, f"{target} can't represent the weights", right)
 
@@ -167,9 +158,8 @@ def state_dict(held: Held) -> dict[str, Any]:
 def lent(held: Held, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
     """Return weights and state that a step may write to, once nobody else refers to `held`.
 
-    They are shared, because another value may hold the same tensors (`replace` copies nothing).
-    A tensor that nobody else holds is written to where it is: its original ends with `held`. A
-    forward pass may have put other weights in the place of its own.
+    They are shared, because another value may hold the same tensors (`replace` copies nothing). A
+    tensor that nobody else holds is written to where it is: its original ends with `held`.
     """
     lends = dict(zip(weights, share_all(weights.values()), strict=True))
     return lends, map_tree(share, held.state)

@@ -1,8 +1,7 @@
 """Hand tensors out and take tensors over so that no later write reaches a value.
 
-There are many ways to write to a tensor: `add_`, `out=`, `.data`, NumPy, fused kernels. All of them
-end in the tensor's storage, so that is where the protection is: a *copy-on-write* tensor shares the
-memory of its origin until one of the two is written to, which takes a copy of its own then.
+`add_`, `out=`, `.data`, NumPy and fused kernels all write to a tensor's storage. A *copy-on-write*
+tensor shares the storage of its origin until one of the two is written to, and then takes a copy.
 """
 
 from __future__ import annotations
@@ -142,10 +141,7 @@ class Unassignable(Tabular):
 
 
 def owned(tensor: Tensor) -> Tensor:
-    """Take over a tensor that a user gives.
-
-    It is copied, because NumPy may hold a view of its memory, where no write is noticed.
-    """
+    """Take over a tensor that a user gives, as a copy: NumPy may write to its memory unnoticed."""
     if is_wrapped(tensor):
         return tensor
     with outside_transforms():
@@ -207,8 +203,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 def unchanged(tensor: Tensor, origin: Tensor) -> bool:
     """Say whether nothing was written to `tensor` since it was shared from `origin`.
 
-    A tensor that is still copy-on-write has not been written to. Any other one may have been: some
-    kernels (LSTM's, for one) ask for writable memory and only read it, so the bytes decide.
+    Some kernels (LSTM's) ask for writable memory and only read it; then the bytes decide.
     """
     return is_wrapped(tensor) or is_cow(tensor) or same_bits(tensor, origin)
 
@@ -226,10 +221,7 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def is_share(tensor: Tensor) -> bool:
-    """Say whether the numbers that this rank holds of a tensor differ from other ranks' by design.
-
-    A DTensor that is replicated over its whole mesh is the same everywhere.
-    """
+    """Say whether this rank's numbers of a tensor differ from other ranks' by design."""
     return is_sharded(tensor) and not all(one.is_replicate() for one in tensor.placements)  # type: ignore[attr-defined]
 
 

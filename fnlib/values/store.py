@@ -2,7 +2,7 @@
 
 A tensor is named by the hash of its content. A file holds the tensors that no earlier file had, and
 says in which file the others are. Files are written whole or not at all: write, fsync, rename,
-fsync of the folder, in this order.
+fsync of the folder.
 """
 
 from __future__ import annotations
@@ -191,10 +191,7 @@ class Store:
             raise errors.StateNotWritten(str(path), _reason(error)) from error
 
     def lock(self) -> None:
-        """Become the one writer of this folder, until `close` or the end of the process.
-
-        Nobody else may be, nor have been since this store was made.
-        """
+        """Become the one writer of this folder, until `close` or the end of the process."""
         if self._lock is not None:
             return
         try:
@@ -231,10 +228,7 @@ class Store:
     # --- other folders ----------------------------------------------------------------------------
 
     def link(self, indices: Iterable[int], folder: Path) -> None:
-        """Put records into another folder, sharing their bytes where the system can.
-
-        No file is ever written to again, so neither folder can change the other.
-        """
+        """Put records into another folder, sharing their bytes where the system can."""
         needed = {file for index in indices for file in (index, *self.header(index).places)}
         for index in sorted(needed):
             path = self.path(index)

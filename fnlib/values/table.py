@@ -13,10 +13,7 @@ from fnlib.values.trees import map_tree
 
 
 def table_of(content: Content, buffers: Mapping[str, Tensor] | None = None) -> Table:
-    """Show a value: its tensors, ties and state, or how it is drawn, or where it went.
-
-    A model shows its own `buffers` instead of the value's.
-    """
+    """Show a value, with a model's own `buffers`; or how it is drawn, or where it went."""
     if isinstance(content, Empty):
         given = {k: value for k, value in content._asdict().items() if value is not None}
         call = ", ".join(f"{key}={value!r}" for key, value in given.items())
