@@ -62,7 +62,7 @@ class Store:
         self._known: dict[str, int] | None = None  # name of a stored tensor -> its file
         # The tensors of the last record, by identity: values never change, so their hashes hold.
         self._hashed: Hashed = {}
-        self._lock: int | None = None  # the open file whose lock makes this the one writer
+        # Closes the file whose lock makes this the one writer.
         self._release: weakref.finalize[..., Store] | None = None
         _stores.add(self)
 
@@ -192,7 +192,7 @@ class Store:
 
     def lock(self) -> None:
         """Become the one writer of this folder, until `close` or the end of the process."""
-        if self._lock is not None:
+        if self._release is not None:
             return
         try:
             _make(self.folder)
@@ -210,20 +210,13 @@ class Store:
             left.unlink()
         os.truncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
-        self._lock, self._release = lock, weakref.finalize(self, _unlocked, lock)
+        self._release = weakref.finalize(self, os.close, lock)
 
     def close(self) -> None:
         """Let somebody else write."""
         if self._release is not None:
             self._release()
-            self._lock = self._release = None
-
-    def forked(self) -> None:
-        """Leave the lock to the parent: a child must neither hold it nor release it."""
-        if self._release is not None and self._lock is not None:
-            self._release.detach()
-            os.close(self._lock)
-            self._lock = self._release = None
+            self._release = None
 
     # --- other folders ----------------------------------------------------------------------------
 
@@ -390,16 +383,10 @@ def _locked(opened: int) -> bool:
     return True
 
 
-def _unlocked(opened: int) -> None:
-    """Release a lock. Closing the file isn't enough while a child that was forked has it open."""
-    if sys.platform != "win32":
-        fcntl.flock(opened, fcntl.LOCK_UN)
-    os.close(opened)
-
-
 def _forked() -> None:
+    """Leave every lock to the parent: it lasts until each process has closed the file."""
     for store in list(_stores):
-        store.forked()
+        store.close()
 
 
 if hasattr(os, "register_at_fork"):
