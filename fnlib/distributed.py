@@ -76,8 +76,8 @@ def all_reduce(value: Exchanged) -> Exchanged:
         _check(tensors, _REDUCE)
         if alone():
             return value
-        template = _template(tensors, network) if isinstance(network, Network) else tensors
-        means = _mean("all_reduce of a gradient", tensors, template)
+        like = _like_a_gradient(tensors, network) if isinstance(network, Network) else tensors
+        means = _mean("all_reduce of a gradient", tensors, like)
         return cast(Exchanged, Gradient._of(means, network, value._ties))
 
     def mean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -157,7 +157,7 @@ def same_everywhere(value: Parameters | Gradient) -> None:
 # --- means ----------------------------------------------------------------------------------------
 
 
-def _template(tensors: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
+def _like_a_gradient(tensors: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
     """Return tensors like all that a gradient may have, in order, of the value's dtypes."""
     dtypes = {network.weights[name].dtype: tensors[name].dtype for name in tensors}
     like = {name: network.weights[name] for name in network.trained_names}
@@ -168,43 +168,33 @@ def _template(tensors: Mapping[str, Tensor], network: Network) -> dict[str, Tens
 
 
 def _mean(
-    call: str, tensors: Mapping[str, Tensor], template: Mapping[str, Tensor]
+    call: str, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Average tensors like those of a template, each with a mark that says whether it is there."""
-    entries = _agree(call, [_entry(name, tensor) for name, tensor in template.items()])
-    size = dist.get_world_size()
-    found: dict[str, Tensor] = {}
-    marks: dict[str, Tensor] = {}
+    """Average tensors like those of any rank, each with a mark that says whether it is there."""
+    entries = _agree(call, [_entry(name, tensor) for name, tensor in like.items()])
     device = next((tensor.device for tensor in tensors.values()), _device())
-    for dtype in dict.fromkeys(entry.dtype for entry in entries):  # one, but for mixed networks
-        kind: torch.dtype = getattr(torch, dtype)
-        ours = [entry for entry in entries if entry.dtype == dtype]
-        pieces = [
-            tensors[entry.name].reshape(-1) / size
-            if entry.name in tensors
-            else torch.zeros(_number(entry), dtype=kind, device=device)
-            for entry in ours
-        ]
-        there = [float(entry.name in tensors) for entry in ours]
-        flat = torch.cat([*pieces, torch.tensor(there, dtype=kind, device=device)])
+    ours = {
+        name: tensors[name]
+        if name in tensors
+        else torch.zeros(shape, dtype=getattr(torch, dtype), device=device)
+        for name, shape, dtype in entries
+    }
+    found: dict[str, Tensor] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in ours.values()):  # one, but for mixed ones
+        names = [name for name, tensor in ours.items() if tensor.dtype == dtype]
+        pieces = [ours[name].reshape(-1) / dist.get_world_size() for name in names]
+        there = torch.tensor([float(n in tensors) for n in names], dtype=dtype, device=device)
+        flat = torch.cat([*pieces, there])
         _run(call, functools.partial(dist.all_reduce, _real(flat)))
-        parts = flat.split([_number(entry) for entry in ours] + [1] * len(ours))
-        for entry, part, mark in zip(ours, parts, parts[len(ours) :], strict=False):
-            like = template.get(entry.name)
-            if like is None or like.is_meta:
-                found[entry.name] = part.clone().view(entry.shape)
-            else:
-                found[entry.name] = torch.empty_like(like).copy_(part.view(entry.shape))
-            marks[entry.name] = mark
-    return {entry.name: found[entry.name] for entry in entries if marks[entry.name] != 0}
+        *parts, marks = flat.split([*(piece.numel() for piece in pieces), len(names)])
+        for name, part, mark in zip(names, parts, marks.tolist(), strict=True):
+            if mark:
+                found[name] = torch.empty_like(ours[name]).copy_(part.view(ours[name].shape))
+    return {name: found[name] for name in ours if name in found}
 
 
 def _real(flat: Tensor) -> Tensor:
     return torch.view_as_real(flat) if flat.is_complex() else flat
-
-
-def _number(entry: Entry) -> int:
-    return int(torch.Size(entry.shape).numel())
 
 
 def _entry(name: str, tensor: Tensor) -> Entry:
@@ -237,7 +227,7 @@ def _broadcast(parameters: Parameters) -> Parameters:
     """Send a value as a file would hold it: a description, and the bytes of its tensors."""
     call = "broadcast of parameters"
     meet(call)
-    first, here = dist.get_rank() == 0, _devices(parameters)
+    first = dist.get_rank() == 0
     head, data, failed = b"", torch.empty(0, dtype=torch.uint8), None
     if first:
         try:
@@ -259,7 +249,10 @@ def _broadcast(parameters: Parameters) -> Parameters:
     like = [torch.empty(n, dtype=getattr(torch, dtype), device="meta") for n, dtype in entries]
     tensors = {str(i): part for i, part in enumerate(_parts(numbers.cpu(), like))}
     found = Parameters._of(restored(tree, tensors))
-    return found.to(here) if here is not None else found
+    if isinstance(parameters._content, Empty):
+        return found
+    here = [weight.device for weight in parameters._held().weights.values()]
+    return found.to(here[0]) if here else found
 
 
 def _packed(held: Held) -> tuple[bytes, Tensor]:
@@ -272,12 +265,6 @@ def _packed(held: Held) -> tuple[bytes, Tensor]:
     tree = described(held, put)
     entries = [(part.numel(), _entry("", part).dtype) for part in parts]
     return json.dumps([tree, entries]).encode(), _bytes(parts)
-
-
-def _devices(parameters: Parameters) -> torch.device | None:
-    if isinstance(parameters._content, Empty):
-        return None
-    return next((w.device for w in parameters._held().weights.values()), None)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> Tensor:
