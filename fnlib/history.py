@@ -201,9 +201,8 @@ class History(Tabular, Sequence[Parameters]):
             return Parameters._of(self._store.read(index))
         if near is not None and start < near[0] <= index:
             start, parameters = near
-        elif self._step is None or start < 0:
-            why = "no earlier state is" if start < 0 else f"the last one before it is {start}"
-            raise errors.NotKept(index, why)
+        elif start < 0:
+            raise errors.NotKept(index, "no earlier state is")
         else:
             parameters = Parameters._of(self._store.read(start))
         return self._replayed(parameters, start, index)

@@ -34,9 +34,8 @@ from fnlib.values.held import (
     held_in,
     same,
     state_dict,
-    with_graph,
 )
-from fnlib.values.protect import Tensors, Unassignable, share
+from fnlib.values.protect import Tensors, Unassignable, has_graph, share
 from fnlib.values.table import table_of
 from fnlib.values.trees import map_tree
 from fnlib.values.vectors import interpolated
@@ -141,7 +140,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
             raise KeyError(
                 f"{name!r}: no weight has this name. These parameters hold {known}"
             ) from None
-        return found.detach() if held.graph else found
+        return found.detach() if has_graph([found]) else found
 
     def __iter__(self) -> Iterator[str]:
         return iter(() if isinstance(self._content, Empty) else self._held().weights)
@@ -375,8 +374,7 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         return Parameters._of, (content,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
-        content = map_tree(Tensor.clone, self._to_copy())
-        return Parameters._of(with_graph(content) if isinstance(content, Held) else content)
+        return Parameters._of(map_tree(Tensor.clone, self._to_copy()))
 
     def _table(self, buffers: Mapping[str, Tensor] | None = None) -> Table:
         return table_of(self._open(), buffers)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.values.held import Content, Held, Names, has_graph
+from fnlib.values.held import Content, Held, Names
 from fnlib.values.protect import share_all
 from fnlib.values.trees import ATOMS
 
@@ -33,7 +33,6 @@ class Apart(NamedTuple):
 
     tensors: list[Any]  # or what a transform put in their places
     static: Static
-    graph: bool  # whether weights carry a graph
 
     @property
     def step_count(self) -> int:
@@ -57,9 +56,7 @@ def rebuilt(tensors: Collection[Any], static: Any) -> Any:
     """Undo `apart`, with any leaves: a transform puts in tensors of its own, or none at all."""
     if not isinstance(static, Static):
         return static
-    leaves = _shares(tensors)
-    graph = has_graph(leaves[: len(static.weights)])
-    return Apart(leaves, static, graph)
+    return Apart(_shares(tensors), static)
 
 
 def together(content: Apart) -> Held:
@@ -67,7 +64,7 @@ def together(content: Apart) -> Held:
     static, leaves = content.static, iter(content.tensors)
     weights = dict(zip(static.weights, leaves, strict=False))
     buffers = dict(zip(static.buffers, leaves, strict=False))
-    return Held(weights, buffers, _filled(static.state, leaves), *static[3:], content.graph)
+    return Held(weights, buffers, _filled(static.state, leaves), *static[3:])
 
 
 def _shares(leaves: Collection[Any]) -> list[Any]:

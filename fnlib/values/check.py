@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.show import words
-from fnlib.values.held import Held, with_graph
-from fnlib.values.protect import Tensors, carried, detached, owned, same_bits
+from fnlib.values.held import Held
+from fnlib.values.protect import Tensors, carried, detached, has_graph, owned, same_bits
 from fnlib.values.trees import same_entries, storable
 
 
@@ -128,8 +128,6 @@ def replaced(
         weights=_merged("weight", held.weights, weights, held.names.ties, carried),
         buffers=_merged("buffer", held.buffers, buffers, held.names.ties, owned),
     )
-    if weights is not None:
-        new = with_graph(new)
     if state is KEEP:
         return new
     if state is None:
@@ -155,6 +153,6 @@ def _merged(
 
 def refuse_graph(held: Held, action: str) -> Held:
     """Return a record whose weights carry no graph, without which it can't do `action`."""
-    if held.graph:
+    if has_graph(held.weights.values()):
         raise errors.CarriesGraph(action)
     return held

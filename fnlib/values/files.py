@@ -120,7 +120,6 @@ def described(held: Held, put: Put) -> str:
     """
     parts = held._asdict()
     names = parts.pop("names")
-    del parts["graph"]
     parts |= {"aliases": dict(names.ties), "transient": sorted(names.unsaved)}
     parts |= {"resized": sorted(names.resized), "extra": _storable_entries(names.extra)}
     return json.dumps(_flatten(parts, put))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fnlib import errors
 from fnlib.show.location import where
-from fnlib.values.protect import in_transform, share, share_all
+from fnlib.values.protect import share, share_all
 from fnlib.values.trees import map_tree, same_tree
 
 Target = torch.device | str | torch.dtype
@@ -37,19 +37,6 @@ class Held(NamedTuple):
     rule: str | None = None  # the name of the rule that made the state
     step_count: int = 0
     names: Names = Names()
-    graph: bool = False  # whether weights carry a graph; see `with_graph`
-
-
-def with_graph(held: Held) -> Held:
-    """Note whether weights of a new record carry a graph; inside of a transform the flag stays."""
-    return held if in_transform() else held._replace(graph=has_graph(held.weights.values()))
-
-
-def has_graph(weights: Iterable[Any]) -> bool:
-    """Say whether weights carry a graph: inside of a transform it's the transform's to follow."""
-    if in_transform():
-        return False
-    return any(isinstance(weight, Tensor) and weight.requires_grad for weight in weights)
 
 
 class Empty(NamedTuple):
@@ -91,7 +78,7 @@ def same(a: Content, b: Content) -> bool:
         if (a.step_count, a.rule) != (b.step_count, b.rule):
             return False
         # Names belong to the network, which a value made elsewhere may not know.
-        return all(map(same_tree, a[:-2], b[:-2]))
+        return all(map(same_tree, a[:-1], b[:-1]))
     return isinstance(a, Empty) and isinstance(b, Empty) and a == b
 
 
@@ -122,12 +109,10 @@ def converted(held: Held, target: Target) -> Held:
             return type(tree)(map(convert_state, tree))
         return map_tree(convert, tree)
 
-    return with_graph(
-        held._replace(
-            weights=map_tree(convert, held.weights),
-            buffers=map_tree(convert, held.buffers),
-            state=convert_state(held.state),
-        )
+    return held._replace(
+        weights=map_tree(convert, held.weights),
+        buffers=map_tree(convert, held.buffers),
+        state=convert_state(held.state),
     )
 
 

@@ -7,7 +7,7 @@ tensor shares the storage of its origin until one of the two is written to, and 
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -146,6 +146,11 @@ def owned(tensor: Tensor) -> Tensor:
         return tensor
     with outside_transforms():
         return tensor.detach().clone()
+
+
+def has_graph(weights: Iterable[Tensor]) -> bool:
+    """Say whether weights carry a graph: inside of a transform it's the transform's to follow."""
+    return not in_transform() and any(map(_REQUIRES_GRAD, weights))
 
 
 def detached(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

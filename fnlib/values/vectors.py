@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fnlib import errors
-from fnlib.values.held import Held, with_graph
+from fnlib.values.held import Held
 from fnlib.values.protect import detached, share
 
 
@@ -79,7 +79,7 @@ def interpolated(mine: Held, theirs: Held, weight: float, buffers: str) -> Held:
     if buffers == "lerp":
         kept["lerp"] = {**detached(_between(mine.buffers, theirs.buffers, weight))}
     weights = _between(mine.weights, theirs.weights, weight)
-    return with_graph(mine._replace(weights=weights, buffers=kept[buffers]))
+    return mine._replace(weights=weights, buffers=kept[buffers])
 
 
 def _between(
