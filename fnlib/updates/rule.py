@@ -50,7 +50,7 @@ class Rule:
     _settings: Settings
     _scheduled: frozenset[str]
     _step_count = 0
-    _rate: Any = None  # decided outside, for one step: a number, or one for each group
+    _rate: Any = None  # decided outside, for one step: by group, or that of all under None
 
     def __init_subclass__(cls) -> None:
         own = {"update", "move", "start"} & vars(cls).keys()
@@ -89,19 +89,18 @@ class Rule:
 
     def at_rate(self, rate: Any) -> Any:
         """Return this rule with another rate for one step: a number, or one for each group."""
-        numbers = list(rate.values()) if isinstance(rate, Mapping) else [rate]
-        numbers = [plain_number(n.item() if isinstance(n, Tensor) else n) for n in numbers]
-        if not numbers or not all(type(n) in (int, float) and n >= 0 for n in numbers):
+        given = rate if isinstance(rate, Mapping) else {None: rate}
+        rates = {
+            i: plain_number(number.item() if isinstance(number, Tensor) else number)
+            for i, number in given.items()
+        }
+        if not rates or not all(type(n) in (int, float) and n >= 0 for n in rates.values()):
             raise errors.WrongParameters(
                 "lr= takes a number that isn't negative, or one for each group of model.rates",
                 f"got {rate!r}",
                 _RATE,
             )
-        if isinstance(rate, Mapping) and self.groups is not None:
-            return self.having(_rate=dict(zip(rate, numbers, strict=True)))
-        if isinstance(rate, Mapping):
-            _check_rates(rate, 1)
-        return self.having(_rate=numbers[0])
+        return self.having(_rate=rates)
 
     def rates(self, weights: Named) -> list[Any]:
         """Return the learning rate of each group at this step."""
@@ -141,11 +140,7 @@ class Rule:
 
     def partition(self, weights: Named) -> list[tuple[Settings, list[str]]]:
         """Split the weights into groups of equal settings, in the order in which they are met."""
-        if self._is_fixed():
-            return [(dict(self._settings), list(weights))]
         common = {**self._settings, **self._schedules()}
-        if self.groups is None:
-            return [(common, list(weights))]
         return [({**common, **own}, names) for own, names in self._parts(weights)]
 
     def _is_fixed(self) -> bool:
@@ -153,9 +148,23 @@ class Rule:
         return self.groups is None and not self._scheduled and self._rate is None
 
     def _parts(self, weights: Named) -> list[tuple[Settings, list[str]]]:
+        """Split the weights by what groups= and the rate of this step say of them."""
+        parts = [({}, list(weights))] if self.groups is None else self._grouped(weights)
+        if self._rate is None:
+            return parts
+        rates = self._rate
+        if None in rates:
+            rates = dict.fromkeys(range(len(parts)), rates[None])
+        if rates.keys() != set(range(len(parts))):
+            raise errors.WrongParameters(
+                "lr= names groups that this rule doesn't have, or leaves some out",
+                f"got {list(rates)}, expected {list(range(len(parts)))}",
+                _RATE,
+            )
+        return [({**own, "lr": rates[i]}, names) for i, (own, names) in enumerate(parts)]
+
+    def _grouped(self, weights: Named) -> list[tuple[Settings, list[str]]]:
         """Split the weights by the settings that groups= gives them, schedules resolved."""
-        if self.groups is None:
-            return [({}, list(weights))]
         parts: list[tuple[Settings, list[str]]] = []
         for name, weight in weights.items():
             own = self._own(name, weight)
@@ -164,16 +173,9 @@ class Rule:
                 parts.append((own, [name]))
             else:
                 same.append(name)
-        found = [(self._resolved(own), names) for own, names in parts]
-        return found if self._rate is None else self._at_rate(found)
-
-    def _at_rate(self, parts: list[tuple[Settings, list[str]]]) -> list[tuple[Settings, list[str]]]:
-        """Put the rate that was decided outside in the place of each group's own."""
-        rates = self._rate
-        if not isinstance(rates, Mapping):
-            rates = dict.fromkeys(range(len(parts)), rates)
-        _check_rates(rates, len(parts))
-        return [({**own, "lr": rates[i]}, names) for i, (own, names) in enumerate(parts)]
+        for own, _ in parts:
+            own.update({k: self._number(k, own[k]) for k in own if self._takes_number(k)})
+        return parts
 
     def scheduled(self, weights: Named) -> frozenset[str]:
         """Name the settings that follow the step count, in the rule or in a group."""
@@ -205,18 +207,9 @@ class Rule:
                 _GROUPS,
             )
 
-    def _resolved(self, own: Settings) -> Settings:
-        return {
-            key: self._number(key, value) if self._takes_number(key) else value
-            for key, value in own.items()
-        }
-
     def _schedules(self) -> Settings:
         """Return what is scheduled, at its value for this step."""
-        found = {key: self._number(key, self._settings[key]) for key in self._scheduled}
-        if self._rate is not None and not isinstance(self._rate, Mapping):
-            found["lr"] = self._rate
-        return found
+        return {key: self._number(key, self._settings[key]) for key in self._scheduled}
 
     def _number(self, key: str, value: Any) -> Any:
         """Return a setting at this step: a function of the step count is called."""
@@ -346,12 +339,3 @@ def _copied(tensor: Tensor) -> Tensor:
     if is_wrapped(tensor):  # a transform differentiates or batches a setting
         return tensor
     return tensor.detach().clone()
-
-
-def _check_rates(rates: Mapping[Any, Any], groups: int) -> None:
-    if rates.keys() != set(range(groups)):
-        raise errors.WrongParameters(
-            "lr= names groups that this rule doesn't have, or leaves some out",
-            f"got {list(rates)}, expected {list(range(groups))}",
-            _RATE,
-        )

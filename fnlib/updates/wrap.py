@@ -219,7 +219,7 @@ class Wrapped(Rule):
             goes_on = [key for key in saved if key in moved or key not in group]
             group.update((key, _unpack(saved[key], places)) for key in goes_on)
         for group in optimizer.param_groups if self.groups is None else ():
-            group.update(self._schedules())
+            group.update({**self._schedules(), **self._parts(places)[0][0]})
         for name, entries in state["state"].items():
             optimizer.state[places[name]] = _unpack(entries, places)
         for key, value in state.get("shared", {}).items():
