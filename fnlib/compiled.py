@@ -10,24 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fnlib import errors
+from fnlib import errors, torch_private
 from fnlib.factory import Factory
 from fnlib.gradient import Gradient
 from fnlib.network.backward import reached
 from fnlib.network.bound import Bound
 from fnlib.network.randomness import other_generators, preserved, seeded
 from fnlib.parameters import Parameters
-from fnlib.torch_private import (
-    OneMap,
-    compiler,
-    flat,
-    leave_to_python,
-    map_tensors,
-    never_compiled,
-    only_map,
-    outside_transforms,
-    shape_fixer,
-)
 from fnlib.updates.check import refuse_foreign
 from fnlib.updates.formula import Formula, new
 from fnlib.updates.fused import Moments
@@ -81,7 +70,7 @@ def train_step(factory: Factory, criterion: Criterion) -> Step:
     >>> parameters.step_count, loss.requires_grad
     (1, False)
     """
-    return leave_to_python(_TrainStep(factory, criterion).step)
+    return torch_private.leave_to_python(_TrainStep(factory, criterion).step)
 
 
 # Numbers that a formula may give to `torch.add` as alpha, which inductor of PyTorch 2.13 drops where
@@ -98,7 +87,7 @@ class _Task(NamedTuple):
     tensors: list[Any]
     settings: list[Settings]  # of each group, for this step
     around: contextlib.ExitStack  # what lasts while the graph runs
-    one_map: OneMap | None  # the torch.vmap that the step is called in
+    one_map: torch_private.OneMap | None  # the torch.vmap that the step is called in
 
 
 class _TrainStep:
@@ -121,7 +110,7 @@ class _TrainStep:
         """Take one step. See `train_step`."""
         given = parameters, feature, label, seed
         # Asked here: there's no compiler in what is never compiled.
-        task = self._open(given) if callable(compiler()) else None
+        task = self._open(given) if callable(torch_private.compiler()) else None
         if task is None:
             return self._plain(given)
         try:
@@ -158,7 +147,7 @@ class _TrainStep:
     def _open(self, given: Given) -> _Task | None:
         """Choose the graph that takes a value's tensors; None where a transform runs."""
         if in_transform():
-            one_map = None if self.inside else only_map()
+            one_map = None if self.inside else torch_private.only_map()
             return None if one_map is None else self._open_mapped(given, one_map)
         parameters, feature, label, seed = given
         if not len(parameters):
@@ -169,23 +158,23 @@ class _TrainStep:
         held = self._checked(parameters)
         return self._task(given, held, self._settings_at(held), contextlib.ExitStack())
 
-    def _open_mapped(self, given: Given, one_map: OneMap) -> _Task | None:
+    def _open_mapped(self, given: Given, one_map: torch_private.OneMap) -> _Task | None:
         """Take the tensors of all models out of ``torch.vmap``, for a graph that maps."""
         batch = *_inputs(given[1]), given[2]
         held = self.factory.network.fit(given[0]._held("take a step"))
         refuse_foreign(held, self.factory._rule, None)
         if self.moving is None:
-            with outside_transforms():
+            with torch_private.outside_transforms():
                 of_first = lambda tensor: one_map.first(one_map.out(tensor))  # noqa: E731
                 first = Parameters._of(map_tree(of_first, held))
-                self._learn((first, *map_tensors(of_first, given[1:3]), given[3]))
+                self._learn((first, *torch_private.map_tensors(of_first, given[1:3]), given[3]))
         if self.formula is None or self.factory.network.writes_weights:
             return None
         if not all(isinstance(part, Tensor) for part in batch):
             return None
         settings = self._settings_at(held)  # in the map, where `groups=` sees one model's weights
         with contextlib.ExitStack() as around:
-            around.enter_context(outside_transforms())
+            around.enter_context(torch_private.outside_transforms())
             return self._task(given, held, settings, around, one_map)
 
     def _task(
@@ -194,7 +183,7 @@ class _TrainStep:
         held: Held,
         settings: list[Settings],
         around: contextlib.ExitStack,
-        one_map: OneMap | None = None,
+        one_map: torch_private.OneMap | None = None,
     ) -> _Task | None:
         """Choose the graph that takes the tensors of a value; None if no model has its own."""
         _, feature, label, seed = given
@@ -237,7 +226,7 @@ class _TrainStep:
         """Take a plain step: it refuses what cannot be pure, and shows what the graph is made of."""
         held, leaves = given[0]._bind(self.factory.network)
         tensors = [*held.weights.values(), *leaves.all, *held.buffers.values()]
-        recording = _Recording([*tensors, *flat(given[1:3])[0]])
+        recording = _Recording([*tensors, *torch_private.flat(given[1:3])[0]])
         with preserved():
             _, gradient = self._watched(given, recording)
         self.moving = [name for name in held.weights if name in gradient]
@@ -328,7 +317,7 @@ class Graph:
             mapped = torch.vmap(self.compute, dims, randomness=randomness)
             # A counter that all models share would come out with other strides than it goes in.
             compute = lambda *tensors: tuple([t.contiguous() for t in mapped(*tensors)])  # noqa: E731
-        fix_shape = shape_fixer()
+        fix_shape = torch_private.shape_fixer()
         whole = torch.compiler.allow_in_graph(lambda *tensors: compute(*tensors))
 
         def compiled(*tensors: Any) -> Any:
@@ -521,7 +510,9 @@ def _close(stack: contextlib.ExitStack) -> None:
 
 
 # What runs around a graph, and what a transform follows.
-never_compiled(_TrainStep._open, _TrainStep._stepped, _TrainStep._plain, _close, transformed)
+torch_private.never_compiled(
+    _TrainStep._open, _TrainStep._stepped, _TrainStep._plain, _close, transformed
+)
 
 
 class _Recording(TorchFunctionMode):
@@ -535,11 +526,11 @@ class _Recording(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        for value in flat((args, kwargs))[0]:
+        for value in torch_private.flat((args, kwargs))[0]:
             if isinstance(value, Tensor) and id(value) not in self.known:
                 self.known[id(value)] = self.found[id(value)] = value
         result = function(*args, **(kwargs or {}))
-        self.known.update((id(value), value) for value in flat(result)[0])
+        self.known.update((id(value), value) for value in torch_private.flat(result)[0])
         return result
 
     def foreign(self) -> list[Tensor]:
@@ -558,5 +549,5 @@ class _Replacing(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         place = lambda tensor: self.inputs.get(id(tensor), tensor)  # noqa: E731
-        args, kwargs = map_tensors(place, (args, kwargs or {}))
+        args, kwargs = torch_private.map_tensors(place, (args, kwargs or {}))
         return function(*args, **kwargs)

@@ -6,6 +6,7 @@ Catch all of them as ``fnlib.FnlibError``. Each one is also the error that Pytho
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,12 +36,8 @@ class FnlibError(Exception):
         return (named[0] if named else "{}").format(*self.args)
 
     def __reduce__(self) -> Any:
-        # Fill `args` as they are: __init__ of a subclass has already turned its arguments into them.
-        return _filled, (type(self), self.args), vars(self)
-
-
-def _filled(kind: type[FnlibError], args: tuple[Any, ...]) -> FnlibError:
-    return kind.__new__(kind, *args)
+        # Without __init__, which has already turned its arguments into `args`.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 # --- values -----------------------------------------------------------------------------------

@@ -10,17 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fnlib import errors
-from fnlib.torch_private import (
-    REGISTRIES,
-    RNN_LISTS,
-    copy_hooks,
-    flat,
-    is_wrapped,
-    memory_of,
-    pre_hooks_of,
-    unsaved_buffers,
-)
+from fnlib import errors, torch_private
 from fnlib.values.held import Held, Names, Target, moved
 
 _BUILD = (
@@ -54,7 +44,7 @@ def named_tensors(module: nn.Module) -> NamedTensors:
     _refuse_sharded(module)
     weights: dict[str, Tensor] = dict(module.named_parameters())
     buffers = dict(module.named_buffers())
-    if any(map(is_wrapped, (*weights.values(), *buffers.values()))):
+    if any(map(torch_private.is_wrapped, (*weights.values(), *buffers.values()))):
         raise errors.UnsupportedModule(IN_TRANSFORM)
     lazy = [name for name, t in {**weights, **buffers}.items() if nn.parameter.is_lazy(t)]
     if lazy:
@@ -69,7 +59,9 @@ def named_tensors(module: nn.Module) -> NamedTensors:
         (f"{path}." if path else "", part)
         for path, part in module.named_modules(remove_duplicate=False)
     ]
-    unsaved = frozenset(path + name for path, part in parts for name in unsaved_buffers(part))
+    unsaved = frozenset(
+        path + name for path, part in parts for name in torch_private.unsaved_buffers(part)
+    )
     extra = {
         path + _EXTRA: part.get_extra_state()
         for path, part in parts
@@ -131,7 +123,7 @@ def copy_structure(module: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {id(b): b.detach().to("meta") for b in tensors.buffers.values()}
     for weight in tensors.weights.values():
         memo[id(weight)] = nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
-        copy_hooks(weight, memo[id(weight)])
+        torch_private.copy_hooks(weight, memo[id(weight)])
     try:
         return copy.deepcopy(module, memo)
     except Exception as error:
@@ -167,7 +159,7 @@ def is_filled(cell: types.CellType) -> bool:
 def refuse_hidden_ties(tensors: NamedTensors) -> None:
     """Refuse tensors that overlap in memory without being one: a write to one changes the other."""
     spans = sorted(
-        (memory_of(t), t.storage_offset(), t.storage_offset() + _extent(t), name)
+        (torch_private.memory_of(t), t.storage_offset(), t.storage_offset() + _extent(t), name)
         for name, t in tensors.all.items()
         if _has_memory(t)
     )
@@ -184,21 +176,25 @@ def refuse_hidden_ties(tensors: NamedTensors) -> None:
 def refuse_views(module: nn.Module, tensors: NamedTensors) -> None:
     """Refuse attributes that share memory with a weight: they cannot follow its new values."""
     own = tensors.all
-    memory = {memory_of(tensor): name for name, tensor in own.items() if _has_memory(tensor)}
+    memory = {
+        torch_private.memory_of(tensor): name for name, tensor in own.items() if _has_memory(tensor)
+    }
     ours = {id(tensor) for tensor in own.values()}
     for path, part in module.named_modules():
-        if pre_hooks_of(part):  # may compute the attribute anew, as the old spectral_norm does
+        if torch_private.pre_hooks_of(
+            part
+        ):  # may compute the attribute anew, as the old spectral_norm does
             continue
         for name, value in vars(part).items():
-            if name in RNN_LISTS or name in REGISTRIES:
+            if name in torch_private.RNN_LISTS or name in torch_private.REGISTRIES:
                 continue
-            for tensor in flat(value)[0]:
+            for tensor in torch_private.flat(value)[0]:
                 if not isinstance(tensor, Tensor) or id(tensor) in ours or not _has_memory(tensor):
                     continue
-                if memory_of(tensor) in memory:
+                if torch_private.memory_of(tensor) in memory:
                     raise errors.UnsupportedModule(
                         f"'{path}.{name}'".replace("'.", "'")
-                        + f" shares memory with '{memory[memory_of(tensor)]}': training changes both in "
+                        + f" shares memory with '{memory[torch_private.memory_of(tensor)]}': training changes both in "
                         "stock PyTorch, but here the attribute would keep the old weights. Make the view in forward:\n\n"
                         f"    self.{name} = self.layer.weight.view(-1)   # wrong in __init__\n"
                         f"    {name} = self.layer.weight.view(-1)        # right in forward\n"
