@@ -43,11 +43,10 @@ class Leaves:
         self.trained: tuple[Any, ...] = tuple(self.all)
         if len(network.trained) < len(self.trained):
             self.trained = tuple([self.all[i] for i in network.trained])
-        for leaf in self.trained:
-            if not in_transform():
-                leaf.requires_grad_()
-            elif not is_wrapped(leaf):  # a transform follows its own tensors, not ours
-                with outside_transforms():
+        inside = in_transform()
+        with outside_transforms() if inside else contextlib.nullcontext():
+            for leaf in self.trained:
+                if not (inside and is_wrapped(leaf)):  # a transform follows its own tensors
                     leaf.requires_grad_()
         self.contiguous = all(map(Tensor.is_contiguous, self.trained))
         if network.hooks:

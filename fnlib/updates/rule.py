@@ -140,6 +140,8 @@ class Rule:
 
     def partition(self, weights: Named) -> list[tuple[Settings, list[str]]]:
         """Split the weights into groups of equal settings, in the order in which they are met."""
+        if self._is_fixed():
+            return [(dict(self._settings), list(weights))]
         common = {**self._settings, **self._schedules()}
         return [({**common, **own}, names) for own, names in self._parts(weights)]
 

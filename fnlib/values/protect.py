@@ -150,7 +150,7 @@ def owned(tensor: Tensor) -> Tensor:
 
 def has_graph(weights: Iterable[Tensor]) -> bool:
     """Say whether weights carry a graph: inside of a transform it's the transform's to follow."""
-    return not in_transform() and any(map(_REQUIRES_GRAD, weights))
+    return any(map(_REQUIRES_GRAD, weights)) and not in_transform()
 
 
 def detached(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
