@@ -423,9 +423,6 @@ class Graph:
         return [*new_weights, *steps, *new_moments]
 
 
-# --- inside a transform of torch.func ------------------------------------------------------------
-
-
 def transformed(
     factory: Factory,
     criterion: Criterion,

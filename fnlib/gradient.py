@@ -78,8 +78,6 @@ class Gradient(Unassignable, Tensors):
     def __bool__(self) -> bool:
         return True
 
-    # --- measuring --------------------------------------------------------------------------------
-
     def norm(self) -> Tensor:
         """Return the Euclidean length over all entries, with the bits of ``clip_grad_norm_``.
 
@@ -109,8 +107,6 @@ class Gradient(Unassignable, Tensors):
         tensor([ 1., -1.])
         """
         return self._map(lambda tensor: mapped(function, tensor))
-
-    # --- the algebra of vectors -------------------------------------------------------------------
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Gradient:
         tensors = {name: function(tensor) for name, tensor in self._tensors.items()}
@@ -149,8 +145,6 @@ class Gradient(Unassignable, Tensors):
 
     def __neg__(self) -> Gradient:
         return self._map(torch.neg)
-
-    # --- being a value ----------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
         """Compare names and bytes (NaN equals NaN). The hash is the object's."""

@@ -385,9 +385,6 @@ def _held(parameters: Parameters, action: str) -> Held:
     return refuse_graph(parameters._held(action), action)
 
 
-# --- python -m fnlib verify -----------------------------------------------------------------------
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run ``python -m fnlib verify RUN --step module:function``.
 

@@ -38,8 +38,6 @@ class OwnRule:
         """Return the state before the first step."""
         return self.rule.init(Tensors(weights))
 
-    # --- what only a rule that is built on one of ours has ------------------------------------
-
     def _ours(self) -> Rule:
         if not isinstance(self.rule, Rule):
             raise without_rate(self.rule)
@@ -57,8 +55,6 @@ class OwnRule:
 
     def partition(self, weights: Named) -> object:
         return self.rule.partition(weights) if isinstance(self.rule, Rule) else None
-
-    # --- the step -------------------------------------------------------------------------------
 
     def update(
         self, weights: dict[str, Tensor], gradient: Named, state: Any, *, in_place: bool = False

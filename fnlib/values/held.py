@@ -69,9 +69,6 @@ def held_in(content: Content, action: str) -> Held:
     return content
 
 
-# --- comparing ------------------------------------------------------------------------------------
-
-
 def same(a: Content, b: Content) -> bool:
     """Compare all state, byte for byte."""
     if isinstance(a, Held) and isinstance(b, Held):
@@ -80,9 +77,6 @@ def same(a: Content, b: Content) -> bool:
         # Names belong to the network, which a value made elsewhere may not know.
         return all(map(same_tree, a[:-1], b[:-1]))
     return isinstance(a, Empty) and isinstance(b, Empty) and a == b
-
-
-# --- converting -----------------------------------------------------------------------------------
 
 
 def check_dtype(target: Target | None, what: str, right: str) -> None:
@@ -123,9 +117,6 @@ def moved(tensor: Tensor, target: Target) -> Tensor:
     if tensor.is_complex():
         return tensor.to(target.to_complex())
     return tensor.to(target) if tensor.is_floating_point() else tensor
-
-
-# --- leaving --------------------------------------------------------------------------------------
 
 
 def state_dict(held: Held) -> dict[str, Any]:

@@ -60,14 +60,7 @@ def share_all(tensors: Collection[Tensor]) -> list[Tensor]:
     >>> share_all([torch.zeros(1), torch.ones(1)])
     [tensor([0.]), tensor([1.])]
     """
-    if active_transform() is not None:
-        own = [tensor for tensor in tensors if not is_wrapped(tensor)]
-        if not own:
-            return list(tensors)
-        with outside_transforms():
-            shares = iter(share_all(own))
-        return [tensor if is_wrapped(tensor) else next(shares) for tensor in tensors]
-    if lazily_cloned is not None:
+    if lazily_cloned is not None and active_transform() is None:
         try:
             return list(map(lazily_cloned, tensors))
         except (RuntimeError, NotImplementedError):
