@@ -462,9 +462,6 @@ def transformed(
     return Parameters._of(after, Bound(network, name, None)), loss
 
 
-# --- what the compiler has to be helped with -----------------------------------------------------
-
-
 @contextlib.contextmanager
 def _traceable(module: nn.Module) -> Iterator[None]:
     """Leave oneDNN's LSTM out: the compiler cannot trace its backward pass."""

@@ -154,9 +154,6 @@ def same_everywhere(value: Parameters | Gradient) -> None:
             raise errors.ReplicasDiffer(name, ranks, steps, differ, len(names))
 
 
-# --- means ----------------------------------------------------------------------------------------
-
-
 def _like_a_gradient(tensors: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
     """Return tensors like all that a gradient may have, in order, of the value's dtypes."""
     dtypes = {network.weights[name].dtype: tensors[name].dtype for name in tensors}
@@ -389,9 +386,6 @@ def _against(answers: Sequence[str | None]) -> str:
 
 def _ranks(ranks: Sequence[int]) -> str:
     return f"rank{'' if len(ranks) == 1 else 's'} {', '.join(map(str, ranks))}"
-
-
-# --- what can't be sent ---------------------------------------------------------------------------
 
 
 def _check(tensors: Mapping[str, Tensor], right: str) -> None:

@@ -196,9 +196,6 @@ def _other_values(tensor: Tensor) -> Tensor:
     return flipped.requires_grad_(tensor.requires_grad)
 
 
-# --- copies of arguments --------------------------------------------------------------------------
-
-
 def _copied(call: Call, tree: Tree) -> Call | Exception:
     """Copy the arguments of a call, or return why they can't be copied."""
     method, args, kwargs = call
@@ -247,9 +244,6 @@ def _copy_of_function(function: types.FunctionType, memo: dict[int, Any]) -> Any
     return copied
 
 
-# --- hooks ----------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def _undisturbed(tree: Tree) -> Iterator[None]:
     """Run without the user's hooks and without printing."""
@@ -285,9 +279,6 @@ def _harmless(hook: Any, tree: Tree) -> Any:
         return _copy_of_function(function, memo)
     except Exception:
         return None
-
-
-# --- outputs --------------------------------------------------------------------------------------
 
 
 def _same_output(a: Any, b: Any) -> bool:

@@ -269,8 +269,6 @@ def _set_apart(text: str) -> str:
 _PARTS = re.split(r"(?m)^\[(\w+)\]$", _PAGE)
 TEXTS = {name: _set_apart(text) for name, text in zip(_PARTS[1::2], _PARTS[2::2], strict=True)}
 
-# --- habits of stock PyTorch ---------------------------------------------------------------------
-
 _MOVED = "Its parameters are a value, and moving makes another one."
 _TO = "model = ModelFactory(parameters.to({}))"
 _OWNED = "They belong to its parameters."

@@ -228,8 +228,6 @@ class Rule:
             )
         return found
 
-    # --- the state ---------------------------------------------------------------------------
-
     def check_state(self, state: Any, weights: Named) -> None:
         """Raise `WrongParameters` for a state that no step of such a rule could have left."""
         if not (isinstance(state, Mapping) and isinstance(state.get("state"), Mapping)):
@@ -256,8 +254,6 @@ class Rule:
     def _expected(self, weight: Tensor, settings: Settings) -> dict[str, torch.Size]:
         """Name what a step keeps of a weight, with its shapes."""
         return {}
-
-    # --- never changed, and shown ------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a change. The `__init__` of a class built on ours may set what is new, once."""

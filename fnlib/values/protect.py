@@ -228,9 +228,6 @@ def in_transform() -> bool:
     return active_transform() is not None
 
 
-# --- torch.func -----------------------------------------------------------------------------------
-
-
 def register_as_mapping(kind: type) -> None:
     """Let `torch.func` and `torch.compile` see a mapping of tensors as a dict of its tensors."""
     register_as_tree(
