@@ -374,7 +374,7 @@ class Model(Tabular):
         own = {}
         if objective is not None:
             trials = _Trials(self, objective, after)
-            if rule.takes_objective:
+            if rule.needs_objective or rule.takes_both:
                 own["objective"] = trials
             else:  # the rules of torch.optim evaluate once, before they step
                 _, slopes, weights = trials(weights)

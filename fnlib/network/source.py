@@ -30,6 +30,7 @@ class Source:
         if isinstance(build, nn.Module):
             with outside_transforms():  # a rate that is learned is given to a rule inside of one
                 self.instance = copy_structure(build)
+            self.build: Callable[[], nn.Module] = functools.partial(copy_structure, self.instance)
         elif callable(build):
             self.build = build
         else:
@@ -46,10 +47,6 @@ class Source:
         """Names, shapes and module trees, made when they are first needed."""
         if self.known is not None:
             return self.known
-        if self.instance is not None:
-            another = functools.partial(copy_structure, self.instance)
-            with outside_transforms():
-                return self._publish(Network(another(), another))
         with preserved(), outside_transforms():
             box = [self._built()]
         return self._publish(self._taken_apart(box))
@@ -77,13 +74,12 @@ class Source:
     def _initial(self, empty: Empty) -> Held:
         """Draw initial weights, with no more in memory than them and one layer."""
         box = [self._built() if self.instance is None else redraw(self.instance)]
-        if self.known is not None or self.instance is not None:
-            tensors = named_tensors(box.pop())
-            return taken_from(tensors, empty.device, empty.dtype)
-        elsewhere = held_elsewhere(box)  # before anything here refers to the tensors
+        # Before anything here refers to the tensors.
+        elsewhere = self.known is None and held_elsewhere(box)
         tensors = named_tensors(box[0])
-        network = self._taken_apart(box, elsewhere)
-        self._publish(network)
+        if self.known is None:
+            self._publish(self._taken_apart(box, elsewhere))
+        box.clear()
         return taken_from(tensors, empty.device, empty.dtype)
 
     def _built(self) -> nn.Module:

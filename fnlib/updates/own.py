@@ -24,7 +24,7 @@ def pure(rule: UpdateRule) -> Rule | OwnRule:
 class OwnRule:
     """A rule of anybody's, with ``init``, ``update`` and perhaps ``at``, as a `Rule`."""
 
-    takes_objective = needs_objective = takes_both = False
+    needs_objective = takes_both = False
 
     def __init__(self, rule: UpdateRule) -> None:
         self.rule, self.name = rule, name_of(rule)

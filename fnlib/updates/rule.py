@@ -43,7 +43,6 @@ class Rule:
 
     like: ClassVar[Any]  # the class of torch.optim with the same arguments and the same bits
     groups: Groups | None
-    takes_objective = False  # it evaluates the loss at weights of its own choice
     needs_objective = False  # it can't step without
     takes_both = False  # a gradient too
     trusted = True  # update() writes only where it is told to, and owns what it returns

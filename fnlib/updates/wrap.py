@@ -59,7 +59,6 @@ class Wrapped(Rule):
             _unused=[],
             _is_torchs_own=own and not required,
             # Those of torch.optim evaluate once and then step, except for LBFGS.
-            takes_objective=bool(required) or not own,
             needs_objective=bool(required),
             takes_both=not own,
         )
