@@ -272,18 +272,13 @@ TEXTS = {name: _set_apart(text) for name, text in zip(_PARTS[1::2], _PARTS[2::2]
 _MOVED = "Its parameters are a value, and moving makes another one."
 _TO = "model = ModelFactory(parameters.to({}))"
 _OWNED = "They belong to its parameters."
+_GRADIENT = "gradient = model.backward(loss)"
 # What an `nn.Module` has and a model hasn't: why, and what to write instead.
 HABITS = {
-    "zero_grad": (
-        "Nothing accumulates: each backward returns a gradient of its own.",
-        "gradient = model.backward(loss)",
-    ),
-    "grad": (
-        "No weight has a `.grad`: the gradient is a value of its own.",
-        "gradient = model.backward(loss)",
-    ),
+    "zero_grad": ("Nothing accumulates: each backward returns a gradient of its own.", _GRADIENT),
+    "grad": ("No weight has a `.grad`: the gradient is a value of its own.", _GRADIENT),
     "state_dict": (
-        "Parameters never change, so that keeping them is a snapshot.",
+        "Parameters never change: kept, they are a snapshot.",
         "best = model.parameters",
     ),
     "load_state_dict": ("Bind the parameters that you kept.", "model = ModelFactory(best)"),
