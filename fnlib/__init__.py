@@ -56,17 +56,12 @@ def __getattr__(name: str) -> Any:
         globals()[name] = found  # so that it is asked for once
         return found
     if name in _HOME:
-        _load_the_core()
+        # All of it at once, since torch.compile doesn't trace through a lazy name.
+        globals().update({n: getattr(import_module(home), n) for n, home in _HOME.items()})
         return globals()[name]
     if name.isidentifier() and name[0] != "_" and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'fnlib' has no attribute {name!r}")
-
-
-def _load_the_core() -> None:
-    """Load all of it at once, since torch.compile doesn't trace through a lazy name."""
-    for name, module in _HOME.items():
-        globals()[name] = getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

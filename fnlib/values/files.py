@@ -121,17 +121,11 @@ def described(held: Held, put: Put) -> str:
     parts = held._asdict()
     names = parts.pop("names")
     parts |= {"aliases": dict(names.ties), "transient": sorted(names.unsaved)}
-    parts |= {"resized": sorted(names.resized), "extra": _storable_entries(names.extra)}
+    parts |= {"resized": sorted(names.resized), "extra": {}}
+    for name, value in names.extra.items():
+        with contextlib.suppress(errors.CannotStore):  # left to the network that is bound
+            parts["extra"][name] = storable(value, name)
     return json.dumps(_flatten(parts, put))
-
-
-def _storable_entries(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what modules add to a state dict; an object is left to the network that is bound."""
-    found = {}
-    for name, value in extra.items():
-        with contextlib.suppress(errors.CannotStore):
-            found[name] = storable(value, name)
-    return found
 
 
 def restored(description: str, tensors: Mapping[str, Tensor]) -> Held:

@@ -165,7 +165,14 @@ class Store:
         places: dict[int, list[str]] = {}
         for name in dict.fromkeys(name for _, name in hashed.values()):
             places.setdefault(known.get(name, index), []).append(name)
-        return new, _metadata(index, tree, places), hashed
+        said = {
+            "format": f"{_KIND} {_VERSION}",
+            "byteorder": sys.byteorder,  # the hashes are of this machine's bytes
+            "tree": tree,
+            "places": json.dumps(places),
+            "environment": json.dumps(environment()),
+        }
+        return new, {**said, "check": _check(index, said)}, hashed
 
     def _all_known(self) -> dict[str, int]:
         """Return where the tensors of the last record are, and those written since."""
@@ -278,17 +285,6 @@ def hash_of(flat: Tensor) -> str:
     if flat.nbytes:  # without NumPy, which PyTorch can do without too
         found.update((ctypes.c_char * flat.nbytes).from_address(flat.data_ptr()))
     return found.hexdigest()[:40]
-
-
-def _metadata(index: int, tree: str, places: Mapping[int, list[str]]) -> dict[str, str]:
-    said = {
-        "format": f"{_KIND} {_VERSION}",
-        "byteorder": sys.byteorder,  # the hashes are of this machine's bytes
-        "tree": tree,
-        "places": json.dumps(places),
-        "environment": json.dumps(environment()),
-    }
-    return {**said, "check": _check(index, said)}
 
 
 def _check(index: int, said: Mapping[str, str]) -> str:
