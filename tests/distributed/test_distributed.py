@@ -266,6 +266,11 @@ def ranks_that_disagree(rank: int) -> None:
     assert "test_distributed.py" in says and "on rank 0" in says
     with pytest.raises((fnlib.EmptyParameters, fnlib.RanksDisagree)):
         broadcast(fnlib.Parameters())
+    model = fnlib.Sequential(nn.Linear(1, 1))(fnlib.Parameters(seed=0))
+    if rank == 0:
+        model.step({}, donate=True)
+    with pytest.raises(fnlib.RanksDisagree if rank else fnlib.Donated):
+        broadcast(model.parameters)
     assert all_reduce(fnlib.Gradient({"w": torch.ones(2)}))["w"].equal(torch.ones(2))
 
 
