@@ -305,8 +305,8 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         if not isinstance(other, Parameters):
             raise errors.WrongParameters(what, f"got {type(other).__name__}", right)
         mine, theirs = self._held("be compared"), other._held("be compared")
-        check_match("weight", theirs.weights, mine.weights, right, exact=exact)
-        check_match("buffer", theirs.buffers, mine.buffers, right, exact=exact)
+        check_match("weights", theirs.weights, mine.weights, right, exact=exact)
+        check_match("buffers", theirs.buffers, mine.buffers, right, exact=exact)
         return mine, theirs
 
     # --- leaving ----------------------------------------------------------------------------------

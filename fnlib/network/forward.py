@@ -56,13 +56,13 @@ def taken(given: Mapping[str, Tensor], before: Buffers, network: Network, right:
     """
     ours = isinstance(given, Buffers)
     tensors = given._tensors if isinstance(given, Buffers) else given
-    tensors = untied("buffer", tensors, network.names.ties, right)
+    tensors = untied("buffers", tensors, network.names.ties, right)
     weights, resized, behind = before.weights, before.resized, len(before.passes)
     if isinstance(given, Buffers):
         weights, resized = given.weights, given.resized
         behind = given.behind if given.passes is before.passes else 0
-    check_match("buffer", tensors, network.buffers, right, free=resized)
-    check_match("weight", weights, network.weights, right, partial=True)
+    check_match("buffers", tensors, network.buffers, right, free=resized)
+    check_match("weights", weights, network.weights, right, partial=True)
     tensors = {n: tensors[n] if ours else owned(tensors[n]) for n in network.buffers}
     return Buffers(tensors, weights, resized, before.passes, behind, network.names.ties)
 

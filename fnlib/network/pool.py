@@ -122,8 +122,8 @@ class Network:
 
     def fit(self, held: Held) -> Held:
         """Check a record, and return it with weights and buffers in this network's order."""
-        check_match("weight", held.weights, self.weights, _BIND)
-        check_match("buffer", held.buffers, self.buffers, _BIND, free=held.names.resized)
+        check_match("weights", held.weights, self.weights, _BIND)
+        check_match("buffers", held.buffers, self.buffers, _BIND, free=held.names.resized)
         if self.names.extra.keys() - held.names.extra.keys():  # a file can't hold any object
             extra = {**self.names.extra, **held.names.extra}
             held = held._replace(names=held.names._replace(extra=extra))

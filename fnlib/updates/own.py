@@ -69,7 +69,7 @@ class OwnRule:
             what = "An update rule returns new weights and new state"
             raise errors.WrongParameters(what, f"this one returned {type(found).__name__}", _RIGHT)
         new_weights, new_state = found
-        check_match("updated weight", new_weights, weights, _RIGHT)
+        check_match("updated weights", new_weights, weights, _RIGHT)
         new_state = storable(new_state, "new_state")
         return {name: kept(new_weights[name]) for name in weights}, new_state
 

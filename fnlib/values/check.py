@@ -15,7 +15,7 @@ from fnlib.values.trees import same_entries, storable
 
 
 def check_match(
-    kind: str,
+    things: str,
     given: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     right: str,
@@ -26,7 +26,7 @@ def check_match(
     """Check that given tensors have the names, shapes and kinds of those that are expected.
 
     Args:
-        kind: what they are called in an error.
+        things: what they are called in an error.
         given: what a user or a rule gives.
         expected: names to tensors of the right shape and kind.
         right: the line to write instead.
@@ -36,10 +36,10 @@ def check_match(
     """
 
     def wrong(detail: str) -> errors.WrongParameters:
-        return errors.WrongParameters(f"These {_plural(kind)} don't match", detail, right)
+        return errors.WrongParameters(f"These {things} don't match", detail, right)
 
     if not isinstance(given, Mapping):
-        what = f"Pass {_plural(kind)} as a mapping of names to tensors"
+        what = f"Pass {things} as a mapping of names to tensors"
         raise errors.WrongParameters(what, f"got {type(given).__name__}", right)
     unknown = [name for name in given if name not in expected]
     missing = [] if partial else [name for name in expected if name not in given]
@@ -64,10 +64,6 @@ def check_match(
             raise wrong(f"'{name}' is on {tensor.device}, expected {like.device}")
 
 
-def _plural(kind: str) -> str:
-    return kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
-
-
 def _number_kind(tensor: Tensor) -> str:
     if tensor.is_complex():
         return "complex"
@@ -85,13 +81,13 @@ def slopes_of(
     given: Any = {} if gradient is None else gradient
     gradient, weights = given._tensors if isinstance(given, Tensors) else given, held.weights
     if not (known and all([gradient[name].dtype == weights[name].dtype for name in gradient])):
-        gradient = untied("gradient entry", gradient, held.names.ties, right)
-        check_match("gradient entry", gradient, weights, right, partial=True, exact=True)
+        gradient = untied("gradient entries", gradient, held.names.ties, right)
+        check_match("gradient entries", gradient, weights, right, partial=True, exact=True)
     return detached(gradient)
 
 
 def untied(
-    kind: str, given: Mapping[str, Tensor], ties: Mapping[str, str], right: str
+    things: str, given: Mapping[str, Tensor], ties: Mapping[str, str], right: str
 ) -> Mapping[str, Tensor]:
     """Rename tied tensors to their first names; two names of one may not contradict each other."""
     if not ties or not isinstance(given, Mapping) or not any(name in ties for name in given):
@@ -106,7 +102,7 @@ def untied(
         ):
             names = [other for other in given if ties.get(other, other) == first]
             raise errors.WrongParameters(
-                f"These {_plural(kind)} contradict each other",
+                f"These {things} contradict each other",
                 f"{words.names(names)} are names of one tensor, and two different ones are given",
                 right,
             )
@@ -125,8 +121,8 @@ def replaced(
 ) -> Held:
     """Replace parts of a record by what a user gives. See ``fnlib.Parameters.replace``."""
     new = held._replace(
-        weights=_merged("weight", held.weights, weights, held.names.ties, carried),
-        buffers=_merged("buffer", held.buffers, buffers, held.names.ties, owned),
+        weights=_merged("weights", held.weights, weights, held.names.ties, carried),
+        buffers=_merged("buffers", held.buffers, buffers, held.names.ties, owned),
     )
     if state is KEEP:
         return new
@@ -137,7 +133,7 @@ def replaced(
 
 
 def _merged(
-    kind: str,
+    things: str,
     mine: dict[str, Tensor],
     given: Mapping[str, Tensor] | None,
     ties: Mapping[str, str],
@@ -145,9 +141,9 @@ def _merged(
 ) -> dict[str, Tensor]:
     if given is None:
         return mine
-    right = f"parameters.replace({kind}s={{name: tensor}})   # names and shapes of this network"
-    given = untied(kind, given, ties, right)
-    check_match(kind, given, mine, right, partial=True)
+    right = f"parameters.replace({things}={{name: tensor}})   # names and shapes of this network"
+    given = untied(things, given, ties, right)
+    check_match(things, given, mine, right, partial=True)
     return {name: take(given[name]) if name in given else tensor for name, tensor in mine.items()}
 
 
