@@ -42,9 +42,9 @@ def train_step(factory: Factory, criterion: Criterion) -> Step:
     """Make one training step a pure function: forward, loss, backward, step, buffers included.
 
     Called as it is, it does what the five lines of the functional loop do, bit for bit. Under
-    ``torch.compile`` the arithmetic becomes one graph, which scheduled numbers enter as tensors. Its
-    results agree with the plain step to 1e-5 relative after a step of a well-scaled network. On a CPU
-    ``options={"cpp_wrapper": True}`` takes a tenth less for a small network.
+    ``torch.compile`` the arithmetic becomes one graph, which scheduled numbers enter as tensors.
+    Its results agree with the plain step to 1e-5 relative after a step of a well-scaled network.
+    On a CPU ``options={"cpp_wrapper": True}`` takes a tenth less for a small network.
 
     ``torch.vmap(torch.compile(step), (0, None, None))`` takes the steps of stacked parameters in one
     graph, where feature and label are tensors. It is compiled for each batch size, up to

@@ -192,7 +192,7 @@ class Model(Tabular):
         return self._forward(None, args, kwargs, keep=False)[0]
 
     def with_buffers(self, *args: Any, **kwargs: Any) -> tuple[Any, Buffers]:
-        """Run the module's forward with ``args`` and ``kwargs``, and keep the state that it changes.
+        """Run the module's forward with ``args`` and ``kwargs``; keep the state that it changes.
 
         Returns:
             The output, and the buffers after the pass, for `step` and `carry`. With them are any
@@ -210,7 +210,7 @@ class Model(Tabular):
         return self._forward(None, args, kwargs, keep=True)
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Run another method than forward with ``args`` and ``kwargs``: ``model.call("decode", z)``.
+        """Run another method with ``args`` and ``kwargs``: ``model.call("decode", z)``.
 
         Args:
             method: its name. Those of every ``nn.Module`` (``eval``, ``to``) are refused.

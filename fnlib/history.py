@@ -55,8 +55,8 @@ class Found(int):
 class History(Tabular, Sequence[Parameters]):
     """Keep every state of a run in a folder, as a list of parameters.
 
-    A tensor is stored once, however many states have it. A crash, even of the machine, loses at most
-    the state that is being written. The first `append` makes you the one writer.
+    A tensor is stored once, however many states have it. A crash, even of the machine, loses at
+    most the state that is being written. The first `append` makes you the one writer.
 
     Args:
         path: the folder. The first `append` makes it; opened again, the run goes on.

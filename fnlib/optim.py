@@ -10,8 +10,8 @@ one step of a schedule (docs/functional.md). The tensors that it gets are copy-o
 work in place.
 
 SGD and Adam are one formula each, `move`, for one weight `w` with gradient `g`, in the order of
-operations of ``torch.optim``, which decides the last bit. The class of torch.optim that a formula is
-`like` takes the steps that PyTorch computes in another order: half precision, sparse gradients,
+operations of ``torch.optim``, which decides the last bit. The class of torch.optim that a formula
+is `like` takes the steps that PyTorch computes in another order: half precision, sparse gradients,
 ``foreach``, accelerators. ``out=out(w)`` reuses the memory of `w` if that has been donated.
 
 Any number among the settings may be a function of the step count: the first step uses ``f(0)``.

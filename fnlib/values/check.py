@@ -75,8 +75,8 @@ def slopes_of(
 ) -> Mapping[str, Tensor]:
     """Check a gradient and return its tensors, without a graph: a step isn't differentiated.
 
-    Its names and shapes may be `known` to be those of the weights; otherwise an error shows the line
-    `right`.
+    Its names and shapes may be `known` to be those of the weights; otherwise an error shows the
+    line `right`.
     """
     given: Any = {} if gradient is None else gradient
     gradient, weights = given._tensors if isinstance(given, Tensors) else given, held.weights
