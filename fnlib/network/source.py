@@ -129,7 +129,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList)
 def redraw(module: nn.Module) -> nn.Module:
     """Copy a module instance with the initial weights that building it anew would give.
 
-    An ``nn.Sequential`` or ``nn.ModuleList`` of layers of ``torch.nn``, or one layer, is known to.
+    It has to be one layer of ``torch.nn``, or an ``nn.Sequential`` or ``nn.ModuleList`` of them.
     """
     shared: set[int] = set()
     for path, part in module.named_modules(remove_duplicate=False):
