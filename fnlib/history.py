@@ -208,10 +208,9 @@ class History(Tabular, Sequence[Parameters]):
         return self._replayed(parameters, start, index)
 
     def _replayed(self, parameters: Parameters, start: int, end: int) -> Parameters:
-        if self._step is None and start < end:
-            raise errors.NotKept(end, f"the last one before it is {start}")
         for i in range(start, end):
-            assert self._step is not None
+            if self._step is None:
+                raise errors.NotKept(end, f"the last one before it is {start}")
             # A value of its own, in case the step gives it away.
             parameters = self._step(Parameters._of(parameters._held("be replayed")), i)
             if not isinstance(parameters, Parameters):

@@ -11,6 +11,7 @@ import copy
 import io
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -29,18 +30,17 @@ _AGAIN = "gives a different output when it runs again with the same parameters a
 _TWICE = "replaces one of two references to the same tensor"
 
 
+@dataclass(eq=False)
 class Record:
     """What was found out about the passes of one tree through one method."""
 
-    __slots__ = ("accepted", "count", "counters", "due", "earlier", "outside")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.accepted: set[str] = set()  # attributes that were judged to be no state
-        self.counters: dict[tuple[int, Any], tuple[Any, Any]] = {}  # place: start, step
-        self.due = False  # whether the next pass is judged whatever its number
-        self.earlier: State | None = None  # the attributes after the last pass that was judged
-        self.outside: list[Any] | None = None
+    count: int = 0
+    accepted: set[str] = field(default_factory=set)  # attributes that were judged to be no state
+    # Start and step of what counts passes, by its place.
+    counters: dict[tuple[int, Any], tuple[Any, Any]] = field(default_factory=dict)
+    due: bool = False  # whether the next pass is judged whatever its number
+    earlier: State | None = None  # the attributes after the last pass that was judged
+    outside: list[Any] | None = None
 
     def begin(self, tree: Tree, call: Call) -> Call | Exception | None:
         """Copy the arguments of pass 1, 2, 4, 8 ... or of one after new attributes have changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ def _elements(a: Tensor, b: Tensor) -> list[tuple[int, ...]]:
     return list(zip(*columns, strict=True)) if columns else [()]
 
 
+@dataclass(eq=False, repr=False)
 class Replay(Tabular):
     """What ``history.verify()`` found; true if the replay has the same bits.
 
@@ -88,15 +90,10 @@ class Replay(Tabular):
         environment: what differs in the environment: names to (then, now).
     """
 
-    def __init__(
-        self,
-        steps: int,
-        index: int | None = None,
-        difference: Unequal | None = None,
-        environment: Mapping[str, tuple[str, str]] | None = None,
-    ) -> None:
-        self.steps, self.index, self.difference = steps, index, difference
-        self.environment = dict(environment or {})
+    steps: int
+    index: int | None = None
+    difference: Unequal | None = None
+    environment: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.index is None
