@@ -51,13 +51,17 @@ class Entry(NamedTuple):
 def all_reduce(value: Exchanged) -> Exchanged:
     """Return the mean over all ranks: a value in, a value out.
 
-    ``mean = (1/n) * g_0 + ... + (1/n) * g_(n-1)``. An entry that a rank lacks counts as zero there;
-    one that every rank lacks stays absent. For two ranks the bits are those of
-    ``DistributedDataParallel``, and all ranks always get the same.
+    An entry that a rank lacks counts as zero there, as in ``DistributedDataParallel``; one that
+    every rank lacks stays absent. For two ranks the bits are those of ``DistributedDataParallel``.
+
+    ``mean = (1/n) * g_0 + ... + (1/n) * g_(n-1)``, divided first, so that a sum can't overflow.
 
     Args:
         value: what ``model.backward`` or ``model.with_buffers`` returned. Of buffers, floating ones
             are averaged; counters stay this rank's.
+
+    Returns:
+        A value of the same kind, with the same bits on every rank. Nothing that was given changes.
 
     Raises:
         RanksDisagree: another rank calls something else, or its tensors have other shapes.
@@ -91,8 +95,11 @@ def broadcast(value: Exchanged) -> Exchanged:
     """Return the value of rank 0 on every rank.
 
     Args:
-        value: parameters (with all state, and on other ranks perhaps empty), or the buffers that
+        value: parameters, which may be empty on all ranks but 0, or the buffers that
             ``model.with_buffers`` returned.
+
+    Returns:
+        What rank 0 gave: all state of parameters, moments and step count included.
 
     Raises:
         RanksDisagree, RankLost, CannotReduce, CannotStore: see `all_reduce`.
@@ -332,7 +339,11 @@ def _agree(call: str, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def meet(call: str, digest: bytes = b"") -> list[bytes]:
-    """Tell all ranks what this one is about to do, and return what each says if they agree."""
+    """Tell all ranks what this one is about to do, and return what each says.
+
+    Raises:
+        RanksDisagree: another rank is about to do something else.
+    """
     said = hashlib.sha256(call.encode()).digest()[:8] + digest.ljust(16, b"\0")
     mine = torch.tensor(list(said), dtype=torch.uint8, device=_device())
     everybody = [torch.empty_like(mine) for _ in range(dist.get_world_size())]

@@ -60,7 +60,11 @@ class Sequential:
         self.loss_curve_: list[float] = []
 
     def step(self, feature: Any, label: Any) -> Tensor:
-        """Take one training step on a batch, its ``feature`` and its ``label``.
+        """Take one training step: forward, loss, backward, step, all inside.
+
+        Args:
+            feature: a batch.
+            label: its labels.
 
         Returns:
             The loss before the step, without a graph (``float(loss)`` is the number).
@@ -126,12 +130,21 @@ class Sequential:
         return self
 
     def __call__(self, feature: Any) -> Tensor:
-        """Return the output of the network for ``feature`` in evaluation, without a graph."""
+        """Return the output of the network in evaluation, without a graph.
+
+        Args:
+            feature: a batch.
+        """
         with torch.no_grad():
             return self.factory(self.parameters, training=False)(_tensor(feature))
 
     def predict(self, X: Any) -> Tensor:  # noqa: N803
-        """Return the class with the greatest output, an integer for each example of ``X``.
+        """Return the class with the greatest output, an integer for each example.
+
+        For a network that does not classify, call the box.
+
+        Args:
+            X: examples.
 
         >>> import fnlib
         >>> box = fnlib.encapsulated.Sequential(nn.Identity(), loss=nn.CrossEntropyLoss())
@@ -141,10 +154,14 @@ class Sequential:
         return self(X).argmax(dim=1)
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
-        """Return the share of examples ``X`` whose label in ``y`` is predicted, from 0 to 1.
+        """Return the share of examples whose label is predicted, from 0 to 1.
+
+        Args:
+            X: examples.
+            y: their labels, as `predict` returns them: one class for each example.
 
         Raises:
-            WrongParameters: y is not one class for each example; a comparison would broadcast it.
+            WrongParameters: y has another shape; a comparison would broadcast it.
         """
         predicted, label = self.predict(X), _tensor(y)
         if predicted.shape != label.shape:

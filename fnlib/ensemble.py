@@ -11,10 +11,13 @@ from fnlib.values.apart import stacked, unstacked
 
 
 def stack(values: Iterable[Parameters]) -> Parameters:
-    """Stack parameters along a new first dimension, of the models, for ``torch.vmap``.
+    """Stack parameters along a new first dimension, for ``torch.vmap``.
 
     Args:
         values: parameters of one factory, after equally many steps.
+
+    Returns:
+        One value: all its tensors have a leading dimension, of the models.
 
     Raises:
         WrongParameters: names, shapes, rule, step count or settings differ.
@@ -36,6 +39,9 @@ def unstack(values: Parameters) -> list[Parameters]:
 
     Args:
         values: what `stack` returned, or what ``torch.vmap`` made of it.
+
+    Returns:
+        The parameters of each model.
 
     Raises:
         WrongParameters: these parameters aren't stacked.

@@ -13,6 +13,17 @@ from typing import Any
 from fnlib.show import words
 from fnlib.show.messages import TEXTS, habit
 
+__all__ = [
+    "AbsentGradient", "CannotRedraw", "CannotReduce", "CannotStore", "CannotTransform",
+    "CannotWrap", "CarriesGraph", "DamagedHistory", "DifferentiateOutside", "Donated",
+    "EmptyParameters", "FnlibError", "GraphOverwritten", "GraphUsedUp", "HiddenByCheckpoint",
+    "HiddenState", "HistoryInUse", "Immutable", "LazyModule", "LossIndependent",
+    "LossNotScalar", "MissingBuffers", "MissingObjective", "MissingPass",
+    "NotAModule", "NotAParametersFile", "NotCallable", "NotKept", "RankLost", "RanksDisagree", "ReplicasDiffer",
+    "StateDropped", "StateNotWritten", "UnsupportedModule", "WeightsOverwritten",
+    "WrongHistory", "WrongParameters", "WrongRule",
+]  # fmt: skip
+
 
 class FnlibError(Exception):
     """Base of every exception that fnlib raises on purpose; its arguments fill its text."""
@@ -207,10 +218,3 @@ class NotAModule(FnlibError, AttributeError):
 
 class NotCallable(FnlibError, TypeError):
     """Parameters were called, as ``model.parameters()`` of stock PyTorch is."""
-
-
-__all__ = [
-    name
-    for name, kind in [*vars().items()]
-    if isinstance(kind, type) and issubclass(kind, FnlibError)
-]

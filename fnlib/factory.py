@@ -137,7 +137,8 @@ def Sequential(*modules: nn.Module, optimizer: UpdateRule | None = None) -> Fact
 
     >>> import fnlib, torch
     >>> ModelFactory = fnlib.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
-    >>> ModelFactory(fnlib.Parameters(seed=0))(torch.zeros(32, 128)).shape
+    >>> model = ModelFactory(fnlib.Parameters(seed=0))
+    >>> model(torch.zeros(32, 128)).shape
     torch.Size([32, 10])
     """
     return Factory(nn.Sequential(*modules), optimizer=optimizer)
@@ -183,7 +184,13 @@ class Model(Tabular):
     # --- forward ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's forward with ``args`` and ``kwargs``, and return its output.
+        """Run the module's forward: the same arguments, the same output.
+
+        Args:
+            args, kwargs: passed to the module as they are.
+
+        Returns:
+            What the module returns.
 
         Raises:
             StateDropped: the forward pass changed a buffer or a weight; use `with_buffers`.
@@ -192,7 +199,10 @@ class Model(Tabular):
         return self._forward(None, args, kwargs, keep=False)[0]
 
     def with_buffers(self, *args: Any, **kwargs: Any) -> tuple[Any, Buffers]:
-        """Run the module's forward with ``args`` and ``kwargs``; keep the state that it changes.
+        """Run the module's forward and return, with its output, the state that it changed.
+
+        Args:
+            args, kwargs: as in a call.
 
         Returns:
             The output, and the buffers after the pass, for `step` and `carry`. With them are any
@@ -250,13 +260,14 @@ class Model(Tabular):
     def weights(self) -> Weights:
         """The weights that this model computes with, as leaves of autograd's graph.
 
-        A loss may depend on them, and ``torch.autograd.grad`` finds them. A write to one doesn't
-        reach the parameters, and ends this model.
+        A loss may depend on them, and ``torch.autograd.grad`` finds them. A write to one reaches
+        neither the parameters nor another value's models, and ends this model.
 
         >>> import fnlib
         >>> model = fnlib.Sequential(nn.Linear(2, 1))(fnlib.Parameters(seed=0))
         >>> penalty = sum(weight.square().sum() for weight in model.weights.values())
-        >>> model.backward(penalty)["0.weight"].equal(2 * model.parameters["0.weight"])
+        >>> gradient = model.backward(penalty)
+        >>> gradient["0.weight"].equal(2 * model.parameters["0.weight"])
         True
         """
         held, leaves = self._held("show their weights"), self._leaves
@@ -343,10 +354,14 @@ class Model(Tabular):
             gradient: what `backward` returned, or a value made from it.
             buffers: what `with_buffers` returned, where the forward pass changes state.
             donate: give the memory of the old parameters to the new ones, and end the old ones.
-            lr: the learning rate of this step only, or one for each group, as `rates` shows them.
+            lr: the learning rate of this step only, decided outside (it may depend on the loss),
+                or one for each group, as `rates` shows them.
             objective: a function of a model that returns a loss, or (loss, buffers), for rules that
                 evaluate it more than once (``fnlib.wrap(torch.optim.LBFGS)``). Each evaluation gets
                 a model of its own, with the last one's buffers. Rules like SAM take the gradient too.
+
+        Returns:
+            New parameters. Unless they are donated, the old ones stay as they were.
 
         Raises:
             MissingBuffers: a forward pass changed buffers, and this step would drop the change.
@@ -360,7 +375,8 @@ class Model(Tabular):
         >>> rule = fnlib.wrap(torch.optim.LBFGS, lr=1, line_search_fn="strong_wolfe")
         >>> model = fnlib.Sequential(nn.Linear(2, 1), optimizer=rule)(fnlib.Parameters(seed=0))
         >>> objective = lambda model: (model(torch.eye(2)) - 1).square().sum()
-        >>> objective(model.factory(model.step(objective=objective))).item() < 1e-6
+        >>> later = model.factory(model.step(objective=objective))
+        >>> objective(later).item() < 1e-6
         True
         """
         old, network = self._binding.parameters, self._leaves.network
@@ -435,7 +451,14 @@ class Model(Tabular):
         return Model(self._binding._replace(mode=False), self._buffers)
 
     def train(self) -> Model:
-        """Return a new model of the same parameters that trains, but for what was bound frozen."""
+        """Return a new model of the same parameters that trains, but for what was bound frozen.
+
+        >>> import fnlib
+        >>> frozen = fnlib.Sequential(nn.BatchNorm1d(2))(fnlib.Parameters(), training={"0": False})
+        >>> _, buffers = frozen.eval().train().with_buffers(torch.ones(4, 2))
+        >>> buffers["0.num_batches_tracked"]
+        tensor(0)
+        """
         return Model(self._binding._replace(mode=self._binding.training), self._buffers)
 
     def __reduce__(self) -> Any:
@@ -484,12 +507,16 @@ def backward(
         models: the models whose weights it depends on.
         retain_graph, create_graph: as in `Model.backward`.
 
+    Returns:
+        One gradient for each model, in their order.
+
     Raises:
         LossNotScalar, LossIndependent: the loss is no single number, or doesn't depend on a model.
         HiddenByCheckpoint: a checkpoint with use_reentrant=True keeps weights out of the graph.
         DifferentiateOutside: a transform of torch.func that is running keeps the graph to itself.
-        GraphUsedUp: an earlier backward used the graph up.
-        GraphOverwritten, WeightsOverwritten, Donated: something that it needs was overwritten.
+        GraphUsedUp, GraphOverwritten: an earlier backward used the graph up, or something that it
+            needs was changed in place since.
+        WeightsOverwritten, Donated: so were a model's weights, or they were given away.
         WrongParameters: one of the models is something else, or there is none.
 
     >>> import fnlib

@@ -79,7 +79,11 @@ class Gradient(Unassignable, Tensors):
         return True
 
     def norm(self) -> Tensor:
-        """Return the Euclidean length over all entries, with the bits of ``clip_grad_norm_``.
+        """Return the Euclidean length over all entries.
+
+        Returns:
+            A tensor without dimensions, with the bits that ``torch.nn.utils.clip_grad_norm_``
+            returns.
 
         >>> Gradient({"a": torch.ones(2, 2), "b": torch.zeros(3)}).norm()
         tensor(2.)
@@ -87,9 +91,17 @@ class Gradient(Unassignable, Tensors):
         return norm(list(self._tensors.values()))
 
     def clip_norm(self, max_norm: float) -> Gradient:
-        """Shorten to a length of at most `max_norm`, with the bits of ``clip_grad_norm_``.
+        """Shorten the gradient to a length of at most `max_norm`, and keep its direction.
 
-        >>> Gradient({"w": torch.tensor([3.0, 4.0])}).clip_norm(1.0)["w"]
+        Args:
+            max_norm: the greatest length.
+
+        Returns:
+            A new gradient, with the bits that ``torch.nn.utils.clip_grad_norm_`` would leave in
+            ``.grad``.
+
+        >>> clipped = Gradient({"w": torch.tensor([3.0, 4.0])}).clip_norm(1.0)
+        >>> clipped["w"]
         tensor([0.6000, 0.8000])
         """
         return clip_norm(max_norm, self)[0]
@@ -99,6 +111,9 @@ class Gradient(Unassignable, Tensors):
 
         Args:
             function: from a tensor to one of the same shape and dtype.
+
+        Returns:
+            A new gradient with the same names.
 
         Raises:
             WrongParameters: the function returned something else.

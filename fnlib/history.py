@@ -130,7 +130,10 @@ class History(Tabular, Sequence[Parameters]):
             self._length += 1
 
     def cost(self, parameters: Parameters) -> int:
-        """Return how many bytes storing these `parameters` as the next state would take.
+        """Return how many bytes storing these parameters as the next state would take.
+
+        Args:
+            parameters: what `append` would get.
 
         >>> import fnlib, tempfile, torch
         >>> parameters = fnlib.Parameters.from_module(torch.nn.Linear(1000, 10))

@@ -180,14 +180,17 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
         buffers: Mapping[str, Tensor] | None = None,
         optimizer_state: Any = KEEP,
     ) -> Parameters:
-        """Return parameters with some parts replaced.
+        """Make a value with some of its parts replaced.
 
         Args:
-            weights: for all or some of the names, of the same shapes and kinds. Those that carry a
-                graph keep it: a loss can be differentiated through them.
-            buffers: likewise.
-            optimizer_state: state of the update rule, which the next step checks; ``None`` starts
-                the rule afresh.
+            weights: new weights for all or some of the names; shapes and kinds must stay. Those
+                that carry a graph keep it: a loss can be differentiated through them.
+            buffers: new buffers, likewise.
+            optimizer_state: new state of the update rule, which the next step checks; ``None``
+                starts the rule afresh.
+
+        Returns:
+            New parameters; these stay as they are.
 
         Raises:
             WrongParameters: a name is unknown, a shape, kind or device differs, or two names of one
@@ -312,7 +315,14 @@ class Parameters(Unassignable, Mapping[str, Tensor]):
     # --- leaving ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse ``model.parameters(args, kwargs)``, and say what to write instead."""
+        """Refuse ``model.parameters()``, and say what to write instead.
+
+        Args:
+            args, kwargs: anything.
+
+        Raises:
+            NotCallable: always.
+        """
         raise errors.NotCallable
 
     def state_dict(self) -> dict[str, Tensor]:
