@@ -276,7 +276,7 @@ class _TrainStep:
         rule, settings = self.factory._rule.name, [dict(group) for group in task.settings]
         state = {"state": kept, "param_groups": settings}
         after = Held(weights, buffers, state, rule, held.step_count + 1, held.names)
-        return Parameters._of(after, Bound(network, rule, None)), loss
+        return Parameters._of(after, Bound(network, self.factory._rule.reads, None)), loss
 
 
 _DRAWS = """This step draws from Python's or NumPy's generator, and torch.compile would repeat the first
@@ -432,7 +432,7 @@ def transformed(
     seed: int | None,
 ) -> Stepped:
     """Take one step with ``torch.func.grad``: a transform keeps the graph of a loss to itself."""
-    network, name = factory.network, factory._rule.name
+    network, name, reads = factory.network, factory._rule.name, factory._rule.reads
     held = network.fit(parameters._held("take a step"))
     if not isinstance(factory._rule, Formula):
         raise errors.CannotTransform(f"The update rule {name}", "changes tensors in place")
@@ -445,7 +445,7 @@ def transformed(
         # Copies of the buffers, because a forward pass writes to what a transform follows.
         copies = {name: buffer.clone() for name, buffer in held.buffers.items()}
         now = held._replace(weights={**held.weights, **trained}, buffers=copies)
-        model = factory(Parameters._of(now, Bound(network, name, None)), seed=seed)
+        model = factory(Parameters._of(now, Bound(network, reads, None)), seed=seed)
         output, buffers = model.with_buffers(*_inputs(feature))
         loss = criterion(output, label)
         moving[:] = reached(loss, trained)
@@ -459,7 +459,7 @@ def transformed(
     state = rule.init(held.weights) if held.state is None else held.state
     weights, state = rule.update(held.weights, gradient, state)
     after = Held(weights, buffers, state, name, held.step_count + 1, held.names)
-    return Parameters._of(after, Bound(network, name, None)), loss
+    return Parameters._of(after, Bound(network, reads, None)), loss
 
 
 @contextlib.contextmanager

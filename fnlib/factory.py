@@ -409,7 +409,7 @@ class Model(Tabular):
         if after.resized != names.resized:
             names = names._replace(resized=after.resized)
         new = Held(weights, dict(after._tensors), state, rule.name, step_count, names)
-        return Parameters._of(new, Bound(network, rule.name, None))
+        return Parameters._of(new, Bound(network, rule.reads, None))
 
     def _after(
         self, held: Held, buffers: Mapping[str, Tensor] | None

@@ -16,7 +16,7 @@ class Bound(NamedTuple):
     """What is known of a value."""
 
     network: Network | None = None  # whose names and shapes were checked
-    rule: str | None = None  # the rule that the state was checked for
+    rule: object = None  # what the rule that the state was checked for reads of it
     leaves: Leaves | None = None  # where gradients of this value are taken
 
     def to(self, network: Network, held: Held) -> tuple[Held, Leaves, Bound]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,10 +33,10 @@ def checked_rule(rule: Any) -> Any:
     return rule
 
 
-def rule_of_step(rule: Any, held: Held, lr: Any, known: str | None) -> Any:
+def rule_of_step(rule: Any, held: Held, lr: Any, known: object) -> Any:
     """Return a rule as it is at the step of a value, whose state it must be able to read.
 
-    `lr` is a rate decided outside; `known` is the rule that the state was checked for.
+    `lr` is a rate decided outside; `known` is what the rule that left the state reads of it.
     """
     rule = rule.at(held.step_count)
     if lr is not None:
@@ -45,12 +45,11 @@ def rule_of_step(rule: Any, held: Held, lr: Any, known: str | None) -> Any:
     return rule
 
 
-def refuse_foreign(held: Held, rule: Any, known: str | None) -> None:
+def refuse_foreign(held: Held, rule: Any, known: object) -> None:
     """Refuse a state that another rule made, or that no step of this rule could have left."""
-    name = rule.name
-    if held.rule is not None and held.rule != name:
-        raise errors.WrongRule(held.rule, name)
-    if known != name and held.state is not None:
+    if held.rule is not None and held.rule != rule.name:
+        raise errors.WrongRule(held.rule, rule.name)
+    if held.state is not None and known != rule.reads:
         rule.check_state(held.state, held.weights)
 
 
@@ -73,11 +72,21 @@ def check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) -
     """Check what is kept of one weight, or nothing if it has not moved yet."""
     if moments == {}:
         return
-    if not isinstance(moments, Mapping) or expected.keys() - moments.keys():
+    if not isinstance(moments, Mapping):
         raise wrong_state(f"for '{name}' it needs {words.names(expected)}")
+    if lacking := [key for key in expected if key not in moments]:
+        raise lacks(name, lacking)
     for key, shape in expected.items():
         if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
             raise wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")
+
+
+def lacks(name: str, entries: Iterable[str]) -> errors.WrongParameters:
+    """Return the error for a weight whose state was made without what the rule reads."""
+    return wrong_state(
+        f"for '{name}' it needs {words.names(entries)}, which the steps so far didn't keep, because"
+        " the rule had other settings (amsgrad=, momentum=) or the state was edited"
+    )
 
 
 def wrong_state(detail: str) -> errors.WrongParameters:

@@ -8,6 +8,7 @@ tensors, accelerators) goes to the optimizer of torch.optim itself, which has it
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -77,6 +78,11 @@ class Formula(Rule):
     def start(self, w: Tensor) -> Moments:
         """Return what is kept of a weight before its first step."""
         return {}
+
+    @functools.cached_property
+    def reads(self) -> object:
+        """What a step reads of the state: settings decide it, those of groups too."""
+        return self.name, self.moments(), self.groups
 
     def __post_init__(self) -> None:
         names = [field.name for field in dataclasses.fields(self) if field.name != "groups"]  # type: ignore[arg-type]

@@ -29,6 +29,10 @@ class OwnRule:
     def __init__(self, rule: UpdateRule) -> None:
         self.rule, self.name = rule, name_of(rule)
 
+    @property
+    def reads(self) -> object:
+        return self.rule.reads if isinstance(self.rule, Rule) else self.name
+
     def at(self, step_count: int) -> OwnRule:
         """Return the rule with everything scheduled set to its value for one step."""
         at = getattr(self.rule, "at", None)

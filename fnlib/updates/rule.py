@@ -80,6 +80,11 @@ class Rule:
         kind = self.like if self.trusted else type(self)
         return f"{kind.__module__}.{kind.__qualname__}"
 
+    @functools.cached_property
+    def reads(self) -> object:
+        """What a step reads of the state: a state that a rule with the same left needs no check."""
+        return self.name
+
     def at(self, step_count: int) -> Rule:
         """Return this rule with every schedule set to one step (the first is step 0)."""
         if self.groups is None and not self._scheduled:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fnlib import errors
 from fnlib.show import words
+from fnlib.updates.check import lacks
 from fnlib.updates.fused import refuse_broken_kernel
 from fnlib.updates.rule import Groups, Moved, Named, Rule, Schedule, Settings, is_number
 from fnlib.values.protect import share, share_all
@@ -142,7 +143,7 @@ class Wrapped(Rule):
             weights[name].grad = share(slope) if lists or not slope.is_cpu else slope
         for group in optimizer.param_groups:
             refuse_broken_kernel(self.like, group, group["params"])
-        optimizer.step()
+        _step(optimizer, (), state)
         for name in gradient:
             weights[name].grad = None
         new_state = {
@@ -175,7 +176,7 @@ class Wrapped(Rule):
         before = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         attributes = {key: _freeze(value, names, key) for key, value in _own(optimizer).items()}
         closure: Any = () if objective is None else (_closure(places, objective),)
-        optimizer.step(*closure)
+        _step(optimizer, closure, state)
         after = [_frozen_group(group, names, label) for group in optimizer.param_groups]
         pairs = zip(before, after, strict=True)
         changed = {key for old, new in pairs for key in new if not _same(old.get(key), new[key])}
@@ -284,6 +285,18 @@ def _own(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The attributes that this optimizer has beyond those of every optimizer."""
     known, own = _of_every_optimizer(), vars(optimizer).items()
     return {key: value for key, value in own if key not in known and not callable(value)}
+
+
+def _step(optimizer: torch.optim.Optimizer, closure: Any, state: Any) -> None:
+    """Take the step, and name what it misses in a state that other settings left."""
+    try:
+        optimizer.step(*closure)
+    except KeyError as error:
+        key = error.args[0] if error.args else None
+        for name, entry in state["state"].items():
+            if entry and isinstance(key, str) and key not in entry:
+                raise lacks(name, [key]) from error
+        raise
 
 
 def _closure(places: Mapping[str, nn.Parameter], objective: Objective) -> Callable[[], Tensor]:

@@ -154,6 +154,65 @@ def test_a_state_that_is_put_in_belongs_to_its_rule(maker: str, reader: str) -> 
     assert own.step(gradient).step_count == replaced.step_count + 1
 
 
+class OtherAdam(torch.optim.Adam):
+    """A class of somebody's own, which isn't torch's."""
+
+
+# A rule, the same rule with a setting that reads an entry more, and that entry; "" if torch.optim goes on too.
+SWITCHED: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
+    "Adam": (fnlib.Adam, {"amsgrad": True}, "max_exp_avg_sq"),
+    "AdamW": (fnlib.AdamW, {"amsgrad": True}, "max_exp_avg_sq"),
+    "Adam, fused": (fnlib.Adam, {"amsgrad": True, "fused": True}, "max_exp_avg_sq"),
+    "Adam, foreach": (fnlib.Adam, {"amsgrad": True, "foreach": True}, "max_exp_avg_sq"),
+    "Adam, one group": (fnlib.Adam, {"groups": lambda name, weight: {"amsgrad": name == "2.bias"}}, "max_exp_avg_sq"),
+    "SGD": (fnlib.SGD, {"momentum": 0.9}, ""),
+    "wrapped Adam": (lambda **more: fnlib.wrap(torch.optim.Adam, **more), {"amsgrad": True}, "max_exp_avg_sq"),
+    "wrapped RMSprop": (lambda **more: fnlib.wrap(torch.optim.RMSprop, **more), {"momentum": 0.9}, "momentum_buffer"),
+    "wrapped SGD": (lambda **more: fnlib.wrap(torch.optim.SGD, **more), {"momentum": 0.9}, ""),
+    "wrapped, somebody's": (lambda **more: fnlib.wrap(OtherAdam, **more), {"amsgrad": True}, "max_exp_avg_sq"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", SWITCHED)
+def test_a_setting_that_is_switched_on_later(name: str, compiled: bool) -> None:
+    """A rule that needs an entry its predecessor didn't keep says which, and leaves the value whole."""
+    rule, more, entry = SWITCHED[name]
+    before = stepped(rule(lr=0.1))
+    kept = copy.deepcopy(before.optimizer_state)
+    ModelFactory = fnlib.Sequential(
+        nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=rule(lr=0.1, **more)
+    )
+
+    def step(parameters: fnlib.Parameters) -> fnlib.Parameters:
+        if compiled:
+            return fnlib.train_step(ModelFactory, lambda output, _: loss_of(output))(
+                parameters, X, None
+            )[0]
+        model = ModelFactory(parameters)
+        return model.step(model.backward(loss_of(model(X))))
+
+    if not entry:
+        assert step(step(before)).step_count == before.step_count + 2
+        return
+    with pytest.raises(fnlib.WrongParameters, match=f"it needs '{entry}', which the steps so far"):
+        step(before)
+    assert str(before.optimizer_state) == str(kept)
+    afresh = step(before.replace(optimizer_state=None))  # the line that the error says
+    assert step(afresh).optimizer_state["state"]["2.bias"].keys() >= {entry}
+
+
+def test_a_step_that_gives_its_value_away_checks_it_first() -> None:
+    before = stepped(fnlib.Adam(lr=0.1))
+    model = fnlib.Sequential(
+        nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), optimizer=fnlib.Adam(lr=0.1, amsgrad=True)
+    )(before)
+    gradient = model.backward(loss_of(model(X)))
+    with pytest.raises(fnlib.WrongParameters, match="start the rule afresh"):
+        model.step(gradient, donate=True)
+    assert before["2.bias"].isfinite().all()
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Signs(optim.SGD):
     """A rule of one's own as ours are written: a frozen dataclass with another formula."""
