@@ -16,14 +16,16 @@ _IN_A_SENTENCE = {
     "raises": "with an error",
     "refused": "are refused",
     "does no harm": "do no harm",
+    "does other harm": "do other harm",
 }
 VERDICTS = """\
 The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib` line by line:
 
 - *does no harm*: the translation runs, and the harm isn't there.
   (By hand you can still swap tensors, with `parameters.replace`. If that would bring the harm back, the room says so.)
+- *does other harm*: the translation runs without this harm and does another one, which the room names.
 - *refused*: the translation raises an error of `fnlib`, which says what to write.
-- *can still be written*: the translation runs and does the harm, always or under a condition. The exhibit's room or this lesson says which.
+- *can still be written*: the translation runs and does this harm, always or under a condition that the room or this lesson names.
 
 `fnlib` doesn't see what stock lines do to a module before it takes the module's weights: `[layer] * 4`, for example,
 is one layer here, too. Tests run these translations."""

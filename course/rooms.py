@@ -65,11 +65,13 @@ def _title(room: str, lean_on_others: bool) -> str:
         f"[{word}]({path_of(ROOMS[at]).name})" for word, at in beside if 0 <= at < len(ROOMS)
     ]
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
+    ledger = "[ledger](../glossary.md#ledger)"
     rows = (
-        " and says what they show"
+        f"The cell of the cure prints the {ledger}'s rows of the loop and says what they show."
         if room in FUNCTIONAL
-        else ": those of the loop (of all of `bug`, if it has no loop) and the finding's, or only the finding's if its"
-        " line is outside `bug`. If there are several lines, a `>` marks the one with the finding; the one to change can be another"
+        else f"The cell of the cure prints the rows of `bug` in the {ledger}; if there's a loop, those inside it and the"
+        " finding's. A `>` marks the finding's row, and the line to change can be another one. If the finding is in a helper that"
+        " `bug` calls, you see the helper's row alone."
     )
     borrowed = ", and some use a helper of an earlier one" if lean_on_others else ""
     loud = "" if all(one.harm for one in exhibits) else ", except where PyTorch raises an error"
@@ -78,13 +80,12 @@ def _title(room: str, lean_on_others: bool) -> str:
         "",
         f"{len(exhibits)} exhibits · part of {lesson} · {' · '.join(neighbours)}",
         "",
-        "Each exhibit is code with a bug. Guess what's wrong with it before you open the label. Under the code you see"
-        " what its author saw."
-        f" The cell of the cure prints rows of the [ledger](../glossary.md#ledger){rows}."
-        f" Then comes the harm as a number, without the cure and with it{loud}."
-        " Each exhibit ends with what becomes of its bug in `fnlib`, and why.",
+        "Each exhibit is code with a bug. Under the code you see what its author saw. Guess what's wrong, then open what's"
+        " folded below it: the label, which names the bug; the cure; and what becomes of the bug in `fnlib`.",
         "",
-        f"Run the cells from the top: every exhibit defines `setup`, `bug` and `cure` anew{borrowed}.",
+        f"{rows} Then comes the harm as a number, as written and cured{loud}.",
+        "",
+        f"Run the cells in order: each exhibit has its own `setup`, `bug` and `cure`{borrowed}.",
     ]
     if core:
         titles = " and ".join(each if each[0] == "`" else f"“{each}”" for each in core)
@@ -142,26 +143,19 @@ def _imports(room: str) -> str:
 
 
 def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
-    """The cells of one exhibit: its label, its loop, its cure, and the task in fnlib (once, if two exhibits share it)."""
+    """The cells of one exhibit: its loop, its label, its cure, and the task in fnlib (once, if two exhibits share it)."""
     tree = ast.parse(one.file.read_text(encoding="utf-8"))
     answer = " ".join((ast.get_docstring(tree) or "").split())
-    kinds = ["Met in"] * len(one.sources) + ["Related:"] * len(one.related)
+    kinds = ["Found in"] * len(one.sources) + ["Related:"] * len(one.related)
     links = [
         f"- {kind} [{name}]({address}): {says}"
         for kind, name, (address, says) in zip(
             kinds, one.sources + one.related, one.links, strict=True
         )
     ]
-    met = "\n".join(links) or "- We know of no report of it; we built it for this museum."
-    label = [
-        f"## {one.place} · {one.task}",
-        "",
-        SAID[one.today],
-        "",
-        f"<details><summary>The label</summary>\n\n**{one.title}.** {answer}\n\n{met}\n\n</details>",
-    ]
+    met = "\n".join(links) or "- We know of no report; we made this one for the museum."
     code = one.code.replace("_", "-")
-    cells = [_text(code, "\n".join(label))]
+    cells = [_text(code, f"## {one.place} · {one.task}\n\n{SAID[one.today]}")]
     needed, cures = _parts(one)
     for number, part in enumerate(_packed(needed)):
         cells.append(_code(f"{code}-{'parts' if number == 0 else f'parts-{number + 1}'}", part))
@@ -169,16 +163,20 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
     bug = f'{museum.source(one.code)}\n\nvisit.as_written("{one.place}", setup, bug)'
     cure = f'{museum.source(one.code, "cure")}\n\nvisit.cured("{one.place}", setup, bug, cure)'
     cells.append(_code(f"{code}-bug", bug))
+    label = (
+        f"<details><summary>The label</summary>\n\n**{one.title}.** {answer}\n\n{met}\n\n</details>"
+    )
+    cells.append(_text(f"{code}-label", label))
     *apart, last = _packed([*cures, cure])
-    cells += [_code(f"{code}-cured-{at}", part) for at, part in enumerate(apart, 1)]
-    cells.append(_code(f"{code}-cure", last, CHECKED))
+    cells += [_answer(f"{code}-cured-{at}", part) for at, part in enumerate(apart, 1)]
+    cells.append(_answer(f"{code}-cure", last, CHECKED))
     call = f'visit.in_fnlib("{one.place}", {show}{", setup" if one.functional else ""})'
     if show in known:
         again = f"{call}      # as in {known[show]}"
         if len(cells[-1].source.splitlines()) < LINES:
             cells[-1].source += f"\n{again}"
         else:
-            cells.append(_code(f"{code}-fnlib", again, CHECKED))
+            cells.append(_answer(f"{code}-fnlib", again, CHECKED))
         return cells
     if not one.functional:
         known[show] = one.place
@@ -190,9 +188,9 @@ def _exhibit(one: Exhibit, known: dict[str, str]) -> list[NotebookNode]:
         if len(joined.splitlines()) <= LINES:
             cells[-1].source = joined
         else:
-            cells.append(_code(f"{code}-helper-{number}", part))
+            cells.append(_answer(f"{code}-helper-{number}", part))
     if not cells[-1].id.endswith("-cure"):
-        cells[-1] = _code(f"{code}-fnlib", cells[-1].source, CHECKED)
+        cells[-1] = _answer(f"{code}-fnlib", cells[-1].source, CHECKED)
     return cells
 
 
@@ -256,6 +254,13 @@ def _code(key: str, source: str, *tags: str, folded: bool = False) -> NotebookNo
     if tags:
         metadata["tags"] = list(tags)
     return nbformat.v4.new_code_cell(source, id=key[:64], metadata=metadata)
+
+
+def _answer(key: str, source: str, *tags: str) -> NotebookNode:
+    """A code cell that is folded with its output until a reader has guessed."""
+    cell = _code(key, source, *tags, folded=True)
+    cell.metadata["jupyter"]["outputs_hidden"] = True
+    return cell
 
 
 def with_table(lesson: NotebookNode) -> NotebookNode:

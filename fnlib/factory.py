@@ -115,7 +115,7 @@ class Factory(Tabular):
 
     def _finished(self, wrong: str, setting: str) -> errors.Immutable:
         return errors.Immutable(
-            "A factory is finished when it is made, because the models it has bound use its settings.",
+            "A factory can't be changed once it's made, because the models it has bound use its settings.",
             wrong,
             "would change every bound model",
             f"ModelFactory = fnlib.Factory(Network, {setting})   # right: a new factory\n"

@@ -21,6 +21,7 @@ from fnlib.teaching import questions
 from fnlib.teaching.notebook import ROOT
 
 CACHE = ROOT / "build" / "executed"
+FNLIB_CELL = re.compile(r"-(?:fnlib|helper-\d+)$")  # of a room of the museum
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -167,7 +168,7 @@ def _end(problem: Exception) -> str:
 def as_page(notebook: NotebookNode) -> NotebookNode:
     """Prepare an executed notebook for the site.
 
-    Set-up and solutions are folded; buttons, which need a kernel, are replaced by the sentence that
+    Set-up, solutions and a room's answers are folded; buttons, which need a kernel, are replaced by the sentence that
     stands for them, and by a folded answer where a button shows it; links start one folder higher.
     """
     made = editions.from_one_folder_up(notebook)
@@ -181,6 +182,11 @@ def as_page(notebook: NotebookNode) -> NotebookNode:
             message = "Show the set-up" if first else "Show one solution"
             cell.metadata["mystnb"] = {"code_prompt_show": message}
             first = False
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            tags.add("hide-cell")
+            what = "the same task in fnlib" if FNLIB_CELL.search(cell.id) else "the cure"
+            prompts = {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
+            cell.metadata["mystnb"] = prompts
         cell.source = re.sub(
             r"^[ \t]*### (?:(?:BEGIN|END) SOLUTION|STUB .*)\n?", "", cell.source, flags=re.MULTILINE
         )

@@ -60,7 +60,7 @@ def link_exhibits(page: NotebookNode, up: str) -> None:
         page: of a room, or of lesson 09.
         up: from the page to the top of the site, such as "../".
     """
-    named = {one.code.replace("_", "-"): one.code for one in EXHIBITS}
+    named = {f"{one.code.replace('_', '-')}-label": one.code for one in EXHIBITS}
     core = {one.place: one.code for one in EXHIBITS if one.core}
     cells = []
     for cell in page.cells:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from fnlib.teaching import records
 
 Today = Literal["silent", "warns", "raises"]
-Verdict = Literal["does no harm", "refused", "can still be written"]
+Verdict = Literal["does no harm", "does other harm", "refused", "can still be written"]
 FILE, LOOPS = "museum.toml", records.CONTENT / "exhibits"
 IN_FNLIB = LOOPS / "in_fnlib.py"
 
@@ -82,7 +82,8 @@ class Exhibit:
             "" without one.
         sources: names of the pages on which it was met.
         related: names of pages about something close to it.
-        note: how to read its rows in the ledger, where that takes a sentence.
+        note: how to read its rows in the ledger or its cure, where that takes a sentence.
+        curve: whether its loss, over many passes, ends higher with the bug than with the cure; its room then draws both.
         rows: what to see in the ledger, for a loop of the functional wing.
     """
 
@@ -99,6 +100,7 @@ class Exhibit:
     sources: tuple[str, ...] = ()
     related: tuple[str, ...] = ()
     note: str = ""
+    curve: bool = False
     rows: Rows | None = None
 
     @property

@@ -55,7 +55,7 @@ def test_a_finished_rule_cannot_be_changed(name: str) -> None:
         "step_count",
         "anything",
     ):
-        with pytest.raises(fnlib.Immutable, match="An update rule is finished when it is made"):
+        with pytest.raises(fnlib.Immutable, match="An update rule can't be changed once it's made"):
             setattr(rule, attribute, 0.5)
     assert repr(rule) == shown and stepped(rule) == before
     assert stepped(copy.deepcopy(rule)) == stepped(copy.copy(rule)) == before

@@ -127,9 +127,7 @@ def layer_replaced_after_optimizer(it: Things, _: ModuleType) -> float:
 def assign_after_optimizer(it: Things, _: ModuleType) -> float:
     model = bound(it.model, fnlib.SGD(lr=0.1))
     it.model.load_state_dict(it.pretrained, assign=True)
-    start = model.parameters
-    train(model, it.batches)
-    return sum(torch.equal(start[name], it.pretrained[name]) for name in start)
+    return moved(model.parameters, train(model, it.batches).parameters)
 
 
 def optimizer_before_conversion(it: Things, module: ModuleType) -> float:
@@ -145,7 +143,8 @@ def optimizer_before_conversion(it: Things, module: ModuleType) -> float:
 def weight_norm_after_optimizer(it: Things, _: ModuleType) -> float:
     model = bound(it.model, fnlib.SGD(lr=0.1))
     weight_norm(it.model[0])
-    return float(any("original" in name for name in train(model, it.batches).parameters))
+    before, after = model.parameters, train(model, it.batches).parameters
+    return float(not torch.equal(before["0.weight"], after["0.weight"]))
 
 
 def weight_in_two_optimizers(it: Things, _: ModuleType) -> float:
@@ -544,6 +543,28 @@ def weight_clipped_before_backward(it: Things, _: ModuleType) -> float:
     for weight in model.parameters.values():
         weight.data.clamp_(-0.1, 0.1)
     return float(torch.allclose(model.backward(loss)["0.weight"], right, rtol=1e-4))
+
+
+# --- Graphs that are kept
+
+
+def hidden_state_not_detached(it: Things, _: ModuleType, **kept: bool) -> float:
+    """1 if the loop runs to its end: PyTorch raises an error, so the table has no harm."""
+    rnn, head = bound(it.rnn, fnlib.SGD(lr=0.1)), bound(it.head, fnlib.SGD(lr=0.1))
+    hidden = None
+    for feature, target in it.stream:
+        output, hidden = rnn(feature, hidden)
+        loss = mse(head(output), target)
+        gradients = fnlib.backward(loss, rnn, head, **kept)
+        rnn, head = (
+            model.factory(model.step(gradient))
+            for model, gradient in zip((rnn, head), gradients, strict=True)
+        )
+    return 1.0
+
+
+def hidden_state_retain_graph(it: Things, module: ModuleType) -> float:
+    return hidden_state_not_detached(it, module, retain_graph=True)
 
 
 def autocast_around_the_loop(it: Things, _: ModuleType) -> float:

@@ -77,7 +77,7 @@ def test_zero_grad_without_parentheses_is_pointed_out() -> None:
             optimizer.step()
     lines = {entry.source: entry.line for entry in ledger.entries}
     found = next(one for one in ledger.findings if one.code == "gradient-used-twice")
-    assert found.line == lines["optimizer.step()"] and "it used when it ran before" in found.what
+    assert found.line == lines["optimizer.step()"] and "it has already used" in found.what
     bare = next(line for source, line in lines.items() if source.startswith("optimizer.zero_grad"))
     assert (
         f"Line {bare} only names optimizer.zero_grad: without parentheses nothing is called."

@@ -307,10 +307,11 @@ def test_a_step_that_follows_the_other_loss_is_asked_about(row: str, tmp_path: P
     line = line_with(loop, "crosses")
     assert (
         findings[0].what
-        == f"opt_d.step() also uses the gradient of the backward at line {line}, which opt_g.step() uses."
+        == f"opt_d.step() also uses what the backward at line {line} added to its gradients; "
+        "that backward is there for opt_g.step()."
     )
     assert findings[0].fix.splitlines()[::2] == [
-        "opt_d.zero_grad()      # these three in a row",
+        "opt_d.zero_grad()      # right before its own backward, and its step right after",
         "opt_d.step()",
     ]
 

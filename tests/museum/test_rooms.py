@@ -51,8 +51,9 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
         assert (
             label.startswith(f"## {one.place} · {one.task}")
             and museum_rooms.SAID[one.today] in label
-            and one.title in label
         )
+        label = cells[f"{code}-label"].source
+        assert one.title in label and label.startswith("<details>")
         assert all(link in label for link, _ in one.links)
         assert "def setup" in "".join(
             cell.source for key, cell in cells.items() if key.startswith(f"{code}-parts")
@@ -81,6 +82,30 @@ def test_a_room_shows_each_exhibit_with_all_its_parts(room: str) -> None:
 
 
 @each_room
+def test_a_room_shows_a_loop_before_its_answers(room: str) -> None:
+    """Heading, code and symptom are open; label, cure and `fnlib` come after them, folded."""
+    cells = read(path_of(room)).cells[3:]
+    answers = False
+    for cell in cells:
+        if cell.source.startswith("## "):
+            answers = False
+        elif cell.id.endswith("-label"):
+            answers = True
+        else:
+            folded = {"source_hidden": True, "outputs_hidden": True}
+            assert (cell.metadata.get("jupyter") == folded) == answers, cell.id
+
+
+@each_room
+def test_a_label_does_not_repeat_its_title(room: str) -> None:
+    for one in shown(room):
+        cells = {cell.id: cell.source for cell in read(path_of(room)).cells}
+        title, said = cells[f"{one.code.replace('_', '-')}-label"].split("**")[1:3]
+        plain, said = (each.replace("`", "").lower() for each in (title, said.strip()))
+        assert not said.startswith(" ".join(plain.split()[:3]).rstrip(".")), (title, said)
+
+
+@each_room
 def test_a_room_names_each_of_its_exhibits_in_the_lesson(room: str) -> None:
     title = next(cell.source for cell in read(path_of(room)).cells if cell.id == "title")
     said = next((line for line in title.splitlines() if "in the lesson itself: " in line), "")
@@ -92,7 +117,7 @@ def test_a_room_names_each_of_its_exhibits_in_the_lesson(room: str) -> None:
 @each_room
 def test_a_room_keeps_to_the_size_of_a_lesson(room: str) -> None:
     cells = read(path_of(room)).cells
-    assert len(cells) <= 28  # five exhibits of five cells, and what every notebook begins with
+    assert len(cells) <= 33  # five exhibits of six cells, and what every notebook begins with
     for cell in cells:
         if cell.cell_type == "code" and cell.id != "setup":
             assert (

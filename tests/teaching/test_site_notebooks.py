@@ -8,8 +8,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from course import editions
+from course.museum_table import path_of
 from course.site import notebooks, recordings
-from fnlib.teaching.museum import EXHIBITS
+from fnlib.teaching.museum import EXHIBITS, ROOMS, shown
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_label_of_an_exhibit_links_to_its_recording() -> None:
     label = "## 1\n<details><summary>The label</summary>\n\n- Met.\n\n</details>"
     page = new_notebook(
         cells=[
-            new_markdown_cell(label, id=one.code.replace("_", "-")),
+            new_markdown_cell(label, id=f"{one.code.replace('_', '-')}-label"),
             new_code_cell(f'visit.caught("{core.place}", train)', id="two"),
             new_code_cell(f'visit.from_the_museum("{core.place}")', id="three"),
         ]
@@ -78,6 +79,10 @@ def test_the_label_of_an_exhibit_links_to_its_recording() -> None:
     assert f"../recordings/{one.code}.html" in page.cells[0].source.partition("</details>")[0]
     assert f"../recordings/{core.code}.html" in page.cells[2].source
     assert f"../recordings/{core.code}.html" in page.cells[4].source
+    room = editions.read(path_of(ROOMS[0]))
+    recordings.link_exhibits(room, "../")
+    linked = [cell.id for cell in room.cells if "../recordings/" in cell.source]
+    assert len(linked) == len(shown(ROOMS[0])) and all(key.endswith("-label") for key in linked)
 
 
 def test_each_fault_of_a_page_is_named() -> None:
@@ -119,6 +124,17 @@ def test_a_page_folds_what_is_no_part_of_the_story() -> None:
     ]
     assert made.cells[1].source == "def f():\n    return 1\n"
     assert made.cells[2].outputs[0].data == {"text/plain": "[Choose]"}
+
+
+def test_a_rooms_answers_are_folded_with_their_outputs() -> None:
+    cells = [new_code_cell("ready"), new_code_cell("def bug(): ...", id="a-bug")]
+    for key in ("a-cured-1", "a-cure", "a-helper-1", "a-fnlib"):
+        cells.append(new_code_cell("def cure(): ...", id=key))
+        cells[-1].metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+    made = notebooks.as_page(new_notebook(cells=cells)).cells
+    assert ["hide-cell" in cell.metadata["tags"] for cell in made] == [False, False, *[True] * 4]
+    shown = [cell.metadata["mystnb"]["code_prompt_show"] for cell in made[2:]]
+    assert shown == ["Show the cure"] * 2 + ["Show the same task in fnlib"] * 2
 
 
 def test_an_answer_that_a_button_shows_is_folded_on_the_page() -> None:

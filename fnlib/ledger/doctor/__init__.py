@@ -41,7 +41,7 @@ def doctor(*objects: Any, ledger: Ledger | None = None, **named: Any) -> Report:
         looked at model (Sequential, 4 weights), optimizer (SGD) and best (OrderedDict): 0 certain, 1 question
         QUESTION snapshot-shares-memory, best
             `best` shares memory with model.0.weight and 3 more, so it changes whenever that is trained.
-            A state dict or a detached tensor is an alias of the same memory, not a copy.
+            A detached tensor or a tensor of a state dict is an alias of the same memory, not a copy.
                 best = copy.deepcopy(best)      # where it is kept
             seen in https://github.com/pytorch/tutorials/pull/188
         >>> report[0].fix

@@ -80,7 +80,7 @@ class Gradients(Rule):
         elsewhere = [use for use in deposit.used if use.token != token]
         if here:
             last = here[-1]
-            said = "it used when it ran before"
+            said = "it has already used in an earlier step"
             if last.line != entry.line:
                 said = f"its step at line {last.line} has already used"
             sizes = {

@@ -42,7 +42,9 @@ class Graphs(Rule):
             ):
                 continue  # adding a bias saves nothing
             code = CODES.get(change.state, "saved-value-changed")
-            noticed = "PyTorch noticed it and raised, so there is no gradient"
+            noticed = (
+                "PyTorch noticed and raised an error, so the gradient is missing or incomplete"
+            )
             if not raised:
                 noticed = (
                     "PyTorch doesn't notice changes through .data or a fused step, "
@@ -71,7 +73,9 @@ class Graphs(Rule):
             carried, cuts = self.carried()
             self.story.report(
                 "graph-used-twice", "certain", entry, carried[0] if carried else "loss",
-                through=f", by way of `{carried[0]}`" if carried else "",
+                through=f"Through `{carried[0]}`, this backward reaches"
+                if carried
+                else "This backward runs through",
                 because=CARRIED if carried else "A backward frees the graph that it has used.",
                 cure=f"{entry.source}\n{cuts}" if carried else _anew(self.story, entry),
             )  # fmt: skip
@@ -99,11 +103,21 @@ class Graphs(Rule):
         if earlier and carried:
             return f"{entry.source}\n{cuts}"
         if change.state == "weight" and any(event.kind == "step" for event in at.all_events):
-            first = at.source.splitlines()[0]
-            return _anew(self.story, entry, f"after `{first}` at line {at.line}")
-        return (
-            f"{entry.source}\n{_with_loop(self.story, at, entry)}      # line {at.line}, moved here"
-        )
+            return _anew(self.story, entry)
+        before = [entry.source]
+        if change.state == "weight" and (step := self.step_after(entry)):
+            before.append(step.source)  # which would undo a limit on the weights
+        moved = f"{_with_loop(self.story, at, entry)}      # line {at.line}, moved here"
+        return "\n".join([*before, moved])
+
+    def step_after(self, entry: Entry) -> Entry | None:
+        """Return the optimizer's step that follows a backward in the same round."""
+        around = self.story.around.get(entry.index)
+        for one in self.story.entries if around is None else around.inside:
+            here = (one.function, one.iterations) == (entry.function, entry.iterations)
+            if here and one.index > entry.index and any(e.kind == "step" for e in one.events):
+                return one
+        return None
 
     def name(self, entry: Entry, change: Change) -> None:
         """A name has a new value: does its graph hold the graph of the value before, which a backward has used?"""
@@ -131,7 +145,7 @@ class Graphs(Rule):
             self.story.report("graph-kept", "certain", entry, name, **fields)
 
 
-def _anew(story: Story, entry: Entry, when: str = "before this line") -> str:
+def _anew(story: Story, entry: Entry) -> str:
     """Write the statements that compute a loss, from the weights to its backward."""
     wanted = {read.partition(".")[0] for read in entry.reads}
     lines: dict[int, str] = {}
@@ -145,8 +159,8 @@ def _anew(story: Story, entry: Entry, when: str = "before this line") -> str:
             wanted.update(read.partition(".")[0] for read in one.reads)
     made = [lines[line] for line in sorted(lines)]
     if not made:
-        return f"# compute the loss again {when}\n{entry.source}"
-    return "\n".join([f"# again, {when}:", *made, entry.source])
+        return f"# compute the loss again first\n{entry.source}"
+    return "\n".join([f"# in place of line {entry.line}:", *made, entry.source])
 
 
 def _with_loop(story: Story, at: Entry, entry: Entry) -> str:

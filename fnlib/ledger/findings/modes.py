@@ -46,7 +46,7 @@ class Modes(Rule):
                 line = self.trained[place].line
                 fields = {"type": forward.data["type"]}
                 at_first = f"When line {line} first ran" if line == at.line else f"At line {line}"
-                fields["since"] = f"{at_first}, it was in training mode"
+                fields["since"] = f"{at_first}, the mode was training"
                 fields["cure"] = _wake(self.story.owner(place))
                 self.story.report("trained-in-eval-mode", "question", at, place, **fields)
             self.asleep.clear()

@@ -61,19 +61,20 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "sacmehta/EdgeNets/issues/14",
     ),
     "gradient-of-another-loss": Text(
-        "{optimizer}.step() also uses the gradient of the backward at line {earlier}, "
-        "which {other}.step() uses.",
+        "{optimizer}.step() also uses what the backward at line {earlier} added to its gradients; "
+        "that backward is there for {other}.step().",
         "Each backward adds to the gradient of every weight that it reaches, "
         "also to weights of another optimizer.",
-        "{optimizer}.zero_grad()      # these three in a row\n{backward}\n{optimizer}.step()",
+        "{optimizer}.zero_grad()      # right before its own backward, and its step right after\n"
+        "{backward}\n{optimizer}.step()",
         _GITHUB + "Lightning-AI/pytorch-lightning/issues/591",
     ),
     # optimizers that hold other tensors
     "weight-not-in-optimizer": Text(
         "No optimizer holds {place}, for which backward computes gradients; "
         "`{optimizer}` holds {dead} that the loss doesn't reach.",
-        "An optimizer keeps the tensors that it was built with. A weight that replaced one of them "
-        "later is never trained.",
+        "An optimizer keeps the tensors that it was built with, so a weight that replaces one of "
+        "them later isn't trained.",
         "{optimizer} = {kind}({parameters}{rate})      # after the last change of the model",
         _GITHUB + "FasterAI-Labs/fasterai/pull/92",
         "No optimizer holds {place}, and `{optimizer}` holds {dead} that belong to none of the models.",
@@ -92,14 +93,14 @@ TEXTS: dict[str, Text] = {
     ),
     "update-is-the-average": Text(
         "{optimizer} keeps the applied update, learning rate included, as its average in {place}.",
-        "The rule scaled its average in place, so the next step averages scaled gradients.",
+        "The rule scaled its average in place, so at each step older gradients shrink by the rate too.",
         "update = average.clone()      # then scale the copy",
         _GITHUB + "yangluo7/CAME/issues/2",
     ),
     "state-is-the-gradient": Text(
         "{place} {shares} memory with a gradient.",
-        "What is written into this gradient, as by zero_grad(set_to_none=False) or a backward that "
-        "adds to it, overwrites the optimizer's average.",
+        "Whatever writes into this gradient, such as zero_grad(set_to_none=False) or a backward "
+        "that adds to it, also writes into the optimizer's average.",
         'state["average"] = weight.grad.clone()',
         _GITHUB + "yangluo7/CAME/issues/2",
         "{place} {shares} memory with a gradient.",
@@ -123,19 +124,20 @@ TEXTS: dict[str, Text] = {
     "snapshot-moved": Text(
         "`{name}`, {made}, is used here, but it shares memory with {place}, "
         "which {has} changed since.",
-        "A state dict or a detached tensor is an alias of the same memory, not a copy.",
+        "A detached tensor or a tensor of a state dict is an alias of the same memory, not a copy.",
         "{name} = copy.deepcopy({value})      # {at}",
         _GITHUB + "pytorch/tutorials/pull/188",
     ),
     "snapshot-shares-memory": Text(
         "",
-        "A state dict or a detached tensor is an alias of the same memory, not a copy.",
+        "A detached tensor or a tensor of a state dict is an alias of the same memory, not a copy.",
         "{place} = copy.deepcopy({place})      # where it is kept",
         _GITHUB + "pytorch/tutorials/pull/188",
         "`{place}` shares memory with {other}, so it changes whenever that is trained.",
     ),
     "one-module-two-names": Text(
-        "`{name}` and `{other}` are one module: one runs with gradients, the other without.",
+        "`{name}` and `{other}` are one module, which runs with gradients under one name and without "
+        "under the other.",
         "A target that is the network itself moves with every step.",
         "{cure}",
         _GITHUB + "andri27-ts/Reinforcement-Learning/issues/14",
@@ -182,7 +184,8 @@ TEXTS: dict[str, Text] = {
         _EVAL_FROZEN,
     ),
     "statistics-moved-before-backward": Text(
-        "This backward belongs to the forward at line {earlier}, but {place} {has} changed since.",
+        "This backward goes back through the forward at line {earlier}, but {place} {has} changed "
+        "since.",
         "The backward reads the changed statistics, so the gradient is wrong; "
         "PyTorch's version counter misses this change.",
         "{backward}      # before line {moved}",
@@ -219,13 +222,13 @@ TEXTS: dict[str, Text] = {
     # rates and schedulers
     "scheduler-before-optimizer": Text(
         "{scheduler}.step() runs before the first {optimizer}.step().",
-        "The first rate of the schedule is never used.",
+        "Every rate of the schedule comes one scheduler step early, and the first is never used.",
         "{optimizer}.step()\n{scheduler}.step()",
         _GITHUB + "huggingface/transformers/issues/2277",
     ),
     "scheduler-reset-rate": Text(
-        "Building {scheduler} changes {optimizer}'s rate from {before} to {after}, "
-        "after it had been {since}.",
+        "Building {scheduler} changes the rate of {optimizer}, which had been {since} before, "
+        "from {before} to {after}.",
         "Many schedulers set their first rate when they are built.",
         "{cure}",
         _TORCH + "119168",
@@ -258,7 +261,8 @@ TEXTS: dict[str, Text] = {
     ),
     # graphs
     "weights-moved-before-backward": Text(
-        "This backward belongs to the forward at line {earlier}, but {place} {has} changed since.",
+        "This backward goes back through the forward at line {earlier}, but {place} {has} changed "
+        "since.",
         "The backward needs the weights of the forward. {noticed}.",
         "{cure}",
         _TORCH + "39141",
@@ -271,20 +275,21 @@ TEXTS: dict[str, Text] = {
     ),
     "graph-kept": Text(
         "`{name}` grows by the graph of every loss ({nodes} nodes {when}).",
-        "A running total of losses keeps their graphs alive, so memory grows with every batch.",
+        "A running total of losses keeps their graphs alive, so memory grows with every batch: by "
+        "nodes and, if no backward has freed them, by the values that they saved.",
         "{fixed}",
         _GITHUB + "google/brax/pull/152",
     ),
     "graph-used-twice": Text(
-        "This backward runs through a graph that an earlier one has freed{through}.",
+        "{through} a graph that an earlier backward has freed.",
         "{because}",
         "{cure}",
         "https://discuss.pytorch.org/t/6795",
     ),
     # randomness
     "draws-shifted": Text(
-        "After the same seed, this statement draws a different number of random values than line "
-        "{earlier}.",
+        "Line {earlier} and this statement start from the same seed and draw different numbers of "
+        "random values.",
         "All layers draw their initial weights from one generator: "
         "one extra draw shifts all later ones.",
         "torch.manual_seed({seed})      # before each part that must start alike, in both",

@@ -1,4 +1,4 @@
-"""`load_state_dict(assign=True)` puts new tensors into the model, and the optimizer still holds the old ones."""
+"""The load puts new tensors into the model, and the optimizer still holds the old ones."""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def cure(model, pretrained, batches):
 
 
 def harm(run):
-    """How many of 4 weights has training moved?"""
+    """How many of the 4 weights did training move?"""
     things = setup()
     before = {name: weight.clone() for name, weight in things["pretrained"].items()}
     run(**things)

@@ -39,7 +39,7 @@ def cure(model, optimizer, train_data, test_feature):
 
 
 def harm(run):
-    """Batches that the running statistics were made from (3 were for training)."""
+    """Number of batches in the running statistics (3 were training batches)."""
     things = setup()
     run(**things)
     return things["model"][1].num_batches_tracked.item()

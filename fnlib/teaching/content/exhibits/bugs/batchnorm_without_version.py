@@ -1,4 +1,5 @@
-"""BatchNorm's statistics change between a forward pass and its `backward`, and autograd's check doesn't notice."""
+"""In evaluation mode a forward pass uses BatchNorm's running statistics, and its `backward` reads them again.
+Autograd's check doesn't notice that another forward pass has changed them in between."""
 
 import torch
 from torch import nn
@@ -13,10 +14,10 @@ def setup():
 
 def bug(model, clean, noisy):
     model.eval()
-    loss = model(clean).pow(2).mean()               # uses the running statistics
+    loss = model(clean).pow(2).mean()
     model.train()
-    consistency = model(noisy)                      # moves them
-    loss.backward()                                 # reads the moved ones
+    consistency = model(noisy)
+    loss.backward()
     return consistency
 
 
@@ -30,7 +31,7 @@ def cure(model, clean, noisy):
 
 
 def harm(run):
-    """Is the gradient the gradient of the loss? (1 yes, 0 no)"""
+    """Is the gradient correct? (1 yes, 0 no)"""
     things = setup()
     model = things["model"].eval()
     right = torch.autograd.grad(model(things["clean"]).pow(2).mean(), model[0].weight)[0]

@@ -1,4 +1,4 @@
-"""`best = model.state_dict()` is meant to keep the best weights, and every later step overwrites it."""
+"""It's meant to keep the best weights, and every later step overwrites it."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`zero_grad` is outside of the closure, which LBFGS evaluates several times a step, so the gradients of all its evaluations add up."""
+"""LBFGS evaluates the closure several times a step, so the gradients of all these evaluations add up."""
 
 import torch
 from torch import nn
@@ -38,7 +38,7 @@ def cure(model, data, epochs=3, lr=0.1, **settings):
 
 
 def harm(run):
-    """Length of the gradient that four evaluations leave, as a multiple of the gradient at the weights (measured at a rate of 1e-6)."""
+    """Length of the gradient that four evaluations leave, in gradients of one (measured with lr=1e-6: the weights hardly move)."""
     things = setup()
     model, (feature, target) = things["model"], things["data"]
     run(**things, epochs=1, lr=1e-6, tolerance_change=0)    # the weights stay

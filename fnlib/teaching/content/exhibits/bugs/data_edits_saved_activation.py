@@ -1,4 +1,4 @@
-"""An activation is clamped through `.data` after the forward pass, and `backward` computes with the clamped numbers."""
+"""It's clamped after the forward pass, and `backward` computes the gradients of encoder and decoder with the clamped numbers."""
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ def cure(encoder, decoder, optimizer, batches):
 
 
 def harm(run):
-    """Is the encoder's gradient the gradient of the loss? (1 yes, 0 no)"""
+    """Is the encoder's gradient correct? (1 yes, 0 no)"""
     things = setup()
     things["batches"] = things["batches"][:1]
     encoder, decoder, (batch,) = things["encoder"], things["decoder"], things["batches"]

@@ -1,4 +1,4 @@
-"""`before = weight.detach()` is meant to keep the old weight, but it uses the same memory."""
+"""It's meant to keep the old weight, but it uses the same memory."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Nobody calls `eval()` before the prediction, so dropout is on and the same input gets a different answer each time."""
+"""Dropout is on during the prediction, so the same input gets a different answer each time."""
 
 import torch
 from torch import nn

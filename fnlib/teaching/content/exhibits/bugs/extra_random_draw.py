@@ -1,4 +1,4 @@
-"""The variant has one more layer, and every layer built after it starts with different weights."""
+"""All layers draw from one generator, so the numbers that the extra layer draws are missing for the layers built after it."""
 
 import torch
 from torch import nn

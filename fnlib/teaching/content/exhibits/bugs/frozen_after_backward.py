@@ -1,4 +1,4 @@
-"""The layer is frozen after `backward`. Its gradient is there already, and the step uses it."""
+"""Its gradient is there already, and the step uses it."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`requires_grad_(False)` freezes the backbone's weights, and its BatchNorm statistics go on moving."""
+"""`requires_grad_(False)` freezes its weights, but its running statistics change in every forward pass in training mode."""
 
 import torch
 from torch import nn

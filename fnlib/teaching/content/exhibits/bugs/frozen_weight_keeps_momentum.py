@@ -1,4 +1,4 @@
-"""The layer is frozen in mid-training. Its gradient is zero and not None, so momentum still moves it."""
+"""`zero_grad(set_to_none=False)` leaves a gradient of zeros, not None, so the optimizer still steps, by what it has kept."""
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ def bug(model, optimizer, batches):
 
 def cure(model, optimizer, batches):
     for index, (feature, label) in enumerate(batches):
-        optimizer.zero_grad()        # None: the optimizer passes over it
+        optimizer.zero_grad()        # sets None, and the optimizer skips it
         if index == 2:
             model[0].requires_grad_(False)
         loss = nn.functional.cross_entropy(model(feature), label)
@@ -33,7 +33,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Steps that moved the layer while it was frozen."""
+    """How many steps moved the frozen layer?"""
     things = setup()
     model, optimizer, moved = things["model"], things["optimizer"], []
     before = [None]

@@ -1,4 +1,4 @@
-"""The generator's `backward` goes through the discriminator and leaves gradients in it, which the discriminator's step uses too."""
+"""The generator's `backward` goes through the discriminator, whose next step uses those gradients too."""
 
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ def cure(generator, discriminator, optimizer_g, optimizer_d, batches):
 
 
 def harm(run):
-    """Of 2 losses, how many gave the discriminator's last step a gradient?"""
+    """How many of the 2 losses are in the gradient of the discriminator's last step?"""
     things = setup()
     for name in ("optimizer_g", "optimizer_d"):
         things[name].param_groups[0]["lr"] = 1e-6       # the weights stay where they are

@@ -1,4 +1,4 @@
-"""The discriminator steps before the generator's `backward`, which still needs the discriminator's old weights."""
+"""The generator's `backward` needs the discriminator's weights from the forward pass, and the discriminator's step has overwritten them."""
 
 import torch
 from torch import nn

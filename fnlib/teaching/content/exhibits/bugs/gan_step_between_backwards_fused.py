@@ -1,4 +1,4 @@
-"""With `fused=True` the same loop raises no error, and the generator gets a wrong gradient."""
+"""The same loop with `fused=True` raises no error, and the generator gets a wrong gradient."""
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def cure(generator, discriminator, optimizer_g, optimizer_d, batches):
 
 
 def harm(run):
-    """Is the generator's gradient the gradient of its loss? (1 yes, 0 no)"""
+    """Is the generator's gradient correct? (1 yes, 0 no)"""
     things = setup()
     (real, noise), = things["batches"]
     generator, discriminator = things["generator"], things["discriminator"]

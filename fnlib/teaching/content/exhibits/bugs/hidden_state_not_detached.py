@@ -1,4 +1,4 @@
-"""The hidden state keeps its graph from batch to batch, so the second `backward` reaches a graph that was freed."""
+"""It carries its graph from piece to piece, so the second `backward` reaches a graph that the first has freed."""
 
 import torch
 from torch import nn

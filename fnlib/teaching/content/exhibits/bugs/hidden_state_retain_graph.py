@@ -1,4 +1,4 @@
-"""`retain_graph=True` removes the first error, but the step has overwritten weights that the old graph needs."""
+"""The first error is gone, but the step has overwritten weights that the old graph needs."""
 
 import torch
 from torch import nn

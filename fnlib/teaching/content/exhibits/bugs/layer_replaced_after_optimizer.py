@@ -1,4 +1,4 @@
-"""The last layer is replaced after the optimizer was built, so no step trains the new layer."""
+"""The optimizer holds the old layer's weights, so no step trains the new layer."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def cure(model, batches):
 
 
 def harm(run):
-    """How many of the new layer's 2 weights has training moved?"""
+    """How many of the new layer's 2 weights did training move?"""
     things = setup()
     torch.manual_seed(1)
     run(**things)

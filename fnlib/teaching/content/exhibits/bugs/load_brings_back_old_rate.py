@@ -1,4 +1,4 @@
-"""The optimizer is built with a smaller rate, and `load_state_dict` brings the old rate back."""
+"""The state dict contains the old rate, which replaces the one that the optimizer was built with."""
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ def setup():
 
 def bug(model, checkpoint, data, epochs=3):
     feature, target = data
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)      # finer from here on
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)      # smaller steps from here on
     optimizer.load_state_dict(checkpoint)
     for epoch in range(epochs):
         optimizer.zero_grad()
@@ -29,7 +29,7 @@ def cure(model, checkpoint, data, epochs=3):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     optimizer.load_state_dict(checkpoint)
     for group in optimizer.param_groups:
-        group["lr"] = 0.001                                         # finer from here on
+        group["lr"] = 0.001                                         # smaller steps from here on
     for epoch in range(epochs):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)

@@ -1,4 +1,4 @@
-"""The optimizer scales its update in place, and the update is the momentum buffer itself."""
+"""The update is the momentum buffer itself, so scaling the update in place scales the buffer too."""
 
 import torch
 from torch import nn

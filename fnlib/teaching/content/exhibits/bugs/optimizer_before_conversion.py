@@ -1,4 +1,4 @@
-"""The optimizer is built while the weights are on the `meta` device. When the model gets its memory, it gets new tensors."""
+"""On the `meta` device, weights have no memory. When the model gets its memory, it gets new tensors, which the optimizer doesn't hold."""
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def cure(batches):
 
 
 def harm(run):
-    """How many of 4 weights has training moved?"""
+    """How many of the 4 weights did training move?"""
     things = setup()
     torch.manual_seed(1)
     trained = run(**things)

@@ -1,4 +1,4 @@
-"""A new optimizer in each epoch starts with empty moments."""
+"""Each of them starts with empty moments."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`optimizer.state_dict()` is kept as a checkpoint, but its moments are the optimizer's own tensors."""
+"""The moments in it are the optimizer's own tensors, which later steps overwrite."""
 
 import torch
 from torch import nn

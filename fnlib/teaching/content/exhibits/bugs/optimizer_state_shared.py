@@ -1,4 +1,4 @@
-"""The second optimizer loads the first one's state, and from then on both write into the same moments."""
+"""The second one loads the first one's state, and from then on a step of either changes both."""
 
 import copy
 
@@ -42,7 +42,7 @@ def cure(teacher, batches):
 
 
 def harm(run):
-    """Steps that the teacher's optimizer counts (it took 3)."""
+    """Step count of the teacher's optimizer, which took 3 steps."""
     things = setup()
     optimizer = run(**things)
     return optimizer.state[things["teacher"].weight]["step"].item()

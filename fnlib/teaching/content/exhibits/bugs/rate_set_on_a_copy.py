@@ -1,4 +1,4 @@
-"""`optimizer.state_dict()["param_groups"]` is a copy, so the new rate never reaches the optimizer."""
+"""`optimizer.state_dict()` makes new `param_groups` at each call, so the new rate never reaches the optimizer."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`optimizer.lr = 0.01` sets an attribute that torch's optimizers never read."""
+"""torch's optimizers never read that attribute. The rate they use is in `param_groups`."""
 
 import torch
 from torch import nn
@@ -27,7 +27,8 @@ def cure(model, optimizer, data, epochs=3):
     feature, target = data
     for epoch in range(epochs):
         if epoch == 1:
-            optimizer.param_groups[0]["lr"] = 0.01
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(feature), target)
         loss.backward()

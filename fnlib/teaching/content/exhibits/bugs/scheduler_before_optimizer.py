@@ -1,4 +1,4 @@
-"""The scheduler steps before the optimizer, so the first rate is never used."""
+"""Every rate comes one epoch early, and the first is never used."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A scheduler is built after the optimizer was restored, and that sets the rate back to the warm-up's start."""
+"""The optimizer is restored first. A scheduler that is built afterwards sets the rate of its first step, the warm-up's smallest."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The target network of Q-learning is the network itself, so the target moves with every step."""
+"""The target of Q-learning then moves with every step."""
 
 import copy
 
@@ -42,7 +42,7 @@ def cure(policy_net, optimizer, batches):
 
 
 def harm(run):
-    """How many of the target network's 4 weights did a training step leave as they were?"""
+    """How many of the target network's 4 weights are unchanged after training?"""
     things = setup()
     before = [weight.clone() for weight in things["policy_net"].parameters()]
     target_net = run(**things)

@@ -1,4 +1,4 @@
-"""`load_state_dict(assign=True)` gives each name a parameter of its own, and the two layers no longer share one."""
+"""Each name gets a parameter of its own, so the two layers no longer share one."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The embedding and the decoder share a weight. Copied one by one, they have two."""
+"""The embedding and the decoder share a weight. If you copy the two one by one, each gets its own."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""`total_loss += loss` keeps the graph of every batch as long as the total, or a mean made of it, is kept."""
+"""The total keeps the graph of every batch, for as long as you keep it or a mean computed from it."""
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Of how many of 5 batches does the mean loss still hold the graph?"""
+    """For how many of the 5 batches does the mean loss still keep a graph?"""
     mean = run(**setup())
     found, queue = set(), [getattr(mean, "grad_fn", None)]
     while queue:

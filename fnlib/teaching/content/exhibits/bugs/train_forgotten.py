@@ -1,4 +1,4 @@
-"""Validation calls `eval()` and nothing calls `train()` afterwards, so dropout is off from the second epoch on."""
+"""Validation switches to evaluation mode, so dropout is off from the second epoch on."""
 
 import torch
 from torch import nn

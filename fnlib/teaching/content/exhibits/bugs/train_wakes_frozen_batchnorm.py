@@ -1,4 +1,4 @@
-"""BatchNorm is put into `eval()` once, and `model.train()` at the start of each epoch switches it back."""
+"""It's put into evaluation mode once, and `train()` at the start of each epoch puts every layer into training mode."""
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ def cure(model, optimizer, batches, epochs=2):
 
 
 def harm(run):
-    """Batches that moved the frozen statistics."""
+    """How many batches moved the frozen statistics?"""
     things = setup()
     run(**things)
     return things["model"][1].num_batches_tracked.item()

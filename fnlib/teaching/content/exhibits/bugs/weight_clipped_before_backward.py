@@ -1,4 +1,4 @@
-"""The critic's weights are clipped through `.data` before `backward`, which then computes a wrong gradient."""
+"""`backward` then computes with the clipped weights, so the gradient is wrong."""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def cure(critic, optimizer, batches):
 
 
 def harm(run):
-    """Is the first gradient the gradient of the loss? (1 yes, 0 no)"""
+    """Is the first gradient correct? (1 yes, 0 no)"""
     things = setup()
     critic, (real, fake) = things["critic"], things["batches"][0]
     right = torch.autograd.grad(critic(fake).mean() - critic(real).mean(), critic[0].weight)[0]

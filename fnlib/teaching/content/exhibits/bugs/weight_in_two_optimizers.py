@@ -1,4 +1,4 @@
-"""Two optimizers hold the shared encoder, so it takes two steps for every batch."""
+"""The shared encoder is in both, so each batch moves it twice."""
 
 import torch
 from torch import nn
@@ -26,8 +26,8 @@ def bug(encoder, head_a, head_b, batches):
 
 
 def cure(encoder, head_a, head_b, batches):
-    optimizer_a = torch.optim.SGD([*encoder.parameters(), *head_a.parameters()], lr=0.1)
-    optimizer_b = torch.optim.SGD(head_b.parameters(), lr=0.1)
+    optimizer_a = torch.optim.SGD(head_a.parameters(), lr=0.1)
+    optimizer_b = torch.optim.SGD([*encoder.parameters(), *head_b.parameters()], lr=0.1)
     for feature, target_a, target_b in batches:
         hidden = torch.relu(encoder(feature))
         loss = (head_a(hidden) - target_a).pow(2).mean() + (head_b(hidden) - target_b).pow(2).mean()

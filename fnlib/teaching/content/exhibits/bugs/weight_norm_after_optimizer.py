@@ -1,4 +1,4 @@
-"""Weight normalisation replaces the weight after the optimizer was built, and the optimizer still holds the old one."""
+"""The weight is replaced by its length (`original0`) and its direction (`original1`), and the optimizer still holds the old one."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""`zero_grad` comes between `backward` and `step`, so there's no gradient left to step with."""
+"""No gradient is left for the step to use."""
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """How many of 4 weights have three steps moved?"""
+    """How many of the 4 weights did the three steps move?"""
     things = setup()
     before = [weight.clone() for weight in things["model"].parameters()]
     run(**things)

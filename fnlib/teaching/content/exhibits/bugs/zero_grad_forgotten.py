@@ -1,4 +1,4 @@
-"""There's no `zero_grad`, so each step uses the sum of all gradients so far."""
+"""Each step uses the sum of all gradients so far."""
 
 import torch
 from torch import nn

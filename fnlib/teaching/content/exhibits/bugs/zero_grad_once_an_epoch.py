@@ -1,4 +1,4 @@
-"""`zero_grad` is in the outer loop: gradients are cleared once per epoch, and steps are taken once per batch."""
+"""Each batch takes a step, with the gradients of all batches since the epoch began."""
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ def cure(model, optimizer, loader, epochs=2):
 
 
 def harm(run):
-    """Length of the last step's gradient, as a multiple of one batch's gradient at the same weights (measured at a rate of 1e-6)."""
+    """Length of the last step's gradient, in gradients of one batch (measured with lr=1e-6: the weights hardly move)."""
     things = setup()
     things["optimizer"].param_groups[0]["lr"] = 1e-6    # the weights stay, and each batch has the same gradient
     run(**things)

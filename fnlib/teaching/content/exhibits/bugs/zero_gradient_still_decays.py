@@ -1,4 +1,4 @@
-"""The layer is meant to stay as it is and gets a gradient of zeros, but weight decay still moves it."""
+"""The first layer's gradients are set to zero to keep it as it is. But zeros aren't None, so the step still shrinks the layer."""
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ def bug(model, optimizer, batches):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(feature), label)
         loss.backward()
-        for weight in model[0].parameters():        # keep the first layer as it is
+        for weight in model[0].parameters():
             weight.grad.zero_()
         optimizer.step()
 
@@ -27,7 +27,7 @@ def cure(model, optimizer, batches):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(feature), label)
         loss.backward()
-        for weight in model[0].parameters():        # keep the first layer as it is
+        for weight in model[0].parameters():
             weight.grad = None
         optimizer.step()
 
