@@ -83,7 +83,9 @@ def cured(code: str, setup: Setup, bug: Run, cure: Run) -> None:
             measured,
             one.harm,
         )
-        parts.append(f"{_wrapped(words)}\n    as written {measured[0]:.4g}, cured {measured[1]:.4g}")
+        parts.append(
+            f"{_wrapped(words)}\n    as written {measured[0]:.4g}, cured {measured[1]:.4g}"
+        )
     (loud, before), (quiet, after) = _seen(setup, bug), _seen(setup, cure)
     assert (loud, quiet) == (one.today, "silent"), (
         f"the table says that PyTorch is '{one.today}' here, and it '{loud}'"
