@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tools.say import ROOT, say
 
-WORKERS = ["-n", "2"]
+# One more than the two cores of a small machine: a test that waits for a server, a kernel or a page leaves one free.
+WORKERS = ["-n", "3"]
 
 # The flags and their reasons: --nbval-current-env, or nbval asks each notebook for the kernel it was saved with;
 # --dist loadfile, or the workers get single cells of one notebook; a cell that hangs ends after 120 s and not 2,000;

@@ -71,6 +71,7 @@ def test_notebooks_run_with_the_flags_that_were_measured() -> None:
     flags = " ".join(checks.NBVAL)
     for flag in (
         "-p tests.forked_kernels",
+        "-n 3",
         "--nbval-current-env",
         "--dist loadfile",
         "--nbval-cell-timeout 120",
