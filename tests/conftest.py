@@ -52,7 +52,7 @@ def only_new_objects() -> Iterator[None]:
     gc.unfreeze()
 
 
-# Files of 15 to 70 s of a processor: run last with --dist loadfile, they leave one of two workers without work.
+# Files of 15 to 70 s of a processor: run last with --dist loadfile, they leave the other workers without work.
 # By hand, because xdist sorts files by their number of tests, and a fresh clone has no durations of an earlier run.
 LONGEST = (
     "lessons/test_investigate_13.py",
@@ -61,8 +61,13 @@ LONGEST = (
     "nbgrader/test_course.py",
     "frame/test_offline.py",
     "lessons/test_investigate_15.py",
+    "lessons/test_investigate_11.py",
     "doctor/test_command.py",
     "benchmarks/test_bench.py",
+    "frame/test_action.py",
+    "frame/test_environment.py",
+    "lessons/test_investigate_12.py",
+    "museum/test_dataset.py",
     "teaching/test_exercises.py",
     "doctor/test_questions.py",
     "core/test_compiled.py",

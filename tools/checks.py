@@ -12,9 +12,15 @@ from pathlib import Path
 
 from tools.say import ROOT, say
 
+# One more than the two cores of a small machine: a test that waits for a server, a kernel or a page leaves one free.
+WORKERS = ["-n", "3"]
+
 # The flags and their reasons: --nbval-current-env, or nbval asks each notebook for the kernel it was saved with;
-# --dist loadfile, or the workers get single cells of one notebook; a cell that hangs ends after 120 s and not 2,000.
+# --dist loadfile, or the workers get single cells of one notebook; a cell that hangs ends after 120 s and not 2,000;
+# tests.forked_kernels, or each of 87 kernels imports PyTorch and its kin anew, two to four seconds of a processor.
 NBVAL = [
+    "-p",
+    "tests.forked_kernels",
     "--nbval",
     "--nbval-current-env",
     "--nbval-cell-timeout",
@@ -23,8 +29,7 @@ NBVAL = [
     "120",
     "--nbval-sanitize-with",
     "tests/nbval_sanitize.cfg",
-    "-n",
-    "2",
+    *WORKERS,
     "--dist",
     "loadfile",
     "--no-loadscope-reorder",
@@ -36,11 +41,21 @@ NBVAL = [
 ]
 
 REST = ["tests", "fnlib", "course", "--ignore", "tests/browser"]
-# They are run first, or one of the two workers waits at the end while the other is at one of them.
+# They are run first, or the other workers wait at the end while one is at one of them.
 LONGEST_NOTEBOOKS = ("13", "16", "15", "12", "04")
 
 # A minute on two cores: what a change of the package breaks first. The marker is in pyproject.toml.
-QUICK = ["--dist", "worksteal", "-m", "not long", "tests/core", "tests/ledger", "tests/doctor"]
+QUICK = [
+    "-n",
+    "2",
+    "--dist",
+    "worksteal",
+    "-m",
+    "not long",
+    "tests/core",
+    "tests/ledger",
+    "tests/doctor",
+]
 
 
 def run_all(python: str, arguments: Sequence[str] = ()) -> int:
@@ -63,8 +78,7 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
     # Each file on one worker: tests of a file share what they start. tests/conftest.py puts the long files first.
     stages["pytest"] = [
         *pytest,
-        "-n",
-        "2",
+        *WORKERS,
         "--dist",
         "loadfile",
         "--no-loadscope-reorder",
@@ -73,8 +87,8 @@ def run_all(python: str, arguments: Sequence[str] = ()) -> int:
         *(arguments or REST),
     ]
     if not arguments:  # apart: the browser's driver leaves an event loop running in its process, and other tests run one of their own
-        # tests/browser/conftest.py shares the lessons out one by one: a file a worker would leave one of the two idle
-        stages["browser"] = [*pytest, "-n", "2", "--durations", "10", "tests/browser"]
+        # tests/browser/conftest.py shares the lessons out one by one: a file a worker would leave the others idle
+        stages["browser"] = [*pytest, *WORKERS, "--durations", "10", "tests/browser"]
     if not arguments and any((ROOT / "lessons").rglob("*.ipynb")):
         stages["notebooks"] = [*pytest, *NBVAL, *_notebooks("lessons")]
         # the complete notebooks again, rounded as another processor might: their outputs hold there too

@@ -40,6 +40,8 @@ def run(command: str, arguments: Sequence[str]) -> int:
     os.chdir(ROOT)
     # One thread: two kernels with the default thread count slow each other down a hundredfold.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Containers set it; then every process that is started compiles what it imports, PyTorch among it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault(
         "PYDEVD_DISABLE_FILE_VALIDATION", "1"
     )  # a debugger's warning on every kernel start

@@ -70,6 +70,8 @@ def test_a_failing_command_is_seen(capfd: pytest.CaptureFixture[str]) -> None:
 def test_notebooks_run_with_the_flags_that_were_measured() -> None:
     flags = " ".join(checks.NBVAL)
     for flag in (
+        "-p tests.forked_kernels",
+        "-n 3",
         "--nbval-current-env",
         "--dist loadfile",
         "--nbval-cell-timeout 120",

@@ -92,6 +92,19 @@ def test_a_setting_behind_the_command_is_the_one_that_make_takes(
     assert "PLATFORM=amiga is not known" in capsys.readouterr().err
 
 
+def test_what_is_imported_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's PYTHONDONTWRITEBYTECODE would cost each process two to seven seconds."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(commands, "ensure", lambda requirements: "python")
+    code = "import sys; sys.exit(sys.dont_write_bytecode)"
+    monkeypatch.setattr(
+        commands.checks,
+        "run_all",
+        lambda *_: subprocess.call([sys.executable, "-c", code], env=os.environ),
+    )
+    assert kit.main(["test"]) == 0
+
+
 def test_what_belongs_to_pytest_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr(commands, "ensure", lambda requirements: "python")
