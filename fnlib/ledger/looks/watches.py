@@ -210,11 +210,9 @@ class OptimizerWatch(Watch):
         for key, state in states.items():
             if isinstance(key, Tensor):
                 ids[id(state)] = "state"
-                name = (
-                    known.get(id(key))
-                    or self.label_of(key)
-                    or own.get(id(key), "a tensor it does not hold")
-                )
+                name = known.get(id(key)) or self.label_of(key) or ""
+                if not name or name in self.named.values():  # the layer was replaced by another
+                    name = own.get(id(key), "a tensor it does not hold")
                 self.named[id(key)] = name
             else:
                 name = str(key)
