@@ -149,6 +149,24 @@ def test_watching_less_looks_at_less_and_still_sees_it() -> None:
         assert ("gradient" in watched) == (last == [["created"], [], [], ["removed"]])
 
 
+@pytest.mark.parametrize(
+    "watched", [{"requires_grad flag"}, {"requires_grad flag", "gradient"}, None]
+)
+def test_a_flag_is_seen_whatever_else_is_watched(watched: set[str] | None) -> None:
+    """A requires_grad flag that changes is seen without a look at the numbers, too."""
+    model, weight = nn.Linear(2, 2), torch.ones(2, requires_grad=True)
+    with Ledger(model=model, weight=weight, watch=watched) as ledger:
+        for _ in range(3):
+            model.eval()
+        model.weight.requires_grad_(False)
+        weight.requires_grad_(False)
+        weight.requires_grad_(True)
+    flags = [[change.label for change in entry.changes if change.state == "requires_grad flag"]
+             for entry in ledger.entries]  # fmt: skip
+    own = "weight.requires_grad"
+    assert flags[-3:] == [["model.weight.requires_grad"], [own], [own]]
+
+
 def test_bytes_that_cannot_be_read_in_place_are_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

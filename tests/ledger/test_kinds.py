@@ -485,3 +485,25 @@ def test_a_backward_tells_what_made_the_scores_of_a_loss(case: str) -> None:
         loss_of(torch.ones(5, 4)).backward()
     (squashed,) = (e.data["squashed"] for e in ledger.events if e.kind == "backward")
     assert squashed[1] == f"{made}Backward0" if made else squashed is None
+
+
+def test_state_of_a_replaced_layer_is_told_from_the_new_one() -> None:
+    """Moments of two weights that had the same name one after the other have places of their own."""
+    model = nn.Sequential(nn.Linear(2, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    with Ledger(model=model, optimizer=optimizer) as ledger:
+        model[0] = nn.Linear(2, 2)
+        optimizer.add_param_group({"params": list(model.parameters())})
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        model.eval()
+        model.train()
+    states = [
+        [change.place for change in entry.changes if change.state == "optimizer state"]
+        for entry in ledger.entries[-3:]
+    ]
+    own = [f"param_groups[1].params[{number}].momentum_buffer" for number in (0, 1)]
+    old = [f"model.0.{name}.momentum_buffer" for name in ("weight", "bias")]
+    assert states == [[*old, *own], [], []]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import zlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,16 @@ from fnlib.torch_private import (
 
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer)
+_ORDINARY = frozenset(
+    {
+        *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.uint8, torch.bool),
+    }
+)
+_ASPECTS: tuple[Any, ...] = (  # those of a form, without a Python call for each tensor
+    *(Tensor.stride, storage_address, Tensor.storage_offset, Tensor.size),
+    *(Tensor.dtype.__get__, Tensor.requires_grad.__get__),  # type: ignore[attr-defined]
+)
 _PIECE = 1 << 20  # bytes compared at a time, so that no second copy of a large weight is made
 _READ = 0x100  # PyBUF_READ
 
@@ -65,7 +76,7 @@ def gapless(tensor: Tensor) -> bool:
         return False
     if torch_private.data_address is None or not storage_address(tensor):
         return False
-    return tensor.is_contiguous() or _extent(tensor) == tensor.numel()
+    return tensor.is_contiguous() or _extent(tensor.shape, tensor.stride()) == tensor.numel()
 
 
 def start_of(tensor: Tensor) -> int:
@@ -73,13 +84,29 @@ def start_of(tensor: Tensor) -> int:
     return int(storage_address(tensor) + tensor.storage_offset() * tensor.itemsize)
 
 
-Form = tuple[tuple[int, ...], int, int, tuple[int, ...], torch.dtype]
+Form = tuple[tuple[int, ...], int, int, tuple[int, ...], torch.dtype, bool]
 
 
 def form_of(tensor: Tensor) -> Form:
     """Return strides, where the numbers are, and how large they are: what a write doesn't change."""
     where, offset = storage_address(tensor), int(tensor.storage_offset())
-    return tensor.stride(), where, offset, tensor.shape, tensor.dtype
+    return tensor.stride(), where, offset, tensor.shape, tensor.dtype, tensor.requires_grad
+
+
+def forms_of(tensors: list[Tensor]) -> list[Form]:
+    """Return the forms of many tensors in a few passes in C."""
+    return list(zip(*[map(aspect, tensors) for aspect in _ASPECTS], strict=True))
+
+
+def spot_of(form: Form) -> int:
+    """Return the address of the first number of a tensor of this form."""
+    return form[1] + form[2] * form[4].itemsize
+
+
+def span_of(form: Form) -> tuple[int, int]:
+    """Return the addresses of the first byte of a tensor of this form and of the one after its last."""
+    start = spot_of(form)
+    return start, start + _extent(form[3], form[0]) * form[4].itemsize
 
 
 def address(tensor: Tensor) -> int:
@@ -93,17 +120,20 @@ def address(tensor: Tensor) -> int:
     return memory_of(tensor) if is_cow(tensor) else start_of(tensor)
 
 
-def span(tensor: Tensor, start: int) -> tuple[int, int]:
-    """Return the addresses of a dense tensor's first byte and of the byte after its last."""
-    extent = tensor.numel() if tensor.is_contiguous() else _extent(tensor)
-    return start, start + extent * tensor.element_size()
-
-
-def _extent(tensor: Tensor) -> int:
-    return 1 + sum([(n - 1) * abs(s) for n, s in zip(tensor.shape, tensor.stride(), strict=True)])
+def _extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    return 1 + sum([(n - 1) * abs(s) for n, s in zip(shape, strides, strict=True)])
 
 
 # --- what can be read ---------------------------------------------------------------------------
+
+
+def ordinary(tensor: Tensor) -> Form | None:
+    """Return the form of a tensor whose bytes can be compared where they are, else ``None``."""
+    if type(tensor) not in _PLAIN_TYPES or tensor.dtype not in _ORDINARY or tensor.is_nested:
+        return None
+    if tensor.layout is not torch.strided or not storage_address(tensor) or not tensor.numel():
+        return None
+    return None if is_cow(tensor) or tensor.is_neg() else form_of(tensor)
 
 
 def unreadable(tensor: Tensor) -> str | None:
@@ -191,7 +221,7 @@ def copied(tensor: Tensor) -> Tensor:
 
 def over(octets: bytearray, form: Form) -> Tensor:
     """Make a tensor of a gapless one's form over bytes taken from it; nothing is copied."""
-    strides, _, _, shape, dtype = form
+    strides, _, _, shape, dtype, _ = form
     return torch.frombuffer(octets, dtype=dtype).as_strided(shape, strides)
 
 

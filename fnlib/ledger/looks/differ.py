@@ -10,35 +10,40 @@ A fault in looking at one place or object is noted under its label; the other on
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Mapping
+from itertools import compress, islice
 from operator import is_, ne
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fnlib.ledger.entries import Links, State
-from fnlib.ledger.looks.bytes import address, copied, parts, same, span, unreadable
+from fnlib.ledger.looks.bytes import (
+    Form,
+    address,
+    copied,
+    forms_of,
+    ordinary,
+    parts,
+    same,
+    spot_of,
+    unreadable,
+)
 from fnlib.ledger.looks.owners import Owners, Sites
 from fnlib.ledger.looks.sighting import NOBODY, Delta, Seen, equal, once, rewritten
 from fnlib.ledger.looks.watches import (
     FOLLOWED,
+    Flat,
     ModuleWatch,
     OptimizerWatch,
     TensorWatch,
     Watch,
 )
-from fnlib.torch_private import is_cow, storage_address
+from fnlib.torch_private import is_cow
 from fnlib.values.protect import is_share
 
-_ORDINARY = frozenset(
-    {
-        *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
-        *(torch.int64, torch.int32, torch.uint8, torch.bool),
-    }
-)
 _LINKED = frozenset({"weight", "requires_grad flag", "group entry"})
 _VALUE = 1  # the order of fnlib values, which give a new copy-on-write copy at each look
-Flat = tuple[list[Any], list[Tensor]]
 
 
 class Keeper(Owners):
@@ -66,7 +71,7 @@ class Keeper(Owners):
         """Read all places; return those that differ from the last look, in order of the watches."""
         self._deltas = []
         self.at, self._was = {}, {}
-        self._read(self.watches)
+        self._read(self.watches, self._compare())
         if self._deltas:
             self._finish()
         return self._deltas
@@ -84,7 +89,7 @@ class Keeper(Owners):
                     self.at.pop(spot, None)
             one.forget()
         self._deltas = []
-        self._read(watches)
+        self._read(watches, {})
         if any([delta.seen.watch.order < FOLLOWED for delta in self._deltas]):
             self._finish()
         self._deltas, self._sites = [], None
@@ -100,22 +105,22 @@ class Keeper(Owners):
         """Note that something could not be looked at."""
         self.faults.setdefault(label, error)
 
-    def _read(self, watches: list[Watch]) -> None:
+    def _read(self, watches: list[Watch], compared: Mapping[Watch, tuple[Seen, ...]]) -> None:
         for one in watches:
             before, self._now, self._watch, self._new = one.seen, {}, one, False
             try:
+                if one in compared and self._keep(one, one.whole, compared[one]):
+                    continue
                 value = one.value()
                 if value is None:  # it went with the name that held it, which has a change
                     one.ids = {}  # they may be those of other objects from now on
-                    continue
-                if one.whole is not None and self._read_whole(one, value, one.whole):
                     continue
                 one.read(value, self._tensor, self._plain)
                 if self._new or len(before) != len(self._now):
                     gone = [seen for place, seen in before.items() if place not in self._now]
                     self._deltas.extend([Delta(seen, None) for seen in gone])
                 one.seen = self._now
-                one.whole = Whole.of(one.flat(value, self.kinds), one.seen)
+                one.whole = Whole.of(one, one.flat(value, self.kinds), "gradient" in self.kinds)
             except Exception as error:
                 self.fault(one.label, error)
                 one.seen, one.whole = {**before, **self._now}, None
@@ -141,25 +146,51 @@ class Keeper(Owners):
         if relink:
             self._link()
 
-    # --- fast: a whole object ------------------------------------------------------------------
+    # --- fast: whole objects, all at once ------------------------------------------------------
 
-    def _read_whole(self, one: Watch, value: Any, whole: Whole) -> bool:
-        """Compare an object as a whole; False if that does not tell all that differs."""
+    def _compare(self) -> Mapping[Watch, tuple[Seen, ...]]:
+        """Compare objects as wholes; return what was seen of their tensors with other bytes.
+
+        An object that differs in more than bytes and gradients is left out.
+        """
+        found: dict[Watch, list[Seen]] = {}
+        tensors: list[Tensor] = []
+        sights: list[Seen] = []
+        for one in self.watches:
+            if (whole := one.whole) is None or (value := one.value()) is None:
+                continue
+            try:
+                if whole.stays(one.flat(value, self.kinds)):
+                    found[one] = whole.sights
+                    sights += whole.sights
+                    tensors += [value] if whole.weak else whole.tensors
+            except Exception as error:
+                self.fault(one.label, error)
+        if forms_of(tensors) != [seen.form for seen in sights]:
+            return {}
+        octets, views = [seen.octets for seen in sights], [seen.view for seen in sights]
+        if True not in (differs := list(map(ne, octets, views))):
+            return dict.fromkeys(found, ())
+        each = iter(differs)
+        return {one: tuple(compress(some, each)) for one, some in found.items()}
+
+    def _keep(self, one: Watch, whole: Whole, other: tuple[Seen, ...]) -> bool:
+        """Enter what differs in an object that was compared; False if it shares memory."""
         if not self.at.keys().isdisjoint(whole.at):
             return False
-        changed = whole.rewritten(one.flat(value, self.kinds))
-        if changed is None:
-            return False
-        for known in changed:
-            whole.update(known, self._rewritten(one, known, known.held))
+        self._now = one.seen
+        for known in other:
+            whole.at[known.spots[0]] = [self._rewritten(one, known, known.held)]
         self.at.update(whole.at)
-        if isinstance(one, ModuleWatch) and "gradient" in self.kinds:
-            self._now, seen = one.seen, one.seen
-            for place, weight in whole.weights:
-                if (gradient := weight.grad) is not None:
+        if (given := whole.given) is not None:
+            for (place, _), gradient in zip(one.deposits, given, strict=True):
+                if gradient is not None:
                     self._tensor(place, "gradient", gradient)
-                elif place in seen:
-                    self._deltas.append(Delta(seen.pop(place), None))
+                elif place in one.seen:
+                    self._deltas.append(Delta(one.seen.pop(place), None))
+            whole.take_gradients(one)
+        elif other:
+            whole.settle()
         return True
 
     def _rewritten(self, one: Watch, known: Seen, tensor: Tensor) -> Seen:
@@ -186,18 +217,43 @@ class Keeper(Owners):
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
         try:
-            quick = known is not None and known.form is not None and known.spots[0] not in self.at
-            if known is None or not (quick and known.has_stayed(tensor)):
+            form = ordinary(tensor)
+            spot = 0 if form is None else spot_of(form)
+            if form is None or spot in self.at or self._watch.order == _VALUE:
                 self._tensor_at_length(place, state, tensor, known)
-                return
-            if not known.unchanged(tensor):
-                known = self._rewritten(self._watch, known, tensor)
-            self._now[place] = known
-            self.at[known.spots[0]] = [known]
+            elif known is None:
+                self._take_in(place, state, tensor, form, spot)
+            elif known.form != form or not known.is_of(tensor):
+                self._tensor_at_length(place, state, tensor, known)
+            else:
+                if not known.unchanged(tensor):
+                    known = self._rewritten(self._watch, known, tensor)
+                self._now[place] = known
+                self.at[spot] = [known]
         except Exception as error:
             self.fault(self._label(place), error)
             if known is not None:
                 self._now[place] = known
+
+    def _take_in(self, place: str, state: State, tensor: Tensor, form: Form, spot: int) -> None:
+        """Enter an ordinary tensor in a new place."""
+        weak = tensor.grad_fn is not None
+        label = self._label(place)
+        if state == "weight":
+            self.label_weight(tensor, label, weakly=weak or state not in self.kinds)
+        if state not in self.kinds:
+            return
+        held = weakref.ref(tensor) if weak else tensor
+        token = self.token(tensor, weakly=weak)
+        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,))
+        seen.compare_quickly(tensor, form)
+        if seen.octets is None:
+            seen._copies = (tensor.clone(),)
+        self._deltas.append(Delta(None, seen))
+        self._now[place] = seen
+        self._was[spot] = None
+        self.at[spot] = [seen]
+        self._new = True
 
     def _label(self, place: str) -> str:
         return f"{self._watch.label}.{place}" if place else self._watch.label
@@ -253,6 +309,8 @@ class Keeper(Owners):
         if known.spots != spots and not (known.cow or cow):
             return False
         known.spots, known.cow = spots, cow  # a copy-on-write tensor becomes real without a change
+        if known.form is not None and (form := ordinary(tensor)) not in (None, known.form):
+            known.compare_quickly(tensor, form)
         return True
 
     @staticmethod
@@ -261,7 +319,7 @@ class Keeper(Owners):
         if first.copies[0].shape == tensor.shape and first.copies[0].dtype == tensor.dtype:
             known._copies = first.copies
             if known.form is not None and first.form is not None:
-                known.compare_quickly(tensor, first)
+                known.compare_quickly(tensor, known.form, first)
 
     def _follows_twin(self, known: Seen, tensor: Tensor, spot: int) -> bool:
         """Say whether another name of these bytes has this change: one place, two names."""
@@ -298,10 +356,8 @@ class Keeper(Owners):
         copies = () if twin is None else twin.copies
         label = self._label(place)
         seen = Seen(self._watch, place, label, state, held, weak, token, spots, copies, shape, cow)
-        plain = not (is_value or cow) and len(dense) == 1 and dense[0] is tensor and bool(spots[0])
-        if plain and tensor.dtype in _ORDINARY and not tensor.is_neg():
-            seen.span = span(tensor, spots[0])
-            seen.compare_quickly(tensor, twin)
+        if not is_value and (form := ordinary(tensor)) is not None:
+            seen.compare_quickly(tensor, form, twin)
         if twin is None and seen.octets is None:
             seen._copies = tuple([copied(part) for part in dense])
         seen.share = is_share(tensor)
@@ -338,8 +394,10 @@ class Keeper(Owners):
         """Return where everything is; the same object while nothing comes, goes or moves."""
         if self._sites is None or self._sites.held is not self._held:
             places = [
-                (held[0].span, [(one.label, one.token) for one in held if one.watch.order != 1])
-                for held in self.at.values()
+                (spot, one.form, one.label, one.token)
+                for spot, held in self.at.items()
+                for one in held
+                if one.watch.order != _VALUE
             ]
             self._sites = Sites(places, self._held)
         return self._sites
@@ -348,73 +406,68 @@ class Keeper(Owners):
 class Whole:
     """Fast path: an object at the last look as flat lists, which Python compares in C.
 
-    It takes 10 to 15 % off a recorded step of the 128-64-10 network (`make bench`). Made only if
-    each tensor is an ordinary one with its storage to itself; ``at`` maps storages to sights.
+    Made only if each tensor is an ordinary one with its storage to itself. Gradients may differ,
+    as they come and go twice a step. ``at`` maps storages to sights; a ``weak`` one is not held.
     """
 
-    def __init__(self, flat: Flat, sights: list[Seen], ranks: list[int]) -> None:
-        self._plain, tensors = flat
-        self._types = list(map(type, self._plain))
-        self._ranks = ranks
-        self._held = tensors
-        self._form = _form(tensors)
-        self._views = [seen.view for seen in sights]
-        self._octets = [seen.octets for seen in sights]
-        weights = [seen for seen in sights if seen.state == "weight"]
-        self.weights = [(f"{seen.place}.grad", seen.held) for seen in weights]  # of a module
+    def __init__(self, one: Watch, flat: Flat, sights: list[Seen], gradients: bool) -> None:
+        self._flat = flat
+        self.weak = any([seen.weak for seen in sights])
         self.at = {seen.spots[0]: [seen] for seen in sights}
-        self._numbers = {spot: number for number, spot in enumerate(self.at)}
+        self._count = len(self.at)
+        self.given: list[Tensor | None] | None = None  # gradients, if others than at the last look
+        self._weights = [weight for _, weight in one.deposits] if gradients else []
+        self.take_gradients(one)
 
     @classmethod
-    def of(cls, flat: Flat | None, seen: dict[str, Seen]) -> Whole | None:
+    def of(cls, one: Watch, flat: Flat | None, gradients: bool) -> Whole | None:
         """Make one of what a slow look has just seen, or ``None``."""
         if flat is None:
             return None
-        by_object = {
-            id(one.held): (one, rank)
-            for rank, one in enumerate(seen.values())
-            if one.octets is not None and not one.weak
-        }
-        if any(id(tensor) not in by_object for tensor in flat[1]):
+        sights = [
+            seen for seen in one.seen.values() if seen.held is not None and seen.state != "gradient"
+        ]
+        alone = isinstance(one, TensorWatch)
+        if not all([seen.octets is not None and (alone or not seen.weak) for seen in sights]):
             return None
-        found = [by_object[id(tensor)] for tensor in flat[1]]
-        if len({one.spots for one, _ in found}) != len(found):
-            return None
-        return cls(flat, [one for one, _ in found], [rank for _, rank in found])
+        found = cls(one, flat, sights, gradients)
+        return found if found._count == len(sights) else None
 
-    def rewritten(self, flat: Flat | None) -> list[Seen] | None:
-        """Return what was seen of the tensors with other bytes, in the order of their places.
+    def stays(self, flat: Flat | None) -> bool:
+        """Say whether an object differs in nothing but the bytes of its tensors and its gradients."""
+        if flat is not self._flat:
+            if flat is None or flat[0] != self._flat[0] or len(flat[1]) != len(self._flat[1]):
+                return False
+            if not all(map(is_, flat[1], self._flat[1])):
+                return False
+        if self._weights:
+            given = list(map(_gradient, self._weights))
+            if not all(map(is_, given, self._gradients)):
+                self.given, self.at = given, dict(islice(self.at.items(), self._count))
+                self.settle()
+        return True
 
-        ``None`` if anything else differs: a plain value, an object, where it is, how large it is.
-        """
-        if flat is None or flat[0] != self._plain or list(map(type, flat[0])) != self._types:
-            return None
-        tensors = flat[1]
-        if len(tensors) != len(self._held) or not all(map(is_, tensors, self._held)):
-            return None
-        if _form(tensors) != self._form:
-            return None
-        other = list(map(ne, self._octets, self._views))
-        if not any(other):
-            return []
-        numbers = [number for number, one in enumerate(other) if one]
-        sights = list(self.at.values())
-        return [sights[number][0] for number in sorted(numbers, key=self._ranks.__getitem__)]
+    def take_gradients(self, one: Watch) -> None:
+        """Remember the gradients that were just seen; rare ones are read each time."""
+        self.given = None
+        self._gradients: list[Any] = []
+        for place, _ in one.deposits if self._weights else ():
+            seen = one.seen.get(place)
+            held = None if seen is None else _RARE
+            if seen is not None and seen.octets is not None and not seen.weak:
+                if seen.spots[0] not in self.at:
+                    held, self.at[seen.spots[0]] = seen.held, [seen]
+            self._gradients.append(held)
+        self.settle()
 
-    def update(self, before: Seen, after: Seen) -> None:
-        """Remember the new bytes of one tensor."""
-        spot = before.spots[0]
-        self._octets[self._numbers[spot]] = after.octets
-        self.at[spot] = [after]
+    def settle(self) -> None:
+        """List what is in ``at``."""
+        self.sights = [held[0] for held in self.at.values()]
+        self.tensors = [] if self.weak else [seen.held for seen in self.sights]
 
 
-_dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
-
-
-def _form(tensors: list[Tensor]) -> tuple[list[Any], ...]:
-    """Return where tensors are and how large; comparing it costs a few passes in C."""
-    aspects = (storage_address, Tensor.storage_offset, Tensor.size, Tensor.stride, _dtype)
-    return tuple([list(map(aspect, tensors)) for aspect in aspects])
+_RARE: Any = object()  # stands for a gradient that is no ordinary tensor with its storage to itself
+_gradient: Callable[[Tensor], Tensor | None] = Tensor.grad.__get__  # type: ignore[union-attr]
 
 
 def _gone() -> None:

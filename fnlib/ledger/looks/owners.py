@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fnlib.ledger.entries import Alias
-from fnlib.ledger.looks.bytes import address, parts, unreadable
+from fnlib.ledger.looks.bytes import Form, address, parts, span_of, unreadable
 from fnlib.ledger.looks.sighting import Seen
 from fnlib.ledger.looks.watches import (
     FOLLOWED,
@@ -107,10 +107,13 @@ class Owners:
 
     def weight_label(self, tensor: Tensor) -> str | None:
         """Return ``model.0.weight`` for a weight of a watched object, else ``None``."""
-        token = self.token(tensor)
-        known = None if token is None else self._weights.get(token)
-        if known is not None:
-            return known
+        met = self._tokens.get(id(tensor))
+        if (
+            met is not None
+            and (met[0]() if met[2] else met[0]) is tensor
+            and met[1] in self._weights
+        ):
+            return self._weights[met[1]]
         # A tensor that is watched by itself has its name before the first look at it.
         return next((one.label for one in self.watches if _asked_for(one, tensor)), None)
 
@@ -139,14 +142,13 @@ class Owners:
     def owners(self, value: Any) -> set[str]:
         """Return labels of the watched objects that a value is, is in, contains or is a tensor of."""
         if isinstance(value, Tensor):
-            found = {one.label for one in self.watches if one.value() is value}
-            if unreadable(value) is None:
-                found.update(
-                    seen.watch.label
-                    for part in parts(value)
-                    for seen in self.at.get(address(part), ())
-                )
-            return found
+            by_itself = [one for one in self.watches if one.value() is value]
+            seen = by_itself[0].seen.get("") if by_itself else None  # by the look a moment ago
+            spots: Iterable[int] = () if seen is None else seen.spots
+            if seen is None and unreadable(value) is None:
+                spots = map(address, parts(value))
+            found = {one.label for one in by_itself}
+            return found.union([one.watch.label for at in spots for one in self.at.get(at, ())])
         key = id(value)
         found = {one.label for one in self.watches if key in one.ids and one.value() is not None}
         if isinstance(value, nn.Module):
@@ -158,58 +160,59 @@ class Owners:
 
     def _held_by(self, module: nn.Module) -> set[str]:
         """Return labels of the watched modules and optimizers that a module or its parts hold."""
-        roots = [
-            (one, value)
-            for one in self.watches
-            if isinstance(one, (ModuleWatch, OptimizerWatch)) and (value := one.value()) is not None
-        ]
-        others = {id(root): one.label for one, root in roots if root is not module}
-        if not others:
-            return set()
-        for one, root in roots:
-            if root is module and isinstance(one, ModuleWatch):
-                return held_in(one.tables(module), others)
-        return held_in(ModuleWatch("", module).tables(module), others)
+        own, others = ModuleWatch("", module), dict[int, str]()
+        for one in self.watches:
+            if isinstance(one, (ModuleWatch, OptimizerWatch)) and (root := one.value()) is not None:
+                if root is not module:
+                    others[id(root)] = one.label
+                elif isinstance(one, ModuleWatch):
+                    own = one
+        return held_in(own.tables(module), others) if others else set()
 
 
 @dataclass(eq=False, slots=True)
 class Sites:
     """Where the watched tensors were after a statement; who shares storage is worked out when asked.
 
-    ``places`` has for each storage its span, and (label, token) of each place in it; ``held`` maps
-    tokens of tensors to the places in optimizers that hold them.
+    ``places`` has the storage, form, label and token of each place, by storage; ``held`` maps tokens
+    of tensors to the places in optimizers that hold them.
     """
 
-    places: list[tuple[tuple[int, int] | None, list[tuple[str, int | None]]]]
+    places: list[tuple[int, Form | None, str, int | None]]
     held: Mapping[int, tuple[str, ...]]
     found: tuple[Alias, ...] | None = None
 
     def aliases(self) -> tuple[Alias, ...]:
         """Return the sets of labels in the same bytes, and the pairs that overlap."""
         if self.found is None:
-            same = [alias for _, here in self.places if (alias := self._same(here)) is not None]
-            self.found = (*same, *self._overlaps())
+            at: dict[int, list[tuple[Form | None, str, int | None]]] = {}
+            for spot, form, label, token in self.places:
+                at.setdefault(spot, []).append((form, label, token))
+            same = [alias for here in at.values() if (alias := self._same(here)) is not None]
+            self.found = (*same, *_overlaps(at.values()))
         return self.found
 
-    def _same(self, here: list[tuple[str, int | None]]) -> Alias | None:
-        tokens = dict.fromkeys(token for _, token in here if token is not None)
-        labels = dict.fromkeys(label for label, _ in here)
+    def _same(self, here: list[tuple[Form | None, str, int | None]]) -> Alias | None:
+        tokens = dict.fromkeys(token for _, _, token in here if token is not None)
+        labels = dict.fromkeys(label for _, label, _ in here)
         for token in tokens:
             labels.update(dict.fromkeys(self.held.get(token, ())))
         if len(labels) < 2:
             return None
         return Alias(tuple(labels), "same tensor" if len(tokens) == 1 else "same storage")
 
-    def _overlaps(self) -> list[Alias]:
-        spans = sorted((span, here[0][0]) for span, here in self.places if span and here)
-        found = []
-        reach, holder = 0, ""
-        for (first, end), label in spans:
-            if first < reach:
-                found.append(Alias((holder, label), "overlap"))
-            if end > reach:
-                reach, holder = end, label
-        return found
+
+def _overlaps(places: Iterable[list[tuple[Form | None, str, int | None]]]) -> list[Alias]:
+    first = [here[0] for here in places]
+    spans = sorted((span_of(form), label) for form, label, _ in first if form is not None)
+    found = []
+    reach, holder = 0, ""
+    for (start, end), label in spans:
+        if start < reach:
+            found.append(Alias((holder, label), "overlap"))
+        if end > reach:
+            reach, holder = end, label
+    return found
 
 
 def _asked_for(one: Watch, tensor: Tensor) -> bool:

@@ -13,7 +13,6 @@ from fnlib.ledger.entries import GIVEN_AWAY, Change, Entry, Kind, State, Summary
 from fnlib.ledger.looks.bytes import (
     Form,
     distance,
-    form_of,
     gapless,
     over,
     same,
@@ -53,7 +52,6 @@ class Seen:
     value: Any = None
     cow: bool = False
     form: Form | None = None
-    span: tuple[int, int] | None = None
     view: memoryview | None = None
     octets: bytearray | None = None
     share: bool = False
@@ -71,11 +69,6 @@ class Seen:
         """Whether there are copies: it is a tensor whose numbers are followed."""
         return self.octets is not None or bool(self._copies)
 
-    def has_stayed(self, tensor: Tensor) -> bool:
-        """Say whether an ordinary tensor is this very object, where it was and as large as it was."""
-        held = self.held() if self.weak else self.held
-        return held is tensor and self.form == form_of(tensor)
-
     def is_of(self, tensor: Tensor) -> bool:
         """Say whether this very object was seen."""
         return (self.held() if self.weak else self.held) is tensor
@@ -90,11 +83,11 @@ class Seen:
             return len(self.octets)
         return sum([copy.nbytes for copy in self.copies])
 
-    def compare_quickly(self, tensor: Tensor, twin: Seen | None = None) -> None:
+    def compare_quickly(self, tensor: Tensor, form: Form, twin: Seen | None = None) -> None:
         """Set what quick comparisons go by: the copy of a twin in the same bytes, or a new one."""
-        self.form, self.view, self.octets = form_of(tensor), None, None
+        self.form, self.view, self.octets = form, None, None
         if twin is not None:
-            if twin.octets is None or twin.form is None or twin.form[0] != self.form[0]:
+            if twin.octets is None or twin.form is None or twin.form[0] != form[0]:
                 return
         if twin is not None or gapless(tensor):
             self.view = view_of(self.spots[0], tensor.nbytes)
@@ -114,24 +107,22 @@ def rewritten(known: Seen, tensor: Tensor) -> Seen:
     return Seen(
         *(known.watch, known.place, known.label, known.state, known.held, known.weak),
         *(known.token, known.spots, copies, known.value, False),
-        *(known.form, known.span, known.view, octets),
+        *(known.form, known.view, octets),
     )
 
 
-@dataclass(eq=False, slots=True)
 class Delta:
-    """A place that differs between two looks; ``also`` labels the other places of its storage."""
+    """A place that differs between two looks; ``also`` labels the other places of its storage.
 
-    before: Seen | None
-    after: Seen | None
-    also: tuple[str, ...] = ()
+    ``seen`` is either side, the later one if there is one.
+    """
 
-    @property
-    def seen(self) -> Seen:
-        """Either side, the later one if there is one."""
-        one = self.after or self.before
+    __slots__ = ("after", "also", "before", "seen")
+
+    def __init__(self, before: Seen | None, after: Seen | None, also: tuple[str, ...] = ()) -> None:
+        one = after or before
         assert one is not None
-        return one
+        self.before, self.after, self.also, self.seen = before, after, also, one
 
 
 def once(deltas: list[Delta]) -> list[Delta]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
-from operator import is_
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -33,9 +32,11 @@ PLAIN = (bool, int, float, complex, str, type(None), torch.Size, torch.dtype, to
 SCALAR = frozenset({bool, int, float, str, type(None)})
 FOLLOWED = 4  # the order of what is watched without having been asked for
 _FLAT = SCALAR | {tuple}
+_ALONE: Flat = [], []  # a tensor has no parts, and another one gets another look
+_OF_TENSORS = ("weight", "value")  # the kinds of a tensor by itself, whose form has its flag
 _NONE: dict[str, Any] = {}  # an attribute of a module whose ``__init__`` has only begun
-_requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 Visit = Callable[[str, State, Any], None]
+Flat = tuple[list[Any], list[Any]]
 
 
 class Watch:
@@ -53,6 +54,7 @@ class Watch:
         self.weakly = weakly
         self.seen: dict[str, Any] = {}
         self.whole: Any = None
+        self.deposits: list[tuple[str, Tensor]] = []  # the place of each weight's gradient
         self.ids: dict[int, str] = {}
 
     def let_go(self) -> None:
@@ -66,7 +68,7 @@ class Watch:
 
     def forget(self) -> None:
         """Drop what was seen, which refers back to the watch."""
-        self.seen, self.whole = {}, None
+        self.seen, self.whole, self.deposits = {}, None, []
 
     def follow(self) -> None:
         """Watch without having been asked to: what others own stays theirs."""
@@ -76,15 +78,16 @@ class Watch:
         """Report each place: tensors to ``tensor``, numbers, flags and texts to ``plain``."""
         raise NotImplementedError
 
-    def flat(self, value: Any, kinds: frozenset[str]) -> tuple[list[Any], list[Tensor]] | None:
-        """List all of it for a quick comparison: plain values and identities, and tensors.
+    def flat(self, value: Any, kinds: frozenset[str]) -> Flat | None:
+        """List all of it for a quick comparison.
 
         Args:
             value: the object.
-            kinds: of state that are watched; tensors of others are left out.
+            kinds: of state that are watched.
 
         Returns:
-            ``None`` for an object that has no such form.
+            Plain values, types and identities, to be compared by value; and objects, all of its
+            tensors but for gradients among them. ``None`` for an object that has no such form.
         """
         return None
 
@@ -94,18 +97,17 @@ class ModuleWatch(Watch):
 
     order = 0
     _parts: list[nn.Module] = []
-    _children: list[Any] = []
 
     def forget(self) -> None:
         super().forget()
-        self._parts, self._children = [], []
+        self._parts = []
 
     def let_go(self) -> None:
         super().let_go()
-        self._parts, self._children = [], []
+        self._parts = []
 
     def read(self, value: nn.Module, tensor: Visit, plain: Visit) -> None:
-        self.ids = {}
+        self.ids, self.deposits, self._parts = {}, [], []
         self._part("", value, tensor, plain)
 
     def _part(self, prefix: str, module: nn.Module, tensor: Visit, plain: Visit) -> None:
@@ -120,6 +122,7 @@ class ModuleWatch(Watch):
                 place = prefix + name
                 tensor(place, "weight", weight)
                 plain(place + ".requires_grad", "requires_grad flag", weight.requires_grad)
+                self.deposits.append((place + ".grad", weight))
                 if (gradient := weight.grad) is not None:
                     tensor(place + ".grad", "gradient", gradient)
         for name, buffer in tables.get("_buffers", _NONE).items():
@@ -129,48 +132,32 @@ class ModuleWatch(Watch):
             if child is not None:
                 self._part(f"{prefix}{name}.", child, tensor, plain)
 
-    def flat(
-        self, value: nn.Module, kinds: frozenset[str]
-    ) -> tuple[list[Any], list[Tensor]] | None:
-        """List all but the gradients, which come and go twice a step."""
-        if "weight" not in kinds and "gradient" in kinds:
-            return None  # the gradients are read from the weights that were seen
+    def flat(self, value: nn.Module, kinds: frozenset[str]) -> Flat:
         tables = self.tables(value)
-        held = [table.get("_parameters", _NONE) for table in tables]
-        buffers = [table.get("_buffers", _NONE) for table in tables]
-        weights = [weight for some in held for weight in some.values() if weight is not None]
-        plain: list[Any] = [table.get("training") for table in tables]
-        plain += map(_requires_grad, weights)
-        plain += map(tuple, (*held, *buffers))  # the names
-        plain += map(tuple, [table.get("_modules", _NONE) for table in tables])
-        if "weight" not in kinds:
-            plain, weights = [*plain, *map(id, weights)], []
-        if "buffer" in kinds:
-            weights += [one for some in buffers for one in some.values() if one is not None]
-        return plain, weights
+        modes = list(map(dict.get, tables, repeat("training")))
+        parts = list(map(dict.get, tables, repeat("_modules"), repeat(_NONE)))
+        held = list(map(dict.get, tables, repeat("_parameters"), repeat(_NONE)))
+        held += map(dict.get, tables, repeat("_buffers"), repeat(_NONE))
+        plain = [*modes, *map(type, modes), *map(tuple, parts), *map(tuple, held)]
+        plain += map(id, chain.from_iterable(map(dict.values, parts)))
+        if "weight" not in kinds:  # else the flags belong to the forms of the weights
+            plain += [weight.requires_grad for _, weight in self.deposits]
+        return plain, list(chain.from_iterable(map(dict.values, held)))
 
     def tables(self, value: nn.Module) -> list[dict[str, Any]]:
-        """Return the attributes of a module and of all its parts; quick while the parts stay."""
+        """Return the attributes of a module and of all its parts, as the last look met them."""
         parts = self._parts
-        if parts and parts[0] is value:
-            tables = [part.__dict__ for part in parts]
-            children = _children_in(tables)
-            if len(children) == len(self._children) and all(map(is_, children, self._children)):
-                return tables
-        parts, met = [value], {id(value)}
-        for part in parts:
-            for child in part.__dict__.get("_modules", _NONE).values():
-                if child is not None and id(child) not in met:
-                    met.add(id(child))
-                    parts.append(child)
-        tables = [part.__dict__ for part in parts]
+        if not parts:
+            found: dict[int, nn.Module] = {}
+            waiting: list[nn.Module | None] = [value]
+            for part in waiting:
+                if part is not None and id(part) not in found:
+                    found[id(part)] = part
+                    waiting += part.__dict__.get("_modules", _NONE).values()
+            parts = list(found.values())
         if not self.weakly:
-            self._parts, self._children = parts, _children_in(tables)
-        return tables
-
-
-def _children_in(tables: list[dict[str, Any]]) -> list[Any]:
-    return [child for table in tables for child in table.get("_modules", _NONE).values()]
+            self._parts = parts
+        return [part.__dict__ for part in parts]
 
 
 def held_in(tables: list[dict[str, Any]], others: dict[int, str]) -> set[str]:
@@ -223,33 +210,30 @@ class OptimizerWatch(Watch):
         for key, state in states.items():
             if isinstance(key, Tensor):
                 ids[id(state)] = "state"
-                name = (
-                    known.get(id(key))
-                    or self.label_of(key)
-                    or own.get(id(key), "a tensor it does not hold")
-                )
+                name = known.get(id(key)) or self.label_of(key) or ""
+                if not name or name in self.named.values():  # the layer was replaced by another
+                    name = own.get(id(key), "a tensor it does not hold")
                 self.named[id(key)] = name
             else:
                 name = str(key)
             for place, leaf in leaves(name, state):
                 (tensor if isinstance(leaf, Tensor) else plain)(place, "optimizer state", leaf)
 
-    def flat(
-        self, value: Optimizer, kinds: frozenset[str]
-    ) -> tuple[list[Any], list[Tensor]] | None:
+    def flat(self, value: Optimizer, kinds: frozenset[str]) -> Flat | None:
         plain: list[Any] = []
-        tensors: list[Tensor] = []
+        held: list[Any] = []
         groups, states = self._own(value)
         for group in groups:
-            plain.extend([entry for name, entry in group.items() if name != "params"])
-            plain.extend(map(id, group["params"]))
+            plain += [entry for name, entry in group.items() if name != "params"]
+            held += group["params"]
         for key, state in states.items():
-            plain.append(id(key))
+            held.append(key)
             if not isinstance(state, dict):
                 return None
             for entry in state.values() if "optimizer state" in kinds else ():
-                (tensors if isinstance(entry, Tensor) else plain).append(entry)
-        return (plain, tensors) if _FLAT.issuperset(map(type, plain)) else None
+                (held if isinstance(entry, Tensor) else plain).append(entry)
+        types = list(map(type, plain))
+        return (plain + types, held) if _FLAT.issuperset(types) else None
 
     def _own(self, value: Optimizer) -> tuple[list[dict[str, Any]], Mapping[Any, Any]]:
         """Return its groups and state without those of an optimizer inside of it."""
@@ -290,10 +274,14 @@ class TensorWatch(Watch):
         leaf = value.is_leaf
         trained = leaf and value.requires_grad
         tensor("", "weight" if trained and self.order < FOLLOWED else "value", value)
+        self.deposits = [("grad", value)] if leaf else []
         if leaf:
             plain("requires_grad", "requires_grad flag", value.requires_grad)
             if (gradient := value.grad) is not None:
                 tensor("grad", "gradient", gradient)
+
+    def flat(self, value: Tensor, kinds: frozenset[str]) -> Flat:
+        return _ALONE if kinds.issuperset(_OF_TENSORS) else ([value.requires_grad], [])
 
 
 class DictWatch(Watch):

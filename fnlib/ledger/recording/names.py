@@ -11,7 +11,7 @@ import inspect
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -84,9 +84,12 @@ class Scope:
             for name in names
         ]
 
-    def along(self, path: Path) -> Iterator[Any]:
-        """Yield the value of each prefix of a path, as far as it is found without a call."""
-        return _along(self.find(str(path[0])), path)
+    def along(self, path: Path) -> Iterable[Any]:
+        """Return the value of each prefix of a path, as far as it is found without a call."""
+        value = self.find(str(path[0]))
+        if len(path) > 1:
+            return _along(value, path)
+        return () if value is MISSING else (value,)
 
 
 def values_along(path: Path, local: dict[str, Any], world: dict[str, Any]) -> Iterator[Any]:
@@ -157,13 +160,21 @@ def _item(value: Any, key: Any) -> Any:
 
 @dataclass(eq=False, slots=True)
 class _Name:
-    """What a name was bound to at the last look; tensors, modules and fnlib values held weakly."""
+    """What a name was bound to at the last look; tensors, modules and fnlib values held weakly.
 
-    value: Callable[[], Any]
+    ``traced``: a tensor behind which a graph may grow.
+    """
+
+    held: Any
     bound: Bound
     age: int | None = None
     weak: bool = False
+    traced: bool = False
     graph: Graph | None = None
+
+    def value(self) -> Any:
+        """Return it; ``None`` if it's gone."""
+        return self.held() if self.weak else self.held
 
 
 class Names:
@@ -216,9 +227,12 @@ class Names:
                 if before is None:
                     if value is not MISSING:
                         self._bind(name, value, None, changes)
-                elif before.value() is not value or (before.weak and value is None):
+                elif not before.weak:
+                    if before.held is not value:
+                        self._exchange(name, value, before, changes)
+                elif before.held() is not value or value is None:
                     self._exchange(name, value, before, changes)
-                elif before.weak and isinstance(value, Tensor) and before.age != _age(value):
+                elif before.traced and before.age != age_of_tensor(value):
                     self._grow(name, value, before, changes)
             except Exception as error:
                 self.keeper.fault(name, error)
@@ -254,7 +268,7 @@ class Names:
         """Return the graph behind a named tensor as it was read at the last look."""
         for known in self.known.values():
             if known.graph is not None and known.value() is tensor:
-                return known.graph if known.age == _age(tensor) else None
+                return known.graph if known.age == age_of_tensor(tensor) else None
         return None
 
     def used_up(
@@ -310,16 +324,17 @@ class Names:
         bound.alive = None if before is None or not before.weak else before.value() is not None
         age: int | None = None
         graph: Graph | None = None
+        traced = isinstance(value, Tensor) and unreadable(value) is None
         if isinstance(value, Tensor):
             bound.view = not is_own(value)
-        if isinstance(value, Tensor) and (age := _age(value)) is not None:
+        if traced and (age := age_of_tensor(value)) is not None:
             graph = graph_of((value,))
             labels = map(self.keeper.weight_label, graph.leaves.values())
             bound.leaves = tuple(sorted([label for label in labels if label is not None]))
             bound.nodes = graph.nodes
             bound.carries_previous = before is not None and before.age in graph.ages
-        held = weakref.ref(value) if weak else (lambda: value)
-        return _Name(held, bound, age, weak, graph)
+        held = weakref.ref(value) if weak else value
+        return _Name(held, bound, age, weak, traced, graph)
 
     # --- watching what names are bound to ------------------------------------------------------
 
@@ -397,10 +412,6 @@ class Names:
 
     def _is_watched(self, value: Any) -> bool:
         return any(one.value() is value for one in self.keeper.watches)
-
-
-def _age(value: Tensor) -> int | None:
-    return age_of_tensor(value) if value.requires_grad and unreadable(value) is None else None
 
 
 def _is_empty(module: nn.Module) -> bool:

@@ -540,9 +540,10 @@ class Recorder:
             self.limits.stepped(self._steps)
 
     def _running(self) -> _Open | None:
-        return next(
-            (frame.running for frame in reversed(self._frames) if frame.running is not None), None
-        )
+        for frame in reversed(self._frames):
+            if frame.running is not None:
+                return frame.running
+        return None
 
     def records(self, frame: FrameType | None) -> bool:
         """Say whether the statements of a frame are recorded."""
