@@ -276,6 +276,26 @@ def test_waiting_ends_when_the_time_is_spent(
     assert "; stopped recording after " in output.err and "it had cost 24 s" in output.err
 
 
+def test_beside_a_debugger_the_recording_stops(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Waiting would take the debugger's place, so the doctor stops, and gives it back."""
+
+    def debugger(*_: object) -> None:
+        return None
+
+    path = script(tmp_path, "TRAIN\nimport sys\nprint(sys.gettrace())\n", steps=40)
+    before = sys.gettrace()
+    sys.settrace(debugger)
+    try:
+        assert main(["--steps", "5", str(path)]) == 0
+    finally:
+        sys.settrace(before)
+    output = capsys.readouterr()
+    assert "debugger" in output.out
+    assert "left out: what ran after 5 optimizer steps (--steps records more)\n" in output.err
+
+
 def test_it_says_so_when_the_time_was_too_short(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
