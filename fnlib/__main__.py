@@ -17,7 +17,7 @@ HELP = """usage: fnlib doctor [--strict] [--all] [--steps N] [--seconds S] [--fo
        fnlib explain [CODE ...]
        fnlib verify RUN --step module:function
 
-doctor   run a training script, record its first steps, and report silent bugs with file and line
+doctor   run a training script, record its first steps and what is new later, and report silent bugs
 explain  say what a finding means, why it matters and what to write; without a code, list them all
 verify   replay a history of parameters, and say where it differs
 

@@ -14,7 +14,7 @@ An `Entry` has
 ``line``           first line of the statement, ``end_line`` its last
 ``source``         its text, dedented; lines of a multi-line statement are kept
 ``kind``           ``"statement"``, or ``"header"`` for ``for``, ``while``, ``if``, ``with``, ``def`` ... lines
-                   (kept only when something happened in them)
+                   (kept only when something happened in them); ``"gap"`` where the recording paused
 ``iteration``      number of the innermost recorded loop's iteration, from 1; ``None`` outside of loops
 ``iterations``     of all recorded loops around it, outermost first: ((header line, number), ...)
 ``reads``          the dotted names that its text reads: ("loss.backward", "model", ...)

@@ -39,7 +39,7 @@ class Ledger(Recording):
             are bound to are watched too.
         only: folders or files; code elsewhere counts as a library's, whose statements are not
             recorded. Without any, all that isn't installed is yours.
-        limits: decides which calls and loops are recorded, and when the recording stops by itself.
+        limits: decides which calls and loops are recorded, and when the recording pauses or stops.
 
     Raises:
         UnknownObject: an object is of a kind that the ledger does not know.
@@ -153,7 +153,7 @@ class Ledger(Recording):
     @property
     def ended(self) -> bool:  # type: ignore[override]
         """Whether the recording has ended, so that no entry will be added."""
-        return self._started and not self._recorder.on
+        return self._started and not (self._recorder.on or self._recorder.paused)
 
     @property
     def failure(self) -> Exception | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fnlib.ledger.doctor import lookout
 from fnlib.ledger.doctor.script import main, record
 from fnlib.ledger.recording.recorder import Recorder
 from fnlib.teaching.museum import LOOPS
@@ -198,18 +199,17 @@ ENDINGS = {
 def test_what_is_restored_long_after_the_first_steps(
     tmp_path: Path, text: str, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The recording stops in the first epoch; the restore stands after the last one."""
+    """The first steps end in the first epoch; the restore comes after the last one."""
     kept, restore, asks = ENDINGS[ending]
     path = script(tmp_path, text.replace("KEPT", kept).replace("RESTORE", restore))
     line = 1 + path.read_text(encoding="utf-8").splitlines().index(f"    {restore}")
     assert main(["--strict", "--steps", "5", str(path)]) == int(asks)
     report = capsys.readouterr().err
-    assert (f"QUESTION snapshot-shares-memory, {path}:{line}, best" in report) == asks, report
-    left_out = (
-        "what ran after 5 optimizer steps (--steps records more), except aliases loaded at the end"
-    )
-    assert f"    left out: {left_out}\n" in report
-    assert asks or report.endswith(f": nothing found\n    left out: {left_out}\n")
+    assert (f"QUESTION load-without-effect, {path}:{line}, model" in report) == asks, report
+    assert "snapshot-shares-memory" not in report  # the same fault, told once
+    left_out = "what ran after 5 optimizer steps (--steps records more), except where"
+    assert f"    left out: {left_out}" in report
+    assert asks or ": nothing found\n" in report
 
 
 def test_a_restore_that_the_recording_saw_is_told_once(
@@ -250,18 +250,50 @@ def test_recording_stops_and_the_script_goes_on(
 ) -> None:
     path = script(
         tmp_path,
-        "import sys\nTRAIN\nprint('end', step, sys.gettrace())\noptimizer.step()\n",
+        "TRAIN\nprint('end', step)\noptimizer.step()\n",
         steps=40,
     )
     assert (
         main(["--steps", "5", str(path)]) == 0
     )  # the step without zero_grad comes too late to be seen
     output = capsys.readouterr()
-    assert output.out == "end 39 None\n"
-    assert "recorded 5 optimizer steps" in output.err and "nothing found" in output.err
+    assert output.out == "end 39\n"
+    assert "recorded 6 optimizer steps" in output.err and "nothing found" in output.err
     assert "left out: what ran after 5 optimizer steps (--steps records more)" in output.err
     assert main(["--steps", "100", str(path)]) == 1
     assert "gradient-used-twice" in capsys.readouterr().err
+
+
+def test_waiting_ends_when_the_time_is_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each event costs an hour here: nothing is traced any more, and the report says so."""
+    monkeypatch.setattr(lookout, "EVENT", 3600.0)
+    path = script(tmp_path, "TRAIN\nimport sys\nprint(sys.gettrace())\n", steps=40)
+    assert main(["--steps", "5", str(path)]) == 0
+    output = capsys.readouterr()
+    assert output.out == "None\n"
+    assert "; stopped recording after " in output.err and "it had cost 24 s" in output.err
+
+
+def test_beside_a_debugger_the_recording_stops(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Waiting would take the debugger's place, so the doctor stops, and gives it back."""
+
+    def debugger(*_: object) -> None:
+        return None
+
+    path = script(tmp_path, "TRAIN\nimport sys\nprint(sys.gettrace())\n", steps=40)
+    before = sys.gettrace()
+    sys.settrace(debugger)
+    try:
+        assert main(["--steps", "5", str(path)]) == 0
+    finally:
+        sys.settrace(before)
+    output = capsys.readouterr()
+    assert "debugger" in output.out
+    assert "left out: what ran after 5 optimizer steps (--steps records more)\n" in output.err
 
 
 def test_it_says_so_when_the_time_was_too_short(

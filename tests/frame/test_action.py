@@ -124,7 +124,7 @@ def test_a_planted_bug_is_annotated_at_its_line(tmp_path: Path) -> None:
     ("best", "given", "status", "says"),
     [
         (BEST["cured"], {}, 0, "nothing found"),
-        (BEST["planted"], {"steps": "1"}, 0, "what ran after 1 optimizer steps"),
+        (BEST["planted"], {"steps": "1", "arguments": "40"}, 0, "what ran after 1 optimizer steps"),
         (BEST["planted"], {"arguments": "none"}, 1, "ValueError"),
         (BEST["cured"], {"script": "src/nowhere.py"}, 2, "there is no file src/nowhere.py"),
         (BEST["cured"], {"sarif": "no/folder/a.sarif"}, 2, "there is no folder"),

@@ -266,6 +266,7 @@ _OF_A_CODE = {
         "is wrong",
         "cure": "loss.backward()\nother_optimizer.step()      # line 12, moved here",
     },
+    "weight-is-nan": {"number": "6"},
     "weights-stand-still": {
         "which": "any weight",
         "since": "since line 14",

@@ -83,9 +83,13 @@ class Report(tuple[Finding, ...]):
     ) -> Report:
         kept = {(one.code, one.file, one.line, one.place): one for one in recorded}
         known = {one.code for one in kept.values()}
+        futile = {
+            (one.file, one.line) for one in kept.values() if one.code == "load-without-effect"
+        }
         known |= {_COVERS[code] for code in known & _COVERS.keys()}
         for one in standing:
-            if one.code not in known:
+            aliased = one.code == "snapshot-shares-memory" and (one.file, one.line) in futile
+            if one.code not in known and not aliased:
                 kept.setdefault((one.code, one.file, one.line, one.place), one)
         report = super().__new__(cls, sorted(kept.values(), key=lambda one: one.severity))
         report.seen = seen

@@ -1,8 +1,8 @@
-"""``fnlib doctor train.py``: run a script, record its first steps, and report.
+"""``fnlib doctor train.py``: run a script, record its first steps and what is new later, and report.
 
 The script runs as ``__main__`` with its own arguments. Nothing of PyTorch is patched: the recording
-uses the interpreter's line events, and after the first steps the script runs on alone. Its output
-and numbers are unchanged. The report goes to stderr, or to a file, when the script has ended.
+uses the interpreter's line events, and after the first steps it waits for something new. The
+script's output and numbers are unchanged. The report goes to stderr, or to a file, when the script has ended.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def main(arguments: list[str]) -> int:
 
 
 def record(
-    script: str, arguments: list[str], *, steps: int = 100, seconds: float = 60.0
+    script: str, arguments: list[str], *, steps: int = 100, seconds: float = 24.0
 ) -> tuple[Ledger, ScriptLimits, int]:
-    """Run a script as the main program and record its first steps.
+    """Run a script as the main program; record its first steps, and what is new later.
 
     Args:
         script: its file.
         arguments: its own arguments.
-        steps: optimizer steps to record.
+        steps: optimizer steps to record in a row.
         seconds: processor time that the recording may cost.
 
     Returns:
@@ -96,7 +96,7 @@ def report_on(ledger: Ledger, limits: ScriptLimits) -> Report:
     kinds = [event.kind for event in ledger.events]
     functional = kinds.count("functional step")
     entries = ledger.walk()
-    left_out = [limits.stopped] if limits.stopped else []
+    left_out = limits.left_out
     if ledger.failure is not None:
         left_out.append(f"the recording broke off, with {ledger.failure!r}: a fault of fnlib")
     seen = replace(
@@ -109,7 +109,7 @@ def report_on(ledger: Ledger, limits: ScriptLimits) -> Report:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fnlib doctor",
-        description="Run a training script, record its first steps, and report silent bugs with file and line.",
+        description="Run a training script, record its first steps and what is new later, and report silent bugs.",
     )
     parser.add_argument(
         "--strict",
@@ -122,13 +122,13 @@ def _parser() -> argparse.ArgumentParser:
         help="write every finding in full, not only the first three",
     )
     parser.add_argument(
-        "--steps", type=int, default=100, help="optimizer steps to record (default: 100)"
+        "--steps", type=int, default=100, help="optimizer steps to record in a row (default: 100)"
     )
     parser.add_argument(
         "--seconds",
         type=float,
-        default=60.0,
-        help="seconds of processor time that the recording may cost (default: 60)",
+        default=24.0,
+        help="seconds of processor time that the recording may cost (default: 24)",
     )
     parser.add_argument(
         "--format", choices=FORMATS, default="text", help="of the report (default: text)"

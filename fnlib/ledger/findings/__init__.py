@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from fnlib.ledger.entries import Entry, Finding
 from fnlib.ledger.findings.attributes import Attributes
@@ -25,6 +26,7 @@ from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.loaders import Loaders
 from fnlib.ledger.findings.modes import Modes
+from fnlib.ledger.findings.numbers import Numbers
 from fnlib.ledger.findings.pruning import Pruning
 from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.replicas import Replicas
@@ -33,7 +35,7 @@ from fnlib.ledger.findings.schedules import Schedules
 from fnlib.ledger.findings.seeds import Seeds
 from fnlib.ledger.findings.snapshots import Snapshots
 from fnlib.ledger.findings.stale import Growing, Stale
-from fnlib.ledger.findings.story import Story
+from fnlib.ledger.findings.story import Rule, Story
 from fnlib.ledger.findings.terms import Squashed, Terms
 from fnlib.ledger.findings.trained import Trained
 from fnlib.ledger.findings.unused import Unused
@@ -70,6 +72,7 @@ RULES = (
     Squashed,
     NeverStepped,
     Zeros,
+    Numbers,
     Unused,
     Replicas,
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?
@@ -101,6 +104,13 @@ def find(entries: Sequence[Entry]) -> list[Finding]:
         >>> [(finding.code, finding.severity) for finding in find(ledger.entries)]
         [('gradient-used-twice', 'certain')]
     """
-    story = Story(list(entries))
-    story.tell([rule(story) for rule in RULES])
+    pauses = [at for at, entry in enumerate(entries) if entry.kind == "gap"]
+    story = Story(list(entries[: pauses[0]] if pauses else entries))
+    rules: list[Rule] = [rule(story) for rule in RULES]
+    story.tell(rules)
+    for at, end in pairwise([*pauses, len(entries)]):
+        story = Story(list(entries[at + 1 : end]), after=story)
+        story.before = entries[at].links
+        rules = [rule.go_on(story) for rule in rules]
+        story.tell(rules)
     return story.findings()

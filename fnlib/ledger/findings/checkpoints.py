@@ -111,6 +111,8 @@ class Unsaved(Rule):
     A hidden state is changed in both modes, so it is nothing; a buffer is in the state dict.
     """
 
+    whole = True
+
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.found: dict[tuple[str, str, str], Attribute] = {}

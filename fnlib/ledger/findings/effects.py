@@ -343,6 +343,11 @@ class Loads(Rule):
         self.dropped: dict[tuple[str, str, int], tuple[Entry, str]] = {}
         self.copies: dict[str, tuple[Entry, str]] = {}  # by the name that keeps one
 
+    def go_on(self, story: Story) -> Rule:
+        later = type(self)(story)
+        later.trained = self.trained
+        return later
+
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "load_state_dict" and "missing" in event.data:
             self.load(entry, event)

@@ -117,6 +117,8 @@ class Swapped(Rule):
     values that the model had before (a rollback), or that only takes weights away (pruning).
     """
 
+    whole = True
+
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.had: dict[str, set[str]] = {}

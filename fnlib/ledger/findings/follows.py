@@ -12,6 +12,8 @@ ENOUGH = 3
 class Follows(Rule):
     """Compares which weights and which buffers of two like models move."""
 
+    whole = True
+
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.stepped: set[str] = set()  # owners of weights that an optimizer trains

@@ -38,6 +38,12 @@ class Modes(Rule):
         self.steps: dict[str, int] = {}  # of each model
         self.trains: set[str] = set()  # models that a forward with gradients runs in training mode
 
+    def go_on(self, story: Story) -> Rule:
+        later = type(self)(story)
+        later.trained, later.trains, later.steps = self.trained, self.trains, self.steps
+        later.frozen, later.thawed = self.frozen, self.thawed
+        return later
+
     def event(self, entry: Entry, event: Event) -> None:
         if event.kind == "forward":
             self.forward(entry, event)

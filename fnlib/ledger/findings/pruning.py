@@ -32,6 +32,8 @@ class Zeroed:
 class Pruning(Rule):
     """Masks that are laid on weights once, and rows whose gradient is cleared by hand."""
 
+    whole = True
+
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.stepped: dict[str, str] = {}  # weights, and the optimizer of their last step

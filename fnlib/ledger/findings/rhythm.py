@@ -52,6 +52,12 @@ class Rhythm(Rule):
         # the statement that set a rate since the last step, and whether it stepped a scheduler
         self.set: dict[str, tuple[Entry, Event]] = {}
         self.fates: dict[str, list[bool]] = {}  # of the rates that a scheduler set: used or not
+        self.pauses = False  # a scheduler that steps between the recorded parts is not seen
+
+    def go_on(self, story: Story) -> Rule:
+        later = type(self)(story)
+        later.largest, later.pauses = self.largest, True
+        return later
 
     def event(self, entry: Entry, event: Event) -> None:
         token = event.data.get("token")
@@ -105,7 +111,8 @@ class Rhythm(Rule):
                 self.judge_fall(steps, schedule)
                 self.judge_stuck(steps)
             self.judge_groups(steps, schedule)
-        self.judge_schedulers()
+        if not self.pauses:
+            self.judge_schedulers()
 
     def judge_still(self, steps: list[Step], schedule: list[tuple[Entry, Event]]) -> bool:
         """Report an optimizer whose last steps moved no bit, though the gradients are as they were."""
@@ -384,6 +391,11 @@ class Anew(Rule):
         self.built: dict[int, Built] = {}
         self.chains: dict[tuple[str, str, int], list[Built]] = {}
         self.written = -1
+
+    def go_on(self, story: Story) -> Rule:
+        later = type(self)(story)
+        later.built, later.chains, later.written = self.built, self.chains, self.written
+        return later
 
     def event(self, entry: Entry, event: Event) -> None:
         token = event.data.get("token")

@@ -56,9 +56,14 @@ def own_changes(entry: Entry) -> list[Change]:
 
 
 class Story:
-    """What rules share: entries by index, the links before a statement, and the reports."""
+    """What rules share: entries by index, the links before a statement, and the reports.
 
-    def __init__(self, entries: list[Entry]) -> None:
+    Args:
+        entries: of a recording, or of a part of one between two pauses.
+        after: the story of the part before, whose reports are kept.
+    """
+
+    def __init__(self, entries: list[Entry], after: Story | None = None) -> None:
         self.entries = entries
         self.by_index: dict[int, Entry] = {}
         self.owners: set[str] = set()
@@ -73,6 +78,9 @@ class Story:
         self._reports: dict[
             tuple[str, str, int, str], tuple[Severity, Entry, list[str], dict[str, Any]]
         ] = {}
+        if after is not None:
+            self._reports, self.by_index = after._reports, after.by_index
+            self.owners = after.owners
 
     def report(
         self,
@@ -183,10 +191,22 @@ class Story:
 
 
 class Rule:
-    """One listener: to each call, the end of each statement, and the end of the recording."""
+    """One listener: to each call, the end of each statement, and the end of the recording.
+
+    ``whole``: it judges what never happens, which only a recording without a pause can show.
+    """
+
+    whole = False
 
     def __init__(self, story: Story) -> None:
         self.story = story
+
+    def go_on(self, story: Story) -> Rule:
+        """Return the rule for the part after a pause: begin anew, as steps are missing between.
+
+        A rule that overrides it remembers what no missing step can have changed.
+        """
+        return Rule(story) if self.whole else type(self)(story)
 
     def event(self, entry: Entry, event: Event) -> None:
         """A call was seen in a statement."""

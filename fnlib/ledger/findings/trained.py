@@ -64,6 +64,12 @@ class Trained(Rule):
         self.built = -1
         self.empty = False
 
+    def go_on(self, story: Story) -> Rule:
+        later = type(self)(story)
+        later.optimizers, later.held, later.empty = self.optimizers, self.held, self.empty
+        later.by_hand, later.loaded = self.by_hand, self.loaded
+        return later
+
     def event(self, entry: Entry, event: Event) -> None:
         data = event.data
         if event.kind == "backward" and not data["raised"]:

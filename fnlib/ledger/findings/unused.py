@@ -16,6 +16,8 @@ class Unused(Rule):
     was typed twice.
     """
 
+    whole = True
+
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.calls: dict[str, list[Entry]] = {}

@@ -157,6 +157,8 @@ class Idle:
 class NeverStepped(Rule):
     """Optimizers that never step, though backward passes compute gradients for all their weights."""
 
+    whole = True
+
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.idle: dict[str, Idle] = {}

@@ -32,6 +32,8 @@ class Zeros(Rule):
     the rest of the loss. One pass with another number is enough to be quiet: a gate that starts at zero, an expert.
     """
 
+    whole = True
+
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.norms: dict[str, float | None] = {}

@@ -94,6 +94,25 @@ class Keeper(Owners):
             self._finish()
         self._deltas, self._sites = [], None
 
+    def rest(self) -> None:
+        """Let go of what was seen, until `wake` looks again."""
+        for one in self.watches:
+            for seen in one.seen.values():
+                if seen.state != "weight" and seen.token is not None and not seen.weak:
+                    self._tokens.pop(id(seen.held), None)  # a gradient, say: it need not live on
+            one.forget()
+        self.at, self._was, self._deltas, self._now, self._sites = {}, {}, [], {}, None
+
+    def wake(self) -> None:
+        """Look at everything as it is now, which is no change."""
+        self._weights = {}
+        self.watches = [one for one in self.watches if one.value() is not None]
+        self.prime(self.watches)
+        held = {id(seen.held) for one in self.watches for seen in one.seen.values()}
+        for key, (value, _, weakly) in list(self._tokens.items()):
+            if not weakly and key not in held:
+                self.release(value)
+
     def close(self) -> None:
         """Let go of everything that was watched, and of the copies; labels stay."""
         for one in self.watches:

@@ -1,12 +1,23 @@
-"""What a recording may record, and when it stops by itself: a recorder asks its limits."""
+"""What a recording may record, and when it pauses or stops: a recorder asks its limits."""
 
 from __future__ import annotations
 
 from types import CodeType, FrameType
+from typing import Protocol
 
 from fnlib.ledger.entries import Entry
 from fnlib.ledger.looks.differ import Keeper
 from fnlib.ledger.recording.source import Loop
+from fnlib.ledger.recording.tracing import Trace
+
+
+class Paused(Protocol):
+    """A recorder that records nothing at the moment."""
+
+    failure: Exception | None
+
+    def resume(self, frame: FrameType, *, at_line: bool) -> Trace: ...
+    def stop(self, error: BaseException | None, *, inside: bool = False) -> None: ...
 
 
 class Limits:
@@ -43,6 +54,19 @@ class Limits:
     def over(self) -> bool:
         """Say whether the recording stops now; asked before each statement."""
         return False
+
+    def pauses(self) -> bool:
+        """Say whether the recording pauses now; asked before each statement."""
+        return False
+
+    def paused(self, frames: list[FrameType], recorder: Paused) -> Trace | None:
+        """Return a trace function for the thread, which may have the recorder go on.
+
+        Args:
+            frames: that were recorded, outermost first; each needs a trace function of its own.
+            recorder: which records nothing until its `resume` is called.
+        """
+        return None
 
     def stopping(self, frames: list[FrameType]) -> None:
         """Look at what is watched before the recording stops; ``frames`` still run."""

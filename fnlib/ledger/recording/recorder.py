@@ -110,7 +110,9 @@ class Recorder:
         self.notes: list[str] = []
         self.failure: Exception | None = None
         self.overhead = 0.0  # seconds that the recording itself has taken
-        self.on = self._froze = False
+        self.on = self.paused = self._froze = False
+        self._gap: Entry | None = None
+        self._root: FrameType | None = None
         self._deaf = False  # only calls of interest matter: no frame is to be entered
         self._frames: list[_Frame] = []
         self._building: list[bool] = []  # whether each of these frames builds a module
@@ -174,11 +176,11 @@ class Recorder:
             inside: whether a trace function asks; Python then writes its copy of the frame's
                 variables back, so the copy must not be emptied.
         """
-        if not self.on:
+        if not (self.on or self.paused):
             return
         if self.limits is not None:
             self._guard(self.limits.stopping, [one.frame for one in self._frames])
-        self.on = False
+        self.on, self.paused, self._root = False, False, None
         _running.discard(self)
         if self._froze:
             gc.unfreeze()
@@ -203,9 +205,73 @@ class Recorder:
         self._guard(self._release)
         self.keeper.close()
 
+    # --- pause and go on -----------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Record nothing until `resume`; an entry of the kind "gap" marks what is left out."""
+        frames = [one.frame for one in self._frames]
+        self._frames[-1].running = None  # it is about to run, and belongs to the gap
+        while self._frames:
+            self._guard(self._end, self._frames[-1])
+            self._frames.pop()
+        self.on, self.paused = False, True
+        self._root = self._root or frames[0]
+        self._guard(self._release)
+        self._guard(self.keeper.rest)
+        self._gap = Entry(self._index, 0, 0, "<not recorded>", "gap", has_source=False)
+        self._gap.links = self.keeper.links
+        self._entries.append(self._gap)
+        self._ages.append(next_age())
+        self._indexes.append(self._index)
+        self._index += 1
+        assert self.limits is not None
+        self._trace = self._guard(self.limits.paused, frames, self)
+        sys.settrace(self._trace)
+
+    def resume(self, frame: FrameType, *, at_line: bool) -> Trace:
+        """Go on recording in a frame and in those that called it.
+
+        Args:
+            frame: the innermost of the program's frames.
+            at_line: whether it is about to run a statement; else it runs one.
+
+        Returns:
+            The trace function of the thread.
+        """
+        self.on, self.paused = True, False
+        self._guard(self._go_on, frame, at_line)
+        self._trace = self._tracer()
+        sys.settrace(self._trace)
+        return self._trace
+
+    def _go_on(self, frame: FrameType, at_line: bool) -> None:
+        with quietly():
+            self.keeper.wake()
+        if self._random is not None:
+            self._random.moved()
+        if self._gap is not None:
+            self._gap.links = self.keeper.links
+        chain: list[FrameType] = []
+        back: FrameType | None = frame
+        while back is not None:
+            if back is self._root or self.users.has(back.f_code):
+                chain.append(back)
+            back = None if back is self._root else back.f_back
+        for here in chain[: -self.depth - 2 : -1]:
+            one = self._enter(here, False, None)
+            here.f_trace = self._local
+            if here is not frame or not at_line:
+                statement = one.region.at(here)
+                modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+                with quietly():
+                    self._count_loops(one, statement, False)
+                    self._open(one, statement, modes)
+                if one.running is not None:  # how long it has run is not known
+                    one.running.started, one.running.overhead = self._paused, self.overhead
+
     def abandon(self) -> None:
         """Stop without another look: this process was forked off from the recorded one."""
-        self.on = False
+        self.on = self.paused = False
         if sys.gettrace() is self._trace:
             sys.settrace(None)
 
@@ -315,6 +381,10 @@ class Recorder:
             if self._guard(self.limits.over):
                 self.stop(None, inside=True)
                 return None
+            if self._guard(self.limits.pauses):
+                self.pause()
+                local = frame.f_trace
+                return None if local is None else local(frame, event, argument)
         return self._local
 
     def _guard(self, work: Callable[..., Any], *arguments: Any) -> Any:

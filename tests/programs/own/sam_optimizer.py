@@ -9,7 +9,7 @@ if __name__ == "__main__":
     x = torch.randn(64, 8)
     y = x.sum(dim=1, keepdim=True)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
-    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.05, momentum=0.9)
+    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.01, momentum=0.9)
     for epoch in range(4):
         for inputs, targets in zip(x.split(8), y.split(8), strict=True):
             loss = nn.functional.mse_loss(model(inputs), targets)
