@@ -192,7 +192,7 @@ def _in_markdown(row: Question, heading: str) -> list[str]:
         "predict": "asked in the lesson, before the code is run",
         "decide": "decision of the lesson",
         "exit": "exit question of the lesson",
-        "bank": "for the room",
+        "bank": "for the class",
     }[row.kind]
     lines = [heading, "", f"*{when}*", "", row.prompt, ""]
     lines += ["```python", row.code, "```", ""] if row.code else []

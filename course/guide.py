@@ -65,7 +65,7 @@ def answers(lesson: str) -> str:
     bank = [f"`{row.key}`" for row in asked if row.kind == "bank"]
     if bank:
         parts.append(
-            f"More for the room, with cards ([question bank](question_bank.md#lesson-{lesson})): {', '.join(bank)}."
+            f"More for the class, with cards ([question bank](question_bank.md#lesson-{lesson})): {', '.join(bank)}."
         )
     return "\n\n".join(parts) or "This lesson has no questions in the tables."
 
@@ -77,7 +77,7 @@ def _question(row: Question) -> str:
     lines = [f"### `{row.key}`, {when}", "", row.prompt, ""]
     lines += ["```python", row.code, "```", ""] if row.code else []
     lines += [f"**Right: {LETTERS[row.right]}.** {row.options[row.right].text}", ""]
-    lines += ["| they hold up | behind it | you say |", "|---|---|---|"]
+    lines += ["| card | behind it | you say |", "|---|---|---|"]
     for index, (letter, option) in enumerate(zip(LETTERS, row.options, strict=False)):
         if index == row.right:
             continue
@@ -98,7 +98,11 @@ def _exercise(row: Exercise) -> str:
     ]
     if not row.mistakes:
         return "\n".join([*lines, "Its check names what is wrong with the answer that was given."])
-    lines += ["Its check knows these wrong answers by name:", ""]
+    lines += [
+        "Its check recognises these wrong answers, in this order. The code of each is in "
+        f"`fnlib/teaching/content/exercises/lesson_{row.key[:2]}.py`, under `examples`.",
+        "",
+    ]
     lines += ["| behind it | what the learner reads |", "|---|---|"]
     for mistake in row.mistakes:
         belief = misconception(mistake.slug) if mistake.slug else None

@@ -105,8 +105,8 @@ def in_readme(text: str) -> str:
     stock, silent, functional = counts()
     says = (
         "The [museum of silent bugs](lessons/09_the_museum_of_silent_bugs.ipynb) has "
-        f"{stock} stock loops with a bug each. PyTorch says nothing about {silent} of them. "
-        f"{functional} more loops show the bugs that the functional style has of its own."
+        f"{stock} stock loops, each with one bug. PyTorch says nothing about {silent} of them. "
+        f"{functional} more loops show bugs that only the functional style can have."
     )
     return with_block(text, BEGIN, END, says, "README.md")
 

@@ -47,9 +47,9 @@ def train_step(factory: Factory, criterion: Criterion) -> Step:
     On a CPU ``options={"cpp_wrapper": True}`` takes a tenth less for a small network.
 
     ``torch.vmap(torch.compile(step), (0, None, None))`` takes the steps of stacked parameters in one
-    graph, where feature and label are tensors. It is compiled for each batch size, up to
-    ``torch._dynamo.config.recompile_limit`` of them (8); others take the plain step. Inside another
-    transform nothing is compiled.
+    graph, where feature and label are tensors. It is compiled for each pair of batch size and number
+    of models, up to ``torch._dynamo.config.recompile_limit`` pairs (8); others take the plain step.
+    Inside another transform nothing is compiled.
 
     The first compiled call also takes a plain step, to learn which weights the loss depends on and
     which tensors `criterion` holds. A tensor that is put in the place of one later isn't noticed.

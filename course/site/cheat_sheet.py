@@ -20,9 +20,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NOTE = (
     "Each column is a script that begins with <code>import copy, torch</code> and <code>from torch import nn</code>; a test "
-    "runs its lines from top to bottom, with no other line between them. <code>x, y</code> is a batch and <code>batches</code> a list "
+    "runs its lines from top to bottom, with nothing in between. <code>x, y</code> is a batch and <code>batches</code> a list "
     "of them. <code>layers()</code>, <code>criterion</code>, <code>path</code> and, for JAX, <code>net(p, x)</code> and "
-    "<code>init(key)</code> are yours. Some rows assume more. Momentum, in <code>torch.func</code>: the velocity <code>v</code> so far. "
+    "<code>init(key)</code> are yours; <code>init</code> returns a dictionary with names such as <code>0.weight</code>. Some rows "
+    "assume more. Momentum, in <code>torch.func</code>: the current velocity <code>v</code>. "
     "BatchNorm: a BatchNorm layer called <code>norm</code>; in <code>fnlib</code>, a model <code>normed</code> that contains "
     "one; in JAX, the arrays <code>mean</code> and <code>var</code>. Many models: the list <code>nets</code>; in "
     "<code>fnlib</code>, the list <code>values</code> with the parameters of each."
@@ -72,7 +73,7 @@ def sheet() -> str:
 def page(introduction: str) -> str:
     """Write the page of the site: its introduction, and a section a task, where a phone has room for one column."""
     columns, rows = cheat_sheet()
-    link = f'<p><a href="{PRINTED}">You can print all of it on one page of A4</a>.</p>'
+    link = f'<p><a href="{PRINTED}">All of it on one page of A4, to print</a>.</p>'
     parts = [introduction, _raw(f"{link}\n<p>{NOTE}</p>")]
     for row in rows:
         cells = "\n".join(

@@ -134,14 +134,14 @@ def _to_the_repository(text: str) -> str:
 
 
 def _table_of_lessons() -> str:
-    rows = ["", "| lesson | minutes, and its core |", "|---|---|"]
+    rows = ["", "| lesson | minutes (core) |", "|---|---|"]
     names = []
     for path in sorted(LESSONS.glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         lesson = notebook.metadata["lesson"]
         title = lesson_map.question(notebook, path)
         rows.append(
-            f"| [{lesson['number']} · {title}](lessons/{path.name}) | {lesson['minutes']}, {lesson['core']} |"
+            f"| [{lesson['number']} · {title}](lessons/{path.name}) | {lesson['minutes']} ({lesson['core']}) |"
         )
         names.append(f"lessons/{path.stem}")
     pages = ["lessons/prerequisites", *names, "lessons/prerequisites_again", "lessons/glossary"]

@@ -19,6 +19,36 @@ KEY = dict(
 )
 
 
+LESSONS_OF = {
+    item: set(re.findall(r"room \d+|\b\d\d\b(?!_)", cell))
+    for item, cell in re.findall(
+        r"^\| (\d+) \| [A-D] \| .* \| (.+) \|$",
+        (FOLDER / "inventory_key.md").read_text("utf-8"),
+        re.M,
+    )
+}
+PLANS = {
+    "half a day": ({"00", "01", "02", "04", "09"}, "1 to 5 and 8"),
+    "four weeks with 08": ({"00", "01", "02", "03", "04", "06", "07", "08", "10"}, "1 to 6, 8 and 10 with lesson 08"),
+    "four weeks with 09": (
+        {"00", "01", "02", "03", "04", "06", "07", "09", "10", "room 9", "room 11"},
+        "all ten with lesson 09",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_names_the_items_that_it_teaches(plan: str) -> None:
+    """The syllabus names the items that the key assigns to the plan's lessons."""
+    lessons, words = PLANS[plan]
+    said = " ".join((FOLDER / "syllabus.md").read_text("utf-8").split())
+    assert words in said and all(lesson in said for lesson in lessons)
+    taught = [int(item) for item, of in LESSONS_OF.items() if of & lessons]
+    named = words.split(" with")[0].replace("all ten", "1 to 10")
+    ranges = re.findall(r"(\d+)(?: to (\d+))?", named)
+    assert taught == [n for a, b in ranges for n in range(int(a), int(b or a) + 1)]
+
+
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3))

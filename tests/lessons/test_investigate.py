@@ -926,16 +926,20 @@ with fnlib.Ledger(network=network, optimizer=optimizer) as ledger:
 
 
 def test_10_clipping_makes_this_gradient_zero() -> None:
-    """The guide says so: its norm overflows, so the step adds nothing and the run survives."""
+    """The guide says so: its norm overflows, and the step adds only what momentum has kept."""
     more = """
 feature, label = weekend[flawed]
 model = SGDFactory(broken[flawed])
 gradient = model.backward(criterion(model(feature), label))
+clipped = model.step(gradient.clip_norm(1.0))
 """
     tried = Tried("10", ("predict", "functional", "night"), {}, more)
     assert tried.error is None
     gradient = tried.names["gradient"]
     assert gradient.norm() == float("inf") and gradient.clip_norm(1.0).norm() == 0
+    before, after = tried.names["broken"][tried.names["flawed"]], tried.names["clipped"]
+    moves = [float((after[name] - before[name]).abs().max()) for name in before]
+    assert 0 < max(moves) < 0.1
 
 
 def test_10_runs_again_from_anycell() -> None:

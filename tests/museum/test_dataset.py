@@ -109,7 +109,7 @@ def test_the_page_is_true(folder: Path, made: dict[str, Any], tmp_path: Path) ->
     )
     assert done.stdout.splitlines() == [
         "1 of 2 bugs found",
-        "faulty, it says: 0 cures, 0 of 1 programs",
+        "reported as faulty: 0 cures, 0 of 1 programs",
     ], done.stderr
 
 

@@ -228,7 +228,7 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: seen.named and isinstance(seen.given, dict),
-                slug="assignment-copies",
+                slug="container-copies",
                 says=(
                     "The dictionary is new. The tensors in it aren't: compare the `data_ptr()` of one "
                     "with that of the model's own weight."
@@ -252,7 +252,7 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: isinstance(seen.given, (list, tuple)),
-                slug="assignment-copies",
+                slug="container-copies",
                 says=(
                     "The list is new, and what's in it are the model's own parameters: "
                     "try `kept[0] is model.weight`."

@@ -127,7 +127,7 @@ EXERCISES = (
             Mistake(
                 matches=lambda seen: seen.first and seen.zeros,
                 slug="zero-gradient-no-movement",
-                says="The layer's gradients are zeros in every step, and still its weights move: momentum and decay need no gradient.",
+                says="The layer's gradients are zeros in every step, and still its weights move: momentum and decay move a weight whose gradient is zero. `step` skips only a weight whose `.grad` is None.",
                 examples=(lambda: _hooked,),
             ),
             Mistake(

@@ -520,7 +520,7 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: seen.symptoms == {6},
-                slug="random-layers-repeat",
+                slug="seed-is-position",
                 says="Five bugs are gone. A look at the validation images still draws from, or resets, the generator that training uses: print `torch.get_rng_state().sum()` before and after.",
                 examples=(
                     lambda: _copy(6),
