@@ -67,10 +67,10 @@ def _title(room: str, lean_on_others: bool) -> str:
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
     ledger = "[ledger](../glossary.md#ledger)"
     rows = (
-        f"The cell of the cure prints the {ledger}'s rows of the loop and says what they show."
+        f"The cell of the cure prints the {ledger}'s rows of `bug`, or of its loop if it has one, and says what they show."
         if room in FUNCTIONAL
-        else f"The cell of the cure prints the rows of `bug` in the {ledger}; if there's a loop, those inside it and the"
-        " finding's. A `>` marks the finding's row, and the line to change can be another one. If the finding is in a helper that"
+        else f"The cell of the cure prints the rows of `bug` in the {ledger}; if there's a loop, those of the"
+        " statements inside it and the finding's. A `>` marks the finding's row, and the line to change can be another one. If the finding is in a helper that"
         " `bug` calls, you see the helper's row alone."
     )
     borrowed = ", and some use a helper of an earlier one" if lean_on_others else ""
@@ -94,7 +94,7 @@ def _title(room: str, lean_on_others: bool) -> str:
     if room in FUNCTIONAL:
         lines += [
             "",
-            "Here, functions return new values instead of changing old ones. That style has bugs of its own.",
+            "In this style, functions return new values instead of changing old ones. It has bugs of its own.",
         ]
     return "\n".join(lines)
 

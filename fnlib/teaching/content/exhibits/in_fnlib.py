@@ -252,7 +252,7 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """The average is bound to validate: how many of the 4 weights start the next step from it?"""
+    """For validation, the average is bound to a model: how many of the 4 weights start the next step from it?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()

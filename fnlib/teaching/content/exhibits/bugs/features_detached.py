@@ -1,4 +1,4 @@
-"""The encoder runs, and the optimizer has its weights, but its features leave the graph, so it's never trained."""
+"""The encoder runs and the optimizer has its weights, but the features leave the graph, so the encoder is never trained."""
 
 import torch
 from torch import nn

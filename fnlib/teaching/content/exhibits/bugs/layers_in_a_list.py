@@ -1,4 +1,4 @@
-"""`parameters()` leaves out layers that a model keeps in a plain list, so no step moves them."""
+"""`parameters()` leaves out layers that a model keeps in a plain list, so an optimizer built from it never moves them."""
 
 import torch
 from torch import nn

@@ -33,7 +33,7 @@ def cure(model, optimizer, data, epochs=3):
 
 
 def harm(run):
-    """How many of the 2 frozen weights move?"""
+    """How many of the 2 weights that should be frozen move?"""
     things = setup()
     before = [weight.detach().clone() for weight in things["model"][0].parameters()]
     run(**things)

@@ -1,4 +1,4 @@
-"""The assignment makes a new tensor and binds the loop's own name to it; the model keeps the old one."""
+"""The subtraction makes a new tensor, and the assignment binds the loop's own name to it; the model keeps the old one."""
 
 import torch
 from torch import nn

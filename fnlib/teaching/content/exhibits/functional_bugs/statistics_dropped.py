@@ -1,5 +1,5 @@
 """The forward pass returns new statistics along with its output, and the loop keeps only the output. (In training mode
-BatchNorm uses those of its batch, so the losses don't show it.)"""
+BatchNorm uses the batch's own statistics, so the losses don't show it.)"""
 
 import torch
 from torch import nn
