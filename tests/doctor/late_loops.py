@@ -172,26 +172,6 @@ main()
         "model.requires_grad_(True)",
     ),
     Late(
-        "a batch at step 400 makes all weights nan",
-        "weight-is-nan",
-        """
-def main():
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    inputs = X.clone()
-    for number in range(600):
-        at = number % 6 * 20
-        scale = 0.0 if number == 400 else 1.0  # wrong
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(inputs[at:at + 20]) / scale, Y[at:at + 20])
-        loss.backward()
-        optimizer.step()
-main()
-""",
-        ("        scale = 1.0",),
-        "optimizer.step()",
-    ),
-    Late(
         "a schedule is at zero from step 300 on",
         "weights-stand-still",
         """

@@ -266,7 +266,6 @@ _OF_A_CODE = {
         "is wrong",
         "cure": "loss.backward()\nother_optimizer.step()      # line 12, moved here",
     },
-    "weight-is-nan": {"number": "6"},
     "weights-stand-still": {
         "which": "any weight",
         "since": "since line 14",
@@ -300,7 +299,7 @@ def rule(code: str) -> Rule:
 
     Example:
         >>> rule("gradient-used-twice").what
-        'optimizer.step() uses a gradient that an earlier step has used.'
+        'optimizer.step() uses a gradient that it has already used in an earlier step.'
     """
     if code not in TEXTS:
         raise UnknownCode(code, get_close_matches(code, TEXTS, 3, 0.4) or list(TEXTS))

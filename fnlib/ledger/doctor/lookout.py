@@ -13,15 +13,13 @@ from math import inf
 from types import CodeType, FrameType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from fnlib.ledger.looks.bytes import unreadable
 from fnlib.ledger.recording.calls import _load, _optimizer_built, _step, handlers
 from fnlib.ledger.recording.limits import Paused
 from fnlib.ledger.recording.tracing import Trace, Users
-from fnlib.torch_private import never_compiled, quietly
+from fnlib.torch_private import never_compiled
 
 ROUNDS = 3  # of a loop, and calls from one line, that are recorded; later the 4th, 8th, 16th ...
 EVENT = 1.5e-6  # seconds that an event of the interpreter costs: 1 to 2 ms a step of a small CNN
@@ -174,7 +172,6 @@ class Lookout:
             tuple([part.training for part in parts]),
             tuple([_trained(part) for part in parts]),
             tuple([isinstance(one, int | float) and not 0 < abs(one) < inf for one in rates]),
-            _is_no_number(optimizer),
         )
         states = self._states.setdefault(id(optimizer), {state})
         new = state not in states
@@ -195,13 +192,3 @@ def _trained(part: nn.Module) -> tuple[bool, ...]:
     """Return which of a part's own weights take a gradient."""
     weights = part.__dict__.get("_parameters", {}).values()
     return tuple([one.requires_grad for one in weights if one is not None])
-
-
-def _is_no_number(optimizer: Optimizer) -> bool:
-    """Say whether the smallest weight is no number; then all that its gradient reaches will be."""
-    held = [one for group in optimizer.param_groups for one in group["params"]]
-    usable = [one for one in held if one.device.type == "cpu" and not unreadable(one)]
-    if not usable:
-        return False
-    with quietly():
-        return bool(torch.isnan(min(usable, key=Tensor.numel).detach()).any())

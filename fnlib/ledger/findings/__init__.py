@@ -26,7 +26,6 @@ from fnlib.ledger.findings.gradients import Gradients
 from fnlib.ledger.findings.graphs import Graphs
 from fnlib.ledger.findings.loaders import Loaders
 from fnlib.ledger.findings.modes import Modes
-from fnlib.ledger.findings.numbers import Numbers
 from fnlib.ledger.findings.pruning import Pruning
 from fnlib.ledger.findings.rates import Rates
 from fnlib.ledger.findings.replicas import Replicas
@@ -72,7 +71,6 @@ RULES = (
     Squashed,
     NeverStepped,
     Zeros,
-    Numbers,
     Unused,
     Replicas,
     *(Masks, Swapped, Stepping, Leftovers),  # does evaluation leave no trace and repeat itself?

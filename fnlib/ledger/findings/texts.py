@@ -448,13 +448,6 @@ TEXTS: dict[str, Text] = {
         "{cure}",
         _GITHUB + "ivadomed/ivadomed/pull/55",
     ),
-    "weight-is-nan": Text(
-        "{optimizer}.step() has used a gradient of nan {number} times in a row: {place} {is} nan.",
-        "nan plus anything is nan, so no later step mends it.",
-        "torch.autograd.set_detect_anomaly(True)      # before the loop; the backward that makes "
-        "the first nan then raises, and names its operation",
-        "https://docs.pytorch.org/docs/stable/autograd.html#anomaly-detection",
-    ),
     "rate-out-of-range": Text(
         "{scheduler} {said}: {optimizer}'s rate goes {way} in {steps} steps.",
         "{because}",
