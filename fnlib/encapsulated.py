@@ -1,7 +1,8 @@
 """The encapsulated proposal: a closed box that owns its loss, its update rule and its parameters.
 
-``step`` and ``fit`` change the box. Inside they run the functional loop, and what the box holds is
-one value, so ``box.parameters`` can be kept, compared and put back.
+``step`` and ``fit`` change the box. Inside they run the functional loop, and ``box.parameters`` is
+one value, which can be kept, compared and put back. The box itself keeps only the latest value and
+the first, for ``fit(restart=True)``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import numpy
 import pytest
@@ -162,6 +164,22 @@ def test_a_box_is_the_functional_loop_inside() -> None:
     assert box.parameters == parameters and not loss.requires_grad and loss.shape == ()
     box.parameters = kept
     assert box.parameters.step_count == 1
+
+
+def test_a_box_keeps_its_first_value_and_its_latest() -> None:
+    """The values in between are freed; ``fit(restart=True)`` goes back to the first."""
+    feature, label = data()
+    box = encapsulated.Sequential(nn.Linear(6, 3), loss=nn.CrossEntropyLoss(), seed=0)
+    first = box.parameters["0.weight"]
+    values = [weakref.ref(box.parameters)]
+    for _ in range(3):
+        box.step(feature, label)
+        values.append(weakref.ref(box.parameters))
+    gc.collect()
+    assert [value() is not None for value in values] == [True, False, False, True]
+    assert not torch.equal(box.parameters["0.weight"], first)
+    box.fit(feature, label, epochs=0, restart=True)
+    assert torch.equal(box.parameters["0.weight"], first) and box.parameters.step_count == 0
 
 
 def test_the_loss_curve_is_the_mean_over_examples() -> None:
