@@ -30,9 +30,9 @@ The column *in `fnlib`* says what becomes of a loop that you translate to `fnlib
 `fnlib` doesn't see what stock lines do to a module before it takes the module's weights: `[layer] * 4`, for example,
 is one layer here, too. Tests run these translations."""
 STANDING = """\
-The column *the ledger finds* names a finding from a recording of the loop, if there is one. The column *seen without a \
-recording* says *yes* if `fnlib.doctor`, given all variables of the loop's function at its end, reports something, perhaps \
-another finding, that it doesn't report when given those of the cured loop."""
+The column *the ledger finds* names a finding from a recording of the loop, if there is one. For the column *seen without a \
+recording*, `fnlib.doctor` gets all variables that the loop's function has at its end. It's *yes* if the doctor reports \
+something, perhaps another finding, that it doesn't report for the cured loop."""
 BEGIN, END = "<!-- museum: python -m course.rooms -->", "<!-- end of museum -->"
 
 

@@ -7,9 +7,9 @@ from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from fnlib import SGD, Model, Parameters, Sequential
+from fnlib import SGD, Factory, Model, Parameters
 from fnlib.teaching.content.exercises.shared import Batches, criterion, layers, some_batches
 from fnlib.teaching.exercises import Exercise, Mistake
 
@@ -21,19 +21,21 @@ class _Unwritten(Exception):
     """A blank was bound: there is no answer yet."""
 
 
-class _Watched:
+class _Watched(Factory):
     """A factory that remembers the values that were bound to it."""
 
+    _bound: dict[int, Parameters]
+    passed: list[Any]
+
     def __init__(self) -> None:
-        self._factory = Sequential(*layers(), optimizer=SGD(lr=0.5, momentum=0.9))
-        self._bound: dict[int, Parameters] = {}
-        self.passed: list[Any] = []
+        super().__init__(nn.Sequential(*layers()), optimizer=SGD(lr=0.5, momentum=0.9))
+        vars(self).update(_bound={}, passed=[])
 
     def __call__(self, parameters: Any, **options: Any) -> Model:
         if parameters is ...:
             raise _Unwritten
         self.passed.append(parameters)
-        model = self._factory(parameters, **options)
+        model = super().__call__(parameters, **options)
         self._bound[id(model.parameters)] = model.parameters
         return model
 
