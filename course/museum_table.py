@@ -106,7 +106,7 @@ def in_readme(text: str) -> str:
     says = (
         "The [museum of silent bugs](lessons/09_the_museum_of_silent_bugs.ipynb) has "
         f"{stock} stock loops, each with one bug. PyTorch says nothing about {silent} of them. "
-        f"{functional} more loops show bugs that only the functional style can have."
+        f"{functional} more loops are in the functional style (`torch.func`), each with one bug."
     )
     return with_block(text, BEGIN, END, says, "README.md")
 

@@ -80,7 +80,7 @@ class Exercise:
         objective: the objective of the lesson that it tests, in one line.
         passes: True for a right value.
         because: what the right answer shows, said when it passes.
-        hints: from a nudge to nearly the answer; each failed try shows one more.
+        hints: from a nudge to nearly the answer; each failed try shows the next.
         try_out: makes a value of the answer, for example by calling it: ``lambda train: train(start)``.
         mistakes: wrong answers that people give, the most special first.
         expects: what kind of answer is wanted, in words, such as "a tensor": said when the check cannot read it.

@@ -63,7 +63,8 @@ class Progress:
 def progress() -> Progress:
     """List the exercises of the course and which of them you've passed.
 
-    ``teaching.check`` notes each pass in a small file beside the lessons, which never leaves your machine.
+    ``teaching.check`` notes each pass in a small file beside the lessons and sends it nowhere. The complete lessons
+    note none.
 
     Returns:
         A ``Progress``; the notebook shows it as a table.

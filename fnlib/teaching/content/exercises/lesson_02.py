@@ -225,7 +225,6 @@ EXERCISES = (
             ),
             Mistake(
                 matches=lambda seen: None in seen.decoder and not any(seen.decoder),
-                slug="optimizer-follows",
                 says="The optimizer holds tensors of the encoder and none of the decoder. Print `optimizer.param_groups`.",
                 examples=(
                     lambda: lambda encoder, decoder: torch.optim.SGD(encoder.parameters(), lr=0.25),
