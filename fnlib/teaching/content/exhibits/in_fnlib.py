@@ -33,7 +33,7 @@ def gradient_is_a_value():
 
 
 def objective_starts_without_a_gradient():
-    """LBFGS evaluates four times near the same weights: the last gradient's length over the first's."""
+    """LBFGS evaluates four times near the same weights: last gradient's length over the first's."""
     rule = fnlib.wrap(torch.optim.LBFGS, lr=1e-6, max_iter=4, tolerance_change=0)
     model = fnlib.Factory(network, optimizer=rule)(fnlib.Parameters(seed=0))
     (feature, label), lengths = batch(), []
@@ -252,7 +252,7 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """For validation, the average is bound to a model: how many of the 4 weights start the next step from it?"""
+    """For validation, a model gets the average: how many of 4 weights are stepped from it next?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -434,7 +434,7 @@ def zero_gradient_decays():
 
 
 def rate_follows_the_step_count():
-    """A warm-up to 0.1: the rate of the first step, and of step 6 with a rule made at that point."""
+    """A warm-up to 0.1: rate of the first step, and of step 6 with a rule made at that point."""
     def warm_up(step):
         return 0.1 * min(1, 0.01 + 0.2 * step)
 
