@@ -28,6 +28,8 @@ LESSON = SOLUTIONS / "09_the_museum_of_silent_bugs.ipynb"
 TABLE_CELL = "table"
 LINES = 15  # of a code cell
 
+FOLDED = "A row sums up all iterations, so `bound` can mean bound at first and rebound later."
+
 SAID = {
     "silent": "PyTorch says nothing.",
     "warns": "PyTorch warns.",
@@ -67,10 +69,11 @@ def _title(room: str, lean_on_others: bool) -> str:
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
     ledger = "[ledger](../glossary.md#ledger)"
     rows = (
-        f"The cell of the cure prints the {ledger}'s rows of `bug`, or of its loop if it has one, and says what they show."
+        f"The cell of the cure prints the {ledger}'s rows of `bug`, or of its loop if it has one, and says what they show. {FOLDED}"
         if room in FUNCTIONAL
-        else f"The cell of the cure prints the rows of `bug` in the {ledger}; if there's a loop, those of the"
-        " statements inside it and the finding's. A `>` marks the finding's row, and the line to change can be another one. If the finding is in a helper that"
+        else f"The cell of the cure prints the rows of `bug` in the {ledger}. If there's a loop, it prints only the rows"
+        f" inside it (without headers such as `for`), and the finding's row. {FOLDED} A `>` marks the finding's row,"
+        " and the line to change can be another one. If the finding is in a helper that"
         " `bug` calls, you see the helper's row alone."
     )
     borrowed = ", and some use a helper of an earlier one" if lean_on_others else ""
@@ -83,7 +86,8 @@ def _title(room: str, lean_on_others: bool) -> str:
         "Each exhibit is code with a bug. Under the code you see what its author saw. Guess what's wrong, then open what's"
         " folded below it: the label, which names the bug; the cure; and what becomes of the bug in `fnlib`.",
         "",
-        f"{rows} Then comes the harm as a number, as written and cured{loud}.",
+        f"{rows} Then comes the harm as a number, as written and cured{loud}. The last cell does the"
+        " same task in `fnlib`; if the ledger finds the bug there, too, you see its row.",
         "",
         f"Run the cells in order: each exhibit has its own `setup`, `bug` and `cure`{borrowed}.",
     ]

@@ -67,7 +67,7 @@ This forward pass changed {0}, and `{2}` drops the change.
 
     {3}   # right
     parameters = model.step(gradient, buffers=buffers)
-{4}To use the statistics without changing them, bind with training=False or call model.eval().
+{4}To use the statistics without changing them, bind with training=False or call model.eval()(...).
 
 [HiddenState]
 The forward pass of this network changes {0} of its module and {1}. Parameters can't hold an

@@ -159,7 +159,7 @@ class Gradients(Rule):
             known = event.data["type"].startswith("torch.optim.")  # another's sum may be meant
             self.story.report(
                 "gradient-used-twice", "certain" if known else "question", entry, weight,
-                optimizer=event.subject, used="an earlier evaluation of the closure has left",
+                optimizer=event.subject, used="an earlier evaluation of the closure left behind",
                 bare=self._bare(), when="first in the closure",
             )  # fmt: skip
 

@@ -227,8 +227,8 @@ TEXTS: dict[str, Text] = {
         _GITHUB + "huggingface/transformers/issues/2277",
     ),
     "scheduler-reset-rate": Text(
-        "Building {scheduler} changes the rate of {optimizer}, which had been {since} before, "
-        "from {before} to {after}.",
+        "Building {scheduler} changes {optimizer}'s rate from {before} to {after}, after {optimizer} "
+        "was {since}.",
         "Many schedulers set their first rate when they are built.",
         "{cure}",
         _TORCH + "119168",
@@ -274,7 +274,7 @@ TEXTS: dict[str, Text] = {
         "{cure}",
     ),
     "graph-kept": Text(
-        "`{name}` grows by the graph of every loss ({nodes} nodes {when}).",
+        "`{name}` grows by the graph of every loss (to {nodes} nodes {when}).",
         "A running total of losses keeps their graphs alive, so memory grows with every batch: by "
         "nodes and, if no backward has freed them, by the values that they saved.",
         "{fixed}",
@@ -288,11 +288,11 @@ TEXTS: dict[str, Text] = {
     ),
     # randomness
     "draws-shifted": Text(
-        "Line {earlier} and this statement start from the same seed and draw different numbers of "
-        "random values.",
+        "Line {earlier} and this statement start from the same seed, but don't draw equally many "
+        "random numbers.",
         "All layers draw their initial weights from one generator: "
         "one extra draw shifts all later ones.",
-        "torch.manual_seed({seed})      # before each part that must start alike, in both",
+        "torch.manual_seed({seed})      # in both, before each part that must start alike",
     ),
     "seed-repeated": Text(
         "The seed is set again, so the numbers that line {earlier} drew before are drawn again.",

@@ -33,7 +33,7 @@ def gradient_is_a_value():
 
 
 def objective_starts_without_a_gradient():
-    """LBFGS evaluates four times near the same weights: the last gradient, in gradients of one."""
+    """LBFGS evaluates four times near the same weights: last gradient's length over the first's."""
     rule = fnlib.wrap(torch.optim.LBFGS, lr=1e-6, max_iter=4, tolerance_change=0)
     model = fnlib.Factory(network, optimizer=rule)(fnlib.Parameters(seed=0))
     (feature, label), lengths = batch(), []
@@ -252,7 +252,7 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """For validation, the average is bound to a model: how many of the 4 weights start the next step from it?"""
+    """For validation, a model gets the average: how many of 4 weights are stepped from it next?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -293,7 +293,7 @@ def eval_model_trains():
 
 
 def mode_is_training_unless_said():
-    """Without `training=False` or `eval()`, two calls give different answers."""
+    """Bound without `training=False`: two calls give different answers."""
     ModelFactory = fnlib.Factory(lambda: nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)))
     model = ModelFactory(fnlib.Parameters(seed=0))
     feature = batch()[0]
@@ -434,7 +434,7 @@ def zero_gradient_decays():
 
 
 def rate_follows_the_step_count():
-    """A warm-up to 0.1: the rate of the first step, and of step 6 with a rule that is made then."""
+    """A warm-up to 0.1: rate of the first step, and of step 6 with a rule made at that point."""
     def warm_up(step):
         return 0.1 * min(1, 0.01 + 0.2 * step)
 
@@ -602,7 +602,7 @@ def total_keeps_graphs():
 
 
 def hidden_state_stops_at_the_weights():
-    """Equal gradients without `detach` and with it? Nodes behind `hidden`: without, with."""
+    """Are gradients equal without `detach` and with it? How many nodes are behind `hidden` then?"""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     chunks = torch.randn(2, 2, 5, 4)
     gradients, nodes = [], []
@@ -628,7 +628,7 @@ def size_of_graph(tensor):
 
 
 def hidden_state_retained():
-    """With `retain_graph=True` there is no error: nodes of the graph after each piece."""
+    """With `retain_graph=True` there's no error. How many nodes has the graph after each piece?"""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     model, hidden, nodes = ModelFactory(fnlib.Parameters(seed=0)), None, []
     for _ in range(3):

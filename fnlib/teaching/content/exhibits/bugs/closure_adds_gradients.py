@@ -38,7 +38,7 @@ def cure(model, data, epochs=3, lr=0.1, **settings):
 
 
 def harm(run):
-    """Length of the gradient that four evaluations leave, in gradients of one (measured with lr=1e-6: the weights hardly move)."""
+    """Length of the gradient left by four evaluations, as a multiple of one evaluation's (with lr=1e-6, so the weights hardly move)."""
     things = setup()
     model, (feature, target) = things["model"], things["data"]
     run(**things, epochs=1, lr=1e-6, tolerance_change=0)    # the weights stay

@@ -1,4 +1,5 @@
-"""It's clamped after the forward pass, and `backward` computes the gradients of encoder and decoder with the clamped numbers."""
+"""It's clamped after the forward pass, and `backward` computes the gradients of the encoder and of the decoder's weight
+with the clamped numbers."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""All layers draw from one generator, so the numbers that the extra layer draws are missing for the layers built after it."""
+"""All layers draw from one generator, so the extra layer takes the numbers that the layers built after it would have got."""
 
 import torch
 from torch import nn

@@ -1,4 +1,5 @@
-"""`zero_grad(set_to_none=False)` leaves a gradient of zeros, not None, so the optimizer still steps, by what it has kept."""
+"""`zero_grad(set_to_none=False)` leaves a gradient of zeros, not None, so the optimizer still moves the weight, with the
+momentum it has kept."""
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def bug(model, optimizer, batches):
 
 def cure(model, optimizer, batches):
     for index, (feature, label) in enumerate(batches):
-        optimizer.zero_grad()        # sets None, and the optimizer skips it
+        optimizer.zero_grad()        # sets .grad to None, so the optimizer skips frozen weights
         if index == 2:
             model[0].requires_grad_(False)
         loss = nn.functional.cross_entropy(model(feature), label)

@@ -1,4 +1,5 @@
-"""The weight is replaced by its length (`original0`) and its direction (`original1`), and the optimizer still holds the old one."""
+"""The weight is replaced by the lengths of its rows (`original0`) and a tensor that gives their
+directions (`original1`), and the optimizer still holds the old one."""
 
 import torch
 from torch import nn

@@ -32,7 +32,7 @@ def cure(model, optimizer, batches):
 
 
 def harm(run):
-    """Length of the third step's gradient, in gradients of one batch."""
+    """Length of the third step's gradient, as a multiple of one batch's gradient."""
     things = setup()
     things["optimizer"].param_groups[0]["lr"] = 1e-6    # the weights stay, and each batch has the same gradient
     run(**things)

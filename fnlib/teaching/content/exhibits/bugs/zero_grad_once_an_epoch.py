@@ -31,7 +31,7 @@ def cure(model, optimizer, loader, epochs=2):
 
 
 def harm(run):
-    """Length of the last step's gradient, in gradients of one batch (measured with lr=1e-6: the weights hardly move)."""
+    """Length of the last step's gradient, as a multiple of one batch's gradient (measured with lr=1e-6: the weights hardly move)."""
     things = setup()
     things["optimizer"].param_groups[0]["lr"] = 1e-6    # the weights stay, and each batch has the same gradient
     run(**things)
