@@ -86,8 +86,8 @@ def _title(room: str, lean_on_others: bool) -> str:
         "Each exhibit is code with a bug. Under the code you see what its author saw. Guess what's wrong, then open what's"
         " folded below it: the label, which names the bug; the cure; and what becomes of the bug in `fnlib`.",
         "",
-        f"{rows} Then comes the harm as a number, as written and cured{loud}. The last cell does the"
-        " same task in `fnlib`; if the ledger finds the bug there, too, you see its row.",
+        f"{rows} Then comes the harm as a number, as written and cured{loud}. The same task in"
+        " `fnlib` comes last; if the ledger finds a bug there, you see its row.",
         "",
         f"Run the cells in order: each exhibit has its own `setup`, `bug` and `cure`{borrowed}.",
     ]

@@ -252,7 +252,7 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """For validation, a model gets the average: how many of 4 weights are stepped from it next?"""
+    """For validation, a model gets the average: from it, how many of 4 weights take the next step?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -628,7 +628,7 @@ def size_of_graph(tensor):
 
 
 def hidden_state_retained():
-    """With `retain_graph=True` there's no error. How many nodes has the graph after each piece?"""
+    """With `retain_graph=True` there's no error. How many nodes does the graph have after each piece?"""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     model, hidden, nodes = ModelFactory(fnlib.Parameters(seed=0)), None, []
     for _ in range(3):
@@ -740,7 +740,7 @@ def rule_is_given_copies():
 
 
 def rate_on_the_object():
-    """A rule can't be changed once it's made, so a useless attribute is refused."""
+    """A rule can't be changed once it's made, so setting its rate is refused."""
     rule = fnlib.SGD(lr=0.1)
     rule.lr = 0.01
 
@@ -787,7 +787,7 @@ class Stack(nn.Module):
 
 
 def layers_in_a_list_stay():
-    """The parameters have what the network registers: the head."""
+    """The parameters contain only what the network registers: the head."""
     parameters = fnlib.Factory(Stack)(fnlib.Parameters(seed=0)).parameters
     return list(parameters)
 

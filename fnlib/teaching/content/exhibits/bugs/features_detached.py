@@ -1,4 +1,4 @@
-"""The encoder runs and the optimizer has its weights, but the features leave the graph, so the encoder is never trained."""
+"""The encoder runs and the optimizer has its weights, but `.data` cuts off its output, so it's never trained."""
 
 import torch
 from torch import nn

@@ -44,7 +44,7 @@ def in_fnlib(network, weights, batches):
 
 
 def harm(run):
-    """The newest weights still hold the graphs of how many of the 5 steps?"""
+    """Of how many of the 5 steps do the newest weights still hold the graph?"""
     node, steps = run(**setup())["weight"].grad_fn, 0
     while node is not None:
         steps += node.name().startswith("Sub")
