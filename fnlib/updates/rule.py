@@ -279,9 +279,9 @@ class Rule:
         if name == "lr":
             rate = "lr=lambda step: 0.1 * 0.99**step)   # right: a rate that depends on the step"
             right += f"\n\n    optimizer={call}{rate}"
-        why = "An update rule can't be changed once it's made"
-        wrong = f"rule.{name} = {code}", "nothing reads it"
-        return errors.Immutable(f"{why}, and nothing would read the new attribute.", *wrong, right)
+        why = "An update rule can't be changed once it's made."
+        harm = "models share this rule" if name in self._settings else "nothing reads it"
+        return errors.Immutable(why, f"rule.{name} = {code}", harm, right)
 
     def _call(self) -> str:
         return f"fnlib.{type(self).__name__}("
