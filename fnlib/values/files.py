@@ -45,23 +45,24 @@ def save(held: Held, path: str | os.PathLike[str]) -> None:
     try:
         if path.exists():
             name.chmod(path.stat().st_mode)
-        written(name, tensors, {"format": _FORMAT, "tree": tree})
+        written(name, tensors, {"format": _FORMAT, "tree": tree}, name.stat().st_mode)
         os.replace(name, path)
     except BaseException:
         name.unlink(missing_ok=True)
         raise
 
 
-def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def written(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], rights: int
+) -> None:
     """Write a safetensors file from the tensors' own memory, where `save_file` needs NumPy.
 
     Args:
-        path: the file. It keeps its rights, or gets those of an ordinary new file.
+        path: the file.
         tensors: contiguous, on the CPU.
         metadata: what the header says besides.
+        rights: the mode of the file; safetensors gives its owner's alone.
     """
-    path.touch()
-    rights = path.stat().st_mode  # safetensors gives its owner's alone
     if sys.byteorder == "big":  # the file has the other order, and `save_file` turns the bytes
         save_file(dict(tensors), path, dict(metadata))
     else:

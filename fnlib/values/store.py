@@ -188,7 +188,7 @@ class Store:
     def _put(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         part = self.folder / "part"  # one writer, so one name; what a crash leaves is overwritten
         try:
-            written(part, tensors, metadata)
+            written(part, tensors, metadata, (self.folder / "lock").stat().st_mode)
             _sync(part)
             os.replace(part, path)
             _sync(self.folder)

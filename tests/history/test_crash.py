@@ -126,11 +126,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list
 
     write = store.written
 
-    def write_whole(path: Path, tensors: Any, metadata: Any) -> None:
+    def write_whole(path: Path, *rest: Any) -> None:
         nonlocal written
         written = os.fspath(path)
         calls.append(("write", path.name))
-        write(path, tensors, metadata)
+        write(path, *rest)
 
     with monkeypatch.context() as patch:
         for name in CALLS:
