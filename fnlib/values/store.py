@@ -62,7 +62,7 @@ class Store:
         self._known: dict[str, int] | None = None  # name of a stored tensor -> its file
         # The tensors of the last record, by identity: values never change, so their hashes hold.
         self._hashed: Hashed = {}
-        # Closes the file whose lock makes this the one writer.
+        # Releases the lock that makes this the one writer.
         self._release: weakref.finalize[..., Store] | None = None
         _stores.add(self)
 
@@ -217,7 +217,7 @@ class Store:
             left.unlink()
         os.truncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
-        self._release = weakref.finalize(self, os.close, lock)
+        self._release = weakref.finalize(self, _unlocked, lock, os.getpid())
 
     def close(self) -> None:
         """Let somebody else write."""
@@ -379,8 +379,15 @@ def _locked(opened: int) -> bool:
     return True
 
 
+def _unlocked(opened: int, owner: int) -> None:
+    """Release a lock. Closing isn't enough: a process that is being started has the file open too."""
+    if sys.platform != "win32" and os.getpid() == owner:  # a forked child leaves it to the parent
+        fcntl.flock(opened, fcntl.LOCK_UN)
+    os.close(opened)
+
+
 def _forked() -> None:
-    """Leave every lock to the parent: it lasts until each process has closed the file."""
+    """Close the lock files: a parent that is killed releases a lock only if no child has it open."""
     for store in list(_stores):
         store.close()
 
