@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -75,17 +75,17 @@ def check_moments(name: str, moments: Any, expected: Mapping[str, torch.Size]) -
     if not isinstance(moments, Mapping):
         raise wrong_state(f"for '{name}' it needs {words.names(expected)}")
     if lacking := [key for key in expected if key not in moments]:
-        raise lacks(name, lacking)
+        raise lacks(f"for '{name}' it needs {words.names(lacking)}")
     for key, shape in expected.items():
         if not isinstance(moments[key], Tensor) or moments[key].shape != shape:
             raise wrong_state(f"'{key}' of '{name}' is not a tensor of shape {tuple(shape)}")
 
 
-def lacks(name: str, entries: Iterable[str]) -> errors.WrongParameters:
-    """Return the error for a weight whose state was made without what the rule reads."""
+def lacks(needs: str) -> errors.WrongParameters:
+    """Return the error for a state that was made without what the rule reads."""
     return wrong_state(
-        f"for '{name}' it needs {words.names(entries)}, which the steps so far didn't keep, because"
-        " the rule had other settings (amsgrad=, momentum=) or the state was edited"
+        f"{needs}, which the steps so far didn't keep, because the rule had other settings"
+        " (amsgrad=, centered=, momentum=) or the state was edited"
     )
 
 

@@ -293,9 +293,10 @@ def _step(optimizer: torch.optim.Optimizer, closure: Any, state: Any) -> None:
         optimizer.step(*closure)
     except KeyError as error:
         key = error.args[0] if error.args else None
-        for name, entry in state["state"].items():
-            if entry and isinstance(key, str) and key not in entry:
-                raise lacks(name, [key]) from error
+        entries = [entry for entry in state["state"].values() if isinstance(entry, Mapping)]
+        # With a closure, the error may be the objective's own.
+        if not closure and isinstance(key, str) and any(e and key not in e for e in entries):
+            raise lacks(f"it needs '{key}'") from error  # the error doesn't say of which weight
         raise
 
 

@@ -172,6 +172,14 @@ def test_rules_of_fnlib_evaluate_once() -> None:
         assert model.step(objective=objective, lr=0.3) == expected
 
 
+def test_an_error_of_the_objective_stays_its_own() -> None:
+    """Its KeyError isn't taken for an entry that the optimizer's state lacks."""
+    model = fnlib.Factory(plain, optimizer=fnlib.wrap(optim.LBFGS))(fnlib.Parameters(seed=0))
+    later = model.factory(model.step(objective=lambda model: (model(X) - Y).square().mean()))
+    with pytest.raises(KeyError, match="mask"):
+        later.step(objective=lambda model: (model(X) * {"weight": Y}["mask"]).mean())
+
+
 def test_a_failing_objective_changes_nothing() -> None:
     rule = fnlib.wrap(optim.LBFGS, lr=0.1)
     model = fnlib.Factory(plain, optimizer=rule)(fnlib.Parameters(seed=0))

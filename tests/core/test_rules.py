@@ -9,6 +9,7 @@ import gc
 import pickle
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy
@@ -166,10 +167,12 @@ SWITCHED: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
     "Adam, foreach": (fnlib.Adam, {"amsgrad": True, "foreach": True}, "max_exp_avg_sq"),
     "Adam, one group": (fnlib.Adam, {"groups": lambda name, weight: {"amsgrad": name == "2.bias"}}, "max_exp_avg_sq"),
     "SGD": (fnlib.SGD, {"momentum": 0.9}, ""),
-    "wrapped Adam": (lambda **more: fnlib.wrap(torch.optim.Adam, **more), {"amsgrad": True}, "max_exp_avg_sq"),
-    "wrapped RMSprop": (lambda **more: fnlib.wrap(torch.optim.RMSprop, **more), {"momentum": 0.9}, "momentum_buffer"),
-    "wrapped SGD": (lambda **more: fnlib.wrap(torch.optim.SGD, **more), {"momentum": 0.9}, ""),
-    "wrapped, somebody's": (lambda **more: fnlib.wrap(OtherAdam, **more), {"amsgrad": True}, "max_exp_avg_sq"),
+    "wrapped Adam": (partial(fnlib.wrap, torch.optim.Adam), {"amsgrad": True}, "max_exp_avg_sq"),
+    "wrapped RMSprop": (partial(fnlib.wrap, torch.optim.RMSprop), {"momentum": 0.9}, "momentum_buffer"),
+    "RMSprop, one group": (partial(fnlib.wrap, torch.optim.RMSprop), {"groups": lambda n, _: {"centered": n == "2.bias"}}, "grad_avg"),
+    "wrapped NAdam": (partial(fnlib.wrap, torch.optim.NAdam), {"weight_decay": 0.1, "decoupled_weight_decay": True}, ""),
+    "wrapped SGD": (partial(fnlib.wrap, torch.optim.SGD), {"momentum": 0.9}, ""),
+    "wrapped, somebody's": (partial(fnlib.wrap, OtherAdam), {"amsgrad": True}, "max_exp_avg_sq"),
 }  # fmt: skip
 
 
@@ -195,8 +198,10 @@ def test_a_setting_that_is_switched_on_later(name: str, compiled: bool) -> None:
     if not entry:
         assert step(step(before)).step_count == before.step_count + 2
         return
-    with pytest.raises(fnlib.WrongParameters, match=f"it needs '{entry}', which the steps so far"):
+    needs = f"it needs '{entry}', which the steps so far"
+    with pytest.raises(fnlib.WrongParameters, match=needs) as caught:
         step(before)
+    assert "groups" not in more or "'0.weight'" not in str(caught.value)  # it isn't in that group
     assert str(before.optimizer_state) == str(kept)
     afresh = step(before.replace(optimizer_state=None))  # the line that the error says
     assert step(afresh).optimizer_state["state"]["2.bias"].keys() >= {entry}
