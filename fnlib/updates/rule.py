@@ -82,7 +82,7 @@ class Rule:
 
     @functools.cached_property
     def reads(self) -> object:
-        """What a step reads of the state: a state that a rule with the same left needs no check."""
+        """What a step reads of the state; one left by a rule that reads the same needs no check."""
         return self.name
 
     def at(self, step_count: int) -> Rule:
@@ -271,7 +271,8 @@ class Rule:
     def _finished(self, name: str, value: object) -> errors.Immutable:
         """Return the error for a change, with the line that makes a rule with another setting."""
         code, call = words.code(value), self._call()
-        setting = f"{name}={code}" if name in self._settings else "..."
+        known = name in {"lr", "groups", *self._settings}
+        setting = f"{name}={code}" if known else "..."
         right = (
             f"ModelFactory = fnlib.Factory(Network, optimizer={call}{setting}))   # right: a new rule\n"
             "    model = ModelFactory(parameters)   # the parameters stay the same"
@@ -280,7 +281,7 @@ class Rule:
             rate = "lr=lambda step: 0.1 * 0.99**step)   # right: a rate that depends on the step"
             right += f"\n\n    optimizer={call}{rate}"
         why = "An update rule can't be changed once it's made."
-        harm = "models share this rule" if name in self._settings else "nothing reads it"
+        harm = "models share this rule" if known else "nothing reads it"
         return errors.Immutable(why, f"rule.{name} = {code}", harm, right)
 
     def _call(self) -> str:
