@@ -181,9 +181,7 @@ def refuse_views(module: nn.Module, tensors: NamedTensors) -> None:
     }
     ours = {id(tensor) for tensor in own.values()}
     for path, part in module.named_modules():
-        if torch_private.pre_hooks_of(
-            part
-        ):  # may compute the attribute anew, as the old spectral_norm does
+        if torch_private.pre_hooks_of(part):  # may compute it anew, as the old spectral_norm does
             continue
         for name, value in vars(part).items():
             if name in torch_private.RNN_LISTS or name in torch_private.REGISTRIES:
