@@ -70,7 +70,7 @@ class Lookout:
             frames: that were recorded.
             recorder: which records nothing until something is new.
             modules: that are watched.
-            stepped: optimizers whose last step was recorded with flags, modes and rates as now.
+            stepped: optimizers, if the flags, modes and rates are still those of their last step.
 
         Returns:
             The trace function of the thread.

@@ -250,6 +250,7 @@ def _pass(
 
 
 def step(recorder: Recorder, frame: FrameType) -> None:
+    """Note which weights an optimizer steps, with which gradients and settings."""
     here = frame.f_locals
     arguments = here.get("args", ())
     optimizer = arguments[0] if arguments else here.get("self")
@@ -355,6 +356,7 @@ class _Saved(Outcome):
 
 
 def optimizer_built(recorder: Recorder, frame: FrameType) -> None:
+    """Note that an optimizer is built."""
     one = frame.f_locals["self"]
     recorder.event("optimizer built", type(one).__name__, token=recorder.keeper.token(one))
 
@@ -380,7 +382,7 @@ def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
 
 
 def load(recorder: Recorder, frame: FrameType) -> None:
-    """Note what a load will reach: names that match, and names that do so with another prefix."""
+    """Note which names a load will find, and which are missing or unexpected."""
     here = frame.f_locals
     module, given = here["self"], here["state_dict"]
     label = recorder.keeper.label_of(module)
