@@ -50,16 +50,17 @@ class Case:
     body: str
     right: tuple[str, ...]
     at: str = ""
+    head: str = HEAD + LOOP
 
     @property
     def bug(self) -> str:
         """Return the script with its fault."""
-        return (HEAD + LOOP + self.body).replace(MARK, "")
+        return (self.head + self.body).replace(MARK, "")
 
     @property
     def lines(self) -> list[int]:
         """Return the numbers of the lines at which the fault may be reported."""
-        marked = (HEAD + LOOP + self.body).splitlines()
+        marked = (self.head + self.body).splitlines()
         sign = self.at or MARK
         return [number for number, line in enumerate(marked, 1) if sign in line]
 
@@ -67,7 +68,7 @@ class Case:
     def corrected(self) -> str:
         """Return the script without its fault."""
         right, lines = iter(self.right), []
-        for line in (HEAD + LOOP + self.body).splitlines():
+        for line in (self.head + self.body).splitlines():
             indent = line[: len(line) - len(line.lstrip())]
             lines.append(indent + next(right) if line.endswith(MARK) else line)
         return "\n".join(lines) + "\n"
@@ -365,6 +366,22 @@ model = mlp()
 for p in model[0].parameters():
     p.requires_grad = False
 model.requires_grad_(True)  # wrong
+train(model, torch.optim.Adam(filter(lambda p: p.requires_grad, model.parameters()), lr=1e-2))
+""",
+        ("pass",),
+    ),
+    Case(
+        "thawed_elsewhere_after_an_evaluation",
+        "freeze-undone",
+        """
+def freeze(model):
+    model[0].requires_grad_(False)
+def prepare(model):
+    model.requires_grad_(True)  # wrong
+model = mlp()
+freeze(model)
+evaluate(model)
+prepare(model)
 train(model, torch.optim.Adam(filter(lambda p: p.requires_grad, model.parameters()), lr=1e-2))
 """,
         ("pass",),

@@ -1,11 +1,13 @@
 """Training scripts whose fault comes 200 steps and more after the first, and their corrections.
 
-A line that ends with ``# wrong`` is the fault; `Late.right` has a line for each of them.
+A line that ends with ``# wrong`` is the fault; `right` has a line for each of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from tests.doctor.effect_loops import Case
 
 HEAD = """
 import copy
@@ -37,29 +39,10 @@ def evaluate(model):
 
 
 @dataclass(frozen=True)
-class Late:
-    """A script, what replaces its wrong lines, and the code that finds it at ``at``."""
+class Late(Case):
+    """A script whose fault the first steps don't show."""
 
-    name: str
-    code: str
-    script: str
-    right: tuple[str, ...]
-    at: str = "# wrong"
-
-    @property
-    def bug(self) -> str:
-        """The script with its fault."""
-        return HEAD + self.script
-
-    @property
-    def correct(self) -> str:
-        """The script with each wrong line replaced."""
-        lines, right = self.bug.splitlines(), list(self.right)
-        for number, line in enumerate(lines):
-            if line.endswith("# wrong"):
-                lines[number] = right.pop(0)
-        assert not right
-        return "\n".join(lines)
+    head: str = HEAD
 
 
 LATE = [
@@ -89,7 +72,7 @@ def main():
     evaluate(model)
 main()
 """,
-        ("            self.kept = copy.deepcopy(model.state_dict())",),
+        ("self.kept = copy.deepcopy(model.state_dict())",),
         "model.load_state_dict(self.kept)",
     ),
     Late(
@@ -110,7 +93,7 @@ for number in range(400):
     if number == 250:
         accuracy(model)
 """,
-        ("    model.train()",),
+        ("model.train()",),
         "loss = F.cross_entropy(model(X",
     ),
     Late(
@@ -126,7 +109,7 @@ def main():
             step(model, optimizer, number)
 main()
 """,
-        ("        pass",),
+        ("pass",),
     ),
     Late(
         "statistics move in the evaluation after 250 steps",
@@ -148,7 +131,7 @@ def main():
             validate(model)
 main()
 """,
-        ("    model.eval()",),
+        ("model.eval()",),
         "found = F.cross_entropy(model(VX), VY)",
     ),
     Late(
@@ -168,7 +151,7 @@ def main():
             step(model, optimizer, number)
 main()
 """,
-        ("            optimizer.add_param_group({'params': [*model[0].parameters()]})",),
+        ("optimizer.add_param_group({'params': [*model[0].parameters()]})",),
         "model.requires_grad_(True)",
     ),
     Late(
@@ -185,8 +168,38 @@ def main():
         schedule.step()
 main()
 """,
-        ("    total = 600",),
+        ("total = 600",),
         "schedule.step()",
+    ),
+    Late(
+        "a schedule is at zero from the first step that is not recorded on",
+        "weights-stand-still",
+        """
+def main():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    total = 40  # wrong
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: max(0.0, 1 - n / total))
+    for number in range(200):
+        step(model, optimizer, number)
+        schedule.step()
+main()
+""",
+        ("total = 200",),
+        "schedule.step()",
+    ),
+    Late(
+        "evaluation mode begins at the first step that is not recorded",
+        "trained-in-eval-mode",
+        """
+model = net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for number in range(200):
+    model.train(number < 40)  # wrong
+    step(model, optimizer, number)
+""",
+        ("model.train()",),
+        "loss = F.cross_entropy(model(X",
     ),
     Late(
         "the fine-tuning after 200 steps never clears its gradients",
@@ -204,7 +217,7 @@ def main():
         optimizer.step()
 main()
 """,
-        ("        optimizer.zero_grad()",),
+        ("optimizer.zero_grad()",),
         "optimizer.step()",
     ),
     Late(
@@ -227,6 +240,6 @@ def main():
             evaluate(model)
 main()
 """,
-        ("        return self.head(F.dropout(self.body(x).relu(), 0.1, self.training))",),
+        ("return self.head(F.dropout(self.body(x).relu(), 0.1, self.training))",),
     ),
 ]

@@ -375,4 +375,16 @@ for step in range(8):
         evaluate(model)
         model.train()
 """,
+    "frozen_for_an_evaluation": """
+def accuracy(model):
+    for p in model.parameters():
+        p.requires_grad = False
+    found = evaluate(model)
+    model.requires_grad_(True)
+    return found
+model = mlp()
+accuracy(model)
+train(model, torch.optim.Adam(model.parameters()))
+accuracy(model)
+""",
 }

@@ -326,6 +326,19 @@ def test_code_without_a_file_is_not_recorded(
     assert {Path(entry.file).name for entry in ledger.walk()} == {"train.py"}
 
 
+def test_a_relative_path_names_the_script_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statements are those of the script that runs, whatever had its name before."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        script(tmp_path / folder, f"import os\nos.chdir('..')\nTRAIN{folder} = step\n")
+        ledger, _, status = record("train.py", [])
+        assert status == 0
+        assert ledger.entries[-1].source == f"{folder} = step"
+
+
 def test_modules_beside_the_script_are_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from tests.doctor.quiet_effects import QUIET
 
 def asked(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Report:
     monkeypatch.chdir(folder)
-    path = folder / f"train_{len(list(folder.glob('train_*')))}.py"  # Python remembers the lines
+    path = folder / "train.py"
     path.write_text(text, encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

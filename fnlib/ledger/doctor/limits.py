@@ -60,7 +60,7 @@ class ScriptLimits(Limits):
         self._rounds: dict[int, dict[int, int]] = {}  # of the loops around the training loop
         self._looped: dict[int, bool] = {}  # entries with a step: whether a loop is around it
         self.lookout = Lookout(
-            self._lines, self._rounds, modules=self._modules, spent=self._pay,
+            self._lines, self._rounds, spent=self._pay,
             dull=lambda code: self._dull.get(code, 0) >= DULL_CALLS,
         )  # fmt: skip
 
@@ -171,7 +171,12 @@ class ScriptLimits(Limits):
         """Look at the objects as they are, and wait for something new."""
         self.stopping(frames)
         self.first = self.first or self.steps
-        return self.lookout.begin(frames, recorder)
+        given = self._objects().values()
+        modules = [one for one in given if isinstance(one, nn.Module)]
+        stepped = [one for one in given if isinstance(one, Optimizer)]
+        if self.steps < self._until:  # the seconds end anywhere, in an evaluation too
+            stepped = []
+        return self.lookout.begin(frames, recorder, modules, stepped)
 
     def _pay(self, seconds: float) -> bool:
         """Add up what waiting has cost; says whether something new may be recorded."""
@@ -219,6 +224,3 @@ class ScriptLimits(Limits):
         values = {one.label: one.value() for one in self._keeper.watches}
         kinds = nn.Module | Optimizer
         return {label: value for label, value in values.items() if isinstance(value, kinds)}
-
-    def _modules(self) -> list[nn.Module]:
-        return [one for one in self._objects().values() if isinstance(one, nn.Module)]

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from math import inf
 from types import CodeType, FrameType
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from fnlib.ledger.recording.calls import _load, _optimizer_built, _step, handlers
+from fnlib.ledger.recording.calls import Handler, handlers, load, optimizer_built, step
 from fnlib.ledger.recording.limits import Paused
 from fnlib.ledger.recording.tracing import Trace, Users
 from fnlib.torch_private import never_compiled
@@ -34,7 +33,6 @@ class Lookout:
         rounds: how often the loops around the training loop have begun, by header and code.
         dull: says whether a function has changed nothing in many calls.
         spent: takes the seconds that the lookout has cost; says whether to go on.
-        modules: returns the modules that are watched.
     """
 
     def __init__(
@@ -44,30 +42,44 @@ class Lookout:
         *,
         dull: Callable[[CodeType], bool],
         spent: Callable[[float], bool],
-        modules: Callable[[], Iterable[nn.Module]],
     ) -> None:
         self.seen, self.rounds, self.dull = seen, rounds, dull
-        self.spent, self.modules = spent, modules
+        self.spent = spent
         self.steps = 0  # that were not recorded
         self._users = Users()
         self._events = 0
         self._times: dict[Any, int] = {}
         self._states: dict[int, set[Any]] = {}
-        self._recorder: Paused | None = None
+        self._recorder: Paused  # given by begin
         self._known: dict[int, Trace | None] = {}
         self._codes: list[CodeType] = []  # an identity tells an object only while it lives
-        self._calls = {
-            key: handler.__name__
-            for key, handler in handlers().items()
-            if handler in (_load, _optimizer_built, _step)
-        }
+        new = (load, optimizer_built, step)
+        self._calls = {key: one for key, one in handlers().items() if one in new}
         self._parts: list[weakref.ref[nn.Module]] = []
 
-    def begin(self, frames: list[FrameType], recorder: Paused) -> Trace:
-        """Wait from now on; returns the trace function of the thread."""
+    def begin(
+        self,
+        frames: list[FrameType],
+        recorder: Paused,
+        modules: Iterable[nn.Module],
+        stepped: Iterable[Optimizer],
+    ) -> Trace:
+        """Wait from now on.
+
+        Args:
+            frames: that were recorded.
+            recorder: which records nothing until something is new.
+            modules: that are watched.
+            stepped: optimizers, if the flags, modes and rates are still those of their last step.
+
+        Returns:
+            The trace function of the thread.
+        """
         self._recorder = recorder
         self._known, self._codes = {}, []
-        self._parts = [weakref.ref(part) for one in self.modules() for part in one.modules()]
+        self._parts = [weakref.ref(part) for one in modules for part in one.modules()]
+        for optimizer in stepped:
+            self._states.setdefault(id(optimizer), set()).add(self._state(optimizer))
         for frame in frames:
             frame.f_trace = self._meet(frame.f_code)
         return self._tracer()
@@ -92,8 +104,7 @@ class Lookout:
         try:
             return work(*given)
         except Exception as error:
-            if self._recorder is not None:
-                self._recorder.failure = self._recorder.failure or error
+            self._recorder.failure = self._recorder.failure or error
             return None
 
     def _meet(self, code: CodeType) -> Trace | None:
@@ -136,25 +147,25 @@ class Lookout:
 
     def _go_on(self, frame: FrameType) -> Trace | None:
         """Record the line that a frame is about to run, and what follows."""
-        if self._recorder is None or not self._add_up():
+        if not self._add_up():
             return None
         self._recorder.resume(frame, at_line=True)
         return frame.f_trace and frame.f_trace(frame, "line", None)
 
-    def _called(self, kind: str, frame: FrameType, argument: Any) -> Trace | None:
+    def _called(self, kind: Handler, frame: FrameType, argument: Any) -> Trace | None:
         """Judge a call of interest; record it if it is something new."""
         caller = frame.f_back
         while caller is not None and not self._users.has(caller.f_code):
             caller = caller.f_back
-        if caller is None or self._recorder is None:
+        if caller is None:
             return None
-        if kind == _step.__name__:
+        if kind is step:
             self.steps += 1
             rare = self._has_changed(frame)
         else:
             rare = self._is_rare(self._times, (kind, id(caller.f_code), caller.f_lineno))
         if rare and self._add_up():
-            self.steps -= kind == _step.__name__  # it is recorded
+            self.steps -= kind is step  # it is recorded
             trace = self._recorder.resume(caller, at_line=False)
             return trace(frame, "call", argument)
         return None
@@ -166,25 +177,27 @@ class Lookout:
         optimizer = given[0]
         if not isinstance(optimizer, Optimizer):
             return False
-        parts = [part for one in self._parts if (part := one()) is not None]
-        rates = [group.get("lr") for group in optimizer.param_groups]
-        state = (
-            tuple([part.training for part in parts]),
-            tuple([_trained(part) for part in parts]),
-            tuple([isinstance(one, int | float) and not 0 < abs(one) < inf for one in rates]),
-        )
+        state = self._state(optimizer)
         states = self._states.setdefault(id(optimizer), {state})
         new = state not in states
         states.add(state)
         return new and self._is_rare(self._times, id(optimizer))
+
+    def _state(self, optimizer: Optimizer) -> tuple[Any, ...]:
+        parts = [part for one in self._parts if (part := one()) is not None]
+        rates = [group.get("lr") for group in optimizer.param_groups]
+        return (
+            tuple([part.training for part in parts]),
+            tuple([_trained(part) for part in parts]),
+            tuple([isinstance(one, int | float) and one == 0 for one in rates]),
+        )
 
     def _add_up(self) -> bool:
         """Count what the events have cost; says whether to go on."""
         events, self._events = self._events, 0
         if self.spent(events * EVENT):
             return True
-        if self._recorder is not None:
-            self._recorder.stop(None, inside=True)
+        self._recorder.stop(None, inside=True)
         return False
 
 

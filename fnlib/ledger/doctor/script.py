@@ -8,11 +8,14 @@ script's output and numbers are unchanged. The report goes to stderr, or to a fi
 from __future__ import annotations
 
 import argparse
+import io
+import linecache
 import os
 import sys
 import traceback
 import types
 from dataclasses import replace
+from importlib.util import decode_source
 from types import TracebackType
 
 from fnlib.ledger import Ledger, RecordingFailed
@@ -82,7 +85,10 @@ def record(
     sys.path = [os.path.dirname(os.path.abspath(script)), *sys.path[1:]]
     error: BaseException | None = None
     try:
-        ledger.run(compile(source, script, "exec"), namespace=module.__dict__)
+        code = compile(source, script, "exec")
+        lines = list(io.StringIO(decode_source(source)))  # the file or the folder may change
+        linecache.cache[script] = len(source), None, lines, script
+        ledger.run(code, namespace=module.__dict__)
     except BaseException as caught:  # the script's own end, however it ends
         error = None if isinstance(caught, RecordingFailed) and ledger.failure else caught
     finally:

@@ -621,11 +621,15 @@ def _argument(source: str) -> str:
 
 
 class Freezes(Rule):
-    """Weights that are frozen and thawed again before anything was trained in between."""
+    """Weights that are frozen and thawed again before anything was trained in between.
+
+    One function that freezes them, evaluates and thaws them again means it.
+    """
 
     def __init__(self, story: Story) -> None:
         super().__init__(story)
         self.frozen: dict[str, Entry] = {}
+        self.evaluated: dict[str, Entry] = {}  # the part of them that an evaluation has met
         self.thawed: dict[str, tuple[Entry, Entry]] = {}
         self.lines: dict[int, int] = {}
 
@@ -634,6 +638,8 @@ class Freezes(Rule):
             if event.kind == "backward" or event.data["grad_enabled"]:
                 self.judge()
                 self.frozen.clear()
+            else:
+                self.evaluated = dict(self.frozen)
 
     def after(self, entry: Entry) -> None:
         for change in self.story.own(entry):
@@ -644,7 +650,11 @@ class Freezes(Rule):
                 self.frozen[label] = entry
                 self.thawed.pop(label, None)
             elif change.after is True and label in self.frozen:
-                self.thawed[label] = (self.frozen[label], entry)
+                met = self.evaluated.get(label)
+                if met is self.frozen[label] and met.function == entry.function:
+                    del self.frozen[label]
+                else:
+                    self.thawed[label] = (self.frozen[label], entry)
 
     def judge(self) -> None:
         """Report a freeze of which nothing is left when the first forward runs."""

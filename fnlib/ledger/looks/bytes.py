@@ -98,15 +98,11 @@ def forms_of(tensors: list[Tensor]) -> list[Form]:
     return list(zip(*[map(aspect, tensors) for aspect in _ASPECTS], strict=True))
 
 
-def spot_of(form: Form) -> int:
-    """Return the address of the first number of a tensor of this form."""
-    return form[1] + form[2] * form[4].itemsize
-
-
 def span_of(form: Form) -> tuple[int, int]:
     """Return the addresses of the first byte of a tensor of this form and of the one after its last."""
-    start = spot_of(form)
-    return start, start + _extent(form[3], form[0]) * form[4].itemsize
+    strides, where, offset, shape, dtype, _ = form
+    start = where + offset * dtype.itemsize
+    return start, start + _extent(shape, strides) * dtype.itemsize
 
 
 def address(tensor: Tensor) -> int:

@@ -19,14 +19,12 @@ from torch import Tensor
 
 from fnlib.ledger.entries import Links, State
 from fnlib.ledger.looks.bytes import (
-    Form,
     address,
     copied,
     forms_of,
     ordinary,
     parts,
     same,
-    spot_of,
     unreadable,
 )
 from fnlib.ledger.looks.owners import Owners, Sites
@@ -236,43 +234,19 @@ class Keeper(Owners):
         """Compare a tensor with the copy of the last look: which object, where, which bytes."""
         known = self._watch.seen.get(place)
         try:
-            form = ordinary(tensor)
-            spot = 0 if form is None else spot_of(form)
-            if form is None or spot in self.at or self._watch.order == _VALUE:
+            if known is None or known.form is None or known.spots[0] in self.at:
                 self._tensor_at_length(place, state, tensor, known)
-            elif known is None:
-                self._take_in(place, state, tensor, form, spot)
-            elif known.form != form or not known.is_of(tensor):
+            elif not known.is_of(tensor) or ordinary(tensor) != known.form:
                 self._tensor_at_length(place, state, tensor, known)
             else:
                 if not known.unchanged(tensor):
                     known = self._rewritten(self._watch, known, tensor)
                 self._now[place] = known
-                self.at[spot] = [known]
+                self.at[known.spots[0]] = [known]
         except Exception as error:
             self.fault(self._label(place), error)
             if known is not None:
                 self._now[place] = known
-
-    def _take_in(self, place: str, state: State, tensor: Tensor, form: Form, spot: int) -> None:
-        """Enter an ordinary tensor in a new place."""
-        weak = tensor.grad_fn is not None
-        label = self._label(place)
-        if state == "weight":
-            self.label_weight(tensor, label, weakly=weak or state not in self.kinds)
-        if state not in self.kinds:
-            return
-        held = weakref.ref(tensor) if weak else tensor
-        token = self.token(tensor, weakly=weak)
-        seen = Seen(self._watch, place, label, state, held, weak, token, (spot,))
-        seen.compare_quickly(tensor, form)
-        if seen.octets is None:
-            seen._copies = (tensor.clone(),)
-        self._deltas.append(Delta(None, seen))
-        self._now[place] = seen
-        self._was[spot] = None
-        self.at[spot] = [seen]
-        self._new = True
 
     def _label(self, place: str) -> str:
         return f"{self._watch.label}.{place}" if place else self._watch.label

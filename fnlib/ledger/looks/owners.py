@@ -72,11 +72,9 @@ class Owners:
         Not ``weakly``, the object is held until `release`, as PyTorch refuses to swap a tensor that
         has weak references.
         """
-        key = id(value)
-        known = self._tokens.get(key)
-        if known is not None and (known[0]() if known[2] else known[0]) is value:
-            return known[1]
-        number = self._next_token
+        if (known := self._known_token(value)) is not None:
+            return known
+        key, number = id(value), self._next_token
         try:
             self._tokens[key] = (weakref.ref(value) if weakly else value, number, weakly)
         except TypeError:
@@ -88,6 +86,12 @@ class Owners:
             }
             self._many = 2 * len(self._tokens) + 1000
         return number
+
+    def _known_token(self, value: Any) -> int | None:
+        known = self._tokens.get(id(value))
+        if known is None or (known[0]() if known[2] else known[0]) is not value:
+            return None
+        return known[1]
 
     def release(self, value: Any) -> None:
         """Hold an object no longer; it keeps its number while it lives."""
@@ -107,13 +111,9 @@ class Owners:
 
     def weight_label(self, tensor: Tensor) -> str | None:
         """Return ``model.0.weight`` for a weight of a watched object, else ``None``."""
-        met = self._tokens.get(id(tensor))
-        if (
-            met is not None
-            and (met[0]() if met[2] else met[0]) is tensor
-            and met[1] in self._weights
-        ):
-            return self._weights[met[1]]
+        token = self._known_token(tensor)
+        if token is not None and token in self._weights:
+            return self._weights[token]
         # A tensor that is watched by itself has its name before the first look at it.
         return next((one.label for one in self.watches if _asked_for(one, tensor)), None)
 

@@ -93,14 +93,14 @@ def handlers() -> dict[int, Handler]:
     on(torch.autograd.backward, _backward)
     on(torch.autograd.grad, _grad)
     if wrapped_step is not None:
-        of(wrapped_step, _step)
+        of(wrapped_step, step)
     else:  # each class has a step of its own
         for kind in _optimizers():
-            on(kind.step, _step)
-    on(Optimizer.__init__, _optimizer_built)
+            on(kind.step, step)
+    on(Optimizer.__init__, optimizer_built)
     on(Optimizer.zero_grad, _zero_grad)
     on(nn.Module.zero_grad, _zero_grad)
-    on(nn.Module.load_state_dict, _load)
+    on(nn.Module.load_state_dict, load)
     on(nn.Module.__setattr__, _attribute)
     for drop in MASKS:
         on(drop, _mask)
@@ -249,7 +249,8 @@ def _pass(
     return data
 
 
-def _step(recorder: Recorder, frame: FrameType) -> None:
+def step(recorder: Recorder, frame: FrameType) -> None:
+    """Note which weights an optimizer steps, with which gradients and settings."""
     here = frame.f_locals
     arguments = here.get("args", ())
     optimizer = arguments[0] if arguments else here.get("self")
@@ -354,7 +355,8 @@ class _Saved(Outcome):
         return super().__call__(frame, event, argument)
 
 
-def _optimizer_built(recorder: Recorder, frame: FrameType) -> None:
+def optimizer_built(recorder: Recorder, frame: FrameType) -> None:
+    """Note that an optimizer is built."""
     one = frame.f_locals["self"]
     recorder.event("optimizer built", type(one).__name__, token=recorder.keeper.token(one))
 
@@ -379,8 +381,8 @@ def _noted(kind: str, recorder: Recorder, frame: FrameType) -> None:
     recorder.event(kind, recorder.keeper.label_of(frame.f_locals["self"]))
 
 
-def _load(recorder: Recorder, frame: FrameType) -> None:
-    """Note what a load will reach: names that match, and names that do so with another prefix."""
+def load(recorder: Recorder, frame: FrameType) -> None:
+    """Note which names a load will find, and which are missing or unexpected."""
     here = frame.f_locals
     module, given = here["self"], here["state_dict"]
     label = recorder.keeper.label_of(module)
