@@ -28,7 +28,7 @@ LESSON = SOLUTIONS / "09_the_museum_of_silent_bugs.ipynb"
 TABLE_CELL = "table"
 LINES = 15  # of a code cell
 
-FOLDED = "A row sums up all iterations, so `bound` can mean bound at first and rebound later."
+SUMMED = "A row sums up all iterations, so `bound` can mean bound at first and rebound later."
 
 SAID = {
     "silent": "PyTorch says nothing.",
@@ -69,10 +69,10 @@ def _title(room: str, lean_on_others: bool) -> str:
     lesson = "[lesson 09](../09_the_museum_of_silent_bugs.ipynb)"
     ledger = "[ledger](../glossary.md#ledger)"
     rows = (
-        f"The cell of the cure prints the {ledger}'s rows of `bug`, or of its loop if it has one, and says what they show. {FOLDED}"
+        f"The cell of the cure prints the {ledger}'s rows of `bug`, or of its loop if it has one, and says what they show. {SUMMED}"
         if room in FUNCTIONAL
         else f"The cell of the cure prints the rows of `bug` in the {ledger}. If there's a loop, it prints only the rows"
-        f" inside it (without headers such as `for`), and the finding's row. {FOLDED} A `>` marks the finding's row,"
+        f" inside it (without headers such as `for`), and the finding's row. {SUMMED} A `>` marks the finding's row,"
         " and the line to change can be another one. If the finding is in a helper that"
         " `bug` calls, you see the helper's row alone."
     )

@@ -1,7 +1,8 @@
 """A pytest plugin for notebooks: their kernels are forks of a process that has imported PyTorch and other libraries.
 
 A kernel that starts afresh spends two to four seconds of a processor on these imports. `fnlib` isn't among them: each
-kernel imports it itself. The process is Python's own fork server, one for each worker of pytest.
+kernel imports it itself. The process is Python's own fork server, one for each worker of pytest. A variable that PyTorch
+reads when it's imported has to be set for the worker; the first cell of a notebook imports it, so cells set one too late.
 """
 
 from __future__ import annotations

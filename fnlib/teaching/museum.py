@@ -192,7 +192,7 @@ def exhibit(code: str) -> Exhibit:
         'eval_forgotten'
     """
     for one in EXHIBITS:
-        if code == one.code or code == one.place:
+        if code in (one.code, one.place):
             return one
     raise KeyError(f"no exhibit {code!r}; there are {', '.join(one.code for one in EXHIBITS)}")
 

@@ -231,11 +231,7 @@ def _round_of(ledger: fnlib.Ledger, one: Exhibit) -> str:
     """The rows of the loop, with an arrow at the finding's, the note that they need, and the finding."""
     finding = _found(ledger, one.finding)
     at = _at(ledger, finding)
-    loop = [
-        entry for entry in ledger.walk() if entry.function == "bug" and entry.kind == "statement"
-    ]
-    if loop and any(entry.iterations for entry in loop):
-        loop = [entry for entry in loop if entry.iterations or entry in at]
+    loop = _loop_of(ledger, at)
     rows = loop if any(entry in loop for entry in at) else at
     table = _table(rows, ledger)
     if len({entry.line for entry in rows}) > 1:
@@ -273,12 +269,14 @@ def _shown(one: Exhibit, ledger: fnlib.Ledger) -> str:
     return f"{said} The ledger has no finding for this one."
 
 
-def _loop_of(ledger: fnlib.Ledger) -> list[Entry]:
-    """Return the statements of the loop, or all of `bug` if it has none."""
+def _loop_of(ledger: fnlib.Ledger, at: Sequence[Entry] = ()) -> list[Entry]:
+    """Return the statements of the loop and those in `at`, or all of `bug` if it has no loop."""
     inside = [
         entry for entry in ledger.walk() if entry.function == "bug" and entry.kind == "statement"
     ]
-    return [entry for entry in inside if entry.iterations] or inside
+    if not any(entry.iterations for entry in inside):
+        return inside
+    return [entry for entry in inside if entry.iterations or entry in at]
 
 
 def _table(entries: Sequence[Entry], ledger: fnlib.Ledger) -> str:

@@ -37,16 +37,10 @@ MEASURED: dict[str, dict[str, Any]] = {
         "rate_of_the_factory_counts": 100,
         "step_between_backwards": True,
         "autocast_sees_new_weights": 4,
-        "objective_starts_without_a_gradient": (
-            4,
-            1,
-        ),  # evaluations; with the bug the length would be 4
+        "objective_starts_without_a_gradient": (4, 1),  # evaluations; the bug's length would be 4
     },
     "does other harm": {
-        "weight_norm_comes_too_late": (
-            True,
-            False,
-        ),  # the weight is trained; there's no weight normalisation
+        "weight_norm_comes_too_late": (True, False),  # trained; without weight normalisation
         "parameters_before_a_load": (4, 0),  # weights that are trained, and that are loaded
         "clip_reaches_a_copy": (True, False),  # the gradient is right; the weights aren't clipped
     },

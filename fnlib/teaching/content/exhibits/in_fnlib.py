@@ -252,7 +252,7 @@ def target_stays():
 
 
 def average_under_the_same_name():
-    """For validation, a model gets the average: from it, how many of 4 weights take the next step?"""
+    """A model gets the average to validate: how many of 4 weights take the next step from it?"""
     ModelFactory = fnlib.Factory(network, optimizer=fnlib.SGD(lr=0.1))
     model = start = ModelFactory(fnlib.Parameters(seed=0))
     feature, label = batch()
@@ -628,7 +628,7 @@ def size_of_graph(tensor):
 
 
 def hidden_state_retained():
-    """With `retain_graph=True` there's no error. How many nodes does the graph have after each piece?"""
+    """`retain_graph=True` raises no error. How many nodes does the graph have after each piece?"""
     ModelFactory = fnlib.Factory(lambda: nn.RNN(4, 8, batch_first=True))
     model, hidden, nodes = ModelFactory(fnlib.Parameters(seed=0)), None, []
     for _ in range(3):
