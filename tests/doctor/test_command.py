@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -337,6 +338,21 @@ def test_a_relative_path_names_the_script_of_its_folder(
         ledger, _, status = record("train.py", [])
         assert status == 0
         assert ledger.entries[-1].source == f"{folder} = step"
+
+
+def test_a_script_leaves_its_text_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later program of that name is recorded with its own statements, by a ledger of its own too."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    script(tmp_path / "one", "first = 1\n")
+    script(tmp_path / "two", "import fnlib\n\nwith fnlib.Ledger() as ledger:\n    second = [2]\n")
+    monkeypatch.chdir(tmp_path / "one")
+    record("train.py", [])
+    monkeypatch.chdir(tmp_path / "two")
+    ledger = runpy.run_path("train.py")["ledger"]
+    assert [entry.source for entry in ledger.entries] == ["second = [2]"]
 
 
 def test_modules_beside_the_script_are_recorded(

@@ -94,7 +94,10 @@ def record(
     finally:
         limits.ended(source.decode("utf-8", "replace"), script, module.__dict__)
         sys.modules["__main__"], sys.argv, sys.path = before
-    return ledger, limits, _status(error)
+    status = _status(error)
+    len(ledger.findings)  # they are found once, and read the script's text
+    linecache.cache.pop(script, None)  # another script may have its name
+    return ledger, limits, status
 
 
 def report_on(ledger: Ledger, limits: ScriptLimits) -> Report:
